@@ -1,0 +1,56 @@
+"""Motet runs language models on ordinary machines: many voices in one batch, each exactly itself.
+
+``Model`` and ``LLM`` are imported on first use, so that ``import motet`` stays quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from motet.errors import (
+    BatchError,
+    CannotRewind,
+    CapacityError,
+    ModelFileError,
+    MotetError,
+    NumericalError,
+    OptionError,
+    TokenizerError,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from motet.batch import Batch
+    from motet.context import Context
+    from motet.llm import LLM
+    from motet.model import Model
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Batch": "motet.batch",
+    "Context": "motet.context",
+    "LLM": "motet.llm",
+    "Model": "motet.model",
+}
+
+__all__ = [
+    "LLM",
+    "Batch",
+    "BatchError",
+    "CannotRewind",
+    "CapacityError",
+    "Context",
+    "Model",
+    "ModelFileError",
+    "MotetError",
+    "NumericalError",
+    "OptionError",
+    "TokenizerError",
+    "UnsupportedError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'motet' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

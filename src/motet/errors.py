@@ -1,0 +1,57 @@
+"""Every error a user of Motet can meet."""
+
+
+class MotetError(Exception):
+    """What was wrong, with the value and the place; ``hint`` says what to do about it."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class OptionError(MotetError):
+    """An option or environment variable has a value that Motet cannot use."""
+
+
+class ModelFileError(MotetError):
+    """A model file is malformed, truncated or contradicts itself."""
+
+
+class UnsupportedError(MotetError):
+    """A sound model file asks for something that Motet does not do."""
+
+
+class TokenizerError(MotetError):
+    """A vocabulary or chat template is unusable, or text cannot be tokenized with it."""
+
+
+class BatchError(MotetError):
+    """A batch contradicts itself or the memory; ``entry`` is the offending batch entry, if one is."""
+
+    def __init__(self, message: str, *, entry: int | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.entry = entry
+
+
+class CapacityError(MotetError):
+    """More was asked for than the context holds; nothing was changed."""
+
+
+class CannotRewind(MotetError):
+    """``position`` can't be reached exactly; ``nearest`` is the closest earlier one that can."""
+
+    def __init__(
+        self, message: str, *, seq: int, position: int, nearest: int, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.seq = seq
+        self.position = position
+        self.nearest = nearest
+
+
+class NumericalError(MotetError):
+    """A value left the range of the type that has to hold it, or is not a number."""

@@ -1,0 +1,29 @@
+"""What a layer remembers of each token, as data.
+
+A model family declares one spec a layer; ``memory`` is built from that declaration. The specs
+stand below both, so that neither has to import the other.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FullAttention:
+    """Keys and values of every token."""
+
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+
+
+@dataclass(frozen=True)
+class SlidingAttention:
+    """Keys and values of the last ``window`` tokens, the query's own included."""
+
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    window: int
+
+
+LayerSpec = FullAttention | SlidingAttention
