@@ -1,0 +1,238 @@
+"""Opening GGUF model files, one or split over several, as named tensors mapped into memory.
+
+The format is described in ggml's ``docs/gguf.md``; versions 2 and 3, little-endian.
+"""
+
+import mmap
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from motet.errors import ModelFileError, UnsupportedError
+from motet.weights.cursor import Cursor
+from motet.weights.gguf_metadata import MetadataValue, read_metadata
+from motet.weights.gguf_tensors import TensorInfo, read_tensors
+from motet.weights.identify import describe, describe_directory
+
+_MAGIC = b"GGUF"
+_DEFAULT_ALIGNMENT = 32
+_MAX_HEADER = 1 << 28
+"""The most bytes that metadata and tensor table may take; real ones take up to about 40 MB."""
+_SPLIT_NAME = re.compile(r"(?P<prefix>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
+
+
+class GGUFFile:
+    """An open GGUF model.
+
+    ``metadata``: key -> int, float, bool, str or list, in the file's order.
+    ``tensors``: name -> TensorInfo, in the file's order.
+    ``path``, ``version``, ``alignment``: of the file given (of the first part, if it is split).
+    ``nbytes``: size of the file, all parts together.
+
+    Bytes are read when they are touched, so the file must stay as it is while it is open.
+    """
+
+    def __init__(self, parts: "list[_Part]") -> None:
+        """Of parts already checked against each other; ``open`` is the way to make one."""
+        first = parts[0]
+        self.path = first.path
+        self.version = first.version
+        self.alignment = first.alignment
+        self.metadata = first.metadata
+        self.tensors = {name: info for part in parts for name, info in part.tensors.items()}
+        self.nbytes = sum(len(part.data) for part in parts)
+        self._maps = {part.path: part.data for part in parts}
+
+    @classmethod
+    def open(cls, path: str | Path) -> "GGUFFile":
+        """Open ``path``; the first part of a split model opens all the parts beside it.
+
+        Raises ModelFileError, naming the field and the byte, for a file that is missing, of
+        another kind, damaged or cut short; UnsupportedError for a GGUF version, byte order or
+        tensor type that Motet does not read.
+        """
+        first = _open_part(str(path))
+        count = first.integer("split.count", 1)
+        if count <= 1:
+            return cls([first])
+        return cls(_open_split(first, count))
+
+    @property
+    def architecture(self) -> str:
+        """The value of ``general.architecture``."""
+        value = self.metadata.get("general.architecture")
+        if not isinstance(value, str) or not value:
+            raise ModelFileError(
+                f"{self.path}: metadata key 'general.architecture' is "
+                + ("missing" if value is None else f"{value!r}, must be a name"),
+                hint="the file does not say which model it holds",
+            )
+        return value
+
+    def raw(self, name: str) -> np.ndarray:
+        """The bytes of a tensor: a read-only uint8 view [rows, row_bytes] of the mapped file.
+
+        ``rows`` is the product of all but the last axis. The view stays valid after ``close``.
+        Raises ModelFileError if there is no such tensor.
+        """
+        info = self._info(name)
+        data = np.frombuffer(self._map(info), np.uint8, info.nbytes, info.offset)
+        return data.reshape(info.rows, info.row_bytes)
+
+    def release(self, name: str, first_row: int = 0, last_row: int | None = None) -> None:
+        """Give back the memory under rows ``first_row`` up to, not including, ``last_row``.
+
+        Views stay valid: touching them reads the file again. Only whole pages are given back.
+        """
+        info = self._info(name)
+        last_row = info.rows if last_row is None else last_row
+        page = mmap.PAGESIZE
+        start = -(-(info.offset + first_row * info.row_bytes) // page) * page
+        end = (info.offset + last_row * info.row_bytes) // page * page
+        if start < end:
+            self._map(info).madvise(mmap.MADV_DONTNEED, start, end - start)
+
+    def close(self) -> None:
+        """Let go of the file. It is unmapped once no view of it is left."""
+        self._maps = {}
+
+    def __enter__(self) -> "GGUFFile":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _info(self, name: str) -> TensorInfo:
+        if name not in self.tensors:
+            raise ModelFileError(f"{self.path}: there is no tensor {name!r}")
+        return self.tensors[name]
+
+    def _map(self, info: TensorInfo) -> mmap.mmap:
+        if info.path not in self._maps:
+            raise ModelFileError(f"{self.path}: tensor {info.name!r}: the file has been closed")
+        return self._maps[info.path]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file on disk."""
+
+    path: str
+    data: mmap.mmap
+    version: int
+    alignment: int
+    metadata: dict[str, MetadataValue]
+    tensors: dict[str, TensorInfo]
+
+    def integer(self, key: str, default: int) -> int:
+        value = self.metadata.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ModelFileError(f"{self.path}: metadata key {key!r} is {value!r}, not an integer")
+        return value
+
+
+def _open_part(path: str) -> _Part:
+    data = _map_file(path)
+    cursor = Cursor(data, path, min(len(data), _MAX_HEADER))
+    magic = data[:64]
+    if not magic.startswith(_MAGIC):
+        problem, hint = describe(magic, len(data))
+        raise ModelFileError(f"{path}: {problem} (byte 0)", hint=hint)
+    cursor.need(len(_MAGIC), "the magic")
+    version = _check_version(cursor)
+    tensor_count = cursor.u64("the tensor count")
+    key_count = cursor.u64("the metadata key count")
+    metadata = read_metadata(cursor, key_count)
+    alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1):
+        cursor.field = "metadata key 'general.alignment'"
+        raise cursor.error(f"{alignment!r} is not a power of two of at least 8")
+    tensors = read_tensors(cursor, tensor_count, alignment, len(data))
+    return _Part(path, data, version, alignment, metadata, tensors)
+
+
+def _map_file(path: str) -> mmap.mmap:
+    try:
+        # Looked at before it is opened: opening a named pipe would wait for a writer.
+        mode = Path(path).stat().st_mode
+        if stat.S_ISDIR(mode):
+            problem, hint = describe_directory(Path(path))
+            raise ModelFileError(f"{path}: {problem}", hint=hint)
+        if not stat.S_ISREG(mode):
+            raise ModelFileError(f"{path}: is not a regular file")
+        with Path(path).open("rb") as file:
+            if not Path(path).stat().st_size:
+                problem, hint = describe(b"", 0)
+                raise ModelFileError(f"{path}: {problem} (byte 0)", hint=hint)
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: there is no such file", hint="check the path") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ModelFileError(f"{path!r}: cannot be opened: {reason}") from error
+
+
+def _check_version(cursor: Cursor) -> int:
+    cursor.field = "version"
+    at = cursor.position
+    version = cursor.u32("the version")
+    swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
+    if version in (2, 3):
+        return version
+    if version == 1 or swapped in (1, 2, 3):
+        what = "GGUF version 1" if version == 1 else f"big-endian GGUF version {swapped}"
+        raise UnsupportedError(
+            f"{cursor.path}: {what} is not supported (byte {at})",
+            hint="convert the model again to GGUF version 3, little-endian",
+        )
+    if version > 3 and version < 1 << 16:
+        raise UnsupportedError(
+            f"{cursor.path}: GGUF version {version} is newer than this Motet reads (byte {at})",
+            hint="a newer Motet may read it",
+        )
+    raise cursor.error(f"{version} is not a GGUF version", at)
+
+
+def _open_split(first: _Part, count: int) -> list[_Part]:
+    """All ``count`` parts of the model that ``first`` is the first part of."""
+    named = _SPLIT_NAME.fullmatch(first.path)
+    if not named or int(named["count"]) != count:
+        raise ModelFileError(
+            f"{first.path}: metadata key 'split.count': the model is split into {count} files, but "
+            f"the name does not end in -00001-of-{count:05}.gguf",
+            hint="give the parts their original names",
+        )
+    paths = [f"{named['prefix']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+    if first.integer("split.no", 0) != 0 or first.path != paths[0]:
+        raise ModelFileError(
+            f"{first.path}: is not the first part of the model", hint=f"open {paths[0]}"
+        )
+    parts = [first]
+    owners = dict.fromkeys(first.tensors, first.path)
+    for number, path in enumerate(paths[1:], start=1):
+        if not Path(path).exists():
+            raise ModelFileError(
+                f"{path}: part {number + 1} of {count} of the model is missing",
+                hint=f"put all parts beside {Path(paths[0]).name}",
+            )
+        part = _open_part(path)
+        for key, expected in (("split.no", number), ("split.count", count)):
+            if part.integer(key, -1) != expected:
+                raise ModelFileError(
+                    f"{path}: metadata key {key!r} is {part.metadata.get(key)}, expected {expected}"
+                )
+        for name in part.tensors:
+            if name in owners:
+                raise ModelFileError(f"{path}: tensor {name!r} is also in {owners[name]}")
+            owners[name] = path
+        parts.append(part)
+    expected = first.integer("split.tensors.count", len(owners))
+    if len(owners) != expected:
+        raise ModelFileError(
+            f"{first.path}: metadata key 'split.tensors.count' is {expected}, but all {count} parts "
+            f"together hold {len(owners)}"
+        )
+    return parts

@@ -1,0 +1,128 @@
+"""The tensor table of a GGUF file: names, shapes, types and where the bytes lie."""
+
+from dataclasses import dataclass
+from math import prod
+
+from motet.errors import UnsupportedError
+from motet.weights.cursor import Cursor
+from motet.weights.formats import REFUSED_TYPES, TensorType, row_bytes
+
+MAX_TENSORS = 1 << 18
+"""Far above any real file; keeps a damaged count from making millions of objects."""
+_MAX_DIMENSIONS = 4
+_SMALLEST_ENTRY = 8 + 1 + 4 + 4 + 8  # a name of one byte, dimension count, type, offset
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One stored tensor.
+
+    ``shape`` is in NumPy order, slowest axis first. ``offset`` is from the start of the file
+    ``path``, which for a model split over several files is the part that holds the tensor.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: TensorType
+    path: str
+    offset: int
+
+    @property
+    def columns(self) -> int:
+        """Length of the last axis, along which values are stored in blocks."""
+        return self.shape[-1] if self.shape else 1
+
+    @property
+    def rows(self) -> int:
+        """Product of all the other axes."""
+        return prod(self.shape[:-1])
+
+    @property
+    def row_bytes(self) -> int:
+        return row_bytes(self.type, self.columns)
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows * self.row_bytes
+
+
+def read_tensors(cursor: Cursor, count: int, alignment: int, size: int) -> dict[str, TensorInfo]:
+    """``count`` entries, in the file's order, checked against a file of ``size`` bytes.
+
+    Raises ModelFileError for an entry that is cut short or repeated, and for a tensor that is
+    misaligned, overlaps another or lies outside the file; UnsupportedError for an unread type.
+    """
+    if count > min(MAX_TENSORS, (cursor.end - cursor.position) // _SMALLEST_ENTRY):
+        cursor.field = "tensor count"
+        raise cursor.error(f"{count} tensors are more than the file can hold")
+    entries: list[tuple[TensorInfo, int]] = []
+    for index in range(count):
+        cursor.field = f"tensor {index}"
+        entries.append(_read_entry(cursor, alignment))
+    data = -(-cursor.position // alignment) * alignment
+    tensors: dict[str, TensorInfo] = {}
+    for relative, at in entries:
+        cursor.field = f"tensor {relative.name!r}"
+        if relative.name in tensors:
+            raise cursor.error("appears twice", at=at)
+        info = TensorInfo(
+            relative.name, relative.shape, relative.type, cursor.path, data + relative.offset
+        )
+        if info.offset + info.nbytes > size:
+            raise cursor.error(
+                f"its {info.nbytes} bytes start at byte {info.offset}, but the file has {size}",
+                at=at,
+                hint="the file is cut short or damaged; fetch it again",
+            )
+        tensors[info.name] = info
+    _refuse_overlaps(cursor, tensors)
+    return tensors
+
+
+def _read_entry(cursor: Cursor, alignment: int) -> tuple[TensorInfo, int]:
+    """An entry whose offset is still relative to the data section, and the byte it begins at."""
+    start = cursor.position
+    name = cursor.name("the name")
+    cursor.field = f"tensor {name!r}"
+    at = cursor.position
+    dimensions = cursor.u32("the number of dimensions")
+    if dimensions > _MAX_DIMENSIONS:
+        raise cursor.error(f"{dimensions} dimensions, at most {_MAX_DIMENSIONS} are allowed", at)
+    at = cursor.position
+    shape = tuple(cursor.u64("a dimension") for _ in range(dimensions))[::-1]
+    if prod(shape) == 0 or prod(shape) >= 1 << 63:
+        raise cursor.error(f"impossible shape {list(shape)}", at)
+    at = cursor.position
+    type = _tensor_type(cursor, cursor.u32("the type"), at)
+    columns = shape[-1] if shape else 1
+    if columns % type.block:
+        raise cursor.error(
+            f"rows of {columns} values are not whole {type.name} blocks of {type.block}", at
+        )
+    at = cursor.position
+    offset = cursor.u64("the offset")
+    if offset % alignment:
+        raise cursor.error(f"offset {offset} is not a multiple of the alignment {alignment}", at)
+    return TensorInfo(name, shape, type, cursor.path, offset), start
+
+
+def _tensor_type(cursor: Cursor, number: int, at: int) -> TensorType:
+    try:
+        return TensorType(number)
+    except ValueError:
+        if number not in REFUSED_TYPES:
+            raise cursor.error(f"unknown tensor type {number}", at) from None
+        raise UnsupportedError(
+            f"{cursor.path}: {cursor.field}: type {number} ({REFUSED_TYPES[number]}) is not "
+            f"supported (byte {at})",
+            hint="use the model in another quantisation, such as Q4_K or Q8_0",
+        ) from None
+
+
+def _refuse_overlaps(cursor: Cursor, tensors: dict[str, TensorInfo]) -> None:
+    end, before = 0, ""
+    for info in sorted(tensors.values(), key=lambda info: info.offset):
+        if info.offset < end:
+            cursor.field = f"tensor {info.name!r}"
+            raise cursor.error(f"overlaps tensor {before!r}", at=info.offset)
+        end, before = info.offset + info.nbytes, info.name

@@ -1,0 +1,50 @@
+"""What a file that is not GGUF seems to be, from its first bytes."""
+
+from pathlib import Path
+
+_CONVERT = "convert it with llama.cpp's convert_hf_to_gguf.py, or get the model as GGUF"
+_FETCH = "fetch the file again, from a direct link"
+
+_BEGINNINGS = (
+    (b"lmgg", "a GGML file from before GGUF", "get the model as GGUF"),
+    (b"fmgg", "a GGML file from before GGUF (llama.cpp or rwkv.cpp)", "get the model as GGUF"),
+    (b"tjgg", "a GGML file from before GGUF", "get the model as GGUF"),
+    (b"algg", "a GGML adapter from before GGUF", "get the model as GGUF"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the model itself", "run `git lfs pull`"),
+    (b"PK\x03\x04", "a PyTorch checkpoint or another zip archive", _CONVERT),
+    (b"\x80\x02", "a pickle, such as an old PyTorch checkpoint", _CONVERT),
+    (b"\x80\x03", "a pickle, such as an old PyTorch checkpoint", _CONVERT),
+    (b"\x80\x04", "a pickle, such as an old PyTorch checkpoint", _CONVERT),
+    (b"\x80\x05", "a pickle, such as an old PyTorch checkpoint", _CONVERT),
+    (b"\x93NUMPY", "a NumPy array", ""),
+    (b"\x89HDF", "an HDF5 file", _CONVERT),
+    (b"\x1f\x8b", "gzip-compressed", "unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "zstd-compressed", "unpack it first"),
+    (b"<", "a web page or XML, such as an error page saved in place of the model", _FETCH),
+    (b"{", "JSON, such as a Hugging Face config.json", "give the path of the model file itself"),
+)
+
+
+def describe(beginning: bytes, size: int) -> tuple[str, str]:
+    """What a file of ``size`` bytes with this ``beginning`` looks like, and what to do about it."""
+    if not size:
+        return "is empty", _FETCH
+    for magic, what, hint in _BEGINNINGS:
+        if beginning.lstrip().startswith(magic):
+            return f"is not GGUF but looks like {what}", hint
+    header = int.from_bytes(beginning[:8], "little")
+    if beginning[8:9] == b"{" and 2 <= header <= size - 8:
+        return "is not GGUF but looks like a safetensors file", _CONVERT
+    if not any(beginning):
+        return "is not GGUF: it begins with zeros, as an unfinished download does", _FETCH
+    return f"is not GGUF: it begins with {beginning[:4]!r}, not b'GGUF'", ""
+
+
+def describe_directory(path: Path) -> tuple[str, str]:
+    """The same for a directory."""
+    files = sorted(path.glob("*.gguf"))
+    if files:
+        return "is a directory", f"give a file in it, such as {files[0]}"
+    if (path / "config.json").is_file():
+        return "is a Hugging Face model directory, not a GGUF file", _CONVERT
+    return "is a directory, not a GGUF file", ""
