@@ -232,7 +232,7 @@ def _open_split(first: _Part, count: int) -> list[_Part]:
     expected = first.integer("split.tensors.count", len(owners))
     if len(owners) != expected:
         raise ModelFileError(
-            f"{first.path}: metadata key 'split.tensors.count' is {expected}, but all {count} parts "
-            f"together hold {len(owners)}"
+            f"{first.path}: metadata key 'split.tensors.count' is {expected}, but its {count} parts "
+            f"hold {len(owners)}"
         )
     return parts
