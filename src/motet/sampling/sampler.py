@@ -1,0 +1,87 @@
+"""One sequence's sampler: its options, its own random numbers and the tokens it has seen."""
+
+import secrets
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from motet.errors import NumericalError, OptionError
+from motet.sampling import steps
+from motet.sampling.options import Sampling
+from motet.sampling.steps import Candidates
+
+Step = Callable[[Candidates], Candidates]
+
+
+class Sampler:
+    """Chooses the tokens of one sequence.
+
+    ``prompt`` is what the penalties look back on at first. The random numbers depend on the seed
+    and ``stream`` alone (several answers to one prompt each have their own stream), one draw a
+    token, so that the choice does not depend on which other sequences are in the batch.
+    """
+
+    def __init__(self, options: Sampling, prompt: Sequence[int] = (), stream: int = 0) -> None:
+        self.options = options
+        self.seed = secrets.randbits(63) if options.seed is None else int(options.seed)
+        self.history = list(prompt)
+        self._random = np.random.Generator(np.random.PCG64([self.seed, stream]))
+        self._chain = _chain(options)
+
+    def sample(self, logits: np.ndarray) -> int:
+        """The next token from a row of logits, float32 [n_vocab], which is left as it is.
+
+        Raises NumericalError when the logits have no finite maximum.
+        """
+        options = self.options
+        if options.logit_bias or options.penalizes:
+            logits = logits.copy()
+            steps.bias(logits, options.logit_bias)
+            window = self.history if options.repeat_last_n < 0 else self._recent()
+            if options.penalizes and window:
+                steps.penalize(
+                    logits,
+                    window,
+                    options.repeat_penalty,
+                    options.frequency_penalty,
+                    options.presence_penalty,
+                )
+        best = int(np.argmax(logits))  # the first of several; NaN counts as the largest
+        if not np.isfinite(logits[best]):
+            raise _no_maximum(logits, best)
+        token = best if options.temperature == 0 else self._draw(logits)
+        self.history.append(token)
+        return token
+
+    def _recent(self) -> list[int]:
+        return self.history[max(0, len(self.history) - self.options.repeat_last_n) :]
+
+    def _draw(self, logits: np.ndarray) -> int:
+        candidates = Candidates(np.arange(len(logits)), logits)
+        for step in self._chain:
+            candidates = step(candidates)
+        return steps.draw(candidates, self._random.random())
+
+
+def _chain(options: Sampling) -> list[Step]:
+    chain: list[Step] = []
+    if options.top_k > 0:
+        chain.append(lambda candidates: steps.top_k(candidates, options.top_k))
+    if options.typical_p < 1:
+        chain.append(lambda candidates: steps.typical(candidates, options.typical_p))
+    if options.top_p < 1:
+        chain.append(lambda candidates: steps.top_p(candidates, options.top_p))
+    if options.min_p > 0:
+        chain.append(lambda candidates: steps.min_p(candidates, options.min_p))
+    if options.temperature not in (0, 1):
+        chain.append(lambda candidates: steps.temper(candidates, options.temperature))
+    return chain
+
+
+def _no_maximum(logits: np.ndarray, best: int) -> Exception:
+    if np.isneginf(logits[best]):
+        return OptionError("logit_bias bans every token", hint="leave at least one token allowed")
+    return NumericalError(
+        f"the logit of token {best} is {logits[best]}",
+        hint="the model file may be damaged, or its activations overflow",
+    )
