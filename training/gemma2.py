@@ -1,0 +1,185 @@
+"""A small Gemma 2 in torch: even layers slide over a window, odd layers see everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+QUERY_BLOCK = 64  # queries are taken this many at a time, and only the keys they may see
+
+
+@dataclass(frozen=True)
+class Gemma2Config:
+    n_vocab: int
+    context_length: int
+    d_model: int = 128
+    n_layers: int = 6
+    n_heads: int = 4
+    n_kv_heads: int = 2
+    head_dim: int = 32
+    d_ff: int = 384
+    window: int = 64
+    rope_base: float = 10000.0
+    norm_eps: float = 1e-6
+    attn_softcap: float = 50.0
+    final_softcap: float = 30.0
+    dropout: float = 0.1
+
+
+class RMSNorm(nn.Module):
+    """The weight multiplies as it is (Hugging Face stores Gemma's as weight - 1, GGUF does not)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """RoPE, NeoX pairing. x: [..., T, head_dim]; cos, sin: [T, head_dim / 2]."""
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: Gemma2Config, window: int) -> None:
+        super().__init__()
+        self.config, self.window = config, window
+        d, size = config.d_model, config.head_dim
+        self.q = nn.Linear(d, config.n_heads * size, bias=False)
+        self.k = nn.Linear(d, config.n_kv_heads * size, bias=False)
+        self.v = nn.Linear(d, config.n_kv_heads * size, bias=False)
+        self.output = nn.Linear(config.n_heads * size, d, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """x: [B, T, d_model] -> [B, T, d_model]."""
+        c = self.config
+        rows, length, _ = x.shape
+        groups = c.n_heads // c.n_kv_heads
+        q = self.q(x).view(rows, length, c.n_kv_heads, groups, c.head_dim).permute(0, 2, 3, 1, 4)
+        k = self.k(x).view(rows, length, c.n_kv_heads, c.head_dim).transpose(1, 2)
+        v = self.v(x).view(rows, length, c.n_kv_heads, c.head_dim).transpose(1, 2)
+        q = rotate(q, cos, sin) * c.head_dim**-0.5
+        k = rotate(k, cos, sin)
+        blocks = []
+        for start in range(0, length, QUERY_BLOCK):
+            end = min(start + QUERY_BLOCK, length)
+            first = max(0, start - self.window + 1) if self.window else 0
+            block = q[:, :, :, start:end].reshape(rows, c.n_kv_heads, -1, c.head_dim)
+            scores = (block @ k[:, :, first:end].transpose(-1, -2)).float()
+            scores = c.attn_softcap * torch.tanh(scores / c.attn_softcap)
+            scores = scores.view(rows, c.n_kv_heads, groups, end - start, end - first)
+            distance = torch.arange(start, end)[:, None] - torch.arange(first, end)
+            hidden = distance < 0
+            if self.window:
+                hidden |= distance >= self.window
+            weights = scores.masked_fill(hidden, float("-inf")).softmax(-1).flatten(2, 3)
+            mixed = weights.to(v.dtype) @ v[:, :, first:end]
+            blocks.append(mixed.view(rows, c.n_kv_heads, groups, end - start, c.head_dim))
+        mixed = torch.cat(blocks, 3).permute(0, 3, 1, 2, 4).reshape(rows, length, -1)
+        return self.output(mixed)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, config: Gemma2Config) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.gate(x), approximate="tanh") * self.up(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, config: Gemma2Config, window: int) -> None:
+        super().__init__()
+        self.attn_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.attn = Attention(config, window)
+        self.post_attention_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.ffn_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.ffn = FeedForward(config)
+        self.post_ffw_norm = RMSNorm(config.d_model, config.norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        mixed = self.attn(self.attn_norm(x), cos, sin)
+        x = x + self.dropout(self.post_attention_norm(mixed))
+        return x + self.dropout(self.post_ffw_norm(self.ffn(self.ffn_norm(x))))
+
+
+class Gemma2(nn.Module):
+    """tokens int64 [B, T] -> logits float32 [B, T, n_vocab]."""
+
+    architecture = "gemma2"
+
+    def __init__(self, config: Gemma2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.n_vocab, config.d_model)
+        self.layers = nn.ModuleList(
+            Layer(config, config.window if i % 2 == 0 else 0) for i in range(config.n_layers)
+        )
+        self.output_norm = RMSNorm(config.d_model, config.norm_eps)
+        for parameter in self.parameters():
+            if parameter.ndim == 2:
+                nn.init.normal_(parameter, std=0.04)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        c = self.config
+        half = torch.arange(0, c.head_dim, 2, dtype=torch.float64)
+        angles = torch.arange(tokens.shape[1])[:, None] * c.rope_base ** (-half / c.head_dim)
+        cos, sin = angles.cos().float(), angles.sin().float()
+        x = self.embedding(tokens) * c.d_model**0.5
+        for layer in self.layers:
+            x = layer(x, cos, sin)
+        logits = F.linear(self.output_norm(x), self.embedding.weight).float()
+        return c.final_softcap * torch.tanh(logits / c.final_softcap)
+
+    def add_metadata(self, writer: GGUFWriter) -> None:
+        """Write the configuration under the names llama.cpp gives it."""
+        c = self.config
+        writer.add_context_length(c.context_length)
+        writer.add_embedding_length(c.d_model)
+        writer.add_block_count(c.n_layers)
+        writer.add_feed_forward_length(c.d_ff)
+        writer.add_head_count(c.n_heads)
+        writer.add_head_count_kv(c.n_kv_heads)
+        writer.add_layer_norm_rms_eps(c.norm_eps)
+        writer.add_key_length(c.head_dim)
+        writer.add_value_length(c.head_dim)
+        writer.add_attn_logit_softcapping(c.attn_softcap)
+        writer.add_final_logit_softcapping(c.final_softcap)
+        writer.add_sliding_window(c.window)
+        writer.add_vocab_size(c.n_vocab)
+
+    def named_weights(self) -> dict[str, nn.Parameter]:
+        """Every weight under the name llama.cpp gives it; the head is tied to the embedding."""
+        weights = {"token_embd": self.embedding.weight, "output_norm": self.output_norm.weight}
+        for i, layer in enumerate(self.layers):
+            own = {
+                "attn_norm": layer.attn_norm,
+                "attn_q": layer.attn.q,
+                "attn_k": layer.attn.k,
+                "attn_v": layer.attn.v,
+                "attn_output": layer.attn.output,
+                "post_attention_norm": layer.post_attention_norm,
+                "ffn_norm": layer.ffn_norm,
+                "ffn_gate": layer.ffn.gate,
+                "ffn_up": layer.ffn.up,
+                "ffn_down": layer.ffn.down,
+                "post_ffw_norm": layer.post_ffw_norm,
+            }
+            weights.update({f"blk.{i}.{name}": module.weight for name, module in own.items()})
+        return {f"{name}.weight": weight for name, weight in weights.items()}

@@ -1,0 +1,29 @@
+"""The tiny models by name. A new one is a class like ``TinyModel`` and a line in MODELS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor, nn
+
+from training.data import TRAINED_LENGTH
+from training.gemma2 import Gemma2, Gemma2Config
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+
+class TinyModel(Protocol):
+    """What export needs beside ``nn.Module``: a family's GGUF names, metadata and weights."""
+
+    architecture: str
+
+    def __call__(self, tokens: Tensor) -> Tensor: ...
+    def add_metadata(self, writer: GGUFWriter) -> None: ...
+    def named_weights(self) -> dict[str, nn.Parameter]: ...
+
+
+MODELS: dict[str, Callable[[int], Gemma2]] = {
+    "motet-tiny": lambda n_vocab: Gemma2(Gemma2Config(n_vocab, TRAINED_LENGTH)),
+}
