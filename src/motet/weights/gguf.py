@@ -30,7 +30,7 @@ class GGUFFile:
     ``metadata``: key -> int, float, bool, str or list, in the file's order.
     ``tensors``: name -> TensorInfo, in the file's order.
     ``path``, ``version``, ``alignment``: of the file given (of the first part, if it is split).
-    ``nbytes``: size of the file, all parts together.
+    ``files``: how many files the model is split into. ``nbytes``: their size together.
 
     Bytes are read when they are touched, so the file must stay as it is while it is open.
     """
@@ -43,6 +43,7 @@ class GGUFFile:
         self.alignment = first.alignment
         self.metadata = first.metadata
         self.tensors = {name: info for part in parts for name, info in part.tensors.items()}
+        self.files = len(parts)
         self.nbytes = sum(len(part.data) for part in parts)
         self._maps = {part.path: part.data for part in parts}
 
@@ -232,7 +233,7 @@ def _open_split(first: _Part, count: int) -> list[_Part]:
     expected = first.integer("split.tensors.count", len(owners))
     if len(owners) != expected:
         raise ModelFileError(
-            f"{first.path}: metadata key 'split.tensors.count' is {expected}, but its {count} parts "
-            f"hold {len(owners)}"
+            f"{first.path}: metadata key 'split.tensors.count' is {expected}, but "
+            f"the {count} parts hold {len(owners)}"
         )
     return parts
