@@ -18,7 +18,7 @@ WEIGHTS = {
 }
 
 
-def train_vocabulary(texts: list[Text], path: Path) -> None:
+def train_vocabulary(texts: list[Text], path: Path, size: int = SIZE) -> None:
     """Train a BPE vocabulary on the training documents and write the SentencePiece model.
 
     BPE because GGUF's ``llama`` tokenizer merges by score, as SentencePiece's BPE does. Digits
@@ -33,7 +33,7 @@ def train_vocabulary(texts: list[Text], path: Path) -> None:
         sentence_iterator=iter(lines),
         model_writer=model,
         model_type="bpe",
-        vocab_size=SIZE,
+        vocab_size=size,
         character_coverage=0.9999,
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
