@@ -1,0 +1,131 @@
+"""Model: a file's weights, settings and tokenizer, ready to run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motet.errors import ModelFileError, UnsupportedError
+from motet.kernels import CPU
+from motet.models.keys import Keys
+from motet.models.registry import family_of
+from motet.models.tensors import load, only_f32
+from motet.weights.gguf import GGUFFile
+
+if TYPE_CHECKING:
+    from motet.context import Context
+    from motet.memory.self_extend import SelfExtend
+
+_EMBEDDING = "token_embd.weight"
+
+
+class Model:
+    """A loaded model. It does not change, and any number of contexts and threads may share it.
+
+    ``config``: sizes and settings, frozen. ``tokenizer``: None where the file has no vocabulary.
+    ``family``: its ``forward`` runs the layers; ``layers`` says what each remembers.
+    ``default_kv_type``: what "auto" stores keys and values as. ``file``: the open GGUF file.
+    """
+
+    def __init__(
+        self, file: GGUFFile, kernels: Any, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Of an open file, on the given kernels; see ``load``."""
+        family = family_of(file.architecture)
+        _refuse_other_files(file)
+        keys = Keys(file.metadata, file.architecture)
+        self.config = family.read_config(keys, _vocabulary_rows(file))
+        keys.refuse_unread()
+        self.tokenizer = _tokenizer(file, self.config.n_vocab)
+        expected = family.expected_tensors(self.config)
+        self.family = family(self.config, load(file, kernels, expected, progress), kernels)
+        self.kernels = kernels
+        self.layers = self.family.layers
+        self.default_kv_type = "f32" if only_f32(file) else "f16"
+        self.file = file
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        threads: int | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> "Model":
+        """Open a GGUF file (the first part of a split one) and pack its weights.
+
+        ``threads``: how many compute; None for MOTET_THREADS, or the cores this process may use.
+        ``progress`` is called with the bytes done and the bytes in all after each tensor.
+        Raises ModelFileError for a damaged or contradictory file, UnsupportedError for one that
+        asks for what Motet does not do, OptionError for a wrong number of threads.
+        """
+        kernels = CPU(threads)
+        file = GGUFFile.open(path)
+        try:
+            return cls(file, kernels, progress)
+        except (ModelFileError, UnsupportedError) as error:
+            file.close()
+            raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
+        except BaseException:  # Ctrl-C too: the half-loaded file is let go
+            file.close()
+            raise
+
+    @property
+    def n_vocab(self) -> int:
+        """Tokens, which is logits a row."""
+        return self.config.n_vocab
+
+    def context(
+        self,
+        max_sequences: int = 1,
+        max_tokens: int | None = None,
+        ubatch: int = 512,
+        split: str = "auto",
+        kv_type: str = "auto",
+        self_extend: "SelfExtend | str | None" = None,
+    ) -> "Context":
+        """Memory for ``max_sequences`` sequences, and ``decode`` to run batches on it.
+
+        ``max_tokens``: tokens held in all; None for the trained length times the sequences.
+        ``ubatch``: tokens computed at once. ``split``: "auto", "simple", "equal" or "sequence".
+        ``kv_type``: "auto" (``default_kv_type``), "f32", "f16", "bf16" or "q8_0".
+        Raises OptionError for a value that makes no sense.
+        """
+        from motet.context import Context
+
+        return Context(
+            self,
+            max_sequences=max_sequences,
+            max_tokens=max_tokens,
+            ubatch=ubatch,
+            split=split,
+            kv_type=kv_type,
+            self_extend=self_extend,
+        )
+
+
+def _refuse_other_files(file: GGUFFile) -> None:
+    kind = file.metadata.get("general.type", "model")
+    if kind != "model":
+        raise UnsupportedError(
+            f"general.type is {kind!r}, not 'model'", hint="give the file of the model itself"
+        )
+
+
+def _vocabulary_rows(file: GGUFFile) -> int:
+    if _EMBEDDING not in file.tensors:
+        raise ModelFileError(
+            f"the file lacks {_EMBEDDING}", hint="it holds a vocabulary alone, or is incomplete"
+        )
+    return file.tensors[_EMBEDDING].rows
+
+
+def _tokenizer(file: GGUFFile, n_vocab: int) -> Any:
+    from motet.tokenizer import from_gguf
+
+    tokenizer = from_gguf(file.metadata)
+    if tokenizer is not None and tokenizer.n_vocab != n_vocab:
+        raise ModelFileError(
+            f"tokenizer.ggml.tokens has {tokenizer.n_vocab} tokens, "
+            f"but {_EMBEDDING} has {n_vocab} rows"
+        )
+    return tokenizer

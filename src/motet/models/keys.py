@@ -1,0 +1,98 @@
+"""A strict reader of a file's ``<architecture>.*`` keys: each is read, or refused by name."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from motet.errors import ModelFileError, UnsupportedError
+
+
+class Keys:
+    """The keys of one architecture, each taken with its type and range checked.
+
+    A key without a ``default`` has to be in the file. Every method raises ModelFileError that
+    names the key and its value where the value is missing, of a wrong type or out of range.
+    """
+
+    def __init__(self, metadata: Mapping[str, Any], architecture: str) -> None:
+        self.architecture = architecture
+        self._metadata = metadata
+        self._unread = {key for key in metadata if key.startswith(architecture + ".")}
+
+    def key(self, name: str) -> str:
+        """The key's full name."""
+        return f"{self.architecture}.{name}"
+
+    def has(self, name: str) -> bool:
+        """Whether the file gives the key."""
+        return self.key(name) in self._metadata
+
+    def take(self, name: str, default: object = None) -> Any:
+        """The key's value as the file has it, or ``default``."""
+        key = self.key(name)
+        self._unread.discard(key)
+        if key in self._metadata:
+            return self._metadata[key]
+        if default is None:
+            raise ModelFileError(
+                f"the file has no key {key}",
+                hint=f"every {self.architecture} model needs it; convert the model again",
+            )
+        return default
+
+    def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
+        """A whole number from ``low`` to ``high``, both included."""
+        value = self.take(name, default)
+        if isinstance(value, list):
+            raise UnsupportedError(
+                f"{self.key(name)} is a list, one value a layer",
+                hint=f"Motet runs {self.architecture} models whose layers are all alike",
+            )
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.wrong(name, value, "a whole number")
+        if not low <= value <= high:
+            raise self.wrong(name, value, f"a whole number from {low} to {high}")
+        return value
+
+    def positive(self, name: str, default: float | None = None, *, or_zero: bool = False) -> float:
+        """A finite number above 0; ``or_zero``: or 0 itself."""
+        value = self.take(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.wrong(name, value, "a number")
+        if not math.isfinite(value) or value < 0 or (value == 0 and not or_zero):
+            raise self.wrong(name, value, "a finite number " + ("from 0" if or_zero else "above 0"))
+        return float(value)
+
+    def text(self, name: str, default: str) -> str:
+        """A string."""
+        value = self.take(name, default)
+        if not isinstance(value, str):
+            raise self.wrong(name, value, "a string")
+        return value
+
+    def only(self, name: str, accepted: object, meaning: str) -> None:
+        """Refuse the key unless it has the one value under which it changes nothing."""
+        value = self.take(name, accepted)
+        if value != accepted:
+            raise UnsupportedError(
+                f"{self.key(name)} is {_shown(value)}: {meaning}",
+                hint=f"Motet runs {self.architecture} models where it is {_shown(accepted)}",
+            )
+
+    def refuse_unread(self) -> None:
+        """Raise UnsupportedError if the file has keys that nothing has asked for."""
+        if self._unread:
+            listed = ", ".join(f"{k} = {_shown(self._metadata[k])}" for k in sorted(self._unread))
+            raise UnsupportedError(
+                f"the file has keys that Motet does not know for {self.architecture}: {listed}",
+                hint="they may change the arithmetic, so the model is not run without them",
+            )
+
+    def wrong(self, name: str, value: object, wanted: str) -> ModelFileError:
+        """The error for a value that cannot be right."""
+        return ModelFileError(f"{self.key(name)} is {_shown(value)}, not {wanted}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,25 @@
+"""Which class runs which architecture: one line a family."""
+
+from motet.errors import UnsupportedError
+from motet.models.family import Family
+from motet.models.gemma import Gemma
+from motet.models.gemma2 import Gemma2
+from motet.models.gemma3 import Gemma3
+from motet.models.llama import Llama, Qwen2
+
+FAMILIES: dict[str, type[Family]] = {
+    "gemma": Gemma,
+    "gemma2": Gemma2,
+    "gemma3": Gemma3,
+    "llama": Llama,
+    "qwen2": Qwen2,
+}
+
+
+def family_of(architecture: str) -> type[Family]:
+    """The class for ``general.architecture``. Raises UnsupportedError that lists the known ones."""
+    if architecture not in FAMILIES:
+        raise UnsupportedError(
+            f"general.architecture is {architecture!r}", hint=f"Motet runs {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[architecture]

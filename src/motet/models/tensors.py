@@ -1,0 +1,125 @@
+"""A file's tensors for a family: each is expected by name and shape, used, or refused."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from motet.errors import ModelFileError, UnsupportedError
+from motet.models.config import Config
+from motet.weights.formats import TensorType, dequantize
+from motet.weights.gguf import GGUFFile
+
+Shapes = dict[str, tuple[int, ...]]
+Progress = Callable[[int, int], None]
+"""Called with the bytes done and the bytes in all."""
+L = TypeVar("L")
+
+_LISTED = 4
+"""Tensors that an error names before it counts the rest."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Shapes in NumPy's order (outermost first) by GGUF name."""
+
+    required: Shapes
+    optional: Shapes
+
+
+def check(file: GGUFFile, expected: Expected) -> None:
+    """Raise unless the file has every required tensor, in its shape, and none beyond."""
+    missing = [name for name in expected.required if name not in file.tensors]
+    if missing:
+        raise ModelFileError(
+            f"the file lacks {_listed(missing)}",
+            hint="it is incomplete, or of another architecture than it says",
+        )
+    shapes = expected.required | expected.optional
+    unknown = [name for name in file.tensors if name not in shapes]
+    if unknown:
+        raise UnsupportedError(
+            f"the file has tensors that Motet does not know for {file.architecture}: "
+            f"{_listed(unknown)}",
+            hint="they may change the arithmetic, so the model is not run without them",
+        )
+    for name, info in file.tensors.items():
+        if tuple(info.shape) != shapes[name]:
+            raise ModelFileError(
+                f"tensor {name} has the shape {list(info.shape)}, "
+                f"but the file's keys make it {list(shapes[name])}"
+            )
+
+
+def load(
+    file: GGUFFile, kernels: Any, expected: Expected, progress: Progress | None
+) -> dict[str, Any]:
+    """Pack the matrices (two axes) and widen the vectors to float32.
+
+    The file's copy of a tensor is dropped from memory once it is packed, and the largest come
+    first, so that memory peaks little above the packed size.
+    """
+    check(file, expected)
+    total = sum(info.nbytes for info in file.tensors.values())
+    done = 0
+    loaded: dict[str, Any] = {}
+    for info in sorted(file.tensors.values(), key=lambda info: -info.nbytes):
+        raw = file.raw(info.name)
+        try:
+            if len(info.shape) == 2:
+                loaded[info.name] = kernels.pack(raw, info.type, *info.shape)
+            else:
+                loaded[info.name] = dequantize(raw, info.type).reshape(info.shape)
+        except UnsupportedError as error:
+            raise UnsupportedError(
+                f"tensor {info.name}: {error.message}", hint=error.hint
+            ) from None
+        done += info.nbytes
+        file.release(info.name)
+        if progress is not None:
+            progress(done, total)
+    return loaded
+
+
+def only_f32(file: GGUFFile) -> bool:
+    """Whether every matrix of the file is F32."""
+    return all(i.type == TensorType.F32 for i in file.tensors.values() if len(i.shape) == 2)
+
+
+def gather(layer_type: type[L], tensors: Mapping[str, Any], block: int) -> L:
+    """A layer's tensors: field ``attn_q`` is ``blk.N.attn_q.weight``, ``attn_q_bias`` its bias."""
+    return layer_type(
+        **{f.name: tensors.get(f"blk.{block}.{_suffixed(f.name)}") for f in fields(layer_type)}  # type: ignore[arg-type]
+    )
+
+
+def decoder_shapes(config: Config) -> Shapes:
+    """What every attention decoder has: embedding, final norm, projections and their norms."""
+    d, ff = config.d_model, config.d_ff
+    shapes: Shapes = {"token_embd.weight": (config.n_vocab, d), "output_norm.weight": (d,)}
+    for i in range(config.n_layers):
+        shapes |= {
+            f"blk.{i}.attn_norm.weight": (d,),
+            f"blk.{i}.attn_q.weight": (config.n_heads * config.head_dim, d),
+            f"blk.{i}.attn_k.weight": (config.n_kv_heads * config.head_dim, d),
+            f"blk.{i}.attn_v.weight": (config.n_kv_heads * config.value_dim, d),
+            f"blk.{i}.attn_output.weight": (d, config.n_heads * config.value_dim),
+            f"blk.{i}.ffn_norm.weight": (d,),
+            f"blk.{i}.ffn_gate.weight": (ff, d),
+            f"blk.{i}.ffn_up.weight": (ff, d),
+            f"blk.{i}.ffn_down.weight": (d, ff),
+        }
+    return shapes
+
+
+def output_shape(config: Config) -> Shapes:
+    """The output head, where it is not the embedding itself."""
+    return {"output.weight": (config.n_vocab, config.d_model)}
+
+
+def _suffixed(field: str) -> str:
+    return field[: -len("_bias")] + ".bias" if field.endswith("_bias") else field + ".weight"
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,65 @@
+"""Running a family without Context: one sequence, its pages in order."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from motet.kernels.paged import PAGE, KVPool, PagedKV
+from motet.models.family import Family
+from motet.models.keys import Keys
+from motet.models.registry import family_of
+from motet.models.tensors import load
+from motet.weights.gguf import GGUFFile
+
+
+class OneSequence:
+    """A sequence's memory, and the view of each micro-batch that continues it."""
+
+    def __init__(self, family: Family, capacity: int, kind: str = "f32") -> None:
+        pages = -(-capacity // PAGE)
+        self.pools = [
+            KVPool(pages, s.kv_heads, s.head_dim, s.value_dim, kind) for s in family.layers
+        ]
+        self.family = family
+        self.table = np.arange(pages, dtype=np.int32)[None]
+        self.length = 0
+
+    def feed(self, tokens: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
+        """Logits of the wanted rows (all, if not said) of tokens that continue the sequence."""
+        count = len(tokens)
+        self.positions = np.arange(self.length, self.length + count, dtype=np.int32)
+        self.length += count
+        if wanted is None:
+            wanted = np.arange(count, dtype=np.int64)
+        return self.family.forward(tokens.astype(np.int32), self, wanted)
+
+    def layer(self, index: int) -> PagedKV:
+        pages = self.table.shape[1]
+        bits = np.arange(pages * PAGE).reshape(pages, PAGE) < self.length
+        weights = np.uint64(1) << np.arange(PAGE, dtype=np.uint64)
+        masks = (bits * weights).sum(axis=1, dtype=np.uint64)[None]
+        return PagedKV(
+            pool=self.pools[index],
+            tables=self.table,
+            masks=masks,
+            rows=np.zeros(len(self.positions), np.int32),
+            positions=self.positions,
+            slots=self.positions.astype(np.int64),
+        )
+
+
+def open_family(path: Path, kernels: Any) -> Family:
+    """A file's family on the given kernels, without tokenizer."""
+    with GGUFFile.open(path) as file:
+        family = family_of(file.architecture)
+        keys = Keys(file.metadata, file.architecture)
+        config = family.read_config(keys, file.tensors["token_embd.weight"].shape[0])
+        keys.refuse_unread()
+        return family(config, load(file, kernels, family.expected_tensors(config), None), kernels)
+
+
+def logits(path: Path, kernels: Any, tokens: np.ndarray, kind: str = "f32") -> np.ndarray:
+    """Logits of every token of one sequence, in one go."""
+    family = open_family(path, kernels)
+    return OneSequence(family, len(tokens), kind).feed(tokens)
