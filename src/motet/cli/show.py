@@ -211,9 +211,7 @@ def _memory(context: dict) -> str:
     text = f"{size(context['total'])} for one sequence of {context['tokens']} tokens"
     text += f" ({context['kv_type']})"
     if context["sliding_layers"]:
-        text += (
-            f", {context['window']} tokens in each of {context['sliding_layers']} sliding layers"
-        )
+        text += f", a window of {context['window']} in {context['sliding_layers']} of the layers"
     if context["constant"]:
         text += f", {size(context['constant'])} of it constant"
     return text
