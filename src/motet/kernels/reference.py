@@ -4,6 +4,7 @@ Slow and plain. It computes the same formulas, in the same number formats where 
 activations, stored keys and values), but not in the native kernels' order of summation.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,10 +46,21 @@ class Reference:
     threads = 1
 
     def pack(
-        self, raw: np.ndarray, type: TensorType, rows: int, columns: int
+        self,
+        raw: np.ndarray,
+        type: TensorType,
+        rows: int,
+        columns: int,
+        packed: Callable[[int, int], None] | None = None,
     ) -> ReferenceMatrix:
-        """Weights from a file's block bytes, uint8 ``[rows, row_bytes]``."""
-        return ReferenceMatrix(dequantize(raw, type).reshape(rows, columns), type)
+        """Weights from a file's block bytes, uint8 ``[rows, row_bytes]``.
+
+        ``packed(first, last)`` is called when rows first … last − 1 of ``raw`` are not needed.
+        """
+        weights = dequantize(raw, type).reshape(rows, columns)
+        if packed is not None:
+            packed(0, rows)
+        return ReferenceMatrix(weights, type)
 
     def linear(self, x: np.ndarray, *weights: ReferenceMatrix) -> tuple[np.ndarray, ...]:
         """``x @ w.T`` for each matrix: float32 ``[T, w.rows]``.
@@ -155,9 +167,9 @@ def round_activations(x: np.ndarray) -> np.ndarray:
 
 def rotate(x: np.ndarray, positions: np.ndarray, rope: Rope) -> np.ndarray:
     """``x`` ``[T, heads, head_dim]`` with its first rotary_dim channels turned by ``positions``."""
-    table = rope.table(int(positions.max()) // PAGE + 1)
-    cos, sin = (table[positions // PAGE, part, :, positions % PAGE][:, None] for part in (0, 1))
     half = rope.rotary_dim // 2
+    table = rope.scale * rope.table(int(positions.max()) + 1)[positions, :, None, :half]
+    cos, sin = table[:, 0], table[:, 1]
     if rope.pairing == "neox":
         first, second = slice(0, half), slice(half, rope.rotary_dim)
     else:

@@ -1,17 +1,19 @@
-"""Rotary position embedding as data: frequencies, pairing, and tables of cosines and sines.
+"""Rotary position embedding as data: frequencies, pairing, and a table of cosines and sines.
 
 RoPE (Su et al. 2021, arXiv 2104.09864, eq. 15) turns the channel pair (a, b) with frequency f at
-position p into (a·cos(pf) − b·sin(pf), a·sin(pf) + b·cos(pf)).
+position p into (a·cos(pf) − b·sin(pf), a·sin(pf) + b·cos(pf)). Only differences of positions
+matter to a score, so attention turns keys by their place in their page and queries by their
+distance from the page's start: both angles come from this one table.
 """
 
 import threading
 
 import numpy as np
 
-from motet.kernels.paged import PAGE
+from motet.kernels.paged import LANES
 
-_GROWTH = 16
-"""Blocks of PAGE positions by which a table grows."""
+_GROWTH = 1024
+"""Positions by which the table grows."""
 
 
 class Rope:
@@ -19,8 +21,8 @@ class Rope:
 
     ``inv_freq``: float64 ``[rotary_dim / 2]``, radians per position, every scaling (linear, YaRN,
     llama3, frequency factors) already applied. ``pairing``: "neox" pairs channel i with
-    i + rotary_dim / 2, "normal" pairs 2i with 2i + 1. ``scale`` multiplies cosine and sine (YaRN's
-    attention factor).
+    i + rotary_dim / 2, "normal" pairs 2i with 2i + 1. ``scale`` multiplies the rotated queries and
+    the rotated keys (YaRN's attention factor).
     """
 
     def __init__(self, inv_freq: np.ndarray, pairing: str = "neox", scale: float = 1.0) -> None:
@@ -30,27 +32,25 @@ class Rope:
         self.pairing = pairing
         self.scale = scale
         self.rotary_dim = 2 * len(self.inv_freq)
+        padded = -(-len(self.inv_freq) // LANES) * LANES
         self._lock = threading.Lock()
-        self._table = np.zeros((0, 2, len(self.inv_freq), PAGE), np.float32)
+        self._table = np.zeros((0, 2, padded), np.float32)
 
-    def table(self, blocks: int) -> np.ndarray:
-        """Cosines and sines, float32 ``[≥ blocks, 2, rotary_dim / 2, PAGE]``.
+    def table(self, positions: int) -> np.ndarray:
+        """Cosines and sines, float32 ``[≥ positions, 2, rotary_dim / 2 padded to LANES]``.
 
-        Entry ``[b, 0, i, s]`` is scale · cos((64·b + s) · inv_freq[i]). Computed in float64, so an
-        entry depends on its position alone.
+        Entry ``[p, 0, i]`` is cos(p · inv_freq[i]), ``[p, 1, i]`` the sine, computed in float64.
         """
         table = self._table
-        if len(table) >= blocks:
+        if len(table) >= positions:
             return table
         with self._lock:
             old = self._table
-            if len(old) < blocks:
-                count = -(-max(blocks, 2 * len(old)) // _GROWTH) * _GROWTH
-                self._table = np.concatenate([old, self._blocks(len(old), count)])
+            if len(old) < positions:
+                count = -(-max(positions, 2 * len(old)) // _GROWTH) * _GROWTH
+                angles = np.arange(len(old), count)[:, None] * self.inv_freq
+                new = np.zeros((count - len(old), 2, old.shape[2]), np.float32)
+                new[:, 0, : len(self.inv_freq)] = np.cos(angles)
+                new[:, 1, : len(self.inv_freq)] = np.sin(angles)
+                self._table = np.concatenate([old, new])
             return self._table
-
-    def _blocks(self, start: int, stop: int) -> np.ndarray:
-        positions = np.arange(start * PAGE, stop * PAGE, dtype=np.float64).reshape(-1, 1, PAGE)
-        angles = positions * self.inv_freq[None, :, None]
-        out = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        return (self.scale * out).astype(np.float32)

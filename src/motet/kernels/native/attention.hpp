@@ -1,0 +1,607 @@
+// Attention over paged keys and values.
+//
+// A page is a block of 64 positions, at the same place for every query that will ever read it. A
+// query goes through its blocks in order with an online softmax (Milakov, Gimelshein 2018), starts
+// afresh every CHUNK blocks, and merges the chunks in order. Blocks and keys that it may not see
+// change nothing, to the bit. So neither the queries beside it, nor the number of threads, nor
+// whether one thread takes all its chunks or each takes one can be seen in the result.
+//
+// Keys are stored un-rotated. A block's keys are turned by their place in the block, a query by its
+// distance from the block's start.
+#pragma once
+#include <cmath>
+
+#include "linear.hpp"
+
+namespace {
+
+constexpr int PAGE = 64;
+constexpr int PARTS = PAGE / LANES;
+constexpr int CHUNK = 8;        // blocks
+constexpr int QUERY_ROWS = 32;  // queries × heads that share the loading of a block
+constexpr int FEW = 4;          // rows up to which a block is opened on the fly
+
+enum Kind : int { KIND_F32 = 0, KIND_F16 = 1, KIND_BF16 = 2, KIND_Q8_0 = 3 };
+
+// A layer's pages; see paged.py for the layout.
+struct Pool {
+  Pool(uint8_t* data, int64_t pages, int kv_heads, int head_dim, int value_dim, int kind)
+      : data(data), pages(pages), kv_heads(kv_heads), head_dim(head_dim), value_dim(value_dim),
+        padded((value_dim + LANES - 1) / LANES * LANES), kind(kind),
+        item(kind == KIND_F32 ? 4 : kind == KIND_Q8_0 ? 1 : 2) {
+    const bool scaled = kind == KIND_Q8_0;
+    key_scales = (int64_t)head_dim * PAGE * item;
+    values = key_scales + (scaled ? (head_dim + 31) / 32 * PAGE * 2 : 0);
+    value_scales = values + (int64_t)PAGE * padded * item;
+    head_bytes = value_scales + (scaled ? PAGE * ((value_dim + 31) / 32) * 2 : 0);
+  }
+  uint8_t* head(int64_t page, int h) const { return data + (page * kv_heads + h) * head_bytes; }
+
+  uint8_t* data;
+  int64_t pages;
+  int kv_heads, head_dim, value_dim, padded, kind, item;
+  int64_t key_scales, values, value_scales, head_bytes;
+};
+
+// Sixteen stored numbers.
+inline f32x16 load_stored(const uint8_t* p, int kind) {
+  switch (kind) {
+    case KIND_F32: return f32x16::load((const float*)p);
+    case KIND_F16: return f32x16::half((const uint16_t*)p);
+    case KIND_BF16: return f32x16::bf16((const uint16_t*)p);
+    default: return f32x16::i8((const int8_t*)p);
+  }
+}
+
+inline float half_value(uint16_t h) {
+  uint16_t x[LANES] = {h};
+  float out[LANES];
+  f32x16::half(x).store(out);
+  return out[0];
+}
+inline uint16_t half_bits(float x) {
+  uint16_t out[LANES];
+  f32x16::set(x).store_half(out);
+  return out[0];
+}
+
+// One token's keys or values of one head: `stride` bytes from channel to channel. False if a number
+// is not finite in the pool's kind (it is then stored as the largest that is).
+inline bool store_token(const float* x, int channels, int kind, uint8_t* out, int64_t stride,
+                        uint8_t* scales, int64_t scale_stride) {
+  bool fine = true;
+  const float limit = kind == KIND_F16 ? 65504.0f : kind == KIND_Q8_0 ? 65504.0f * 127 : 3.38e38f;
+  for (int start = 0; start < channels; start += 32) {
+    const int count = std::min(32, channels - start);
+    float v[32] = {};
+    float most = 0;
+    for (int i = 0; i < count; i++) {
+      v[i] = x[start + i];
+      const float size = std::fabs(v[i]);
+      if (!(size <= limit)) {
+        fine = false;
+        v[i] = size > limit ? std::copysign(limit, v[i]) : 0.0f;
+      }
+      most = std::max(most, std::fabs(v[i]));
+    }
+    uint8_t* at = out + start * stride;
+    if (kind == KIND_F32) {
+      for (int i = 0; i < count; i++) memcpy(at + i * stride, &v[i], 4);
+    } else if (kind == KIND_F16) {
+      uint16_t h[32];
+      f32x16::load(v).store_half(h);
+      f32x16::load(v + 16).store_half(h + 16);
+      for (int i = 0; i < count; i++) memcpy(at + i * stride, &h[i], 2);
+    } else if (kind == KIND_BF16) {
+      for (int i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &v[i], 4);
+        const uint16_t b = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+        memcpy(at + i * stride, &b, 2);
+      }
+    } else {
+      const uint16_t s = half_bits(most / 127);
+      memcpy(scales + start / 32 * scale_stride, &s, 2);
+      const float step = half_value(s);
+      for (int i = 0; i < count; i++) {
+        const float n = step > 0 ? std::nearbyint(v[i] / step) : 0.0f;
+        at[i * stride] = (uint8_t)(int8_t)std::min(127.0f, std::max(-127.0f, n));
+      }
+    }
+  }
+  return fine;
+}
+
+inline bool store(ThreadPool& threads, const Pool& pool, const float* k, const float* v,
+                  const int64_t* slots, int64_t tokens) {
+  std::atomic<bool> fine{true};
+  auto one = [&](int t, int) {
+    const int64_t page = slots[t] / PAGE, slot = slots[t] % PAGE;
+    for (int h = 0; h < pool.kv_heads; h++) {
+      uint8_t* head = pool.head(page, h);
+      const int64_t at = (int64_t)t * pool.kv_heads + h;
+      bool good = store_token(k + at * pool.head_dim, pool.head_dim, pool.kind,
+                              head + slot * pool.item, PAGE * pool.item,
+                              head + pool.key_scales + slot * 2, PAGE * 2);
+      good &= store_token(v + at * pool.value_dim, pool.value_dim, pool.kind,
+                          head + pool.values + slot * pool.padded * pool.item, pool.item,
+                          head + pool.value_scales + slot * ((pool.value_dim + 31) / 32) * 2, 2);
+      if (!good) fine.store(false, std::memory_order_relaxed);
+    }
+  };
+  // Neighbouring tokens share cache lines, so few of them stay on one thread.
+  if (tokens < 32)
+    for (int t = 0; t < tokens; t++) one(t, 0);
+  else
+    threads.run((tokens + 15) / 16, [&](int piece, int) {
+      for (int t = piece * 16; t < std::min<int64_t>(tokens, piece * 16 + 16); t++) one(t, 0);
+    });
+  return fine.load();
+}
+
+struct Rotary {
+  const float* table = nullptr;  // [positions][2][padded half]
+  int half = 0, padded = 0;
+  bool interleaved = false;
+  float scale = 1;
+};
+
+struct Attention {
+  const float* q;
+  Pool pool;
+  const int32_t* tables;
+  const uint64_t* masks;
+  int64_t table_width;
+  const int32_t* rows;
+  const int32_t* positions;
+  int64_t tokens;
+  int heads;
+  float scale;
+  int window;
+  float softcap;
+  Rotary rotary;
+  float* out;
+
+  int group() const { return heads / pool.kv_heads; }
+};
+
+// Channels in the order in which a score sums them: the pairs that rotate together, then the rest.
+inline int first_channel(const Rotary& r, int i) { return r.interleaved ? 2 * i : i; }
+inline int second_channel(const Rotary& r, int i) { return r.interleaved ? 2 * i + 1 : i + r.half; }
+
+// Where a kernel gets the keys of a block from: straight from the page …
+template <int kind> struct PageKeys {
+  const Attention& a;
+  const uint8_t* head;
+  const float* turns;  // [half][2][PAGE]: cosines and sines of places in the block
+
+  f32x16 raw(int channel, int part) const {
+    const f32x16 v =
+        load_stored(head + ((int64_t)channel * PAGE + part * LANES) * a.pool.item, kind);
+    if constexpr (kind == KIND_Q8_0)
+      return v * f32x16::half((const uint16_t*)(head + a.pool.key_scales) + channel / 32 * PAGE +
+                              part * LANES);
+    return v;
+  }
+  void pair(int i, int part, f32x16& x, f32x16& y) const {
+    const f32x16 k0 = raw(first_channel(a.rotary, i), part);
+    const f32x16 k1 = raw(second_channel(a.rotary, i), part);
+    const f32x16 cos = f32x16::load(turns + (i * 2) * PAGE + part * LANES);
+    const f32x16 sin = f32x16::load(turns + (i * 2 + 1) * PAGE + part * LANES);
+    x = k0 * cos - k1 * sin;
+    y = k0 * sin + k1 * cos;
+  }
+  f32x16 single(int channel, int part) const { return raw(channel, part); }
+};
+
+// … or from a copy that several rows share.
+struct OpenKeys {
+  const float* keys;  // [head_dim][PAGE], pairs side by side
+  void pair(int i, int part, f32x16& x, f32x16& y) const {
+    x = f32x16::load(keys + (2 * i) * PAGE + part * LANES);
+    y = f32x16::load(keys + (2 * i + 1) * PAGE + part * LANES);
+  }
+  f32x16 single(int channel, int part) const {
+    return f32x16::load(keys + channel * PAGE + part * LANES);
+  }
+};
+
+template <int kind> struct PageValues {
+  const Attention& a;
+  const uint8_t* head;
+  f32x16 load(int j, int part) const {
+    const f32x16 v =
+        load_stored(head + a.pool.values + ((int64_t)j * a.pool.padded + part * LANES) * a.pool.item,
+                    kind);
+    if constexpr (kind == KIND_Q8_0) {
+      const int groups = (a.pool.value_dim + 31) / 32;
+      const auto* scales = (const uint16_t*)(head + a.pool.value_scales) + j * groups;
+      return v * f32x16::set(half_value(scales[part * LANES / 32]));
+    }
+    return v;
+  }
+};
+struct OpenValues {
+  const float* values;  // [PAGE][padded]
+  int padded;
+  f32x16 load(int j, int part) const { return f32x16::load(values + j * padded + part * LANES); }
+};
+
+// scores[R][PAGE] of R rows; q is [row][head_dim], pairs side by side.
+template <int R, class Keys>
+void score(const Keys& keys, const float* q, int head_dim, int half, float* scores) {
+  f32x16 acc[R][PARTS];
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < PARTS; p++) acc[r][p] = f32x16::set(0);
+  for (int i = 0; i < half; i++)
+#pragma GCC unroll 4
+    for (int p = 0; p < PARTS; p++) {
+      f32x16 x, y;
+      keys.pair(i, p, x, y);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; r++) {
+        acc[r][p] = fma(x, f32x16::set(q[r * head_dim + 2 * i]), acc[r][p]);
+        acc[r][p] = fma(y, f32x16::set(q[r * head_dim + 2 * i + 1]), acc[r][p]);
+      }
+    }
+  for (int c = 2 * half; c < head_dim; c++)
+#pragma GCC unroll 4
+    for (int p = 0; p < PARTS; p++) {
+      const f32x16 x = keys.single(c, p);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; r++)
+        acc[r][p] = fma(x, f32x16::set(q[r * head_dim + c]), acc[r][p]);
+    }
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < PARTS; p++) acc[r][p].store(scores + r * PAGE + p * LANES);
+}
+
+// out[R][padded] += weights[R][first…last) · values, key after key.
+template <int R, int P, class Values>
+void mix_parts(const Values& values, const float* weights, int first, int last, int part,
+               int padded, float* out) {
+  f32x16 acc[R][P];
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < P; p++) acc[r][p] = f32x16::load(out + r * padded + (part + p) * LANES);
+  for (int j = first; j < last; j++)
+#pragma GCC unroll 4
+    for (int p = 0; p < P; p++) {
+      const f32x16 v = values.load(j, part + p);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; r++)
+        acc[r][p] = fma(v, f32x16::set(weights[r * PAGE + j]), acc[r][p]);
+    }
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < P; p++) acc[r][p].store(out + r * padded + (part + p) * LANES);
+}
+template <int R, class Values>
+void mix(const Values& values, const float* weights, int first, int last, int padded, float* out) {
+  int part = 0;
+  for (; part + 4 <= padded / LANES; part += 4)
+    mix_parts<R, 4>(values, weights, first, last, part, padded, out);
+  for (; part < padded / LANES; part++)
+    mix_parts<R, 1>(values, weights, first, last, part, padded, out);
+}
+
+inline float exp_one(float x) {
+  float out[LANES];
+  exp(f32x16::set(x)).store(out);
+  return out[0];
+}
+
+// A softmax in the making for some rows: greatest score, sum of weights, weighted values.
+struct State {
+  State(int rows, int padded) : greatest(rows), total(rows), values((int64_t)rows * padded) {}
+  void clear(int rows, int padded) {
+    std::fill_n(greatest.p, rows, -INFINITY);
+    std::fill_n(total.p, rows, 0.0f);
+    std::fill_n(values.p, (int64_t)rows * padded, 0.0f);
+  }
+  Buffer<float> greatest, total, values;
+};
+
+// Join row `from` of a later chunk to row `to`.
+inline void merge(float& greatest, float& total, float* values, float later_greatest,
+                  float later_total, const float* later_values, int padded) {
+  if (later_greatest == -INFINITY) return;
+  const float top = std::max(greatest, later_greatest);
+  const float a = greatest == -INFINITY ? 0.0f : exp_one(greatest - top);
+  const float b = exp_one(later_greatest - top);
+  const f32x16 va = f32x16::set(a), vb = f32x16::set(b);
+  total = std::fma(total, a, later_total * b);
+  greatest = top;
+  for (int i = 0; i < padded; i += LANES)
+    fma(f32x16::load(values + i), va, f32x16::load(later_values + i) * vb).store(values + i);
+}
+
+struct QueryTile {
+  int32_t row;
+  std::vector<int32_t> tokens;
+};
+
+// One thread's room for a tile of queries of one KV head.
+class Worker {
+ public:
+  Worker(const Attention& a, int rows)
+      : chunk(rows, a.pool.padded), all(rows, a.pool.padded), a(a),
+        query((int64_t)rows * a.pool.head_dim), turned((int64_t)rows * a.pool.head_dim),
+        scores((int64_t)rows * PAGE), keys((int64_t)a.pool.head_dim * PAGE),
+        values((int64_t)PAGE * a.pool.padded) {}
+
+  // Chunks [first, last) of a tile; `done(row, greatest, total, values)` gets what each row made of
+  // each chunk, in order.
+  template <class Done>
+  void run(const QueryTile& tile, int kv_head, int64_t first, int64_t last, const float* turns,
+           const Done& done) {
+    const int rows = load_queries(tile, kv_head);
+    int32_t lowest = INT32_MAX, highest = 0;
+    for (int32_t t : tile.tokens) {
+      lowest = std::min(lowest, a.positions[t]);
+      highest = std::max(highest, a.positions[t]);
+    }
+    const int64_t begin = a.window ? std::max(0, lowest - a.window + 1) / PAGE : 0;
+    const int64_t end = highest / PAGE + 1;
+    for (int64_t c = first; c < last; c++) {
+      chunk.clear(rows, a.pool.padded);
+      for (int64_t b = std::max(begin, c * CHUNK); b < std::min(end, (c + 1) * CHUNK); b++)
+        block(tile, kv_head, rows, b, turns);
+      for (int r = 0; r < rows; r++)
+        done(r, chunk.greatest.p[r], chunk.total.p[r], chunk.values.p + r * a.pool.padded);
+    }
+  }
+
+  State chunk, all;
+
+ private:
+  // Queries of the tile, scaled, pairs side by side.
+  int load_queries(const QueryTile& tile, int kv_head) {
+    const int dim = a.pool.head_dim, group = a.group();
+    const float rotary_scale = a.scale * a.rotary.scale * a.rotary.scale;
+    int rows = 0;
+    for (int32_t t : tile.tokens)
+      for (int h = 0; h < group; h++, rows++) {
+        const float* x = a.q + ((int64_t)t * a.heads + kv_head * group + h) * dim;
+        float* y = query.p + rows * dim;
+        for (int i = 0; i < a.rotary.half; i++) {
+          y[2 * i] = x[first_channel(a.rotary, i)] * rotary_scale;
+          y[2 * i + 1] = x[second_channel(a.rotary, i)] * rotary_scale;
+        }
+        for (int c = 2 * a.rotary.half; c < dim; c++) y[c] = x[c] * a.scale;
+      }
+    return rows;
+  }
+
+  // Which keys of block b each query of the tile sees.
+  uint64_t visible(uint64_t mask, int32_t position, int64_t b) const {
+    const int64_t newest = position - b * PAGE;
+    if (newest < 0) return 0;
+    if (newest < PAGE - 1) mask &= ((uint64_t)2 << newest) - 1;
+    if (a.window) {
+      const int64_t oldest = newest - a.window + 1;
+      if (oldest >= PAGE) return 0;
+      if (oldest > 0) mask &= ~(uint64_t)0 << oldest;
+    }
+    return mask;
+  }
+
+  void block(const QueryTile& tile, int kv_head, int rows, int64_t b, const float* turns) {
+    const int64_t entry = tile.row * a.table_width + b;
+    const int32_t page = a.tables[entry];
+    if (page < 0) return;
+    uint64_t any = 0;
+    for (int32_t t : tile.tokens) any |= visible(a.masks[entry], a.positions[t], b);
+    if (!any) return;
+    turn_queries(tile, rows, b);
+    const uint8_t* head = a.pool.head(page, kv_head);
+    const int first = __builtin_ctzll(any), last = PAGE - __builtin_clzll(any);
+    switch (a.pool.kind) {
+      case KIND_F32: return block_of<KIND_F32>(tile, rows, b, head, turns, first, last);
+      case KIND_F16: return block_of<KIND_F16>(tile, rows, b, head, turns, first, last);
+      case KIND_BF16: return block_of<KIND_BF16>(tile, rows, b, head, turns, first, last);
+      default: return block_of<KIND_Q8_0>(tile, rows, b, head, turns, first, last);
+    }
+  }
+
+  void turn_queries(const QueryTile& tile, int rows, int64_t b) {
+    const int dim = a.pool.head_dim, group = a.group();
+    for (int r = 0; r < rows; r++) {
+      const int64_t distance = std::max<int64_t>(0, a.positions[tile.tokens[r / group]] - b * PAGE);
+      const float* cos = a.rotary.table + distance * 2 * a.rotary.padded;
+      const float* sin = cos + a.rotary.padded;
+      const float* x = query.p + r * dim;
+      float* y = turned.p + r * dim;
+      for (int i = 0; i < a.rotary.half; i++) {
+        y[2 * i] = x[2 * i] * cos[i] - x[2 * i + 1] * sin[i];
+        y[2 * i + 1] = x[2 * i] * sin[i] + x[2 * i + 1] * cos[i];
+      }
+      for (int c = 2 * a.rotary.half; c < dim; c++) y[c] = x[c];
+    }
+  }
+
+  template <int kind>
+  void block_of(const QueryTile& tile, int rows, int64_t b, const uint8_t* head, const float* turns,
+                int first, int last) {
+    const int dim = a.pool.head_dim, half = a.rotary.half, padded = a.pool.padded;
+    const PageKeys<kind> page_keys{a, head, turns};
+    const PageValues<kind> page_values{a, head};
+    const uint64_t mask = a.masks[tile.row * a.table_width + b];
+    if (rows <= FEW) {
+      by_rows(rows, [&](auto R, int r) {
+        score<R()>(page_keys, turned.p + r * dim, dim, half, scores.p + r * PAGE);
+      });
+      softmax(tile, rows, b, mask);
+      by_rows(rows, [&](auto R, int r) {
+        mix<R()>(page_values, scores.p + r * PAGE, first, last, padded,
+                 chunk.values.p + r * padded);
+      });
+      return;
+    }
+    for (int i = 0; i < half; i++)
+      for (int p = 0; p < PARTS; p++) {
+        f32x16 x, y;
+        page_keys.pair(i, p, x, y);
+        x.store(keys.p + (2 * i) * PAGE + p * LANES);
+        y.store(keys.p + (2 * i + 1) * PAGE + p * LANES);
+      }
+    for (int c = 2 * half; c < dim; c++)
+      for (int p = 0; p < PARTS; p++)
+        page_keys.single(c, p).store(keys.p + c * PAGE + p * LANES);
+    for (int j = first; j < last; j++)
+      for (int p = 0; p < padded / LANES; p++)
+        page_values.load(j, p).store(values.p + j * padded + p * LANES);
+    const OpenKeys open_keys{keys.p};
+    const OpenValues open_values{values.p, padded};
+    by_rows(rows, [&](auto R, int r) {
+      score<R()>(open_keys, turned.p + r * dim, dim, half, scores.p + r * PAGE);
+    });
+    softmax(tile, rows, b, mask);
+    by_rows(rows, [&](auto R, int r) {
+      mix<R()>(open_values, scores.p + r * PAGE, first, last, padded, chunk.values.p + r * padded);
+    });
+  }
+
+  template <class Function> static void by_rows(int rows, const Function& f) {
+    int r = 0;
+    for (; r + 4 <= rows; r += 4) f(std::integral_constant<int, 4>{}, r);
+    for (; r + 2 <= rows; r += 2) f(std::integral_constant<int, 2>{}, r);
+    for (; r < rows; r++) f(std::integral_constant<int, 1>{}, r);
+  }
+
+  // Scores to weights in place, and the running state brought to the new greatest score.
+  void softmax(const QueryTile& tile, int rows, int64_t b, uint64_t mask) {
+    const int group = a.group(), padded = a.pool.padded;
+    for (int r = 0; r < rows; r++) {
+      float* s = scores.p + r * PAGE;
+      const uint64_t seen = visible(mask, a.positions[tile.tokens[r / group]], b);
+      if (!seen) {
+        std::fill_n(s, PAGE, 0.0f);
+        continue;
+      }
+      if (a.softcap > 0) {
+        const f32x16 cap = f32x16::set(a.softcap);
+        for (int p = 0; p < PAGE; p += LANES)
+          (cap * tanh(f32x16::load(s + p) / cap)).store(s + p);
+      }
+      if (~seen)
+        for (int j = 0; j < PAGE; j++)
+          if (!(seen >> j & 1)) s[j] = -INFINITY;
+      f32x16 most = f32x16::load(s);
+      for (int p = LANES; p < PAGE; p += LANES) most = maximum(most, f32x16::load(s + p));
+      const float old = chunk.greatest.p[r], top = std::max(old, largest(most));
+      f32x16 weight = f32x16::set(0);
+      for (int p = 0; p < PAGE; p += LANES) {
+        const f32x16 w = exp(f32x16::load(s + p) - f32x16::set(top));
+        w.store(s + p);
+        weight = weight + w;
+      }
+      const float fade = old == -INFINITY ? 0.0f : exp_one(old - top);
+      chunk.total.p[r] = std::fma(chunk.total.p[r], fade, sum(weight));
+      chunk.greatest.p[r] = top;
+      if (fade != 1.0f) {
+        float* v = chunk.values.p + r * padded;
+        for (int i = 0; i < padded; i += LANES)
+          (f32x16::load(v + i) * f32x16::set(fade)).store(v + i);
+      }
+    }
+  }
+
+  const Attention& a;
+  Buffer<float> query, turned, scores, keys, values;
+};
+
+// Cosines and sines of places 0 … 63 in a block, [half][2][PAGE].
+inline std::vector<float> block_turns(const Rotary& r) {
+  std::vector<float> turns((size_t)r.half * 2 * PAGE);
+  for (int i = 0; i < r.half; i++)
+    for (int part = 0; part < 2; part++)
+      for (int s = 0; s < PAGE; s++)
+        turns[(i * 2 + part) * PAGE + s] = r.table[(s * 2 + part) * r.padded + i];
+  return turns;
+}
+
+inline std::vector<QueryTile> query_tiles(const Attention& a) {
+  const size_t most = std::max(1, QUERY_ROWS / a.group());
+  std::vector<QueryTile> tiles;
+  std::vector<int64_t> open;  // by table row: its unfinished tile
+  for (int32_t t = 0; t < a.tokens; t++) {
+    const int32_t row = a.rows[t];
+    if ((size_t)row >= open.size()) open.resize(row + 1, -1);
+    if (open[row] < 0 || tiles[open[row]].tokens.size() >= most) {
+      open[row] = (int64_t)tiles.size();
+      tiles.push_back({row, {}});
+    }
+    tiles[open[row]].tokens.push_back(t);
+  }
+  return tiles;
+}
+
+inline void attend(ThreadPool& threads, const Attention& a) {
+  const int group = a.group(), padded = a.pool.padded, dim = a.pool.value_dim;
+  const std::vector<QueryTile> tiles = query_tiles(a);
+  const std::vector<float> turns = block_turns(a.rotary);
+  int most_rows = 1;
+  int64_t most_chunks = 1;
+  for (const auto& tile : tiles) {
+    most_rows = std::max(most_rows, (int)tile.tokens.size() * group);
+    for (int32_t t : tile.tokens)
+      most_chunks = std::max<int64_t>(most_chunks, a.positions[t] / (PAGE * CHUNK) + 1);
+  }
+  std::vector<std::unique_ptr<Worker>> workers(threads.threads());
+  auto worker = [&](int thread) -> Worker& {
+    if (!workers[thread]) workers[thread] = std::make_unique<Worker>(a, most_rows);
+    return *workers[thread];
+  };
+  auto finish = [&](const QueryTile& tile, int kv_head, int r, float total, const float* values) {
+    const int64_t head = (int64_t)tile.tokens[r / group] * a.heads + kv_head * group + r % group;
+    const float inverse = total > 0 ? 1 / total : 0.0f;
+    for (int i = 0; i < dim; i++) a.out[head * dim + i] = values[i] * inverse;
+  };
+  const int64_t tasks = (int64_t)tiles.size() * a.pool.kv_heads;
+  if (most_chunks == 1 || tasks >= 4 * threads.threads()) {
+    threads.run(tasks, [&](int task, int thread) {
+      // The last tiles see most: begin with them.
+      const auto& tile = tiles[tiles.size() - 1 - task / a.pool.kv_heads];
+      const int kv_head = task % a.pool.kv_heads, rows = (int)tile.tokens.size() * group;
+      Worker& w = worker(thread);
+      w.all.clear(rows, padded);
+      w.run(tile, kv_head, 0, most_chunks, turns.data(),
+            [&](int r, float greatest, float total, const float* values) {
+              merge(w.all.greatest.p[r], w.all.total.p[r], w.all.values.p + r * padded, greatest,
+                    total, values, padded);
+            });
+      for (int r = 0; r < rows; r++)
+        finish(tile, kv_head, r, w.all.total.p[r], w.all.values.p + r * padded);
+    });
+    return;
+  }
+  // Few queries over many keys: a task a chunk, merged in order afterwards.
+  const int64_t size = (int64_t)most_rows * (padded + 2);
+  Buffer<float> parts(tasks * most_chunks * size);
+  threads.run(tasks * most_chunks, [&](int i, int thread) {
+    const int64_t task = i / most_chunks, c = i % most_chunks;
+    worker(thread).run(tiles[task / a.pool.kv_heads], (int)(task % a.pool.kv_heads), c, c + 1,
+                       turns.data(),
+                       [&](int r, float greatest, float total, const float* values) {
+                         float* part = parts.p + i * size + r * (padded + 2);
+                         part[0] = greatest;
+                         part[1] = total;
+                         std::copy_n(values, padded, part + 2);
+                       });
+  });
+  threads.run(tasks, [&](int task, int thread) {
+    const auto& tile = tiles[task / a.pool.kv_heads];
+    const int rows = (int)tile.tokens.size() * group;
+    State& all = worker(thread).all;
+    all.clear(rows, padded);
+    for (int r = 0; r < rows; r++) {
+      for (int64_t c = 0; c < most_chunks; c++) {
+        const float* part = parts.p + (task * most_chunks + c) * size + r * (padded + 2);
+        merge(all.greatest.p[r], all.total.p[r], all.values.p + r * padded, part[0], part[1],
+              part + 2, padded);
+      }
+      finish(tile, task % a.pool.kv_heads, r, all.total.p[r], all.values.p + r * padded);
+    }
+  });
+}
+
+}  // namespace

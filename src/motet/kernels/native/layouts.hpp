@@ -1,0 +1,167 @@
+// Packed weights: how they lie in memory, and how a kernel opens them.
+//
+// A matrix is cut into strips of 16 rows; lane i of every vector belongs to row i of its strip. A
+// strip holds, block by block of 32 columns, the unsigned quants q, then the scales of all blocks.
+// Every weight is d·q − m (m = d·zero where the file stores no minimum):
+//   quants of a block  4 × 64 bytes of low nibbles: vector j holds columns 4j…4j+3 of every row in
+//                      its low nibbles and columns 16+4j… in its high ones; then the fifth bits
+//                      (64 bytes, bit j of a byte belongs to vector j) or the fifth and sixth
+//                      (2 × 64 bytes, two bits a vector). 8 bits: 8 × 64 bytes.
+//   scales             see the structs below.
+#pragma once
+#include <type_traits>
+
+#include "simd.hpp"
+
+namespace {
+
+constexpr int STRIP = 16;   // rows
+constexpr int BLOCK = 32;   // columns that share an activation scale
+constexpr int SUPER = 256;  // columns of a K-quant super-block
+constexpr int BLOCKS_IN_SUPER = SUPER / BLOCK;
+
+constexpr int quant_bytes(int bits) { return bits * STRIP * BLOCK / 8; }
+
+// The 8 vectors of a block: unsigned bytes, columns 4j…4j+3 of 16 rows in vector j.
+template <int bits> inline void open_quants(const uint8_t* p, i32x16 (&w)[8]) {
+  if constexpr (bits == 8) {
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) w[j] = load_int(p + 64 * j);
+    return;
+  }
+  const i32x16 nibble = set_int(0x0f0f0f0f);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) {
+    const i32x16 v = load_int(p + 64 * j);
+    w[j] = v & nibble;
+    w[j + 4] = right<4>(v) & nibble;
+  }
+  if constexpr (bits == 5) {
+    const i32x16 h = load_int(p + 256);
+    const i32x16 bit = set_int(0x10101010);
+    w[0] = w[0] | (left<4>(h) & bit);
+    w[1] = w[1] | (left<3>(h) & bit);
+    w[2] = w[2] | (left<2>(h) & bit);
+    w[3] = w[3] | (left<1>(h) & bit);
+    w[4] = w[4] | (h & bit);
+    w[5] = w[5] | (right<1>(h) & bit);
+    w[6] = w[6] | (right<2>(h) & bit);
+    w[7] = w[7] | (right<3>(h) & bit);
+  } else if constexpr (bits == 6) {
+    const i32x16 pair = set_int(0x30303030);
+#pragma GCC unroll 2
+    for (int k = 0; k < 2; k++) {
+      const i32x16 h = load_int(p + 256 + 64 * k);
+      w[4 * k] = w[4 * k] | (left<4>(h) & pair);
+      w[4 * k + 1] = w[4 * k + 1] | (left<2>(h) & pair);
+      w[4 * k + 2] = w[4 * k + 2] | (h & pair);
+      w[4 * k + 3] = w[4 * k + 3] | (right<2>(h) & pair);
+    }
+  }
+}
+
+// Scale layouts. GROUPS is the number of scales in a block of 32 columns. bytes(blocks) is the size
+// for a strip. d(p, b, g) and m(p, b, g) give the scale and the minimum of group g of block b.
+
+// float16 d for each block. Q4_0, Q5_0, Q8_0, IQ4_NL.
+struct Plain {
+  static constexpr int GROUPS = 1;
+  static constexpr bool MINIMUM = false;
+  static constexpr int64_t bytes(int64_t blocks) { return blocks * 32; }
+  static f32x16 d(const uint8_t* p, int64_t b, int) {
+    return f32x16::half((const uint16_t*)(p + b * 32));
+  }
+};
+
+// float16 d and m for each block. Q4_1, Q5_1. The file's m is added, so it is stored negated.
+struct WithMinimum {
+  static constexpr int GROUPS = 1;
+  static constexpr bool MINIMUM = true;
+  static constexpr int64_t bytes(int64_t blocks) { return blocks * 64; }
+  static f32x16 d(const uint8_t* p, int64_t b, int) {
+    return f32x16::half((const uint16_t*)(p + b * 64));
+  }
+  static f32x16 m(const uint8_t* p, int64_t b, int) {
+    return f32x16::half((const uint16_t*)(p + b * 64 + 32));
+  }
+};
+
+// For each super-block float16 D; then a signed byte s for each group: d = D·s.
+// Q6_K and Q3_K (groups of 16), IQ4_XS (groups of 32).
+template <int groups> struct Super {
+  static constexpr int GROUPS = groups;
+  static constexpr bool MINIMUM = false;
+  static constexpr int SIZE = 32 + BLOCKS_IN_SUPER * GROUPS * STRIP;
+  static constexpr int64_t bytes(int64_t blocks) { return blocks / BLOCKS_IN_SUPER * SIZE; }
+  static f32x16 d(const uint8_t* p, int64_t b, int g) {
+    const uint8_t* s = p + b / BLOCKS_IN_SUPER * SIZE;
+    const int64_t group = b % BLOCKS_IN_SUPER * GROUPS + g;
+    return f32x16::half((const uint16_t*)s) * f32x16::i8((const int8_t*)(s + 32 + group * STRIP));
+  }
+};
+
+// For each super-block float16 D and M; then unsigned bytes s and t for each group: d = D·s,
+// m = M·t. Q4_K, Q5_K (groups of 32), Q2_K (groups of 16).
+template <int groups> struct SuperWithMinimum {
+  static constexpr int GROUPS = groups;
+  static constexpr bool MINIMUM = true;
+  static constexpr int HALF = BLOCKS_IN_SUPER * GROUPS * STRIP;
+  static constexpr int SIZE = 64 + 2 * HALF;
+  static constexpr int64_t bytes(int64_t blocks) { return blocks / BLOCKS_IN_SUPER * SIZE; }
+  static f32x16 product(const uint8_t* p, int64_t b, int g, int head, int bytes_at) {
+    const uint8_t* s = p + b / BLOCKS_IN_SUPER * SIZE;
+    const int64_t group = b % BLOCKS_IN_SUPER * GROUPS + g;
+    return f32x16::half((const uint16_t*)(s + head)) * f32x16::u8(s + bytes_at + group * STRIP);
+  }
+  static f32x16 d(const uint8_t* p, int64_t b, int g) { return product(p, b, g, 0, 64); }
+  static f32x16 m(const uint8_t* p, int64_t b, int g) { return product(p, b, g, 32, 64 + HALF); }
+};
+
+template <int bits, class Scale, int zero> struct Layout {
+  static constexpr int BITS = bits;
+  static constexpr int ZERO = zero;  // subtracted from q where there is no stored minimum
+  static constexpr int BLOCK_BYTES = quant_bytes(bits);
+  using Scales = Scale;
+  using Base = Layout;  // kernels are made once a layout, not once a type
+  static constexpr int64_t strip_bytes(int64_t columns) {
+    const int64_t blocks = columns / BLOCK;
+    return (blocks * BLOCK_BYTES + Scale::bytes(blocks) + 63) / 64 * 64;
+  }
+};
+
+// GGML's type numbers, and the layout that holds each.
+enum Type : int {
+  F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11,
+  Q4_K = 12, Q5_K = 13, Q6_K = 14, IQ4_NL = 20, IQ4_XS = 23, BF16 = 30,
+};
+
+template <int type> struct LayoutOf;
+#define LAYOUT(type, ...) \
+  template <> struct LayoutOf<type> : Layout<__VA_ARGS__> {};
+LAYOUT(Q4_0, 4, Plain, 8)
+LAYOUT(Q4_1, 4, WithMinimum, 0)
+LAYOUT(Q5_0, 5, Plain, 16)
+LAYOUT(Q5_1, 5, WithMinimum, 0)
+LAYOUT(Q8_0, 8, Plain, 128)
+LAYOUT(Q2_K, 4, SuperWithMinimum<2>, 0)
+LAYOUT(Q3_K, 4, Super<2>, 4)
+LAYOUT(Q4_K, 4, SuperWithMinimum<1>, 0)
+LAYOUT(Q5_K, 5, SuperWithMinimum<1>, 0)
+LAYOUT(Q6_K, 6, Super<2>, 32)
+LAYOUT(IQ4_NL, 8, Plain, 128)
+LAYOUT(IQ4_XS, 8, Super<1>, 128)
+#undef LAYOUT
+
+// Call f with a quantised type as a constant; false if it has no layout.
+template <class Function> inline bool with_type(int type, Function&& f) {
+#define CASE(t) \
+  case t: f(std::integral_constant<int, t>{}); return true;
+  switch (type) {
+    CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q2_K) CASE(Q3_K) CASE(Q4_K)
+    CASE(Q5_K) CASE(Q6_K) CASE(IQ4_NL) CASE(IQ4_XS)
+    default: return false;
+  }
+#undef CASE
+}
+
+}  // namespace

@@ -1,0 +1,396 @@
+// y = x · wᵀ for packed weights, by one kernel for one row and for a thousand.
+//
+// An element of y is accumulated block after block of 32 columns, in a float, whatever else is in
+// the call: the products inside a block are exact in int32 (quantised weights) or in a fixed order
+// (float weights). So it does not depend on how many rows there are or which thread computes it.
+#pragma once
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "pack.hpp"
+#include "threads.hpp"
+
+namespace {
+
+#if MOTET_AVX512
+constexpr int TILE = 8;  // rows of x that a kernel holds in registers
+#else
+constexpr int TILE = 4;
+#endif
+constexpr int L2_BYTES = 256 << 10;  // of activations that stay at hand while weights pass
+
+// Rows of x are cut into tiles of TILE, then 4, 2 and 1 rows; values of a tile are interleaved so
+// that a kernel walks through one stream.
+struct Tile {
+  int64_t row;
+  int height;
+};
+inline std::vector<Tile> tiles_of(int64_t rows) {
+  std::vector<Tile> tiles;
+  int64_t row = 0;
+  for (int height = TILE; height; height /= 2)
+    for (; rows - row >= height; row += height) tiles.push_back({row, height});
+  return tiles;
+}
+
+template <class T> struct Buffer {  // 64-byte aligned, not initialised
+  explicit Buffer(int64_t count)
+      : p((T*)aligned_alloc(64, (std::max<int64_t>(count, 1) * sizeof(T) + 63) / 64 * 64)) {
+    if (!p) throw std::bad_alloc();
+  }
+  ~Buffer() { free(p); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  T* p;
+};
+
+// x rounded to int8 with a scale per block: values [block][row][32], scales [block][row], sums of
+// 16 values [block][2][row], a tile after another.
+struct Quantised {
+  Quantised(ThreadPool& pool, const float* x, int64_t rows, int64_t columns,
+            const std::vector<Tile>& tiles)
+      : blocks(columns / BLOCK), q(rows * columns), scale(rows * blocks), sum(rows * blocks * 2) {
+    auto one = [&](int t, int) {
+      const Tile tile = tiles[t];
+      for (int r = 0; r < tile.height; r++) quantise(x + (tile.row + r) * columns, tile, r);
+    };
+    if (rows < 2 * TILE)
+      for (size_t t = 0; t < tiles.size(); t++) one((int)t, 0);
+    else
+      pool.run((int64_t)tiles.size(), one);
+  }
+
+  void quantise(const float* x, Tile tile, int r) {
+    const int h = tile.height;
+    int8_t* values = q.p + tile.row * blocks * BLOCK;
+    float* scales = scale.p + tile.row * blocks;
+    int32_t* sums = sum.p + tile.row * blocks * 2;
+    const f32x16 magnitude = as_float(set_int(0x7fffffff));
+    for (int64_t b = 0; b < blocks; b++) {
+      const f32x16 low = f32x16::load(x + b * BLOCK), high = f32x16::load(x + b * BLOCK + LANES);
+      const float most = largest(maximum(bit_and(low, magnitude), bit_and(high, magnitude)));
+      const f32x16 inverse = f32x16::set(most > 0 ? 1 / (most / 127) : 0.0f);
+      scales[b * h + r] = most / 127;
+      int32_t rounded[2][LANES];
+      store_int(rounded[0], round_to_int(low * inverse));
+      store_int(rounded[1], round_to_int(high * inverse));
+      int8_t* out = values + (b * h + r) * BLOCK;
+      for (int g = 0; g < 2; g++) {
+        int32_t total = 0;
+        for (int i = 0; i < LANES; i++) {
+          out[g * LANES + i] = (int8_t)rounded[g][i];
+          total += rounded[g][i];
+        }
+        sums[(b * 2 + g) * h + r] = total;
+      }
+    }
+  }
+
+  int64_t blocks;
+  Buffer<int8_t> q;
+  Buffer<float> scale;
+  Buffer<int32_t> sum;
+};
+
+// What a layout adds beside the products: −zero·Σq, where the integer sum starts, or −scale·Σq,
+// which the minimum multiplies. [block][group][row] a tile.
+struct Side {
+  Side(const Quantised& x, const std::vector<Tile>& tiles, int groups, int zero)
+      : values(x.blocks * groups * (tiles.back().row + tiles.back().height)) {
+    for (const Tile& tile : tiles) {
+      const int h = tile.height;
+      const int32_t* sum = x.sum.p + tile.row * x.blocks * 2;
+      const float* scale = x.scale.p + tile.row * x.blocks;
+      auto* out = values.p + tile.row * x.blocks * groups;
+      for (int64_t b = 0; b < x.blocks; b++)
+        for (int g = 0; g < groups; g++)
+          for (int r = 0; r < h; r++) {
+            const int32_t* s = sum + b * 2 * h + r;
+            const int32_t total = groups == 2 ? s[g * h] : s[0] + s[h];
+            if (zero)
+              out[(b * groups + g) * h + r].init = -zero * total;
+            else
+              out[(b * groups + g) * h + r].scaled = -scale[b * h + r] * (float)total;
+          }
+    }
+  }
+  union Value {
+    int32_t init;
+    float scaled;
+  };
+  Buffer<Value> values;
+};
+
+// R rows of a tile against one strip; a, scale and side point at the tile.
+template <class L, int R>
+inline void multiply(const uint8_t* strip, int64_t blocks, const int8_t* a, const float* scale,
+                     const Side::Value* side, f32x16 (&acc)[R]) {
+  using S = typename L::Scales;
+  constexpr int G = S::GROUPS;
+  const uint8_t* scales = strip + blocks * L::BLOCK_BYTES;
+  for (int r = 0; r < R; r++) acc[r] = f32x16::set(0);
+  for (int64_t b = 0; b < blocks; b++) {
+    const uint8_t* quants = strip + b * L::BLOCK_BYTES;
+    if constexpr (R < 4)
+      for (int i = 0; i < L::BLOCK_BYTES; i += 64) _mm_prefetch(quants + 4096 + i, _MM_HINT_T0);
+    i32x16 w[8];
+    open_quants<L::BITS>(quants, w);
+    f32x16 d[G], m[G];
+    for (int g = 0; g < G; g++) {
+      d[g] = S::d(scales, b, g);
+      if constexpr (S::MINIMUM) m[g] = S::m(scales, b, g);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+      const int32_t* four = (const int32_t*)(a + (b * R + r) * BLOCK);
+      const f32x16 s = f32x16::set(scale[b * R + r]);
+      if constexpr (G == 1) {
+        i32x16 even = set_int(S::MINIMUM ? 0 : side[b * R + r].init), odd = set_int(0);
+#pragma GCC unroll 4
+        for (int j = 0; j < 8; j += 2) {
+          even = dot<L::BITS>(even, w[j], four[j]);
+          odd = dot<L::BITS>(odd, w[j + 1], four[j + 1]);
+        }
+        acc[r] = fma(d[0] * s, to_float(even + odd), acc[r]);
+      } else {
+#pragma GCC unroll 2
+        for (int g = 0; g < 2; g++) {
+          i32x16 all = set_int(S::MINIMUM ? 0 : side[(b * 2 + g) * R + r].init);
+#pragma GCC unroll 4
+          for (int j = 4 * g; j < 4 * g + 4; j++) all = dot<L::BITS>(all, w[j], four[j]);
+          acc[r] = fma(d[g] * s, to_float(all), acc[r]);
+        }
+      }
+      if constexpr (S::MINIMUM)
+        for (int g = 0; g < G; g++)
+          acc[r] = fma(m[g], f32x16::set(side[(b * G + g) * R + r].scaled), acc[r]);
+    }
+  }
+}
+
+// Float weights: a is [column][row] a tile. Blocks of 64 columns, even and odd ones apart.
+template <class W> inline f32x16 load_weights(const void* p);
+struct Half {};
+struct Brain {};
+template <> inline f32x16 load_weights<float>(const void* p) {
+  return f32x16::load((const float*)p);
+}
+template <> inline f32x16 load_weights<Half>(const void* p) {
+  return f32x16::half((const uint16_t*)p);
+}
+template <> inline f32x16 load_weights<Brain>(const void* p) {
+  return f32x16::bf16((const uint16_t*)p);
+}
+
+template <class W, int R>
+inline void multiply_float(const uint8_t* strip, int64_t columns, const float* a,
+                           f32x16 (&acc)[R]) {
+  constexpr int item = (std::is_same_v<W, float> ? 4 : 2) * STRIP;
+  constexpr int64_t chunk = 64;
+  for (int r = 0; r < R; r++) acc[r] = f32x16::set(0);
+  for (int64_t start = 0; start < columns; start += chunk) {
+    const int64_t stop = std::min(columns, start + chunk);
+    f32x16 even[R], odd[R];
+    for (int r = 0; r < R; r++) even[r] = odd[r] = f32x16::set(0);
+    int64_t k = start;
+    for (; k + 1 < stop; k += 2) {
+      const f32x16 w0 = load_weights<W>(strip + k * item);
+      const f32x16 w1 = load_weights<W>(strip + (k + 1) * item);
+      if constexpr (R < 4) _mm_prefetch(strip + k * item + 4096, _MM_HINT_T0);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) {
+        even[r] = fma(w0, f32x16::set(a[k * R + r]), even[r]);
+        odd[r] = fma(w1, f32x16::set(a[(k + 1) * R + r]), odd[r]);
+      }
+    }
+    if (k < stop)
+      for (int r = 0; r < R; r++)
+        even[r] = fma(load_weights<W>(strip + k * item), f32x16::set(a[k * R + r]), even[r]);
+    for (int r = 0; r < R; r++) acc[r] = acc[r] + (even[r] + odd[r]);
+  }
+}
+
+// Everything that the matrices of one call share of x.
+class Input {
+ public:
+  Input(ThreadPool& pool, const float* x, int64_t rows, int64_t columns)
+      : pool(pool), x(x), rows(rows), columns(columns), tiles(tiles_of(rows)) {}
+
+  const Quantised& quantised() {
+    if (!quantised_)
+      quantised_ = std::make_unique<Quantised>(pool, x, rows, columns, tiles);
+    return *quantised_;
+  }
+  const Side::Value* side(int groups, int zero) {
+    for (auto& s : sides_)
+      if (s.groups == groups && s.zero == zero) return s.side->values.p;
+    sides_.push_back({groups, zero, std::make_unique<Side>(quantised(), tiles, groups, zero)});
+    return sides_.back().side->values.p;
+  }
+  const float* interleaved() {
+    if (!floats_) {
+      floats_ = std::make_unique<Buffer<float>>(rows * columns);
+      pool.run((int64_t)tiles.size(), [&](int t, int) {
+        const Tile tile = tiles[t];
+        float* out = floats_->p + tile.row * columns;
+        for (int64_t k = 0; k < columns; k++)
+          for (int r = 0; r < tile.height; r++)
+            out[k * tile.height + r] = x[(tile.row + r) * columns + k];
+      });
+    }
+    return floats_->p;
+  }
+
+  ThreadPool& pool;
+  const float* x;
+  const int64_t rows, columns;
+  const std::vector<Tile> tiles;
+
+ private:
+  struct OneSide {
+    int groups, zero;
+    std::unique_ptr<Side> side;
+  };
+  std::unique_ptr<Quantised> quantised_;
+  std::unique_ptr<Buffer<float>> floats_;
+  std::vector<OneSide> sides_;
+};
+
+// One matrix of a call, ready to be worked on piece by piece.
+struct Product {
+  Product(Input& input, const Matrix& w, float* y) : input(input), w(w), y(y) {
+    if (w.is_float()) {
+      floats = input.interleaved();
+    } else {
+      with_type(w.type, [&](auto t) {
+        using L = typename LayoutOf<t()>::Base;
+        x = &input.quantised();
+        side = input.side(L::Scales::GROUPS, L::Scales::MINIMUM ? 0 : L::ZERO);
+      });
+    }
+    // A piece is worth waking a thread for, yet small enough that both finish together.
+    const int64_t weight = w.strip_bytes * std::max<int64_t>(1, input.rows / 4);
+    strips_a_piece = std::clamp<int64_t>((96 << 10) / weight, 1, w.strips);
+    if (input.rows >= 32) strips_a_piece = std::clamp<int64_t>((192 << 10) / w.strip_bytes, 1, 8);
+    pieces = (w.strips + strips_a_piece - 1) / strips_a_piece;
+  }
+
+  void run(int64_t piece) const {
+    const int64_t first = piece * strips_a_piece;
+    const int64_t last = std::min(w.strips, first + strips_a_piece);
+    const size_t together =
+        std::max<size_t>(1, L2_BYTES / (size_t)(input.columns * TILE * (w.is_float() ? 4 : 1)));
+    for (size_t t0 = 0; t0 < input.tiles.size(); t0 += together) {
+      const size_t t1 = std::min(input.tiles.size(), t0 + together);
+      for (int64_t s = first; s < last; s++)
+        for (size_t t = t0; t < t1; t++) {
+          const Tile tile = input.tiles[t];
+          if (tile.height == 1)
+            one<1>(s, tile);
+          else if (tile.height == 2)
+            one<2>(s, tile);
+          else if (tile.height == 4)
+            one<4>(s, tile);
+          else if constexpr (TILE == 8)
+            one<8>(s, tile);
+        }
+    }
+  }
+
+  template <int R> void one(int64_t s, Tile tile) const {
+    const uint8_t* strip = w.data + s * w.strip_bytes;
+    f32x16 acc[R];
+    if (w.is_float()) {
+      const float* a = floats + tile.row * w.columns;
+      if (w.type == F32)
+        multiply_float<float, R>(strip, w.columns, a, acc);
+      else if (w.type == F16)
+        multiply_float<Half, R>(strip, w.columns, a, acc);
+      else
+        multiply_float<Brain, R>(strip, w.columns, a, acc);
+    } else {
+      with_type(w.type, [&](auto t) {
+        using L = typename LayoutOf<t()>::Base;
+        const int64_t at = tile.row * x->blocks;
+        multiply<L, R>(strip, x->blocks, x->q.p + at * BLOCK, x->scale.p + at,
+                       side + at * L::Scales::GROUPS, acc);
+      });
+    }
+    const int64_t rows = std::min<int64_t>(STRIP, w.rows - s * STRIP);
+    float* out = y + tile.row * w.rows + s * STRIP;
+    for (int r = 0; r < R; r++) {
+      if (rows == STRIP)
+        acc[r].store(out + r * w.rows);
+      else
+        store_part(out + r * w.rows, (int)rows, acc[r]);
+    }
+  }
+
+  Input& input;
+  const Matrix& w;
+  float* y;
+  const Quantised* x = nullptr;
+  const Side::Value* side = nullptr;
+  const float* floats = nullptr;
+  int64_t strips_a_piece, pieces;
+};
+
+inline void linear(ThreadPool& pool, const float* x, int64_t rows, int64_t columns,
+                   const std::vector<const Matrix*>& weights, const std::vector<float*>& outputs) {
+  if (!rows) return;
+  Input input(pool, x, rows, columns);
+  std::vector<Product> products;
+  std::vector<int64_t> ends;
+  for (size_t i = 0; i < weights.size(); i++) {
+    products.emplace_back(input, *weights[i], outputs[i]);
+    ends.push_back(products.back().pieces + (i ? ends.back() : 0));
+  }
+  pool.run(ends.back(), [&](int piece, int) {
+    const size_t i = std::upper_bound(ends.begin(), ends.end(), piece) - ends.begin();
+    products[i].run(piece - (i ? ends[i - 1] : 0));
+  });
+}
+
+// Row `row` of a matrix, as floats.
+inline void unpack_row(const Matrix& w, int64_t row, float* out) {
+  const uint8_t* strip = w.data + row / STRIP * w.strip_bytes;
+  const int lane = (int)(row % STRIP);
+  float lanes[LANES];
+  if (w.is_float()) {
+    for (int64_t k = 0; k < w.columns; k++) {
+      const uint8_t* p = strip + k * w.item_bytes * STRIP;
+      const f32x16 v = w.type == F32   ? load_weights<float>(p)
+                       : w.type == F16 ? load_weights<Half>(p)
+                                       : load_weights<Brain>(p);
+      v.store(lanes);
+      out[k] = lanes[lane];
+    }
+    return;
+  }
+  with_type(w.type, [&](auto t) {
+    using L = typename LayoutOf<t()>::Base;
+    using S = typename L::Scales;
+    const int64_t blocks = w.columns / BLOCK;
+    for (int64_t b = 0; b < blocks; b++) {
+      i32x16 open[8];
+      open_quants<L::BITS>(strip + b * L::BLOCK_BYTES, open);
+      uint8_t q[8][4 * STRIP];
+      for (int j = 0; j < 8; j++) store_int(q[j], open[j]);
+      for (int g = 0; g < S::GROUPS; g++) {
+        float m = 0;
+        S::d(strip + blocks * L::BLOCK_BYTES, b, g).store(lanes);
+        const float d = lanes[lane];
+        if constexpr (S::MINIMUM) {
+          S::m(strip + blocks * L::BLOCK_BYTES, b, g).store(lanes);
+          m = lanes[lane];
+        }
+        const int size = BLOCK / S::GROUPS;
+        for (int i = g * size; i < (g + 1) * size; i++)
+          out[b * BLOCK + i] = d * (float)(q[i / 4][lane * 4 + i % 4] - L::ZERO) - m;
+      }
+    }
+  });
+}
+
+}  // namespace

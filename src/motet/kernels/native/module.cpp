@@ -1,0 +1,188 @@
+// The Python face of the kernels of one instruction set. Shapes are checked here, once.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/vector.h>
+
+#include "attention.hpp"
+#include "elementwise.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+template <class T, int dims>
+using Array = nb::ndarray<T, nb::ndim<dims>, nb::c_contig, nb::device::cpu>;
+template <class T> using AnyArray = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
+
+void need(bool condition, const char* what) {
+  if (!condition) throw std::invalid_argument(what);
+}
+
+// Rows [first, first + raw.shape(0)) of a matrix, from the file's bytes.
+void pack(ThreadPool& pool, Matrix& w, Array<const uint8_t, 2> raw, int64_t first) {
+  need(first >= 0 && first + (int64_t)raw.shape(0) <= w.rows, "rows beyond the matrix");
+  need((int64_t)raw.shape(1) == w.row_bytes(), "a row has another size than its type says");
+  const int64_t rows = raw.shape(0), strips = (rows + STRIP - 1) / STRIP;
+  pool.run(strips, [&](int s, int) {
+    for (int64_t row = s * STRIP; row < std::min<int64_t>(rows, (s + 1) * STRIP); row++)
+      w.pack_row(raw.data() + row * raw.shape(1), first + row);
+  });
+}
+
+void linear_of(ThreadPool& pool, Array<const float, 2> x, std::vector<const Matrix*> weights,
+               std::vector<Array<float, 2>> outputs) {
+  need(weights.size() == outputs.size(), "a matrix without an output");
+  std::vector<float*> out;
+  for (size_t i = 0; i < weights.size(); i++) {
+    need(weights[i] && weights[i]->columns == (int64_t)x.shape(1), "x has another width than the matrix");
+    need(outputs[i].shape(0) == x.shape(0) && (int64_t)outputs[i].shape(1) == weights[i]->rows,
+         "an output of another shape");
+    out.push_back(outputs[i].data());
+  }
+  nb::gil_scoped_release free_python;
+  linear(pool, x.data(), x.shape(0), x.shape(1), weights, out);
+}
+
+void embedding(ThreadPool& pool, const Matrix& w, Array<const int32_t, 1> ids, Array<float, 2> out) {
+  need(out.shape(0) == ids.shape(0) && (int64_t)out.shape(1) == w.columns, "an output of another shape");
+  for (size_t i = 0; i < ids.shape(0); i++)
+    need(ids.data()[i] >= 0 && ids.data()[i] < w.rows, "an id beyond the matrix");
+  nb::gil_scoped_release free_python;
+  in_parts(pool, ids.shape(0), 16, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i++)
+      unpack_row(w, ids.data()[i], out.data() + i * w.columns);
+  });
+}
+
+void rms_norm_of(ThreadPool& pool, AnyArray<const float> x, Array<const float, 1> weight, float eps,
+                 AnyArray<float> out) {
+  const int64_t n = weight.shape(0);
+  need(n > 0 && x.ndim() > 0 && (int64_t)x.shape(x.ndim() - 1) == n && out.size() == x.size(),
+       "norm: shapes differ");
+  nb::gil_scoped_release free_python;
+  rms_norm(pool, x.data(), weight.data(), eps, x.size() / n, n, out.data());
+}
+
+void layer_norm_of(ThreadPool& pool, AnyArray<const float> x, Array<const float, 1> weight,
+                   std::optional<Array<const float, 1>> bias, float eps, AnyArray<float> out) {
+  const int64_t n = weight.shape(0);
+  need(n > 0 && x.ndim() > 0 && (int64_t)x.shape(x.ndim() - 1) == n && out.size() == x.size() &&
+           (!bias || (int64_t)bias->shape(0) == n),
+       "norm: shapes differ");
+  nb::gil_scoped_release free_python;
+  layer_norm(pool, x.data(), weight.data(), bias ? bias->data() : nullptr, eps, x.size() / n, n,
+             out.data());
+}
+
+void activate_of(ThreadPool& pool, int activation, AnyArray<const float> x,
+                 std::optional<AnyArray<const float>> up, AnyArray<float> out) {
+  need(activation >= SILU && activation <= GELU_ERF, "no such activation");
+  need(out.size() == x.size() && (!up || up->size() == x.size()), "activation: shapes differ");
+  nb::gil_scoped_release free_python;
+  activate(pool, activation, x.data(), up ? up->data() : nullptr, x.size(), out.data());
+}
+
+void softcap_of(ThreadPool& pool, AnyArray<const float> x, float cap, AnyArray<float> out) {
+  need(out.size() == x.size(), "softcap: shapes differ");
+  nb::gil_scoped_release free_python;
+  softcap(pool, x.data(), cap, x.size(), out.data());
+}
+
+// Store k and v, then attend. False if a key or value is beyond the range of the pool's kind.
+bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const float, 3> k,
+                  Array<const float, 3> v, Array<uint8_t, 2> pages, int kind,
+                  Array<const int32_t, 2> tables, Array<const uint64_t, 2> masks,
+                  Array<const int32_t, 1> rows, Array<const int32_t, 1> positions,
+                  Array<const int64_t, 1> slots, float scale, int window, float softcap,
+                  std::optional<Array<const float, 3>> turns, int half, bool interleaved,
+                  float rope_scale, Array<float, 2> out) {
+  const int64_t tokens = q.shape(0);
+  const int heads = (int)q.shape(1), kv_heads = (int)k.shape(1), dim = (int)q.shape(2);
+  const Pool pool(pages.data(), pages.shape(0), kv_heads, dim, (int)v.shape(2), kind);
+  need(kind >= KIND_F32 && kind <= KIND_Q8_0, "no such kind of pool");
+  need(kv_heads > 0 && heads % kv_heads == 0 && (int)k.shape(2) == dim && (int)v.shape(1) == kv_heads,
+       "attention: heads do not fit");
+  need((int64_t)pages.shape(1) == pool.head_bytes * kv_heads, "attention: pages of another size");
+  need((int64_t)k.shape(0) == tokens && (int64_t)v.shape(0) == tokens &&
+           (int64_t)rows.shape(0) == tokens && (int64_t)positions.shape(0) == tokens &&
+           (int64_t)slots.shape(0) == tokens && (int64_t)out.shape(0) == tokens &&
+           (int64_t)out.shape(1) == (int64_t)heads * pool.value_dim,
+       "attention: token counts differ");
+  need(tables.shape(0) == masks.shape(0) && tables.shape(1) == masks.shape(1),
+       "attention: tables and masks differ");
+  need(!turns || (2 * half <= dim && (int64_t)turns->shape(2) >= half && turns->shape(1) == 2),
+       "attention: rotation wider than the head");
+  int64_t furthest = PAGE - 1;
+  for (int64_t t = 0; t < tokens; t++) {
+    const int64_t p = positions.data()[t];
+    need(rows.data()[t] >= 0 && rows.data()[t] < (int64_t)tables.shape(0) && p >= 0 &&
+             p / PAGE < (int64_t)tables.shape(1),
+         "attention: a token beyond the tables");
+    need(slots.data()[t] >= 0 && slots.data()[t] / PAGE < pool.pages, "attention: a slot beyond the pool");
+    furthest = std::max(furthest, p);
+  }
+  for (size_t i = 0; i < tables.size(); i++)
+    need(tables.data()[i] < pool.pages, "attention: a page beyond the pool");
+  need(!turns || (int64_t)turns->shape(0) > furthest, "attention: rotation table too short");
+  nb::gil_scoped_release free_python;
+  if (!store(threads, pool, k.data(), v.data(), slots.data(), tokens)) return false;
+  Rotary rotary;
+  if (turns) {
+    rotary.table = turns->data();
+    rotary.half = half;
+    rotary.padded = (int)turns->shape(2);
+    rotary.interleaved = interleaved;
+    rotary.scale = rope_scale;
+  }
+  const Attention a{q.data(), pool,   tables.data(), masks.data(), (int64_t)tables.shape(1),
+                    rows.data(), positions.data(), tokens, heads, scale, window, softcap, rotary,
+                    out.data()};
+  if (tokens) attend(threads, a);
+  return true;
+}
+
+// Read an array once with every thread: what memory can deliver.
+uint64_t read_all(ThreadPool& pool, AnyArray<const uint8_t> bytes) {
+  constexpr int64_t part = 1 << 20;
+  std::atomic<uint64_t> all{0};
+  const uint8_t* data = bytes.data();
+  nb::gil_scoped_release free_python;
+  pool.run((int64_t)bytes.size() / part, [&](int piece, int) {
+    i32x16 a = set_int(0), b = a, c = a, d = a;
+    for (const uint8_t* p = data + piece * part; p < data + (piece + 1) * part; p += 256) {
+      a = a + load_int(p);
+      b = b + load_int(p + 64);
+      c = c + load_int(p + 128);
+      d = d + load_int(p + 192);
+    }
+    int32_t lanes[LANES];
+    store_int(lanes, (a + b) + (c + d));
+    all += (uint64_t)lanes[0];
+  });
+  return all.load();
+}
+
+}  // namespace
+
+NB_MODULE(MOTET_MODULE, m) {
+  nb::class_<ThreadPool>(m, "ThreadPool").def(nb::init<int>()).def_prop_ro("threads", &ThreadPool::threads);
+  nb::class_<Matrix>(m, "Matrix")
+      .def(nb::init<int, int64_t, int64_t>())
+      .def_ro("type", &Matrix::type)
+      .def_ro("rows", &Matrix::rows)
+      .def_ro("columns", &Matrix::columns)
+      .def_ro("nbytes", &Matrix::bytes);
+  m.def("pack", &pack, nb::call_guard<nb::gil_scoped_release>());
+  m.def("linear", &linear_of);
+  m.def("embedding", &embedding);
+  m.def("rms_norm", &rms_norm_of);
+  m.def("layer_norm", &layer_norm_of, "pool"_a, "x"_a, "weight"_a, "bias"_a.none(), "eps"_a, "out"_a);
+  m.def("activate", &activate_of, "pool"_a, "activation"_a, "x"_a, "up"_a.none(), "out"_a);
+  m.def("softcap", &softcap_of);
+  m.def("attention", &attention_of, "threads"_a, "q"_a, "k"_a, "v"_a, "pages"_a, "kind"_a,
+        "tables"_a, "masks"_a, "rows"_a, "positions"_a, "slots"_a, "scale"_a, "window"_a,
+        "softcap"_a, "turns"_a.none(), "half"_a, "interleaved"_a, "rope_scale"_a, "out"_a);
+  m.def("read_all", &read_all);
+}

@@ -1,0 +1,119 @@
+// A pool of threads that share out small pieces of one job at a time.
+//
+// A job is done when its pieces are: nobody waits for a thread that has not taken one, so a thread
+// that the system has put aside costs nothing. Threads look out for work for a short while, then
+// sleep; the caller takes pieces too.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace {
+
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads) {
+    for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { work(i); });
+  }
+  ~ThreadPool() {
+    stop_.store(true);
+    announce();
+    for (auto& worker : workers_) worker.join();
+  }
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return (int)workers_.size() + 1; }
+
+  // Call f(piece, thread) for each piece; f must not throw. Which thread takes a piece must not
+  // matter to the result. `thread` is below threads(), for scratch memory.
+  template <class Function> void run(int64_t pieces, const Function& f) {
+    if (pieces <= 0) return;
+    if (pieces == 1 || workers_.empty()) {
+      for (int64_t i = 0; i < pieces; i++) f((int)i, 0);
+      return;
+    }
+    std::lock_guard<std::mutex> one_job(busy_);
+    // A ticket has 24 bits for the number of pieces.
+    for (int64_t start = 0; start < pieces; start += MOST) {
+      const int64_t count = pieces - start < MOST ? pieces - start : MOST;
+      struct Shifted {
+        const Function& f;
+        int64_t start;
+      } shifted{f, start};
+      call_ = [](const void* data, int piece, int thread) {
+        auto& s = *(const Shifted*)data;
+        s.f((int)(s.start + piece), thread);
+      };
+      data_ = &shifted;
+      done_.store(0, std::memory_order_relaxed);
+      generation_ = (generation_ + 1) & 0xffff;
+      ticket_.store(generation_ << 48 | (uint64_t)count << 24);
+      announce();
+      take(0);
+      wait_for(count);
+    }
+  }
+
+ private:
+  static constexpr int64_t MOST = (1 << 24) - 65536;  // room for threads that come in vain
+  static constexpr int SPINS = 4000;  // some tens of microseconds
+
+  // The ticket holds generation, number of pieces and next piece in one word, so that a thread
+  // that comes late learns from the same load whether there is a piece for it and of which job.
+  void take(int thread) {
+    for (;;) {
+      const uint64_t ticket = ticket_.fetch_add(1);
+      const int64_t pieces = ticket >> 24 & 0xffffff, piece = ticket & 0xffffff;
+      if (piece >= pieces) return;
+      call_(data_, (int)piece, thread);
+      if (done_.fetch_add(1) + 1 == pieces) done_.notify_one();
+    }
+  }
+
+  void announce() {
+    epoch_.fetch_add(1);
+    if (sleepers_.load() > 0) epoch_.notify_all();
+  }
+
+  void wait_for(int64_t pieces) {
+    for (int spin = 0;; spin++) {
+      const int32_t done = done_.load();
+      if (done == pieces) return;
+      // A thread holds a piece and may have lost its core to another program: give it ours.
+      if (spin > SPINS)
+        done_.wait(done);
+      else
+        _mm_pause();
+    }
+  }
+
+  void work(int thread) {
+    uint32_t seen = 0;
+    while (!stop_.load()) {
+      for (int spin = 0; spin < SPINS && epoch_.load() == seen; spin++) _mm_pause();
+      if (epoch_.load() == seen) {
+        sleepers_.fetch_add(1);
+        epoch_.wait(seen);
+        sleepers_.fetch_sub(1);
+      }
+      seen = epoch_.load();
+      take(thread);
+    }
+  }
+
+  std::mutex busy_;
+  void (*call_)(const void*, int, int) = nullptr;
+  const void* data_ = nullptr;
+  uint64_t generation_ = 0;
+  alignas(64) std::atomic<uint64_t> ticket_{0};
+  alignas(64) std::atomic<int32_t> done_{0};
+  alignas(64) std::atomic<uint32_t> epoch_{0};
+  std::atomic<int> sleepers_{0};
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace

@@ -1,0 +1,160 @@
+"""Paged attention against its definition, and the solo law inside one call."""
+
+import numpy as np
+import pytest
+
+from motet.errors import NumericalError
+from motet.kernels import CPU, PAGE, KVPool, PagedKV, Rope
+from motet.kernels.paged import KINDS
+from motet.kernels.reference import Reference
+
+REFERENCE = Reference()
+
+
+class Case:
+    """Some sequences in scattered pages, and the queries, keys and values of all their tokens."""
+
+    def __init__(
+        self,
+        lengths: list[int],
+        *,
+        heads: int = 4,
+        kv_heads: int = 2,
+        head_dim: int = 32,
+        value_dim: int = 32,
+        kind: str = "f32",
+        seed: int = 0,
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        self.lengths = lengths
+        width = max(-(-n // PAGE) for n in lengths)
+        self.pool = KVPool(len(lengths) * width + 3, kv_heads, head_dim, value_dim, kind)
+        pages = rng.permutation(self.pool.pages)[: len(lengths) * width]
+        self.tables = np.ascontiguousarray(pages.reshape(len(lengths), width), np.int32)
+        shape = (sum(lengths), heads, head_dim)
+        self.q = rng.standard_normal(shape).astype(np.float32)
+        self.k = rng.standard_normal((shape[0], kv_heads, head_dim)).astype(np.float32)
+        self.v = rng.standard_normal((shape[0], kv_heads, value_dim)).astype(np.float32)
+        self.rows = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+        self.positions = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
+
+    def view(self, tokens: np.ndarray, held: np.ndarray) -> PagedKV:
+        """``tokens`` as a micro-batch, when ``held`` positions of each row are valid after it."""
+        bits = np.arange(self.tables.shape[1] * PAGE) < held[:, None]
+        masks = np.packbits(bits, axis=1, bitorder="little").view(np.uint64)
+        rows, positions = self.rows[tokens], self.positions[tokens]
+        page = self.tables[rows, positions // PAGE].astype(np.int64)
+        return PagedKV(
+            self.pool, self.tables, masks, rows, positions, page * PAGE + positions % PAGE
+        )
+
+    def run(self, kernels: CPU | Reference, parts: list[np.ndarray], **options) -> np.ndarray:
+        """Attention over ``parts``, one micro-batch after another, in the order of the tokens."""
+        held = np.zeros(len(self.lengths), np.int64)
+        out = np.zeros((len(self.q), self.q.shape[1] * self.v.shape[2]), np.float32)
+        for tokens in parts:
+            np.maximum.at(held, self.rows[tokens], self.positions[tokens] + 1)
+            q, k, v = (np.ascontiguousarray(x[tokens]) for x in (self.q, self.k, self.v))
+            out[tokens] = kernels.attention(q, k, v, self.view(tokens, held), **options)
+        return out
+
+    def whole(self) -> list[np.ndarray]:
+        return [np.arange(len(self.q))]
+
+
+def rope_of(dim: int, pairing: str = "neox", scale: float = 1.0) -> Rope:
+    return Rope(10000.0 ** (-np.arange(0, dim, 2) / dim), pairing, scale)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ({"heads": 4, "kv_heads": 4}, {}),
+        ({"heads": 8, "kv_heads": 1}, {"window": 50}),
+        ({"heads": 4, "kv_heads": 2, "head_dim": 256, "value_dim": 256}, {"softcap": 5.0}),
+        ({"head_dim": 33, "value_dim": 17}, {"window": 7, "softcap": 3.0}),
+        ({"head_dim": 80, "value_dim": 48}, {"rope": rope_of(32, "normal")}),
+        ({"head_dim": 64, "value_dim": 64}, {"rope": rope_of(64, scale=1.2)}),
+        ({"head_dim": 6, "value_dim": 1}, {"rope": rope_of(6, "normal"), "window": 64}),
+    ],
+)
+def test_equals_reference(cpu: CPU, shape: dict, options: dict) -> None:
+    case = Case([3, 200, 65], **shape)
+    expected = case.run(REFERENCE, case.whole(), scale=0.2, **options)
+    got = case.run(cpu, case.whole(), scale=0.2, **options)
+    np.testing.assert_allclose(got, expected, atol=3e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_store_what_the_reference_stores(cpu: CPU, kind: str) -> None:
+    cases = [Case([130, 20], head_dim=48, value_dim=40, kind=kind) for _ in range(2)]
+    outs = [
+        case.run(kernels, case.whole(), scale=0.2, rope=rope_of(48))
+        for case, kernels in zip(cases, (REFERENCE, cpu), strict=True)
+    ]
+    np.testing.assert_allclose(outs[1], outs[0], atol=3e-5)
+    slots = cases[0].view(np.arange(150), np.array([130, 20])).slots
+    assert np.array_equal(cases[0].pool.read(slots), cases[1].pool.read(slots))
+
+
+def split_at(case: Case, sizes: list[int], seed: int) -> list[np.ndarray]:
+    """All tokens in a random interleaving of their sequences, cut into pieces of ``sizes``."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(case.rows)
+    starts = np.concatenate([[0], np.cumsum(case.lengths)])
+    tokens = np.empty(len(order), np.int64)
+    for row in range(len(case.lengths)):
+        tokens[order == row] = np.arange(starts[row], starts[row + 1])
+    parts, at = [], 0
+    while at < len(tokens):
+        size = sizes[len(parts) % len(sizes)]
+        parts.append(tokens[at : at + size])
+        at += size
+    return parts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", [{}, {"window": 70, "softcap": 4.0}])
+def test_any_split_gives_the_same_bits(cpu: CPU, kind: str, options: dict) -> None:
+    lengths = [1, 700, 64, 129, 515]
+    options = {"scale": 0.2, "rope": rope_of(32), **options}
+    case = Case(lengths, kind=kind)
+    together = case.run(cpu, case.whole(), **options)
+    at = 0
+    for i, n in enumerate(lengths):
+        alone = Case(lengths, kind=kind)
+        tokens = np.arange(at, at + n)
+        assert np.array_equal(alone.run(cpu, [tokens], **options)[tokens], together[tokens]), i
+        at += n
+    for seed, sizes in enumerate(([1], [7], [64], [3, 500])):
+        again = Case(lengths, kind=kind)
+        one_thread = CPU(threads=1, isa=cpu.isa)
+        kernels = one_thread if seed % 2 else cpu
+        assert np.array_equal(again.run(kernels, split_at(again, sizes, seed), **options), together)
+
+
+def test_gaps_and_stale_pages_change_nothing(cpu: CPU) -> None:
+    """Keys whose bit is not set are as if they were not there, whatever their page holds."""
+    case = Case([200])
+    case.run(cpu, case.whole(), scale=0.2)
+    last = np.array([199])
+    masked = case.view(last, np.array([200]))
+    masked.masks[0, 1] = 0
+    masked.masks[0, 0] &= np.uint64(0xFFFF0000FFFF0000)
+    q, k, v = case.q[last], case.k[last], case.v[last]
+    got = cpu.attention(q, k, v, masked, scale=0.2)
+    np.testing.assert_allclose(got, REFERENCE.attention(q, k, v, masked, scale=0.2), atol=1e-5)
+    stale = Case([200])
+    stale.pool.buffer[:] = np.random.default_rng(5).integers(0, 60, stale.pool.buffer.shape)
+    assert np.array_equal(
+        stale.run(cpu, stale.whole(), scale=0.2), case.run(cpu, case.whole(), scale=0.2)
+    )
+
+
+@pytest.mark.parametrize(("kind", "value"), [("f16", 1e5), ("f32", np.nan), ("bf16", np.inf)])
+def test_a_number_beyond_the_pool_is_refused(cpu: CPU, kind: str, value: float) -> None:
+    case = Case([3], kind=kind)
+    case.k[1, 0, 5] = value
+    with pytest.raises(NumericalError, match=kind):
+        case.run(cpu, case.whole(), scale=0.2)
+    assert np.isfinite(case.pool.keys.astype(np.float32)).all()

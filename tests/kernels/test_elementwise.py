@@ -1,0 +1,60 @@
+"""Norms and activations against their definition; an element is the same wherever it stands."""
+
+import numpy as np
+import pytest
+
+from motet.kernels import CPU
+from motet.kernels.reference import Reference
+
+REFERENCE = Reference()
+WIDTHS = (1, 15, 16, 100, 2304)
+
+
+def normal(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
+    return (scale * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_norms(cpu: CPU, width: int) -> None:
+    x, weight, bias = normal(9, width, scale=3), normal(width, seed=1), normal(width, seed=2)
+    for name, arguments in (
+        ("rms_norm", (weight, 1e-6)),
+        ("layer_norm", (weight, bias, 1e-5)),
+        ("layer_norm", (weight, None, 1e-5)),
+    ):
+        got = getattr(cpu, name)(x, *arguments)
+        expected = getattr(REFERENCE, name)(x, *arguments)
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
+        assert np.array_equal(getattr(cpu, name)(x[4:5].copy(), *arguments), got[4:5])
+
+
+def test_norm_of_heads(cpu: CPU) -> None:
+    x, weight = normal(5, 3, 24), normal(24)
+    np.testing.assert_allclose(
+        cpu.rms_norm(x, weight, 1e-6), REFERENCE.rms_norm(x, weight, 1e-6), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh", "gelu_erf"])
+def test_activations(cpu: CPU, activation: str) -> None:
+    extremes = np.array([0, -0.0, 1e-30, -1e-30, 80, -80, 1e4, -1e4], np.float32)
+    x = np.concatenate([np.linspace(-12, 12, 4999, dtype=np.float32), extremes])
+    up = normal(len(x))
+    got, expected = cpu.activate(x, activation), REFERENCE.activate(x, activation)
+    np.testing.assert_allclose(got, expected, rtol=3e-6, atol=4e-7)
+    np.testing.assert_array_equal(cpu.gated(x, up, activation), got * up)
+    np.testing.assert_array_equal(cpu.activate(x[17:20].copy(), activation), got[17:20])
+
+
+def test_softcap(cpu: CPU) -> None:
+    x = np.concatenate([normal(5000, scale=40), normal(100, scale=0.01)])
+    got = cpu.softcap(x, 30.0)
+    np.testing.assert_allclose(got, REFERENCE.softcap(x, 30.0), rtol=1e-6, atol=4e-6)
+    np.testing.assert_array_equal(cpu.softcap(x[3:4].copy(), 30.0), got[3:4])
+
+
+def test_nan_is_not_swallowed(cpu: CPU) -> None:
+    x = np.array([1, np.nan, 2], np.float32)
+    for got in (cpu.activate(x, "silu"), cpu.softcap(x, 5.0), cpu.activate(x, "gelu_tanh")):
+        assert np.isnan(got[1])
+        assert np.isfinite(got[[0, 2]]).all()

@@ -1,0 +1,111 @@
+"""Packed weights against their definition, and alone against together."""
+
+import gguf
+import numpy as np
+import pytest
+
+from motet.kernels import CPU
+from motet.kernels.cpu import PACKED_TYPES
+from motet.kernels.reference import FLOAT_TYPES, Reference
+from motet.weights.formats import TensorType, row_bytes
+
+REFERENCE = Reference()
+TYPES = sorted(PACKED_TYPES)
+
+
+def random_raw(type: TensorType, rows: int, columns: int, seed: int = 0) -> np.ndarray:
+    """Random bytes that are sound blocks: any quants, but scales of an ordinary size."""
+    rng = np.random.default_rng(seed)
+    if type in FLOAT_TYPES:
+        x = rng.standard_normal((rows, columns)).astype(np.float32)
+        if type == TensorType.BF16:
+            return (x.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+        return x.astype(np.float16 if type == TensorType.F16 else np.float32).view(np.uint8)
+    raw = rng.integers(0, 256, (rows, row_bytes(type, columns)), dtype=np.uint8)
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(type)]
+    scales = {
+        "Q4_1": (0, 2), "Q5_1": (0, 2), "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2),
+        "Q5_K": (0, 2), "Q6_K": (208,),
+    }.get(type.name, (0,))  # fmt: skip
+    blocks = raw.reshape(rows, columns // block, size)
+    for at in scales:
+        half = rng.uniform(-0.01, 0.01, blocks.shape[:2]).astype(np.float16)
+        blocks[:, :, at : at + 2] = half[..., None].view(np.uint8)
+    return raw
+
+
+@pytest.mark.parametrize("type", TYPES, ids=lambda t: t.name)
+@pytest.mark.parametrize(("rows", "columns"), [(16, 256), (37, 512), (3, 1280)])
+def test_equals_reference(cpu: CPU, type: TensorType, rows: int, columns: int) -> None:
+    raw = random_raw(type, rows, columns)
+    native = cpu.pack(raw, type, rows, columns)
+    reference = REFERENCE.pack(raw, type, rows, columns)
+    x = np.random.default_rng(1).standard_normal((13, columns)).astype(np.float32)
+    (y,), (expected,) = cpu.linear(x, native), REFERENCE.linear(x, reference)
+    scale = np.abs(x) @ np.abs(reference.weights.T)
+    assert np.abs(y - expected).max() <= 2e-6 * scale.max()
+
+
+@pytest.mark.parametrize("type", TYPES, ids=lambda t: t.name)
+def test_embedding_is_the_dequantised_row(cpu: CPU, type: TensorType) -> None:
+    raw = random_raw(type, 37, 512)
+    weight = cpu.pack(raw, type, 37, 512)
+    ids = np.array([36, 0, 5, 5, 17], np.int32)
+    expected = REFERENCE.embedding(REFERENCE.pack(raw, type, 37, 512), ids)
+    np.testing.assert_allclose(cpu.embedding(weight, ids), expected, rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("type", TYPES, ids=lambda t: t.name)
+def test_a_row_is_the_same_alone_and_among_others(cpu: CPU, type: TensorType) -> None:
+    w = cpu.pack(random_raw(type, 70, 768), type, 70, 768)
+    x = np.random.default_rng(2).standard_normal((100, 768)).astype(np.float32)
+    (together,) = cpu.linear(x, w)
+    one_thread = CPU(threads=1, isa=cpu.isa)
+    again = one_thread.pack(random_raw(type, 70, 768), type, 70, 768)
+    for rows in (1, 2, 3, 5, 8, 15, 64):
+        for kernels, weight in ((cpu, w), (one_thread, again)):
+            first, second = kernels.linear(x[7 : 7 + rows].copy(), weight, weight)
+            assert np.array_equal(first, together[7 : 7 + rows])
+            assert np.array_equal(second, first)
+
+
+def test_float_weights_of_any_width(cpu: CPU) -> None:
+    for columns in (1, 7, 33, 65, 130):
+        raw = random_raw(TensorType.F32, 20, columns)
+        x = np.random.default_rng(3).standard_normal((3, columns)).astype(np.float32)
+        (y,) = cpu.linear(x, cpu.pack(raw, TensorType.F32, 20, columns))
+        np.testing.assert_allclose(y, x @ raw.view(np.float32).T, atol=1e-5)
+
+
+def test_zero_rows_and_zero_activations(cpu: CPU) -> None:
+    w = cpu.pack(random_raw(TensorType.Q4_0, 16, 64), TensorType.Q4_0, 16, 64)
+    assert cpu.linear(np.zeros((0, 64), np.float32), w)[0].shape == (0, 16)
+    assert not cpu.linear(np.zeros((2, 64), np.float32), w)[0].any()
+
+
+def test_avx2_and_avx512_agree_to_the_bit(cpu: CPU) -> None:
+    if cpu.isa != "avx512":
+        pytest.skip("compares AVX-512 with AVX2")
+    avx2 = CPU(threads=1, isa="avx2")
+    x = np.random.default_rng(4).standard_normal((9, 512)).astype(np.float32)
+    for type in TYPES:
+        raw = random_raw(type, 40, 512)
+        (a,) = cpu.linear(x, cpu.pack(raw, type, 40, 512))
+        (b,) = avx2.linear(x, avx2.pack(raw, type, 40, 512))
+        assert np.array_equal(a, b), type.name
+
+
+def test_packed_size_stays_near_the_file_size(cpu: CPU) -> None:
+    widened = {"Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS"}
+    for type in TYPES:
+        if type.name not in widened:
+            w = cpu.pack(random_raw(type, 64, 2304), type, 64, 2304)
+            assert w.nbytes <= 1.05 * row_bytes(type, 2304) * 64, type.name
+
+
+def test_rows_that_do_not_fit_are_refused(cpu: CPU) -> None:
+    w = cpu.pack(random_raw(TensorType.Q4_0, 16, 64), TensorType.Q4_0, 16, 64)
+    with pytest.raises(ValueError, match="width"):
+        cpu.linear(np.zeros((1, 32), np.float32), w)
+    with pytest.raises(ValueError, match="beyond"):
+        cpu.embedding(w, np.array([16], np.int32))
