@@ -48,7 +48,7 @@ def _llama_biased() -> Any:
     """One key head a query head, biases everywhere, linear scaling, an output head of its own."""
     return transformers.LlamaConfig(
         **_SIZES,
-        **(_NARROW | {"num_key_value_heads": 4}),
+        **(_NARROW | {"num_key_value_heads": 4, "head_dim": 4}),
         num_hidden_layers=2,
         rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0},
         attention_bias=True,
@@ -63,7 +63,7 @@ def _llama_yarn() -> Any:
         "factor": 4.0,
         "original_max_position_embeddings": 48,
     }
-    sizes = _NARROW | {"head_dim": 16}
+    sizes = _NARROW | {"head_dim": 16, "num_attention_heads": 2, "num_key_value_heads": 1}
     return transformers.LlamaConfig(**_SIZES, **sizes, num_hidden_layers=2, rope_parameters=rope)
 
 
@@ -75,9 +75,7 @@ def _mistral() -> Any:
 
 def _qwen2() -> Any:
     sizes = {k: v for k, v in _NARROW.items() if k != "head_dim"}
-    return transformers.Qwen2Config(
-        **_SIZES, **(sizes | {"hidden_size": 32}), num_hidden_layers=2, tie_word_embeddings=False
-    )
+    return transformers.Qwen2Config(**_SIZES, **sizes, num_hidden_layers=2)
 
 
 def _gemma() -> Any:
@@ -92,7 +90,7 @@ def _gemma2() -> Any:
         **_SIZES,
         **_NARROW,
         **_GEMMA,
-        num_hidden_layers=4,
+        num_hidden_layers=3,
         sliding_window=20,
         query_pre_attn_scalar=8,
         attn_logit_softcapping=5.0,
@@ -108,7 +106,7 @@ def _gemma3() -> Any:
     }
     return transformers.Gemma3TextConfig(
         **_SIZES,
-        **_NARROW,
+        **(_NARROW | {"intermediate_size": 16}),
         **_GEMMA,
         num_hidden_layers=7,
         sliding_window=20,
@@ -130,7 +128,7 @@ CASES: dict[str, Callable[[], Any]] = {
 
 
 def random_model(config: Any, seed: int) -> Any:
-    """A model whose every weight matters: logits with a deviation of a few, uneven norms, biases."""
+    """A model whose every weight matters: uneven norms and biases, logits with a deviation of 4."""
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     offset = 0.0 if config.model_type.startswith("gemma") else 1.0
@@ -143,7 +141,7 @@ def random_model(config: Any, seed: int) -> Any:
             elif "embed_tokens" in name or "lm_head" in name:
                 p.copy_(4 / config.hidden_size**0.5 * torch.randn_like(p))
             else:
-                p.copy_(1.5 / p.shape[1] ** 0.5 * torch.randn_like(p))
+                p.copy_(torch.randn_like(p) / p.shape[1] ** 0.5)
     return model
 
 
@@ -157,7 +155,7 @@ def write_gguf(model: Any, path: Path) -> None:
     """The model as F32 GGUF with llama.cpp's names and no vocabulary."""
     config = model.config
     kind = config.model_type.removesuffix("_text")
-    architecture = {"mistral": "llama"}.get(kind, kind)
+    architecture = "llama" if kind == "mistral" else kind
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_tokenizer_model("no_vocab")
     _write_keys(writer, config, architecture)

@@ -8,6 +8,7 @@ from motet.errors import ModelFileError, UnsupportedError
 from motet.models.config import Config
 from motet.weights.formats import TensorType, dequantize
 from motet.weights.gguf import GGUFFile
+from motet.weights.gguf_tensors import TensorInfo
 
 Shapes = dict[str, tuple[int, ...]]
 Progress = Callable[[int, int], None]
@@ -53,30 +54,31 @@ def check(file: GGUFFile, expected: Expected) -> None:
 def load(
     file: GGUFFile, kernels: Any, expected: Expected, progress: Progress | None
 ) -> dict[str, Any]:
-    """Pack the matrices (two axes) and widen the vectors to float32.
+    """Pack the matrices (two axes) and widen the vectors to float32, in the file's order.
 
-    The file's copy of a tensor is dropped from memory once it is packed, and the largest come
-    first, so that memory peaks little above the packed size.
+    The file's rows are dropped from memory as soon as they are packed, so that a model is never
+    there twice.
     """
     check(file, expected)
     total = sum(info.nbytes for info in file.tensors.values())
-    done = 0
+    before = 0
     loaded: dict[str, Any] = {}
-    for info in sorted(file.tensors.values(), key=lambda info: -info.nbytes):
-        raw = file.raw(info.name)
+    for name, info in file.tensors.items():
+
+        def packed(first: int, last: int, info: TensorInfo = info, before: int = before) -> None:
+            file.release(info.name, first, last)
+            if progress is not None:
+                progress(before + last * info.row_bytes, total)
+
         try:
             if len(info.shape) == 2:
-                loaded[info.name] = kernels.pack(raw, info.type, *info.shape)
+                loaded[name] = kernels.pack(file.raw(name), info.type, *info.shape, packed)
             else:
-                loaded[info.name] = dequantize(raw, info.type).reshape(info.shape)
+                loaded[name] = dequantize(file.raw(name), info.type).reshape(info.shape)
+                packed(0, info.rows)
         except UnsupportedError as error:
-            raise UnsupportedError(
-                f"tensor {info.name}: {error.message}", hint=error.hint
-            ) from None
-        done += info.nbytes
-        file.release(info.name)
-        if progress is not None:
-            progress(done, total)
+            raise UnsupportedError(f"tensor {name}: {error.message}", hint=error.hint) from error
+        before += info.nbytes
     return loaded
 
 

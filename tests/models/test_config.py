@@ -1,0 +1,245 @@
+"""Keys: each is used with its range checked, or refused by name."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motet.errors import ModelFileError, MotetError, UnsupportedError
+from motet.models.config import Config
+from motet.models.keys import Keys
+from motet.models.registry import FAMILIES, family_of
+from motet.spec import FullAttention, SlidingAttention
+from tests.models.tiny import ARCHITECTURES, VOCAB, metadata
+
+
+def read(architecture: str, **changes: Any) -> Config:
+    keys = Keys(metadata(architecture, **changes), architecture)
+    config = family_of(architecture).read_config(keys, VOCAB)
+    keys.refuse_unread()
+    return config
+
+
+def test_every_family_has_a_tiny_model() -> None:
+    assert set(ARCHITECTURES) == set(FAMILIES)
+
+
+def test_sizes() -> None:
+    config = read("llama", attention__key_length=6, attention__value_length=5, vocab_size=VOCAB)
+    assert (config.architecture, config.n_layers, config.d_model) == ("llama", 2, 16)
+    assert (config.n_heads, config.n_kv_heads, config.head_dim, config.value_dim) == (4, 2, 6, 5)
+    assert (config.n_vocab, config.context_length, config.d_ff) == (VOCAB, 256, 24)
+    assert config.attention_scale == 1 / math.sqrt(6)
+    assert config.layer_specs() == (FullAttention(2, 6, 5),) * 2
+
+
+def test_defaults() -> None:
+    config = read("llama", attention__head_count_kv=None, rope__freq_base=None)
+    assert (config.n_kv_heads, config.head_dim, config.value_dim) == (4, 4, 4)
+    assert (config.rope.base, config.rope.dimension, config.rope.scaling) == (10000.0, 4, "none")
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("block_count", 0),
+        ("block_count", 10**9),
+        ("embedding_length", 0),
+        ("embedding_length", 17),  # not a multiple of the heads
+        ("feed_forward_length", -1),
+        ("context_length", 1 << 40),
+        ("context_length", "long"),
+        ("attention__head_count", 0),
+        ("attention__head_count", 4.0),
+        ("attention__head_count", True),
+        ("attention__head_count_kv", 3),
+        ("attention__head_count_kv", 0),
+        ("attention__key_length", 1 << 30),
+        ("attention__layer_norm_rms_epsilon", math.nan),
+        ("attention__layer_norm_rms_epsilon", math.inf),
+        ("attention__layer_norm_rms_epsilon", 0.0),
+        ("attention__layer_norm_rms_epsilon", None),
+        ("attention__layer_norm_rms_epsilon", "small"),
+        ("rope__freq_base", -1.0),
+        ("rope__freq_base", 1.0),
+        ("rope__dimension_count", 3),
+        ("rope__dimension_count", 6),  # more than a head has
+        ("rope__scaling__factor", -2.0),
+        ("rope__scaling__type", 3),
+        ("vocab_size", VOCAB + 1),
+    ],
+)
+def test_wrong_value_is_named(change: str, value: Any) -> None:
+    name = "llama." + change.replace("__", ".")
+    with pytest.raises(ModelFileError) as caught:
+        read("llama", **{change: value})
+    assert name in str(caught.value)
+    if value is not None:
+        assert str(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_unknown_key_is_refused_with_its_value(architecture: str) -> None:
+    with pytest.raises(UnsupportedError, match=rf"{architecture}\.logit_scale = 0\.0625"):
+        read(architecture, logit_scale=0.0625)
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("expert_count", 8),
+        ("attention__causal", False),
+        ("pooling_type", 1),
+        ("rope__scaling__type", "longrope"),
+        ("feed_forward_length", [24, 32]),
+        ("tensor_data_layout", "other"),
+    ],
+)
+def test_unsupported_value_is_named(change: str, value: Any) -> None:
+    with pytest.raises(UnsupportedError, match="llama." + change.replace("__", ".")):
+        read("llama", **{change: value})
+
+
+def test_values_that_change_nothing_are_accepted() -> None:
+    plain = read("llama")
+    assert plain == read(
+        "llama",
+        expert_count=0,
+        expert_used_count=0,
+        attention__causal=True,
+        pooling_type=0,
+        rope__scaling__finetuned=True,
+        rope__scaling__type="none",
+        rope__scaling__factor=0.0,
+        tensor_data_layout="Meta AI original pth",
+        attention__sliding_window=0,
+    )
+
+
+def test_linear_scaling_by_either_name() -> None:
+    new = read("llama", rope__scaling__type="linear", rope__scaling__factor=4.0)
+    old = read("llama", rope__scale_linear=4.0)
+    assert new == old
+    assert (new.rope.scaling, new.rope.factor) == ("linear", 4.0)
+
+
+def test_a_factor_without_scaling_contradicts() -> None:
+    with pytest.raises(ModelFileError, match=r"rope\.scaling\.type is 'none'"):
+        read("llama", rope__scaling__type="none", rope__scaling__factor=4.0)
+
+
+def yarn(**changes: Any) -> Config:
+    scaling = {"type": "yarn", "factor": 4.0, "original_context_length": 64} | changes
+    return read("llama", **{f"rope__scaling__{name}": value for name, value in scaling.items()})
+
+
+def test_yarn() -> None:
+    rope = yarn().rope
+    assert (rope.scaling, rope.factor, rope.original_context) == ("yarn", 4.0, 64)
+    assert (rope.beta_fast, rope.beta_slow) == (32.0, 1.0)
+    assert rope.magnitude == pytest.approx(0.1 * math.log(4.0) + 1)
+    assert yarn(yarn_log_multiplier=1.0).rope.magnitude == 1.0
+    assert yarn(yarn_attn_factor=0.1 * math.log(4.0) + 1).rope == rope
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "error"),
+    [
+        ("original_context_length", None, ModelFileError),
+        ("yarn_beta_fast", 0.5, ModelFileError),
+        ("yarn_beta_slow", math.nan, ModelFileError),
+        ("yarn_ext_factor", 0.5, UnsupportedError),
+        ("yarn_attn_factor", 1.0, UnsupportedError),
+    ],
+)
+def test_yarn_refusals(change: str, value: float | None, error: type[MotetError]) -> None:
+    with pytest.raises(error, match=f"llama.rope.scaling.{change}"):
+        yarn(**{change: value})
+
+
+def test_mistral_slides_on_every_layer() -> None:
+    config = read("llama", attention__sliding_window=12)
+    assert config.layer_specs() == (SlidingAttention(2, 4, 4, 12),) * 2
+
+
+def test_qwen2_refuses_a_window_whose_layers_are_unknown() -> None:
+    with pytest.raises(UnsupportedError, match=r"qwen2\.attention\.sliding_window"):
+        read("qwen2", attention__sliding_window=12)
+
+
+def test_gemma2_pattern_caps_and_defaults() -> None:
+    config = read("gemma2", block_count=5, attention__sliding_window=None)
+    assert config.sliding == (True, False, True, False, True)
+    assert (config.window, config.attention_softcap, config.logit_softcap) == (4096, 50.0, 30.0)
+    config = read("gemma2", attn_logit_softcapping=5.0, final_logit_softcapping=8.0)
+    assert (config.window, config.attention_softcap, config.logit_softcap) == (8, 5.0, 8.0)
+
+
+@pytest.mark.parametrize(("architecture", "layers"), [("gemma2", 46), ("gemma3", 62)])
+def test_27b_scale(architecture: str, layers: int) -> None:
+    sizes = {"attention__key_length": 8, "attention__value_length": 8}
+    assert read(architecture, block_count=layers, **sizes).attention_scale == 1 / math.sqrt(4)
+    assert read(architecture, block_count=layers - 1, **sizes).attention_scale == 1 / math.sqrt(8)
+
+
+def test_gemma3_layers_and_bases() -> None:
+    config = read("gemma3", block_count=13, rope__scaling__type="linear", rope__scaling__factor=8.0)
+    assert [i for i, slides in enumerate(config.sliding) if not slides] == [5, 11]
+    assert config.sliding_rope is not None
+    assert (config.rope.base, config.rope.factor) == (1e6, 8.0)
+    assert (config.sliding_rope.base, config.sliding_rope.scaling) == (10000.0, "none")
+
+
+def test_gemma3_without_window_has_no_sliding_layer() -> None:
+    config = read("gemma3", attention__sliding_window=None)
+    assert config.sliding == (False, False)
+    assert config.sliding_rope is None
+
+
+def test_gemma3_needs_its_rope_base() -> None:
+    with pytest.raises(ModelFileError, match=r"gemma3\.rope\.freq_base"):
+        read("gemma3", rope__freq_base=None)
+
+
+@pytest.mark.parametrize("architecture", ["gemma2", "gemma3"])
+def test_sliding_pattern_key(architecture: str) -> None:
+    config = read(architecture, block_count=4, attention__sliding_window_pattern=3)
+    assert config.sliding == (True, True, False, True)
+    flags = [False, True, True, False]
+    config = read(architecture, block_count=4, attention__sliding_window_pattern=flags)
+    assert config.sliding == tuple(flags)
+    for wrong in (flags[:3], [1, 0, 1, 0], "every sixth", -1):
+        with pytest.raises(ModelFileError, match=r"sliding_window_pattern"):
+            read(architecture, block_count=4, attention__sliding_window_pattern=wrong)
+
+
+def test_unknown_architecture_lists_the_known() -> None:
+    with pytest.raises(UnsupportedError, match=r"'gpt5'.*gemma2.*llama"):
+        family_of("gpt5")
+
+
+VALUES = st.one_of(
+    st.integers(-(1 << 63), (1 << 64) - 1),
+    st.floats(),
+    st.booleans(),
+    st.text(max_size=8),
+    st.lists(st.integers(-1, 300), max_size=3),
+    st.none(),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), architecture=st.sampled_from(ARCHITECTURES))
+def test_any_value_gives_a_config_or_an_error(data: st.DataObject, architecture: str) -> None:
+    prefix = architecture + "."
+    names = [k[len(prefix) :] for k in metadata(architecture) if k.startswith(prefix)]
+    extra = ["rope.scaling.type", "rope.scaling.factor", "rope.dimension_count", "vocab_size"]
+    changes = data.draw(st.dictionaries(st.sampled_from(names + extra), VALUES, max_size=3))
+    try:
+        config = read(architecture, **{k.replace(".", "__"): v for k, v in changes.items()})
+    except MotetError:
+        return
+    assert len(config.layer_specs()) == config.n_layers
+    assert config.n_heads % config.n_kv_heads == 0

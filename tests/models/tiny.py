@@ -1,0 +1,81 @@
+"""Random GGUF models of a few kilobytes, with any key or tensor changed or left out."""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+from motet.models.keys import Keys
+from motet.models.registry import family_of
+from motet.models.tensors import Shapes
+
+VOCAB = 40
+
+_COMMON = {
+    "block_count": 2,
+    "context_length": 256,
+    "embedding_length": 16,
+    "feed_forward_length": 24,
+    "attention.head_count": 4,
+    "attention.head_count_kv": 2,
+    "attention.layer_norm_rms_epsilon": 1e-5,
+}
+_OWN = {
+    "llama": {"rope.freq_base": 10000.0},
+    "qwen2": {"rope.freq_base": 10000.0},
+    "gemma": {"attention.key_length": 8, "attention.value_length": 8},
+    "gemma2": {"attention.sliding_window": 8},
+    "gemma3": {"attention.sliding_window": 8, "rope.freq_base": 1e6},
+}
+ARCHITECTURES = tuple(_OWN)
+
+
+def metadata(architecture: str, **changes: Any) -> dict[str, Any]:
+    """A tiny model's keys. A change names its key with ``__`` for the dot; None leaves it out."""
+    keys: dict[str, Any] = _COMMON | _OWN[architecture]
+    keys |= {name.replace("__", "."): value for name, value in changes.items()}
+    return {
+        "general.architecture": architecture,
+        "tokenizer.ggml.model": "no_vocab",
+        **{f"{architecture}.{name}": value for name, value in keys.items() if value is not None},
+    }
+
+
+def shapes(keys: dict[str, Any]) -> Shapes:
+    """The tensors that a model with these keys has to have."""
+    architecture = keys["general.architecture"]
+    family = family_of(architecture)
+    return family.expected_tensors(
+        family.read_config(Keys(keys, architecture), VOCAB)
+    ).required.copy()
+
+
+def write(path: Path, keys: dict[str, Any], tensors: Shapes | None = None) -> Path:
+    """A GGUF file with random F32 tensors: by default those that the keys call for."""
+    rng = np.random.default_rng(0)
+    writer = gguf.GGUFWriter(path, keys["general.architecture"])
+    for key, value in keys.items():
+        if key != "general.architecture":
+            _add(writer, key, value)
+    for name, shape in (shapes(keys) if tensors is None else tensors).items():
+        values = rng.standard_normal(shape) / np.sqrt(shape[-1])
+        writer.add_tensor(name, (values + ("norm" in name)).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _add(writer: Any, key: str, value: Any) -> None:
+    kinds = {
+        bool: gguf.GGUFValueType.BOOL,
+        int: gguf.GGUFValueType.UINT32,
+        float: gguf.GGUFValueType.FLOAT32,
+        str: gguf.GGUFValueType.STRING,
+    }
+    if isinstance(value, list):
+        writer.add_key_value(key, value, gguf.GGUFValueType.ARRAY)
+    else:
+        writer.add_key_value(key, value, kinds[type(value)])

@@ -1,0 +1,44 @@
+"""The shared random models: exact ones against transformers, quantised ones against llama.cpp."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.models.running import logits
+from tests.parity.common import KERNELS, tolerance
+from tests.shared import SHARED, needs_shared
+
+PARITY = SHARED / "parity"
+TYPES = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K_S", "Q4_K_S", "Q5_K_S", "Q6_K"]
+TYPES += ["IQ4_NL", "IQ4_XS", "Q4_K_M_mix"]
+
+pytestmark = needs_shared
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(
+    "name", ["llama", "mistral", "qwen2", "gemma", "gemma2", "gemma2_46l", "gemma3"]
+)
+def test_exact(name: str, kernels: str) -> None:
+    tokens = np.load(PARITY / name / "tokens.npy")
+    ours = logits(PARITY / name / "model.gguf", KERNELS[kernels](), tokens)
+    theirs = np.load(PARITY / name / "logits_hf.npy")
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance(name))
+
+
+def test_every_quantised_type_is_tested() -> None:
+    for name in ("llama_q", "gemma2_q"):
+        there = [p.stem.removeprefix("model-") for p in (PARITY / name).glob("model-*.gguf")]
+        assert sorted(there) == sorted(TYPES)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("name", ["llama_q", "gemma2_q"])
+def test_quantised_is_as_near_as_llama_cpp(name: str, type: str, kernels: str) -> None:
+    folder = PARITY / name
+    ours = logits(folder / f"model-{type}.gguf", KERNELS[kernels](), np.load(folder / "tokens.npy"))
+    exact = np.load(folder / f"logits_{type}_dequant_hf.npy")
+    meta = json.loads((folder / "meta.json").read_text())["quantised"][type]
+    assert np.abs(ours - exact).mean() <= meta["llamacpp_vs_dequant_f32"]["mean_abs"]
