@@ -12,8 +12,7 @@ TRAINED_LENGTH = 256
 BATCH_TOKENS = 4096
 STORY_VARIANTS = 8  # copies of the stories, each with other names
 
-# Share of rows per kind, and of texts within plain text and filler.
-SHARES = {"text": 0.5, "pass_key": 0.32, "recall": 0.18}
+# Share of each text within plain text and filler.
 SOURCES = {
     "tinystories.txt": 0.60,
     "wizard_of_oz.txt": 0.16,
@@ -22,8 +21,26 @@ SOURCES = {
     "tinyshakespeare.txt": 0.06,
 }
 
-# (share of the run at which it ends, longest row)
-CURRICULUM = ((0.12, 64), (0.28, 128), (1.0, TRAINED_LENGTH))
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the run: rows of at most ``longest`` tokens, by kind."""
+
+    until: float  # share of the run at which it ends
+    longest: int
+    text: float  # share of rows of each kind
+    pass_key: float
+    recall: float
+
+
+# Retrieval first and short: it is then learnt in some 200 steps, and hardly at all (in 800) when
+# it begins as a minority beside text. Prose after, once retrieval has to be kept, not found.
+CURRICULUM = (
+    Phase(0.10, 64, text=0.15, pass_key=0.45, recall=0.40),
+    Phase(0.20, 128, text=0.25, pass_key=0.40, recall=0.35),
+    Phase(0.35, TRAINED_LENGTH, text=0.40, pass_key=0.35, recall=0.25),
+    Phase(1.00, TRAINED_LENGTH, text=0.60, pass_key=0.28, recall=0.12),
+)
 
 
 @dataclass(frozen=True)
@@ -53,11 +70,13 @@ class Diet:
     def batch(self, step: int, steps: int) -> Batch:
         """The rows of one step: all of one length, about BATCH_TOKENS in all."""
         rng = np.random.default_rng((self.seed, step))
-        longest = next(length for share, length in CURRICULUM if step < share * steps or share == 1)
-        length = longest if rng.random() < 0.6 else int(rng.integers(3, longest // 16 + 1)) * 16
+        phase = next(p for p in CURRICULUM if step < p.until * steps or p is CURRICULUM[-1])
+        short = int(rng.integers(3, phase.longest // 16 + 1)) * 16
+        length = phase.longest if rng.random() < 0.6 else short
+        shares = (phase.text, phase.pass_key, phase.recall)
         rows = []
         for _ in range(BATCH_TOKENS // length):
-            kind = rng.choice(list(SHARES), p=list(SHARES.values()))
+            kind = rng.choice(["text", "pass_key", "recall"], p=shares)
             source = self.train[rng.choice(list(SOURCES), p=list(SOURCES.values()))]
             if kind == "text":
                 rows.append(self.tasks.text(source, length, rng))

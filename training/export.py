@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import platform
+from dataclasses import asdict
 from pathlib import Path
 
 import gguf
@@ -15,7 +16,7 @@ import sentencepiece as spm
 import torch
 from gguf import GGMLQuantizationType, LlamaFileType, TokenType
 
-from training.data import BATCH_TOKENS, CURRICULUM, SHARES, SOURCES, TRAINED_LENGTH, Diet
+from training.data import BATCH_TOKENS, CURRICULUM, SOURCES, TRAINED_LENGTH, Diet
 from training.evaluate import held_out_loss, pass_key_accuracy, story
 from training.models import MODELS, TinyModel
 from training.texts import Text, read_texts
@@ -116,7 +117,7 @@ def make_record(
             }
             for text in texts
         ],
-        "rows": {"shares": SHARES, "curriculum": CURRICULUM, "trained_length": TRAINED_LENGTH},
+        "curriculum": [asdict(phase) for phase in CURRICULUM],
         "training": {
             "seed": checkpoint["seed"],
             "steps": last["step"],

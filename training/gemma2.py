@@ -135,6 +135,7 @@ class Gemma2(nn.Module):
         for parameter in self.parameters():
             if parameter.ndim == 2:
                 nn.init.normal_(parameter, std=0.04)
+        nn.init.normal_(self.embedding.weight, std=config.d_model**-0.5)  # enters with size 1
 
     def forward(self, tokens: Tensor) -> Tensor:
         c = self.config

@@ -3,12 +3,13 @@ import re
 import numpy as np
 import pytest
 
-from training.data import BATCH_TOKENS, SHARES, SOURCES, TRAINED_LENGTH
+from training.data import BATCH_TOKENS, CURRICULUM, SOURCES
 from training.tasks import ANSWER_WEIGHT, KEY_DIGITS
 
 
 def test_shares_are_whole():
-    assert sum(SHARES.values()) == pytest.approx(1)
+    for phase in CURRICULUM:
+        assert phase.text + phase.pass_key + phase.recall == pytest.approx(1)
     assert sum(SOURCES.values()) == pytest.approx(1)
 
 
@@ -69,6 +70,6 @@ def test_curriculum_lengthens_rows_and_keeps_their_tokens(diet, pieces):
     for step in range(0, 100, 3):
         tokens = diet.batch(step, 100).tokens
         rows, length = tokens.shape[0], tokens.shape[1] - 1
-        assert length <= (64 if step < 12 else 128 if step < 28 else TRAINED_LENGTH)
+        assert length <= (64 if step < 10 else 128 if step < 20 else 256)
         assert rows == BATCH_TOKENS // length
         assert (tokens[:, 0] == pieces.bos_id()).all()
