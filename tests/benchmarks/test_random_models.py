@@ -1,0 +1,66 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.random_models import MODELS, TYPES, llama3_divisors, tensors, write
+from motet.weights.formats import TensorType, dequantize
+from motet.weights.gguf import GGUFFile
+
+SMALL = {
+    name: replace(
+        shape, layers=2, d_model=288, feed_forward=512, heads=4, head_dim=64, vocabulary=1000
+    )
+    for name, shape in MODELS.items()
+}
+
+
+@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("model", MODELS)
+def test_weights_are_finite_scaled_and_the_same_again(
+    tmp_path: Path, model: str, type: str
+) -> None:
+    path, again = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    write(SMALL[model], TYPES[type], path)
+    write(SMALL[model], TYPES[type], again)
+    assert path.read_bytes() == again.read_bytes()
+    assert not list(tmp_path.glob("*.partial"))
+    with GGUFFile.open(path) as file:
+        assert file.architecture == MODELS[model].architecture
+        assert file.metadata[f"{file.architecture}.vocab_size"] == 1000
+        for name, info in file.tensors.items():
+            values = dequantize(file.raw(name), info.type)
+            assert np.isfinite(values).all()
+            if len(info.shape) == 1:
+                assert info.type is TensorType.F32
+                assert (values > 0).all()
+                continue
+            # 288 is no multiple of 256, so there Q4_K gives way to Q5_0.
+            fallback = type == "q4_k" and info.columns == 288
+            assert info.type is (TensorType.Q5_0 if fallback else TYPES[type])
+            # BF16 has one exponent a matrix, so its scale is a power of two.
+            low, high = (2**-0.51, 2**0.51) if type == "bf16" else (0.97, 1.06)
+            assert low < np.sqrt(np.mean(values**2) * info.columns) < high
+            assert abs(values.mean()) * np.sqrt(info.columns) < 0.05
+
+
+def test_published_sizes() -> None:
+    """Parameters of the published models, from the shapes that are written."""
+    counts = {
+        model: sum(int(np.prod(dims)) for name, dims in tensors(shape) if name[:4] != "rope")
+        for model, shape in MODELS.items()
+    }
+    assert counts == {
+        "gemma2-2b": 2_614_341_888,
+        "gemma3-1b": 999_885_952,
+        "llama-3.2-1b": 1_235_814_400,
+    }
+
+
+def test_llama3_divisors() -> None:
+    divisors = llama3_divisors(MODELS["llama-3.2-1b"])
+    assert divisors.shape == (32,)
+    assert divisors[0] == 1
+    assert divisors[-1] == 32
+    assert (np.diff(divisors) >= 0).all()
