@@ -51,8 +51,16 @@ def shapes(keys: dict[str, Any]) -> Shapes:
     ).required.copy()
 
 
-def write(path: Path, keys: dict[str, Any], tensors: Shapes | None = None) -> Path:
-    """A GGUF file with random F32 tensors: by default those that the keys call for."""
+def write(
+    path: Path,
+    keys: dict[str, Any],
+    tensors: Shapes | None = None,
+    half: frozenset[str] = frozenset(),
+) -> Path:
+    """A GGUF file with random tensors: by default those that the keys call for.
+
+    They are F32, but for those named in ``half``, which are F16.
+    """
     rng = np.random.default_rng(0)
     writer = gguf.GGUFWriter(path, keys["general.architecture"])
     for key, value in keys.items():
@@ -60,7 +68,8 @@ def write(path: Path, keys: dict[str, Any], tensors: Shapes | None = None) -> Pa
             _add(writer, key, value)
     for name, shape in (shapes(keys) if tensors is None else tensors).items():
         values = rng.standard_normal(shape) / np.sqrt(shape[-1])
-        writer.add_tensor(name, (values + ("norm" in name)).astype(np.float32))
+        dtype = np.float16 if name in half else np.float32
+        writer.add_tensor(name, (values + ("norm" in name)).astype(dtype))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

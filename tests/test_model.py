@@ -1,0 +1,93 @@
+"""Model.load: what a loaded model offers, and how a load fails."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import motet
+from motet.errors import ModelFileError, OptionError, UnsupportedError
+from motet.spec import SlidingAttention
+from tests.models.running import OneSequence
+from tests.models.tiny import VOCAB, metadata, shapes, write
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write(tmp_path / "m.gguf", metadata("gemma2"))
+
+
+def test_a_loaded_model(path: Path) -> None:
+    model = motet.Model.load(path, threads=1)
+    assert model.config.architecture == "gemma2"
+    assert model.n_vocab == model.config.n_vocab == VOCAB
+    assert model.tokenizer is None
+    assert model.kernels.threads == 1
+    assert model.layers[0] == SlidingAttention(2, 4, 4, 8)
+    assert model.default_kv_type == "f32"
+    assert OneSequence(model.family, 64).feed(np.arange(5)).shape == (5, VOCAB)
+
+
+def test_the_config_is_frozen(path: Path) -> None:
+    with pytest.raises(AttributeError):
+        motet.Model.load(str(path)).config.n_layers = 3  # type: ignore[misc]
+
+
+def test_other_types_than_f32_keep_f16_keys(tmp_path: Path) -> None:
+    keys = metadata("llama")
+    path = write(tmp_path / "m.gguf", keys, half=frozenset({"blk.1.ffn_up.weight"}))
+    assert motet.Model.load(path).default_kv_type == "f16"
+
+
+def test_progress_counts_every_byte(path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    model = motet.Model.load(path, progress=lambda done, total: calls.append((done, total)))
+    total = sum(info.nbytes for info in model.file.tensors.values())
+    assert {t for _, t in calls} == {total}
+    done = [d for d, _ in calls]
+    assert done == sorted(done)
+    assert done[-1] == total
+
+
+def test_an_interrupt_leaves_at_once(path: Path) -> None:
+    calls = []
+
+    def interrupt(done: int, total: int) -> None:
+        calls.append(done)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        motet.Model.load(path, progress=interrupt)
+    assert len(calls) == 1
+
+
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "wide.gguf", metadata("llama"), {"token_embd.weight": (VOCAB, 17)})
+    with pytest.raises(ModelFileError, match=r"wide\.gguf: the file lacks"):
+        motet.Model.load(path)
+    path = write(tmp_path / "odd.gguf", metadata("llama") | {"llama.logit_scale": 2.0}, {})
+    with pytest.raises(ModelFileError, match=r"odd\.gguf: .*token_embd\.weight"):
+        motet.Model.load(path)
+
+
+def test_unknown_architecture(tmp_path: Path) -> None:
+    keys = metadata("llama") | {"general.architecture": "gpt5"}
+    with pytest.raises(UnsupportedError, match=r"'gpt5'.*gemma3"):
+        motet.Model.load(write(tmp_path / "m.gguf", keys, {"token_embd.weight": (4, 4)}))
+
+
+def test_an_adapter_is_not_a_model(tmp_path: Path) -> None:
+    keys = metadata("llama")
+    path = write(tmp_path / "m.gguf", keys | {"general.type": "adapter"}, shapes(keys))
+    with pytest.raises(UnsupportedError, match=r"general\.type is 'adapter'"):
+        motet.Model.load(path)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"nothing\.gguf"):
+        motet.Model.load(tmp_path / "nothing.gguf")
+
+
+def test_threads_must_be_a_count(path: Path) -> None:
+    with pytest.raises(OptionError, match="threads is 0"):
+        motet.Model.load(path, threads=0)
