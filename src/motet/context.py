@@ -1,0 +1,158 @@
+"""Context: memory, and ``decode`` to run batches on it."""
+
+from collections.abc import Sequence
+from operator import index
+from typing import Any, Protocol
+
+import numpy as np
+
+from motet.batch import Batch
+from motet.errors import BatchError, OptionError, UnsupportedError
+from motet.kernels.paged import KINDS
+from motet.memory import Memory
+from motet.spec import LayerSpec
+from motet.split import check_policy, split
+
+_MOST_SEQUENCES = 1 << 16
+
+
+class Sizes(Protocol):
+    """The part of a model's configuration that a context needs."""
+
+    @property
+    def context_length(self) -> int: ...
+    @property
+    def n_vocab(self) -> int: ...
+
+
+class Layers(Protocol):
+    """A model's arithmetic."""
+
+    @property
+    def layers(self) -> Sequence[LayerSpec]: ...
+    def forward(self, tokens: np.ndarray, view: Any, wanted: np.ndarray) -> np.ndarray: ...
+
+
+class Runnable(Protocol):
+    """What a context needs of a model."""
+
+    @property
+    def config(self) -> Sizes: ...
+    @property
+    def family(self) -> Layers: ...
+    @property
+    def default_kv_type(self) -> str: ...
+
+
+class Output:
+    """What ``decode`` computed."""
+
+    def __init__(self, logits: np.ndarray, wanted: np.ndarray) -> None:
+        self.logits = logits
+        """float32 ``[wanted rows, n_vocab]``, in the order in which the entries were added."""
+        self._wanted = wanted
+        self._row = np.cumsum(wanted) - 1
+
+    def __getitem__(self, entry: int) -> np.ndarray:
+        """Logits float32 ``[n_vocab]`` of a batch entry, from the end if negative.
+
+        Raises BatchError if they were not asked for.
+        """
+        count = len(self._wanted)
+        if not -count <= entry < count:
+            raise BatchError(f"there is no entry {entry}: the batch has {count}", entry=entry)
+        if not self._wanted[entry]:
+            raise BatchError(
+                f"the logits of entry {entry % count} were not asked for",
+                entry=entry % count,
+                hint="add it with logits=True",
+            )
+        return self.logits[self._row[entry]]
+
+
+class Context:
+    """Memory for some sequences of a model, and ``decode`` to go on with them.
+
+    To be used from one thread at a time; several contexts may share a model.
+    """
+
+    def __init__(
+        self,
+        model: Runnable,
+        max_sequences: int = 1,
+        max_tokens: int | None = None,
+        ubatch: int = 512,
+        split: str = "auto",
+        kv_type: str = "auto",
+        self_extend: object = None,
+    ) -> None:
+        """``max_tokens``: held by all sequences together, one that several share counting once;
+        by default the model's context for each. ``ubatch``: tokens computed at once. ``split``:
+        "simple", "equal", "sequence", or "auto". ``kv_type``: "f32", "f16", "bf16", "q8_0", or
+        "auto" for what suits the weights.
+
+        Raises OptionError for a value that makes no sense, CapacityError for sizes that no
+        machine has, UnsupportedError for ``self_extend``.
+        """
+        if self_extend is not None:
+            raise UnsupportedError("self_extend is not there yet", hint="leave it out")
+        if kv_type != "auto" and kv_type not in KINDS:
+            raise OptionError(
+                f"kv_type is {kv_type!r}", hint=f"use one of auto, {', '.join(KINDS)}"
+            )
+        self.model = model
+        self.max_sequences = _positive("max_sequences", max_sequences)
+        if self.max_sequences > _MOST_SEQUENCES:
+            raise OptionError(
+                f"max_sequences is {max_sequences}", hint=f"use at most {_MOST_SEQUENCES}"
+            )
+        if max_tokens is None:
+            max_tokens = self.max_sequences * model.config.context_length
+        self.max_tokens = _positive("max_tokens", max_tokens)
+        self.ubatch = _positive("ubatch", ubatch)
+        self.split = check_policy(split)
+        self.kv_type = model.default_kv_type if kv_type == "auto" else kv_type
+        self.memory = Memory(
+            model.family.layers,
+            max_sequences=self.max_sequences,
+            max_tokens=self.max_tokens,
+            context_length=model.config.context_length,
+            ubatch=self.ubatch,
+            kv_type=self.kv_type,
+        )
+
+    def decode(self, batch: Batch) -> Output:
+        """Compute the entries of ``batch``, and remember them.
+
+        All or nothing: when it raises, Ctrl-C included, memory is as before. Raises BatchError,
+        with the entry, for a batch that contradicts itself or the memory, CapacityError for one
+        that does not fit.
+        """
+        with self.memory.exclusive():
+            entries = batch.entries()
+            entries.check(self.model.config.n_vocab, self.memory.ends)
+            ubatches = split(entries, self.ubatch, self.split)
+            plan = self.memory.plan(ubatches)
+            rows = np.cumsum(entries.wanted) - 1
+            logits = np.empty((int(rows[-1]) + 1, self.model.config.n_vocab), np.float32)
+            for ubatch, step in zip(ubatches, plan.steps, strict=True):
+                step.begin()
+                out = self.model.family.forward(ubatch.tokens, step, ubatch.wanted)
+                where = rows[ubatch.entries[ubatch.wanted]]
+                if len(where) == len(logits) and np.all(np.diff(where) > 0):
+                    logits = out  # all rows, in order: nothing to gather
+                else:
+                    logits[where] = out
+            output = Output(logits, entries.wanted)
+            plan.commit()
+            return output
+
+
+def _positive(name: str, value: int) -> int:
+    try:
+        number = index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise OptionError(f"{name} is {value!r}", hint="it has to be a whole number from 1 up")
+    return number

@@ -1,0 +1,305 @@
+"""What the sequences of a context remember, and the operations on it."""
+
+import threading
+from collections.abc import Sequence
+from operator import index
+from typing import Any
+
+import numpy as np
+
+from motet.errors import BatchError, CannotRewind, CapacityError, MotetError, OptionError
+from motet.memory.attention import AttentionMemory
+from motet.memory.draft import AttentionDraft
+from motet.memory.part import Draft, Part
+from motet.memory.plan import Plan, Step
+from motet.memory.store import PagedStore, State
+from motet.memory.writes import MicroBatch, Writes
+from motet.spec import LayerSpec
+
+_FOREVER = 1 << 62
+
+
+class Memory:
+    """Tokens of ``max_sequences`` sequences, and what the model's layers keep of them.
+
+    Positions are counted from 0. Every operation changes all of its part or, when it raises or
+    is interrupted, nothing: the new state is built beside the old one and put in its place.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[LayerSpec],
+        *,
+        max_sequences: int,
+        max_tokens: int,
+        context_length: int,
+        ubatch: int,
+        kv_type: str,
+    ) -> None:
+        """Of a model with these layers.
+
+        ``max_tokens``: held by all sequences together. ``context_length``: positions that a
+        sequence has. ``ubatch``: tokens of the largest micro-batch.
+        """
+        self.max_sequences = max_sequences
+        self.max_tokens = max_tokens
+        self.context_length = context_length
+        store = PagedStore(
+            layers,
+            max_sequences=max_sequences,
+            max_tokens=max_tokens,
+            ubatch=ubatch,
+            kv_type=kv_type,
+        )
+        self._attention = AttentionMemory(store)
+        self._parts: tuple[Part, ...] = (self._attention,)
+        self._part_of = {i: n for n, part in enumerate(self._parts) for i in part.layers}
+        self._states: tuple[Any, ...] = tuple(part.empty() for part in self._parts)
+        self._lock = threading.Lock()
+
+    def length(self, seq: int) -> int:
+        """Tokens that ``seq`` holds."""
+        return int(self._state.lengths[self._seq(seq)])
+
+    def positions(self, seq: int) -> tuple[int, int] | None:
+        """First and last position that ``seq`` holds; None when it is empty."""
+        held = self._attention.positions(self._state, self._seq(seq))
+        return (int(held[0]), int(held[-1])) if held.size else None
+
+    def tokens(self, seq: int) -> np.ndarray:
+        """The token ids that ``seq`` holds, int32 ``[length]``, in order of position."""
+        return self._attention.ids(self._state, self._seq(seq))
+
+    @property
+    def ends(self) -> np.ndarray:
+        """int64 ``[S]``: where each sequence goes on, 0 where it is empty. Not to be changed."""
+        return self._state.ends
+
+    def remove(self, seq: int, start: int = 0, end: int | None = None) -> None:
+        """Forget the tokens at positions start … end - 1, by default to the last.
+
+        Other positions stay as they are: removing from the middle leaves a gap. Raises
+        CannotRewind if a layer no longer holds what the token that follows has to see.
+        """
+        seq, (start, stop) = self._seq(seq), _range(start, end)
+        with self.exclusive():
+            last = int(self._state.ends[seq])
+            if start >= min(stop, last):
+                return
+            drafts = self._drafts()
+            if stop >= last:
+                _require_reachable(drafts, seq, start)
+            for draft in drafts:
+                draft.remove(seq, start, min(stop, last))
+            self._take(drafts)
+
+    def copy(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
+        """Give ``target`` the tokens of ``source`` at positions start … end - 1.
+
+        Nothing is computed and whole pages are shared; a page is copied when one of the two
+        writes to it. Copying onto itself does nothing. Raises OptionError where ``target`` holds
+        one of these positions already, CannotRewind if a layer no longer holds what ``target``'s
+        next token has to see, CapacityError when no page is free.
+        """
+        source, target = self._seq(source), self._seq(target)
+        start, stop = _range(start, end)
+        with self.exclusive():
+            if source == target:
+                return
+            given = self._held(source, start, stop)
+            taken = given[np.isin(given, self._held(target))]
+            if taken.size:
+                raise OptionError(
+                    f"sequence {target} already holds position {taken[0]}, which would be copied"
+                    f" to it from sequence {source}",
+                    hint="remove it first, or copy to an empty sequence",
+                )
+            drafts = self._drafts()
+            for draft in drafts:
+                draft.copy(source, target, start, min(stop, int(self._state.ends[source])))
+            self._take(drafts)
+
+    def keep(self, seq: int) -> None:
+        """Clear every sequence but ``seq``."""
+        seq = self._seq(seq)
+        with self.exclusive():
+            drafts = self._drafts()
+            ends = self._state.ends
+            for other in np.flatnonzero(ends).tolist():
+                for draft in drafts if other != seq else ():
+                    draft.remove(other, 0, int(ends[other]))
+            self._take(drafts)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self.exclusive():
+            self._states = tuple(part.empty() for part in self._parts)
+
+    def shift(self, seq: int, start: int, end: int | None, delta: int) -> None:
+        """Move the tokens at positions start … end - 1 by ``delta`` positions.
+
+        Exact: keys are stored without their position. Raises OptionError where a token would come
+        below 0 or onto another one, CapacityError beyond the model's context or when no page is
+        free, CannotRewind as ``copy`` does.
+        """
+        seq, (start, stop), delta = self._seq(seq), _range(start, end), _integer("delta", delta)
+        with self.exclusive():
+            moved = self._held(seq, start, stop)
+            if not moved.size or delta == 0:
+                return
+            self._check_shift(seq, moved, delta)
+            drafts = self._drafts(int(moved[-1]) + delta + 1)
+            for draft in drafts:
+                draft.shift(seq, start, min(stop, int(self._state.ends[seq])), delta)
+            self._take(drafts)
+
+    def plan(self, ubatches: Sequence[MicroBatch]) -> Plan:
+        """Places for the tokens of all micro-batches, which continue the sequences in order.
+
+        Nothing changes until the plan's ``commit``; to abandon a plan, forget it. Hold
+        ``exclusive()`` from here to there. Raises CapacityError when the tokens do not fit,
+        BatchError for a token whose sequences have different pasts.
+        """
+        self._check_room(ubatches)
+        attention, *others = self._drafts(max(int(u.positions.max()) + 1 for u in ubatches))
+        assert isinstance(attention, AttentionDraft)
+        drafts: list[Draft] = [attention, *others]
+        steps = []
+        for ubatch in ubatches:
+            self._unite(attention, drafts, ubatch)
+            writes = Writes.of(ubatch)
+            parts = tuple(draft.advance(writes) for draft in drafts)
+            steps.append(Step(ubatch.positions, parts, self._part_of))
+        states = tuple(draft.seal() for draft in drafts)
+
+        def commit() -> None:
+            self._states = states
+
+        return Plan(tuple(steps), commit)
+
+    def exclusive(self) -> threading.Lock:
+        """The lock to hold while something changes; raises MotetError when another holds it."""
+        if self._lock.locked():
+            raise MotetError(
+                "this context is at work in another thread",
+                hint="use a context from one thread at a time, or let motet.LLM share one",
+            )
+        return self._lock
+
+    @property
+    def _state(self) -> State:
+        return self._states[0]
+
+    def _held(self, seq: int, start: int = 0, stop: int = _FOREVER) -> np.ndarray:
+        held = self._attention.positions(self._state, seq)
+        return held[(held >= start) & (held < stop)]
+
+    def _drafts(self, end: int = 0) -> list[Draft]:
+        return [
+            part.draft(state, end) for part, state in zip(self._parts, self._states, strict=True)
+        ]
+
+    def _take(self, drafts: Sequence[Draft]) -> None:
+        self._states = tuple(draft.seal() for draft in drafts)
+
+    def _seq(self, seq: int) -> int:
+        number = _integer("seq", seq)
+        if not 0 <= number < self.max_sequences:
+            raise OptionError(
+                f"there is no sequence {number}",
+                hint=f"this context has sequences 0 to {self.max_sequences - 1};"
+                " max_sequences gives it more",
+            )
+        return number
+
+    def _check_shift(self, seq: int, moved: np.ndarray, delta: int) -> None:
+        target = moved + delta
+        if target[0] < 0:
+            raise OptionError(
+                f"shifting sequence {seq} by {delta} would put position {moved[0]} at {target[0]}"
+            )
+        if target[-1] >= self.context_length:
+            raise CapacityError(
+                f"shifting sequence {seq} by {delta} would put position {moved[-1]} at"
+                f" {target[-1]}, and the model's context is {self.context_length} tokens"
+            )
+        staying = np.setdiff1d(self._held(seq), moved, assume_unique=True)
+        hit = target[np.isin(target, staying)]
+        if hit.size:
+            raise OptionError(
+                f"shifting sequence {seq} by {delta} would put position {hit[0] - delta} onto"
+                f" position {hit[0]}, which is held",
+                hint="remove that one first, or shift it too",
+            )
+
+    def _check_room(self, ubatches: Sequence[MicroBatch]) -> None:
+        for ubatch in ubatches:
+            furthest = int(ubatch.positions.argmax())
+            needed = int(ubatch.positions[furthest]) + 1
+            if needed > self.context_length:
+                seq = ubatch.sets[ubatch.rows[furthest]][0]
+                raise CapacityError(
+                    f"sequence {seq} would take {needed} positions, and the model's context is"
+                    f" {self.context_length} tokens",
+                    hint="shorten it, or remove and shift part of it",
+                )
+        needed = sum(len(ubatch.positions) for ubatch in ubatches)
+        if int(self._state.lengths.sum()) + needed > self.max_tokens:  # shared ones counted twice
+            free = self.max_tokens - self._attention.distinct(self._state)
+            if needed > free:
+                raise CapacityError(
+                    f"the batch has {needed} tokens, and {free} of {self.max_tokens} that this"
+                    " context can hold are free",
+                    hint="remove sequences, or give the context a larger max_tokens",
+                )
+
+    def _unite(
+        self, attention: AttentionDraft, drafts: Sequence[Draft], ubatch: MicroBatch
+    ) -> None:
+        """Let sequences that share a token share its past. Raises BatchError if they differ."""
+        for row, (leader, *members) in enumerate(ubatch.sets):
+            for member in members:
+                if not attention.agree(leader, member):
+                    entry = int(ubatch.entries[np.flatnonzero(ubatch.rows == row)[0]])
+                    raise BatchError(
+                        f"entry {entry} is shared by sequences {leader} and {member}, whose pasts"
+                        " differ",
+                        entry=entry,
+                        hint=f"copy sequence {leader} to {member}, or add the token to each",
+                    )
+                for draft in drafts:
+                    draft.adopt(leader, member)
+
+
+def _require_reachable(drafts: Sequence[Draft], seq: int, position: int) -> None:
+    nearest, before = position, -1
+    while nearest != before:
+        before = nearest
+        nearest = min(draft.reachable(seq, nearest) for draft in drafts)
+    if nearest != position:
+        raise CannotRewind(
+            f"sequence {seq} can't go back to position {position}: a layer no longer holds what"
+            " the next token would have to see",
+            seq=seq,
+            position=position,
+            nearest=nearest,
+            hint=f"position {nearest} is the nearest before it; decode again from there",
+        )
+
+
+def _range(start: int, end: int | None) -> tuple[int, int]:
+    first = _integer("start", start)
+    stop = _FOREVER if end is None else _integer("end", end)
+    if first < 0 or stop < first:
+        raise OptionError(
+            f"start {start}, end {end} is not a range of positions",
+            hint="0 <= start <= end; leave end out for all that follows",
+        )
+    return first, stop
+
+
+def _integer(name: str, value: int) -> int:
+    try:
+        return index(value)
+    except TypeError:
+        raise OptionError(f"{name} is {value!r}, not a whole number") from None

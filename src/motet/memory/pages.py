@@ -1,0 +1,246 @@
+"""Which page holds which token: page tables, reference counts, copy on write; no keys or values.
+
+A ``PageMap`` is never changed. A ``PageDraft`` starts as its copy, is changed freely and sealed
+into the next map, or dropped. While a draft lives, nothing that its base can see is written over:
+pages come from those that the base does not use, and a page in use takes only tokens at places
+that no sequence of the base holds. So dropping a draft at any point undoes it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from motet.errors import CapacityError
+from motet.kernels.paged import PAGE
+from motet.memory import bits
+from motet.memory.writes import Writes
+
+Copies = list[tuple[int, int]]
+"""Pages to copy before anything is written: (source, target)."""
+
+
+@dataclass(frozen=True)
+class Moves:
+    """Pages to copy, and then tokens to copy from slot to slot (int64 ``[n]`` each)."""
+
+    pages: Copies
+    source: np.ndarray
+    target: np.ndarray
+
+
+@dataclass(frozen=True)
+class PageMap:
+    """Where the tokens of every sequence lie, for layers that remember alike."""
+
+    tables: np.ndarray
+    """int32 ``[S, P]``: page that holds positions 64·j … 64·j + 63, -1 where there is none."""
+    masks: np.ndarray
+    """uint64 ``[S, P]``: bit p % 64 is set where position p is held."""
+    refs: np.ndarray
+    """int32: table entries that name each page, for the pages that were ever in use."""
+    pages: int
+    """How many there are."""
+
+    @classmethod
+    def empty(cls, sequences: int, pages: int) -> "PageMap":
+        """Nothing held by any of ``sequences``."""
+        tables, masks = np.zeros((sequences, 0), np.int32), np.zeros((sequences, 0), np.uint64)
+        return cls(tables, masks, np.zeros(1, np.int32), pages)
+
+
+class PageDraft:
+    """A map being changed; ``columns``: table entries that it needs, at least the base's."""
+
+    def __init__(self, base: PageMap, columns: int) -> None:
+        self.tables = _widened(base.tables, columns, -1)
+        self.masks = _widened(base.masks, columns, 0)
+        self.refs = base.refs.copy()
+        self._base = base
+        self._base_refs = base.refs
+        self._free: np.ndarray | None = None
+        """Pages that the base does not use, lowest first, so that few are ever touched."""
+        self._taken = 0
+        """How many of them this draft has taken."""
+        self._spare: list[int] = []
+        """Those that it has given up again."""
+        self._left: set[int] = set()
+        """Pages of the base that a sequence gave up, so ``refs`` no longer counts it."""
+        self._shown = self.tables, self.masks
+        """What micro-batches are shown. Entries are only added to it, so that all those of a
+        long prompt share it: a later position is no query's past, and a retired entry (gone
+        from ``tables``) is out of every later query's window."""
+        self._lent = False
+
+    def lend(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tables and masks for a micro-batch; they stay right for it whatever follows."""
+        self._lent = True
+        return self._shown
+
+    def write(self, w: Writes) -> Copies:
+        """Make room for a micro-batch's tokens, with a page of its own for each set of sequences.
+
+        Raises CapacityError when no page is free.
+        """
+        pages = self.tables[w.entry_seqs, w.entries]
+        doubtful = (pages >= 0) & (self.refs[pages] > w.sharers)
+        if self._left:
+            doubtful |= np.isin(pages, list(self._left))
+        copies = []
+        for k in np.flatnonzero(doubtful):
+            page, sharers = int(pages[k]), w.sharers[k]
+            if self.refs[page] > sharers or self._base_holds(page, w.bits[k]):
+                pages[k] = self._allocate(1)[0]
+                copies.append((page, int(pages[k])))
+                self.refs[page] -= sharers
+                self.refs[pages[k]] = sharers
+                self._left.add(page)
+        missing = np.flatnonzero(pages < 0)
+        if missing.size:
+            pages[missing] = self._allocate(missing.size)
+            self.refs[pages[missing]] = w.sharers[missing]
+        if copies:
+            self._replace()
+        where = w.member_seqs, w.entries[w.member_entry]
+        for tables, masks in self._arrays():
+            tables[where] = pages[w.member_entry]
+            masks[where] |= w.bits[w.member_entry]
+        return copies
+
+    def adopt(self, leader: int, member: int) -> None:
+        """Give ``member`` the pages of ``leader`` in place of its own."""
+        if self._same(leader, member):
+            return
+        self._replace()
+        old, new = self.tables[member].copy(), self.tables[leader]
+        self._acquire(new[new >= 0])
+        self.tables[member], self.masks[member] = new, self.masks[leader]
+        self._release(old[old >= 0])
+
+    def retire(self, seqs: np.ndarray, limits: np.ndarray) -> None:
+        """Give up the entries of ``seqs`` below ``limits`` (int64 ``[M]`` each)."""
+        most = int(limits.max(initial=0))
+        if most <= 0:
+            return
+        held = (self.tables[seqs, :most] >= 0) & (np.arange(most) < limits[:, None])
+        if not held.any():
+            return
+        self._keep_shown()
+        which, entries = np.nonzero(held)
+        where = seqs[which], entries
+        pages = self.tables[where]
+        self.tables[where] = -1
+        self.masks[where] = 0
+        self._release(pages)
+
+    def remove(self, seq: int, start: int, end: int) -> None:
+        """Forget positions start … end - 1."""
+        table, mask = self.tables[seq], self.masks[seq]
+        mask &= ~bits.span(start, end, np.arange(len(mask)))
+        empty = (table >= 0) & (mask == 0)
+        pages = table[empty]
+        table[empty] = -1
+        self._release(pages)
+
+    def share(self, source: int, target: int, start: int, end: int) -> Moves:
+        """Give ``target`` the positions start … end - 1 of ``source``, where it has none.
+
+        Pages are shared where it has none either; elsewhere tokens move into a page of its own.
+        """
+        given = self.masks[source] & bits.span(start, end, np.arange(self.masks.shape[1]))
+        own, theirs = self.tables[target], self.tables[source]
+        merged = (given != 0) & (own >= 0) & (own != theirs)
+        added = (given != 0) & (own < 0)
+        self._acquire(theirs[added])
+        own[added] = theirs[added]
+        copies = self._renew(target, np.flatnonzero(merged))
+        self.masks[target] |= given
+        at = bits.positions(np.where(merged, given, np.uint64(0)))
+        return Moves(copies, bits.page_slots(theirs, at), bits.page_slots(own, at))
+
+    def shift(self, seq: int, start: int, end: int, delta: int) -> Moves:
+        """Move positions start … end - 1 by ``delta``, into fresh pages; targets must be free."""
+        at = bits.positions(self.masks[seq] & bits.span(start, end, np.arange(self.masks.shape[1])))
+        source = bits.page_slots(self.tables[seq], at)
+        self.remove(seq, start, end)
+        at += delta
+        copies = self._renew(seq, np.unique(at // PAGE))
+        one = np.uint64(1)
+        np.bitwise_or.at(self.masks[seq], at // PAGE, one << (at % PAGE).astype(np.uint64))
+        return Moves(copies, source, bits.page_slots(self.tables[seq], at))
+
+    def seal(self, columns: int) -> PageMap:
+        """The map as it has become, of which ``columns`` entries are in use."""
+        tables, masks = self.tables[:, :columns], self.masks[:, :columns]
+        return PageMap(tables, masks, self.refs, self._base.pages)
+
+    def _same(self, a: int, b: int) -> bool:
+        same_pages = np.array_equal(self.tables[a], self.tables[b])
+        return same_pages and np.array_equal(self.masks[a], self.masks[b])
+
+    def _renew(self, seq: int, entries: np.ndarray) -> Copies:
+        """A fresh page for each of the entries; those to copy into it."""
+        old, new = self.tables[seq, entries], self._allocate(len(entries))
+        self._acquire(new)
+        self.tables[seq, entries] = new
+        self._release(old[old >= 0])
+        return [(int(o), int(n)) for o, n in zip(old, new, strict=True) if o >= 0]
+
+    def _base_holds(self, page: int, wanted: np.uint64) -> bool:
+        """Whether a sequence of the base holds a token where one is to be written."""
+        return bool(np.bitwise_or.reduce(self._base.masks[self._base.tables == page]) & wanted)
+
+    def _allocate(self, n: int) -> np.ndarray:
+        if self._free is None:
+            self._free = np.flatnonzero(self._base_refs == 0).astype(np.int32)
+        spare = [self._spare.pop() for _ in range(min(n, len(self._spare)))]
+        end = self._taken + n - len(spare)
+        if end > len(self._free):
+            self._free = np.concatenate([self._free, self._grow(end - len(self._free))])
+        if end > len(self._free):
+            free = len(self._free) - self._taken + len(spare)
+            raise CapacityError(
+                f"{n} more pages of {PAGE} tokens are needed, and {free} of {self._base.pages}"
+                " are free",
+                hint="remove sequences, or give the context a larger max_tokens",
+            )
+        fresh = self._free[self._taken : end]
+        self._taken = end
+        return np.concatenate([np.array(spare, np.int32), fresh])
+
+    def _grow(self, n: int) -> np.ndarray:
+        """At least ``n`` pages that were never in use, or as many as there are."""
+        known = len(self.refs)
+        more = min(max(n, known), self._base.pages - known)
+        self.refs = np.pad(self.refs, (0, more))
+        self._base_refs = np.pad(self._base_refs, (0, more))
+        return np.arange(known, known + more, dtype=np.int32)
+
+    def _acquire(self, pages: np.ndarray) -> None:
+        np.add.at(self.refs, pages, 1)
+
+    def _release(self, pages: np.ndarray) -> None:
+        np.subtract.at(self.refs, pages, 1)
+        taken_here = self._base_refs[pages] == 0
+        self._left.update(pages[~taken_here].tolist())
+        self._spare += np.unique(pages[taken_here & (self.refs[pages] == 0)]).tolist()
+
+    def _arrays(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        live = self.tables, self.masks
+        return [live] if self._shown[0] is self.tables else [live, self._shown]
+
+    def _keep_shown(self) -> None:
+        """Leave what micro-batches were shown as it is, and go on with a copy."""
+        if self._lent and self._shown[0] is self.tables:
+            self.tables, self.masks = self.tables.copy(), self.masks.copy()
+
+    def _replace(self) -> None:
+        """As ``_keep_shown``; later micro-batches are shown the copy."""
+        self._keep_shown()
+        self._shown = self.tables, self.masks
+        self._lent = False
+
+
+def _widened(array: np.ndarray, columns: int, fill: int) -> np.ndarray:
+    wide = np.full((len(array), columns), fill, array.dtype)
+    wide[:, : array.shape[1]] = array
+    return wide

@@ -1,0 +1,62 @@
+"""What the kinds of memory have in common, so that Memory changes all of them or none."""
+
+from typing import Any, Protocol
+
+from motet.memory.writes import Writes
+
+
+class PartView(Protocol):
+    """One kind of memory as one micro-batch sees it."""
+
+    def begin(self) -> None:
+        """Do what has to be done before the micro-batch is computed."""
+        ...
+
+    def layer(self, index: int) -> Any:
+        """What layer ``index`` reads and writes."""
+        ...
+
+
+class Draft(Protocol):
+    """A private copy of one kind of memory's bookkeeping.
+
+    It is changed freely and then sealed into the next state, or dropped; until then nothing
+    that the present state holds is written over.
+    """
+
+    def reachable(self, seq: int, position: int) -> int:
+        """The greatest position up to ``position`` that ``seq`` can be cut back to exactly."""
+        ...
+
+    def remove(self, seq: int, start: int, end: int) -> None: ...
+
+    def copy(self, source: int, target: int, start: int, end: int) -> None: ...
+
+    def shift(self, seq: int, start: int, end: int, delta: int) -> None: ...
+
+    def adopt(self, leader: int, member: int) -> None:
+        """Let ``member``, whose past equals ``leader``'s, go on with the memory of ``leader``."""
+        ...
+
+    def advance(self, writes: Writes) -> PartView:
+        """Make room for a micro-batch that comes after those advanced by before."""
+        ...
+
+    def seal(self) -> Any:
+        """The state as it has become; not changed any more."""
+        ...
+
+
+class Part(Protocol):
+    """One kind of memory: the arrays that layers write, and how their places are kept."""
+
+    layers: frozenset[int]
+    """Layers that are served."""
+
+    def empty(self) -> Any:
+        """The state in which nothing is held."""
+        ...
+
+    def draft(self, state: Any, end: int) -> Draft:
+        """A draft of ``state`` with room for positions below ``end``."""
+        ...

@@ -1,0 +1,139 @@
+"""The three ways to cut a batch into micro-batches. By the solo law all give the same bits."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from motet.batch import Entries
+from motet.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Ubatch:
+    """Tokens that are computed together.
+
+    Two sets of sequences in it are equal or share no sequence: a token that some sequences share
+    and the token by which they part lie in different micro-batches.
+    """
+
+    tokens: np.ndarray
+    """int32 ``[T]``."""
+    positions: np.ndarray
+    """int32 ``[T]``; those of one set follow each other without gaps."""
+    rows: np.ndarray
+    """int64 ``[T]``: index into ``sets``."""
+    sets: tuple[tuple[int, ...], ...]
+    """``[R]``: the sequences that share a token."""
+    entries: np.ndarray
+    """int64 ``[T]``: number of each token's entry in the batch."""
+    wanted: np.ndarray
+    """int64: the rows among T whose logits are wanted."""
+
+
+def split(entries: Entries, size: int, policy: str) -> list[Ubatch]:
+    """``entries`` in micro-batches of at most ``size`` tokens.
+
+    ``policy``: "simple", the next tokens in order; "equal", sequences advance together by equal
+    lengths; "sequence", one set of sequences at a time; "auto", whichever suits the memory.
+    """
+    return [_ubatch(entries, numbers) for numbers in _POLICIES[policy](entries, size)]
+
+
+def check_policy(policy: str) -> str:
+    """``policy``, or OptionError if there is none of that name."""
+    if policy not in _POLICIES:
+        raise OptionError(f"split is {policy!r}", hint=f"use one of {', '.join(_POLICIES)}")
+    return policy
+
+
+def _ubatch(entries: Entries, numbers: np.ndarray) -> Ubatch:
+    sets, rows = np.unique(entries.set_of[numbers], return_inverse=True)
+    return Ubatch(
+        tokens=entries.tokens[numbers],
+        positions=entries.positions[numbers],
+        rows=rows,
+        sets=tuple(entries.sets[i] for i in sets.tolist()),
+        entries=numbers,
+        wanted=np.flatnonzero(entries.wanted[numbers]),
+    )
+
+
+def _simple(entries: Entries, size: int) -> Iterator[np.ndarray]:
+    every, start = np.arange(len(entries)), 0
+    if not _disjoint(entries):
+        owner: dict[int, int] = {}
+        for first, end, number in _runs(entries):
+            members = entries.sets[number]
+            if any(owner.get(seq, number) != number for seq in members):
+                yield every[start:first]
+                start, owner = first, {}
+            while end - start > size:
+                yield every[start : start + size]
+                start, owner = start + size, {}
+            owner |= dict.fromkeys(members, number)
+    for i in range(start, len(entries), size):
+        yield every[i : i + size]
+
+
+def _sequence(entries: Entries, size: int) -> Iterator[np.ndarray]:
+    for stretch in _stretches(entries):
+        for i in range(0, len(stretch), size):
+            yield stretch[i : i + size]
+
+
+def _equal(entries: Entries, size: int) -> Iterator[np.ndarray]:
+    left = _stretches(entries)
+    while left:
+        chosen: list[int] = []
+        blocked: set[int] = set()
+        for i, stretch in enumerate(left):
+            members = entries.sets[entries.set_of[stretch[0]]]
+            if len(chosen) < size and blocked.isdisjoint(members):
+                chosen.append(i)
+            blocked.update(members)
+        length = min(size // len(chosen), min(len(left[i]) for i in chosen))
+        yield np.concatenate([left[i][:length] for i in chosen])
+        for i in chosen:
+            left[i] = left[i][length:]
+        left = [stretch for stretch in left if stretch.size]
+
+
+_POLICIES: dict[str, Callable[[Entries, int], Iterator[np.ndarray]]] = {
+    "auto": _simple,
+    "simple": _simple,
+    "equal": _equal,
+    "sequence": _sequence,
+}
+
+
+def _disjoint(entries: Entries) -> bool:
+    members = list(chain.from_iterable(entries.sets))
+    return len(members) == len(set(members))
+
+
+def _runs(entries: Entries) -> Iterator[tuple[int, int, int]]:
+    """(first, end, set number) of neighbouring entries with the same set."""
+    first = np.flatnonzero(np.diff(entries.set_of, prepend=-1))
+    ends = np.append(first[1:], len(entries))
+    yield from zip(first.tolist(), ends.tolist(), entries.set_of[first].tolist(), strict=True)
+
+
+def _stretches(entries: Entries) -> list[np.ndarray]:
+    """Entries of one set that no other set of any of its sequences comes between, in order."""
+    if _disjoint(entries):
+        order = np.argsort(entries.set_of, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(entries.set_of[order])) + 1)
+    stretches: list[tuple[int, list[range]]] = []
+    latest: dict[int, int] = {}
+    for first, end, number in _runs(entries):
+        members = entries.sets[number]
+        at = {latest.get(seq, -1) for seq in members}
+        i = at.pop()
+        if at or i < 0 or stretches[i][0] != number:
+            i = len(stretches)
+            stretches.append((number, []))
+            latest |= dict.fromkeys(members, i)
+        stretches[i][1].append(range(first, end))
+    return [np.fromiter(chain.from_iterable(ranges), np.int64) for _, ranges in stretches]

@@ -1,0 +1,176 @@
+"""A model whose every output is an exact function of what memory gives it to read.
+
+Activations are whole numbers below a prime, kept in float32. A token's number depends on its id,
+and, in each layer, on the keys and values that it sees, each weighted by its distance. So one
+token too many, too few, at a wrong place or from a stale page changes the logits.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from motet.context import Context
+from motet.kernels.paged import PAGE, PagedKV
+from motet.spec import FullAttention, LayerSpec, SlidingAttention
+
+PRIME = 2039
+WINDOW = 5
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    context_length: int = 2048
+    n_vocab: int = 11
+
+
+def layer_output(
+    h: int, index: int, distances: np.ndarray, keys: np.ndarray, values: np.ndarray
+) -> int:
+    """What layer ``index`` makes of ``h`` and of the keys and values at these distances."""
+    seen = np.sum(values * (1 + distances % 17) + keys * (3 + distances % 5))
+    return int((3 * h + seen + index) % PRIME)
+
+
+def key_value(h: int, index: int) -> tuple[int, int]:
+    return h, (h * h + index) % PRIME
+
+
+def first(token: int) -> int:
+    return (31 * token + 7) % PRIME
+
+
+def logits_of(h: int, n_vocab: int) -> np.ndarray:
+    v = np.arange(n_vocab)
+    return ((h * (v + 1) + v * v) % PRIME).astype(np.float32)
+
+
+@dataclass
+class ToyFamily:
+    n_vocab: int
+    layers: Sequence[LayerSpec]
+    on_layer: Callable[[int], None] = lambda index: None
+    """Called with the layer's number after it has written; may raise."""
+
+    def forward(self, tokens: np.ndarray, view, wanted: np.ndarray) -> np.ndarray:
+        h = [first(int(token)) for token in tokens]
+        for index, spec in enumerate(self.layers):
+            h = self._layer(index, spec, h, view.layer(index))
+            self.on_layer(index)
+        rows = [logits_of(h[i], self.n_vocab) for i in wanted]
+        return np.array(rows, np.float32).reshape(-1, self.n_vocab)
+
+    def _layer(self, index: int, spec: LayerSpec, h: list[int], kv: PagedKV) -> list[int]:
+        width = kv.pool.token_bytes // 4
+        half = kv.pool.kv_heads * kv.pool.head_dim
+        raw = np.empty((len(h), width), np.float32)
+        for row, x in zip(raw, h, strict=True):
+            row[:half], row[half:] = key_value(x, index)
+        kv.pool.write(kv.slots, raw.view(np.uint8))
+        out = []
+        for x, row, at in zip(h, kv.rows.tolist(), kv.positions.tolist(), strict=True):
+            mask = kv.masks[row]
+            held = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
+            held = held[held <= at]
+            if isinstance(spec, SlidingAttention):
+                held = held[held > at - spec.window]
+            pages = kv.tables[row, held // PAGE].astype(np.int64)
+            assert np.all(pages >= 0)
+            read = kv.pool.read(pages * PAGE + held % PAGE).view(np.float32)
+            assert np.all(np.isfinite(read)), "a stale slot was read"
+            assert np.all(read[:, :half] == read[:, :1]) and np.all(read[:, half:] == read[:, -1:])
+            out.append(
+                layer_output(x, index, at - held, read[:, 0].astype(int), read[:, -1].astype(int))
+            )
+        return out
+
+
+LAYERS = (
+    FullAttention(kv_heads=2, head_dim=4, value_dim=3),
+    SlidingAttention(kv_heads=1, head_dim=4, value_dim=4, window=WINDOW),
+    FullAttention(kv_heads=1, head_dim=2, value_dim=2),
+)
+
+
+@dataclass
+class ToyModel:
+    config: ToyConfig = field(default_factory=ToyConfig)
+    layers: Sequence[LayerSpec] = LAYERS
+    default_kv_type: str = "f32"
+
+    def __post_init__(self) -> None:
+        self.family = ToyFamily(self.config.n_vocab, self.layers)
+
+    def context(self, **options) -> Context:
+        return Context(self, **options)
+
+
+@dataclass(frozen=True)
+class Said:
+    """One token of a plain sequence: what each layer remembers of it."""
+
+    token: int
+    serial: int
+    kept: tuple[tuple[int, int], ...]
+
+
+class Plain:
+    """The same model over dictionaries: {sequence: {position: Said}}."""
+
+    def __init__(self, model: ToyModel) -> None:
+        self.model = model
+        self.held: dict[int, dict[int, Said]] = {}
+        self._serial = 0
+
+    def decode(self, token: int, position: int, seqs: Sequence[int]) -> np.ndarray:
+        """Logits of one token, which becomes the last of all ``seqs``."""
+        past = self.held.setdefault(seqs[0], {})
+        h, kept = first(token), []
+        for index, spec in enumerate(self.model.layers):
+            kept.append(key_value(h, index))
+            reach = spec.window if isinstance(spec, SlidingAttention) else position + 1
+            seen = [(p, s.kept[index]) for p, s in past.items() if p > position - reach]
+            seen.append((position, kept[-1]))
+            numbers = np.array([(position - p, *kv) for p, kv in seen])
+            h = layer_output(h, index, *numbers.T)
+        said = Said(token, self._serial, tuple(kept))
+        self._serial += 1
+        for seq in seqs:
+            self.held.setdefault(seq, {})[position] = said
+        return logits_of(h, self.model.config.n_vocab)
+
+    def end(self, seq: int) -> int:
+        return max(self.held.get(seq, {}), default=-1) + 1
+
+    def distinct(self) -> int:
+        return len({said.serial for held in self.held.values() for said in held.values()})
+
+
+def bookkeeping(context: Context) -> None:
+    """Assert that pages, masks and counts agree, so that no page is lost or used twice."""
+    memory = context.memory
+    state = memory._state
+    held = state.maps[0].masks
+    for group, pages in zip(memory._attention._store.groups, state.maps, strict=True):
+        used = pages.tables[pages.tables >= 0]
+        assert np.array_equal(np.bincount(used, minlength=len(pages.refs)), pages.refs)
+        assert len(pages.refs) <= pages.pages == group.pages
+        assert np.array_equal(pages.tables >= 0, pages.masks != 0)
+        assert not np.any(pages.masks & ~held)
+    for seq in range(memory.max_sequences):
+        at = np.flatnonzero(
+            np.unpackbits(np.ascontiguousarray(held[seq]).view(np.uint8), bitorder="little")
+        )
+        assert memory.length(seq) == len(at) == len(memory.tokens(seq))
+        assert memory.positions(seq) == ((at[0], at[-1]) if len(at) else None)
+        assert memory.ends[seq] == (at[-1] + 1 if len(at) else 0)
+
+
+def poison(context: Context) -> None:
+    """Fill every page that nothing uses with NaN, so that reading one shows."""
+    memory = context.memory
+    for group, pages in zip(memory._attention._store.groups, memory._state.maps, strict=True):
+        free = np.ones(group.pages, bool)
+        free[: len(pages.refs)] = pages.refs == 0
+        for pool in group.pools:
+            pool.buffer[free] = 0xFF
