@@ -28,6 +28,15 @@ def test_a_loaded_model(path: Path) -> None:
     assert OneSequence(model.family, 64).feed(np.arange(5)).shape == (5, VOCAB)
 
 
+def test_bytes_that_a_token_reads(tmp_path: Path) -> None:
+    keys = metadata("llama")
+    tied = motet.Model.load(write(tmp_path / "tied.gguf", keys))
+    head = {"output.weight": (VOCAB, 16)}
+    untied = motet.Model.load(write(tmp_path / "untied.gguf", keys, shapes(keys) | head))
+    assert tied.bytes_per_token == untied.bytes_per_token
+    assert tied.bytes_per_token >= sum(i.nbytes for i in tied.file.tensors.values())
+
+
 def test_the_config_is_frozen(path: Path) -> None:
     with pytest.raises(AttributeError):
         motet.Model.load(str(path)).config.n_layers = 3  # type: ignore[misc]

@@ -1,6 +1,6 @@
 """Model: a file's weights, settings and tokenizer, ready to run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ from motet.weights.gguf import GGUFFile
 
 if TYPE_CHECKING:
     from motet.context import Context
-    from motet.memory.self_extend import SelfExtend
 
 _EMBEDDING = "token_embd.weight"
+_OUTPUT = "output.weight"
 
 
 class Model:
@@ -23,7 +23,8 @@ class Model:
 
     ``config``: sizes and settings, frozen. ``tokenizer``: None where the file has no vocabulary.
     ``family``: its ``forward`` runs the layers; ``layers`` says what each remembers.
-    ``default_kv_type``: what "auto" stores keys and values as. ``file``: the open GGUF file.
+    ``default_kv_type``: what "auto" stores keys and values as. ``bytes_per_token``: packed weights
+    that the computation of one token reads. ``file``: the open GGUF file.
     """
 
     def __init__(
@@ -37,7 +38,9 @@ class Model:
         keys.refuse_unread()
         self.tokenizer = _tokenizer(file, self.config.n_vocab)
         expected = family.expected_tensors(self.config)
-        self.family = family(self.config, load(file, kernels, expected, progress), kernels)
+        tensors = load(file, kernels, expected, progress)
+        self.bytes_per_token = _read_per_token(tensors)
+        self.family = family(self.config, tensors, kernels)
         self.kernels = kernels
         self.layers = self.family.layers
         self.default_kv_type = "f32" if only_f32(file) else "f16"
@@ -81,14 +84,14 @@ class Model:
         ubatch: int = 512,
         split: str = "auto",
         kv_type: str = "auto",
-        self_extend: "SelfExtend | str | None" = None,
+        self_extend: object = None,
     ) -> "Context":
         """Memory for ``max_sequences`` sequences, and ``decode`` to run batches on it.
 
         ``max_tokens``: tokens held in all; None for the trained length times the sequences.
         ``ubatch``: tokens computed at once. ``split``: "auto", "simple", "equal" or "sequence".
         ``kv_type``: "auto" (``default_kv_type``), "f32", "f16", "bf16" or "q8_0".
-        Raises OptionError for a value that makes no sense.
+        ``self_extend``: None. Raises OptionError for a value that makes no sense.
         """
         from motet.context import Context
 
@@ -101,6 +104,12 @@ class Model:
             kv_type=kv_type,
             self_extend=self_extend,
         )
+
+
+def _read_per_token(tensors: Mapping[str, Any]) -> int:
+    """All bytes, but of an embedding that is not the output head too only a row is read."""
+    untied = _OUTPUT in tensors
+    return sum(t.nbytes for name, t in tensors.items() if not (untied and name == _EMBEDDING))
 
 
 def _refuse_other_files(file: GGUFFile) -> None:
