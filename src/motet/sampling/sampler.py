@@ -16,16 +16,16 @@ Step = Callable[[Candidates], Candidates]
 class Sampler:
     """Chooses the tokens of one sequence.
 
-    ``prompt`` is what the penalties look back on at first. The random numbers depend on the seed
-    and ``stream`` alone (several answers to one prompt each have their own stream), one draw a
-    token, so that the choice does not depend on which other sequences are in the batch.
+    ``prompt`` is what the penalties look back on at first. ``seed`` is the one in use, also where
+    the options leave it open. The random numbers depend on it alone, one draw a token, so that the
+    choice does not depend on which other sequences are in the batch.
     """
 
-    def __init__(self, options: Sampling, prompt: Sequence[int] = (), stream: int = 0) -> None:
+    def __init__(self, options: Sampling, prompt: Sequence[int] = ()) -> None:
         self.options = options
         self.seed = secrets.randbits(63) if options.seed is None else int(options.seed)
         self.history = list(prompt)
-        self._random = np.random.Generator(np.random.PCG64([self.seed, stream]))
+        self._random = np.random.Generator(np.random.PCG64(self.seed))
         self._chain = _chain(options)
 
     def sample(self, logits: np.ndarray) -> int:

@@ -1,0 +1,60 @@
+"""Showing an answer as it comes: text on standard output, what it took on standard error."""
+
+import resource
+import sys
+
+import click
+
+from motet.cli.patience import waiting
+from motet.cli.text import size
+from motet.engine import Completion
+from motet.engine.stream import Stream
+
+
+class Interrupted(Exception):
+    """Ctrl-C ended an answer; ``text`` is what it had come to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+def show(stream: Stream) -> Completion:
+    """Print a single answer as it comes. Raises Interrupted for Ctrl-C, after cancelling it."""
+    texts: list[str] = []
+    terminal = sys.stdout.isatty()
+    try:
+        with stream, waiting("reading the prompt", lambda: stream.prompt_progress) as begin:
+            for chunk in stream:
+                begin()
+                texts.append(chunk.text)
+                click.echo(_harmless(chunk.text) if terminal else chunk.text, nl=False)
+                if chunk.completion:
+                    return chunk.completion
+    except KeyboardInterrupt:
+        raise Interrupted("".join(texts)) from None
+    raise AssertionError("a stream ends with a completion")
+
+
+def statistics(completion: Completion) -> str:
+    """One line: speed, time to the first token, memory."""
+    usage, timings = completion.usage, completion.timings
+    parts = [
+        f"prompt {usage.prompt_tokens} tokens, {timings.prefill_tokens_per_second:.1f} tokens/s",
+        f"answer {usage.completion_tokens} tokens, {timings.tokens_per_second:.1f} tokens/s",
+        f"first token after {timings.time_to_first_token:.2f} s",
+        f"memory {size(peak_memory())}",
+    ]
+    return " · ".join(parts)
+
+
+def peak_memory() -> int:
+    """The most bytes this process has had in memory at once, mapped files included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _harmless(text: str) -> str:
+    """Text without the control characters that steer a terminal."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )

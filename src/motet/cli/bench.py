@@ -1,0 +1,159 @@
+"""``motet bench``: tokens a second, and the share of the memory's speed that decoding reaches."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from motet.cli.loading import load_model
+from motet.cli.options import json_option, kv_type_option, threads_option, ubatch_option
+
+if TYPE_CHECKING:
+    from motet.evals.speed import Speed
+
+
+PROMPTS = (64, 512)
+
+
+def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = [0]
+    if min(numbers) < 1:
+        raise click.BadParameter(f"{text!r} is not a list of numbers from 1 up, like 64,512")
+    return numbers
+
+
+@click.command("bench")
+@click.argument("model")
+@click.option(
+    "--prompt",
+    "prompts",
+    callback=_numbers,
+    metavar="N,…",
+    help="Lengths of the prompts (default: 64,512, where the model was trained for so many).",
+)
+@click.option(
+    "--generate",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Tokens decoded after each.",
+)
+@click.option(
+    "--parallel",
+    default="1,4,16",
+    show_default=True,
+    callback=_numbers,
+    metavar="N,…",
+    help="Sequences at once.",
+)
+@click.option(
+    "--repeat",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Repetitions; the median is shown.",
+)
+@ubatch_option
+@kv_type_option
+@threads_option
+@json_option
+def command(
+    model: str,
+    prompts: list[int] | None,
+    generate: int,
+    parallel: list[int],
+    repeat: int,
+    ubatch: int,
+    kv_type: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Speed of the model in MODEL (GGUF) on this machine.
+
+    Prefill reads a prompt, decode writes after it. The share is of the read bandwidth measured in
+    the same run: weights read a second by decode, its keys and values not counted.
+    """
+    from motet.evals.speed import measure
+
+    loaded = load_model(model, threads)
+    if prompts is None:
+        room = loaded.config.context_length - generate
+        prompts = [prompt for prompt in PROMPTS if prompt <= room] or [max(room, 1)]
+    bandwidth = loaded.kernels.read_bandwidth()
+    speeds = []
+    for speed in measure(
+        loaded,
+        prompts=prompts,
+        generate=generate,
+        parallel=parallel,
+        repeat=repeat,
+        ubatch=ubatch,
+        kv_type=kv_type,
+    ):
+        speeds.append(speed)
+        if not as_json:
+            click.echo(f"{_name(speed)}: {speed.tokens_per_second:.1f} tokens/s", err=True)
+    if as_json:
+        click.echo(json.dumps(_facts(loaded.bytes_per_token, bandwidth, speeds)))
+    else:
+        _print(loaded.bytes_per_token, bandwidth, speeds)
+
+
+def _name(speed: "Speed") -> str:
+    if speed.test == "prefill":
+        return f"prefill {speed.prompt}"
+    return f"decode after {speed.prompt}, {speed.sequences} at once"
+
+
+def _share(speed: "Speed", bandwidth: float) -> float:
+    return speed.bandwidth / (bandwidth * 1e9)
+
+
+def _facts(bytes_per_token: int, bandwidth: float, speeds: "list[Speed]") -> dict:
+    return {
+        "bytes_per_token": bytes_per_token,
+        "read_bandwidth_gb_per_s": bandwidth,
+        "results": [
+            asdict(speed)
+            | {"tokens_per_second": speed.tokens_per_second, "spread": speed.spread}
+            | ({"bandwidth_share": _share(speed, bandwidth)} if speed.weight_bytes else {})
+            for speed in speeds
+        ],
+    }
+
+
+def _print(bytes_per_token: int, bandwidth: float, speeds: "list[Speed]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("test", "sequences", "tokens/s", "spread", "weights read", "share")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for speed in speeds:
+        read, share = "", ""
+        if speed.weight_bytes:
+            read, share = f"{speed.bandwidth / 1e9:.1f} GB/s", f"{_share(speed, bandwidth):.0%}"
+        what = (
+            f"prefill {speed.prompt}" if speed.test == "prefill" else f"decode after {speed.prompt}"
+        )
+        table.add_row(
+            what,
+            str(speed.sequences),
+            f"{speed.tokens_per_second:.1f}",
+            f"± {speed.spread / 2:.1%}",
+            read,
+            share,
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"memory is read at {bandwidth:.1f} GB/s; a token reads {bytes_per_token / 1e6:.1f} MB"
+    )

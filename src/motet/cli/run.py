@@ -1,0 +1,173 @@
+"""``motet run``: answer a prompt, or talk."""
+
+import json
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from motet.cli.answers import Interrupted, show, statistics
+from motet.cli.loading import load_model
+from motet.cli.options import (
+    json_option,
+    kv_type_option,
+    sampling_options,
+    threads_option,
+    ubatch_option,
+)
+
+if TYPE_CHECKING:
+    from motet.engine.stream import Stream
+    from motet.llm import LLM
+
+
+@click.command("run")
+@click.argument("model")
+@click.option("-p", "--prompt", metavar="TEXT", help="The prompt (default: standard input).")
+@click.option("-f", "--file", "prompt_file", metavar="FILE", help="Read the prompt from FILE.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(0),
+    metavar="N",
+    help="The most tokens of an answer (default: as many as the context has room for).",
+)
+@sampling_options
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before TEXT; may be repeated.")
+@click.option(
+    "--chat/--raw",
+    "chat",
+    default=None,
+    help="Put the prompt in the model's chat template, or continue it as it is "
+    "(default: the template, where the file has one).",
+)
+@click.option("--system", metavar="TEXT", help="Instructions before the chat.")
+@click.option(
+    "--ctx",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Tokens of context, answer included (default: the length the model was trained for).",
+)
+@ubatch_option
+@kv_type_option
+@threads_option
+@json_option
+def command(
+    model: str,
+    prompt: str | None,
+    prompt_file: str | None,
+    max_tokens: int | None,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    typical: float,
+    repeat_penalty: float,
+    repeat_last_n: int,
+    frequency_penalty: float,
+    presence_penalty: float,
+    seed: int | None,
+    stop: tuple[str, ...],
+    chat: bool | None,
+    system: str | None,
+    ctx: int | None,
+    ubatch: int,
+    kv_type: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Answer a prompt with the model in MODEL (GGUF), or talk to it on a terminal.
+
+    The answer alone goes to standard output; progress and the closing line to standard error.
+    """
+    from motet.llm import LLM
+
+    talking = prompt is None and prompt_file is None and sys.stdin.isatty()
+    if talking and (as_json or not sys.stdout.isatty()):
+        raise click.UsageError("give a prompt with -p, -f or on standard input")
+    if not talking:
+        prompt = _prompt(prompt, prompt_file)
+    loaded = load_model(model, threads)
+    with LLM(loaded, max_sequences=1, max_tokens=ctx, ubatch=ubatch, kv_type=kv_type) as llm:
+        templated = _templated(llm, chat, system)
+        answer = partial(
+            llm.generate,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            typical_p=typical,
+            repeat_penalty=repeat_penalty,
+            repeat_last_n=repeat_last_n,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            seed=seed,
+            stop=stop,
+            stream=True,
+        )
+        if talking:
+            from motet.cli.chat import Chat
+
+            Chat(llm, answer, templated, system).run()
+            return
+        assert prompt is not None
+        whole = llm.chat_prompt(_messages(prompt, system)) if templated else prompt
+        if as_json:
+            _print_json(answer(whole))
+        else:
+            _print(answer(whole))
+
+
+def _prompt(prompt: str | None, file: str | None) -> str:
+    if prompt is not None and file is not None:
+        raise click.UsageError("give the prompt with -p or with -f, not both")
+    if prompt is not None:
+        return prompt
+    try:
+        if file is not None and file != "-":
+            return Path(file).read_text("utf-8")
+        return sys.stdin.buffer.read().decode("utf-8")
+    except OSError as error:
+        raise click.UsageError(f"the prompt file {file!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"the prompt is not UTF-8 at byte {error.start}") from error
+
+
+def _templated(llm: "LLM", chat: bool | None, system: str | None) -> bool:
+    """Whether to use the chat template; asked for where there is none, it is an error later."""
+    has_template = llm.tokenizer is not None and llm.tokenizer.chat_template is not None
+    templated = has_template if chat is None else chat
+    if system is not None and not templated:
+        reason = "--raw is given" if chat is False else "the model file has no chat template"
+        raise click.UsageError(f"--system needs a chat template, and {reason}")
+    return templated
+
+
+def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:
+    user = {"role": "user", "content": prompt}
+    return [user] if system is None else [{"role": "system", "content": system}, user]
+
+
+def _print(stream: "Stream") -> None:
+    try:
+        completion = show(stream)
+    except Interrupted:
+        click.echo()
+        raise KeyboardInterrupt from None
+    if sys.stdout.isatty() or not completion.text.endswith("\n"):
+        click.echo()
+    click.echo(statistics(completion), err=True)
+
+
+def _print_json(stream: "Stream") -> None:
+    with stream:
+        completion = next(chunk.completion for chunk in stream if chunk.completion)
+    facts = {key: value for key, value in asdict(completion).items() if value is not None}
+    facts["timings"] |= {
+        "prefill_tokens_per_second": completion.timings.prefill_tokens_per_second,
+        "tokens_per_second": completion.timings.tokens_per_second,
+    }
+    click.echo(json.dumps(facts))

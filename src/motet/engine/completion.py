@@ -1,0 +1,84 @@
+"""What a caller gets back: whole completions, and the chunks of a streamed one."""
+
+from dataclasses import dataclass
+
+from motet.sampling import TokenLogprob
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one completion. ``cached_tokens`` of the prompt were not computed again."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds, from the moment the request was handed in.
+
+    ``waiting``: until a sequence was free. ``time_to_first_token``: until the first token was
+    chosen, waiting included. ``total``: until the last one.
+    """
+
+    waiting: float
+    time_to_first_token: float
+    total: float
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def prefill_tokens_per_second(self) -> float:
+        """Prompt tokens a second, beside whatever else was in the batches."""
+        return self.prompt_tokens / max(self.time_to_first_token - self.waiting, 1e-9)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens a second after the first one; 0 where there is no second."""
+        if self.completion_tokens < 2:
+            return 0.0
+        return (self.completion_tokens - 1) / max(self.total - self.time_to_first_token, 1e-9)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished answer.
+
+    ``text`` ends before the stop string or the end-of-generation token that ended it; ``tokens``
+    are all the tokens chosen, that one included. ``finish_reason`` is "stop", or "length" when
+    ``max_tokens`` or the context ended it. ``index``: place among the answers of one call.
+    ``seed`` gives the same text again. Where they were asked for, ``logprobs`` has an entry a token
+    and ``prompt_logprobs`` an entry a prompt token (None for the first, which nothing precedes).
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: str
+    index: int
+    seed: int
+    usage: Usage
+    timings: Timings
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one token added to answer ``index``.
+
+    ``text`` may be empty: half a character, or text that may become part of a stop string, is held
+    back. The last chunk of an answer has the whole ``completion``, all others None. The texts of
+    an answer's chunks together are its completion's text.
+    """
+
+    index: int
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    completion: Completion | None = None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """ "stop" or "length" on the last chunk, None before."""
+        return self.completion.finish_reason if self.completion else None

@@ -1,0 +1,70 @@
+"""Prompts as callers give them, made into token ids the model has, or refused."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from motet.errors import CapacityError, OptionError, UnsupportedError
+
+Prompt = str | Sequence[int]
+"""Text, or token ids that are taken as they are."""
+
+
+def one_or_many(prompt: Prompt | Sequence[Prompt]) -> tuple[bool, list[Prompt]]:
+    """Whether this is a single prompt, and the prompts."""
+    if isinstance(prompt, str) or _is_ids(prompt):
+        return True, [prompt]  # type: ignore[list-item]
+    if isinstance(prompt, Sequence) and all(isinstance(p, str) or _is_ids(p) for p in prompt):
+        return False, list(prompt)  # type: ignore[arg-type]
+    raise OptionError(
+        f"the prompt is {str(prompt)[:40]!r}", hint="give text, token ids, or a list of either"
+    )
+
+
+def encode(prompt: Prompt, tokenizer: Any, n_vocab: int, parse_special: bool) -> list[int]:
+    """The prompt's token ids, at least one.
+
+    Raises OptionError for an empty prompt or an id that the model does not have, UnsupportedError
+    for text where there is no tokenizer.
+    """
+    if isinstance(prompt, str):
+        if tokenizer is None:
+            raise UnsupportedError(
+                "the model file has no vocabulary, so text means nothing to it",
+                hint="give token ids",
+            )
+        ids = tokenizer.encode(prompt, add_special=True, parse_special=parse_special)
+    else:
+        ids = [int(token) for token in prompt]
+    if not ids:
+        raise OptionError("the prompt is empty, and the model begins with no token of its own")
+    for place, token in enumerate(ids):
+        if not 0 <= token < n_vocab:
+            raise OptionError(
+                f"token {token} at {place} of the prompt is not one of the model's {n_vocab}"
+            )
+    return ids
+
+
+def answer_room(prompt: int, wanted: int | None, context: int) -> int:
+    """How many tokens an answer may have. Raises CapacityError when the prompt leaves no room."""
+    room = context - prompt
+    if room < (1 if wanted is None else min(wanted, 1)):
+        raise CapacityError(
+            f"the prompt has {prompt} tokens and the context holds {context}, answer included",
+            hint="shorten the prompt, or ask for a longer context",
+        )
+    return room if wanted is None else min(wanted, room)
+
+
+def _is_ids(prompt: object) -> bool:
+    if isinstance(prompt, np.ndarray):
+        return prompt.ndim == 1 and prompt.dtype.kind in "iu"
+    integers = int | np.integer
+    return (
+        isinstance(prompt, Sequence)
+        and not isinstance(prompt, str)
+        and len(prompt) > 0
+        and all(isinstance(token, integers) and not isinstance(token, bool) for token in prompt)
+    )

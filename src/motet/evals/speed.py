@@ -1,0 +1,142 @@
+"""How fast a model reads prompts and writes answers, beside how fast memory can be read."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from motet.batch import Batch
+from motet.errors import OptionError
+from motet.model import Model
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One measurement, repeated. Decoding reads every packed weight once a step."""
+
+    test: str
+    """ "prefill" or "decode"."""
+    sequences: int
+    prompt: int
+    """Tokens of each sequence before, or in, the measurement."""
+    tokens: int
+    """Tokens computed in one repetition, of all sequences."""
+    seconds: tuple[float, ...]
+    """Of each repetition."""
+    weight_bytes: int
+    """Packed bytes read in a repetition, 0 where the arithmetic and not memory is the limit."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Median over the repetitions, all sequences together."""
+        return self.tokens / statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """(slowest - fastest) / median time."""
+        return (max(self.seconds) - min(self.seconds)) / statistics.median(self.seconds)
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes of weights a second, at the median."""
+        return self.weight_bytes / statistics.median(self.seconds)
+
+
+def measure(
+    model: Model,
+    *,
+    prompts: list[int],
+    generate: int,
+    parallel: list[int],
+    repeat: int,
+    ubatch: int = 512,
+    kv_type: str = "auto",
+) -> Iterator[Speed]:
+    """For each prompt length: reading it alone, then writing after it, so many sequences at once.
+
+    The tokens are random ones of the vocabulary, and no sampling is done. Raises OptionError, at
+    the call, when a prompt and what is generated after it are longer than the trained length.
+    """
+    longest, trained = max(prompts) + generate, model.config.context_length
+    if longest > trained:
+        raise OptionError(
+            f"prompts of up to {max(prompts)} tokens and {generate} generated after them make "
+            f"{longest}, but the model was trained for {trained}",
+            hint="use shorter prompts or generate less",
+        )
+    return (
+        speed
+        for prompt in prompts
+        for sequences in sorted({1, *parallel})
+        for speed in _measure(
+            _Run(model, sequences, prompt, generate, ubatch, kv_type),
+            decodes=sequences in parallel,
+            repeat=repeat,
+        )
+    )
+
+
+def _measure(run: "_Run", decodes: bool, repeat: int) -> Iterator[Speed]:
+    run.prefill()  # warms up the file's pages, those of the memory, and the processor
+    if run.sequences == 1:
+        seconds = tuple(_seconds(run.prefill) for _ in range(repeat))
+        yield Speed("prefill", 1, run.prompt, run.prompt, seconds, 0)
+    if decodes:
+        times = []
+        for _ in range(repeat + 1):  # the first warms up
+            run.rewind()
+            times.append(_seconds(run.decode))
+        tokens, read = run.sequences * run.generate, run.generate * run.model.bytes_per_token
+        yield Speed("decode", run.sequences, run.prompt, tokens, tuple(times[1:]), read)
+
+
+def _seconds(action: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+class _Run:
+    """Sequences of random tokens; each has a second one that keeps its prompt."""
+
+    def __init__(
+        self, model: Model, sequences: int, prompt: int, generate: int, ubatch: int, kv_type: str
+    ) -> None:
+        self.model = model
+        self.sequences = sequences
+        self.prompt = prompt
+        self.generate = generate
+        self._context = model.context(
+            max_sequences=2 * sequences,
+            max_tokens=sequences * (prompt + generate),
+            ubatch=ubatch,
+            kv_type=kv_type,
+        )
+        self._random = np.random.default_rng(0)
+
+    def prefill(self) -> None:
+        """Every prompt, anew, in one batch."""
+        batch = Batch()
+        self._context.memory.clear()
+        for seq in range(self.sequences):
+            batch.extend(self._tokens(self.prompt), 0, seqs=self.sequences + seq, logits="last")
+        self._context.decode(batch)
+
+    def rewind(self) -> None:
+        """Every sequence to the end of its prompt."""
+        for seq in range(self.sequences):
+            self._context.memory.remove(seq)
+            self._context.memory.copy(self.sequences + seq, seq)
+
+    def decode(self) -> None:
+        """``generate`` steps of one more token in every sequence."""
+        for position in range(self.prompt, self.prompt + self.generate):
+            batch = Batch()
+            for seq, token in enumerate(self._tokens(self.sequences)):
+                batch.add(token, position, seqs=seq, logits=True)
+            self._context.decode(batch)
+
+    def _tokens(self, count: int) -> list[int]:
+        return self._random.integers(self.model.config.n_vocab, size=count).tolist()

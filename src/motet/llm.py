@@ -1,0 +1,251 @@
+"""LLM: the thread-safe front of a model. Concurrent callers share batches."""
+
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from motet.engine import Chunk, Engine, Request
+from motet.engine.prompts import Prompt, answer_room, encode, one_or_many
+from motet.engine.stream import Stream
+from motet.errors import CapacityError, MotetError, OptionError, UnsupportedError
+from motet.model import Model
+from motet.sampling import Sampling
+from motet.sampling.options import whole_number
+
+Message = Mapping[str, Any]
+"""A turn of a chat: at least ``role`` and ``content``, as the model's template wants them."""
+
+
+class LLM:
+    """Text from a model, for any number of threads at once.
+
+    One engine thread owns the memory and computes every caller's requests in shared batches; an
+    answer is the same, bit for bit, whatever else runs beside it. Use it as a context manager, or
+    ``close`` it; it also closes when it is dropped and when the interpreter exits.
+    """
+
+    def __init__(
+        self,
+        model: Model | str | Path,
+        *,
+        max_sequences: int = 16,
+        max_tokens: int | None = None,
+        ubatch: int = 512,
+        split: str = "auto",
+        kv_type: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        """``model``: a loaded one, or the path of a GGUF file.
+
+        ``max_sequences``: answers computed at once; further requests wait. ``max_tokens``: the
+        context, which is how many tokens a sequence holds, prompt and answer together; None for
+        the trained length. ``ubatch``, ``split``, ``kv_type``: as in ``Model.context``.
+        ``threads``: as in ``Model.load``, for a path. Raises OptionError for an unusable value,
+        and what ``Model.load`` raises.
+        """
+        if isinstance(model, Model) and threads is not None:
+            raise OptionError(
+                f"threads is {threads} for a model already loaded", hint="give it to Model.load"
+            )
+        whole_number("max_sequences", max_sequences, 1)
+        if max_tokens is not None:
+            whole_number("max_tokens", max_tokens, 1)
+        whole_number("ubatch", ubatch, 1)
+        self.model = Model.load(model, threads) if isinstance(model, str | Path) else model
+        self.max_sequences = max_sequences
+        trained = self.model.config.context_length
+        if max_tokens is not None and max_tokens > trained:
+            raise OptionError(
+                f"max_tokens is {max_tokens}, but the model was trained for {trained}",
+                hint=f"use at most {trained}",
+            )
+        self.max_tokens = max_tokens or trained
+        context = self.model.context(
+            max_sequences=max_sequences,
+            max_tokens=max_sequences * self.max_tokens,
+            ubatch=ubatch,
+            split=split,
+            kv_type=kv_type,
+        )
+        self._engine = Engine(context, max_sequences, ubatch, self.model.config.n_vocab)
+        self._close = weakref.finalize(self, self._engine.close)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's; None where its file has no vocabulary."""
+        return self.model.tokenizer
+
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        max_tokens: int | None = None,
+        n: int = 1,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        typical_p: float = 1.0,
+        repeat_penalty: float = 1.0,
+        repeat_last_n: int = 64,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        logit_bias: Mapping[int, float] | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        logprobs: int | None = None,
+        echo: bool = False,
+        parse_special: bool = True,
+        stream: bool = False,
+    ) -> Any:
+        """Continue a prompt (text, or token ids taken as they are) or each of several.
+
+        Returns a Completion for one prompt; a list of them for a list of prompts or ``n`` > 1 (each
+        prompt's n answers next to each other); with ``stream`` a Stream of Chunks, at once.
+
+        ``max_tokens``: at most so many tokens; None for as many as the context has room for. An
+        answer that reaches either has finish_reason "length". ``n``: answers to each prompt, which
+        is computed once; answer i has seed + i. Sampling: see ``motet.sampling.Sampling``; 0
+        ``temperature`` is greedy. ``stop``: text that ends an answer and is not part of it.
+        ``logprobs``: report the log probability of each token, under the model itself, and so many
+        of the most probable ones. ``echo``: the text begins with the prompt, and with ``logprobs``
+        its tokens are scored too. ``parse_special``: ``</s>`` in a text prompt means the token.
+
+        Raises OptionError for an unusable value, CapacityError when a prompt leaves no room in the
+        context or ``n`` is more than ``max_sequences``, before anything is computed; a MotetError
+        when the computation fails.
+        """
+        sampling = Sampling(
+            logit_bias=logit_bias or {},
+            repeat_last_n=repeat_last_n,
+            repeat_penalty=repeat_penalty,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            top_k=top_k,
+            typical_p=typical_p,
+            top_p=top_p,
+            min_p=min_p,
+            temperature=temperature,
+            seed=seed,
+        )
+        sampling.check_vocabulary(self.model.config.n_vocab)
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        if stops and self.tokenizer is None:
+            raise UnsupportedError("the model file has no vocabulary, so no stop string can appear")
+        if logprobs is not None:
+            whole_number("logprobs", logprobs, 0)
+        if max_tokens is not None:
+            whole_number("max_tokens", max_tokens, 0)
+        self._check_answers(n)
+        single, prompts = one_or_many(prompt)
+        outputs: SimpleQueue[Chunk | MotetError] = SimpleQueue()
+        requests = []
+        for number, item in enumerate(prompts):
+            ids = encode(item, self.tokenizer, self.model.config.n_vocab, parse_special)
+            request = Request(
+                prompt=ids,
+                sampling=sampling,
+                max_tokens=answer_room(len(ids), max_tokens, self.max_tokens),
+                outputs=outputs,
+                tokenizer=self.tokenizer,
+                index=number * n,
+                count=n,
+                stop=stops,
+                logprobs=logprobs,
+                echo=self._text(item) if echo else None,
+                stream=stream,
+            )
+            requests.append(request)
+        chunks = Stream(self._engine, requests, outputs, self)
+        if stream:
+            return chunks
+        with chunks:
+            completions = [chunk.completion for chunk in chunks if chunk.completion]
+        completions.sort(key=lambda completion: completion.index)
+        return completions[0] if single and n == 1 else completions
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int | None = None,
+        n: int = 1,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        typical_p: float = 1.0,
+        repeat_penalty: float = 1.0,
+        repeat_last_n: int = 64,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        logit_bias: Mapping[int, float] | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        logprobs: int | None = None,
+        stream: bool = False,
+    ) -> Any:
+        """The model's next turn after ``messages``; options and result as in ``generate``.
+
+        Raises UnsupportedError when the file has no chat template.
+        """
+        return self.generate(
+            self.chat_prompt(messages),
+            max_tokens=max_tokens,
+            n=n,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            typical_p=typical_p,
+            repeat_penalty=repeat_penalty,
+            repeat_last_n=repeat_last_n,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            logit_bias=logit_bias,
+            seed=seed,
+            stop=stop,
+            logprobs=logprobs,
+            stream=stream,
+        )
+
+    def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids of a chat up to where the model's next turn begins, by its own template.
+
+        Raises UnsupportedError when the file has no chat template.
+        """
+        if self.tokenizer is None or self.tokenizer.chat_template is None:
+            raise UnsupportedError(
+                "the model file has no chat template", hint="use generate, which continues text"
+            )
+        from motet.tokenizer.chat import render
+
+        text = render(self.tokenizer.chat_template, messages, self.tokenizer)
+        bos = self.tokenizer.bos
+        has_bos = bos is not None and text.startswith(self.tokenizer.piece(bos).decode())
+        return self.tokenizer.encode(text, add_special=not has_bos, parse_special=True)
+
+    def close(self) -> None:
+        """End the engine thread and let the memory go; answers under way end with an error."""
+        self._close()
+
+    def __enter__(self) -> "LLM":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_answers(self, n: int) -> None:
+        whole_number("n", n, 1)
+        if n > self.max_sequences:
+            raise CapacityError(
+                f"{n} answers to one prompt need {n} sequences, but there are {self.max_sequences}",
+                hint="ask for fewer, or make the LLM with more max_sequences",
+            )
+
+    def _text(self, prompt: Prompt) -> str:
+        if isinstance(prompt, str):
+            return prompt
+        return self.tokenizer.decode(list(prompt)) if self.tokenizer else ""

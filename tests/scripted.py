@@ -1,0 +1,149 @@
+"""A model without weights whose logits are a rule on the tokens so far, to test what drives it."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from motet.batch import Batch
+
+BOS, EOS, N_VOCAB = 256, 257, 258
+Rule = Callable[[Sequence[int]], np.ndarray]
+
+
+class ByteTokenizer:
+    """Bytes, BOS and EOS."""
+
+    n_vocab, bos, eos, eog, add_bos = N_VOCAB, BOS, EOS, frozenset({EOS}), True
+
+    def __init__(self, chat_template: str | None = None) -> None:
+        self.chat_template = chat_template
+
+    def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        ids = [BOS] if add_special else []
+        for part in text.replace("<s>", "\0").partition("\0") if parse_special else [text]:
+            ids += [BOS] if part == "\0" else part.encode()
+        return ids
+
+    def decode(self, ids: Sequence[int], previous: int | None = None) -> str:
+        del previous
+        return b"".join(map(self.piece, ids)).decode(errors="replace")
+
+    def piece(self, token: int) -> bytes:
+        return {BOS: b"<s>", EOS: b"</s>"}.get(token) or bytes([token])
+
+    def opens_text(self, token: int | None) -> bool:
+        del token
+        return False
+
+
+def noise(history: Sequence[int]) -> np.ndarray:
+    """Logits that depend on every token of the past; never ends."""
+    row = np.random.default_rng(list(history)).normal(0, 2, N_VOCAB).astype(np.float32)
+    row[[BOS, EOS]] = -np.inf
+    return row
+
+
+def saying(text: str) -> Rule:
+    """Says ``text`` after any prompt that ends with "?", then EOS."""
+    script = [*text.encode(), EOS]
+
+    def rule(history: Sequence[int]) -> np.ndarray:
+        said = len(history) - 1 - max(i for i, token in enumerate(history) if token == ord("?"))
+        row = np.zeros(N_VOCAB, np.float32)
+        row[script[min(said, len(script) - 1)]] = 50.0
+        return row
+
+    return rule
+
+
+@dataclass(frozen=True)
+class ScriptedConfig:
+    context_length: int = 128
+    n_vocab: int = N_VOCAB
+
+
+class ScriptedMemory:
+    def __init__(self, sequences: int) -> None:
+        self.tokens: list[list[int]] = [[] for _ in range(sequences)]
+
+    def length(self, seq: int) -> int:
+        return len(self.tokens[seq])
+
+    def remove(self, seq: int, start: int = 0, end: int | None = None) -> None:
+        del self.tokens[seq][start:end]
+
+    def copy(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
+        assert not self.tokens[target]
+        self.tokens[target] = self.tokens[source][start:end]
+
+
+@dataclass(frozen=True)
+class ScriptedOutput:
+    logits: np.ndarray
+
+
+class ScriptedContext:
+    """Keeps to the contract of ``Context``; notes the batches, and fails or waits when told to."""
+
+    def __init__(self, rule: Rule, sequences: int) -> None:
+        self.memory = ScriptedMemory(sequences)
+        self.batches: list[list[tuple[int, int]]] = []
+        """(sequence, position) of every entry of every batch."""
+        self.fail: BaseException | None = None
+        """Raised by the next decode."""
+        self.gate = threading.Event()
+        """Cleared, it holds decode back."""
+        self.gate.set()
+        self.entered = threading.Event()
+        """Set when a decode has begun."""
+        self._rule = rule
+
+    def decode(self, batch: Batch) -> ScriptedOutput:
+        self.entered.set()
+        assert self.gate.wait(10)
+        if self.fail is not None:
+            error, self.fail = self.fail, None
+            raise error
+        entries = batch.entries()
+        rows, noted = [], []
+        for token, position, number, wanted in zip(
+            entries.tokens, entries.positions, entries.set_of, entries.wanted, strict=True
+        ):
+            (seq,) = entries.sets[number]
+            history = self.memory.tokens[seq]
+            assert position == len(history), "positions continue the memory"
+            history.append(int(token))
+            noted.append((seq, int(position)))
+            if wanted:
+                rows.append(self._rule(history))
+        self.batches.append(noted)
+        return ScriptedOutput(np.array(rows, np.float32).reshape(-1, N_VOCAB))
+
+
+class ScriptedModel:
+    """``rule`` gives a row of logits for the tokens of a sequence. ``made``: its last context."""
+
+    def __init__(
+        self,
+        rule: Rule = noise,
+        tokenizer: ByteTokenizer | None = None,
+        config: ScriptedConfig | None = None,
+    ) -> None:
+        self.rule = rule
+        self.tokenizer = tokenizer or ByteTokenizer()
+        self.config = config or ScriptedConfig()
+        self.made: ScriptedContext
+
+    def context(
+        self,
+        max_sequences: int = 1,
+        max_tokens: int | None = None,
+        ubatch: int = 512,
+        split: str = "auto",
+        kv_type: str = "auto",
+    ) -> ScriptedContext:
+        del max_tokens, ubatch, split, kv_type
+        self.made = ScriptedContext(self.rule, max_sequences)
+        return self.made
