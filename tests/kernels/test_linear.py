@@ -109,3 +109,13 @@ def test_rows_that_do_not_fit_are_refused(cpu: CPU) -> None:
         cpu.linear(np.zeros((1, 32), np.float32), w)
     with pytest.raises(ValueError, match="beyond"):
         cpu.embedding(w, np.array([16], np.int32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_broken_activation_is_not_hidden(cpu: CPU, value: float) -> None:
+    w = cpu.pack(random_raw(TensorType.Q8_0, 16, 64), TensorType.Q8_0, 16, 64)
+    x = np.ones((2, 64), np.float32)
+    x[1, 40] = value
+    (y,) = cpu.linear(x, w)
+    assert np.isfinite(y[0]).all()
+    assert not np.isfinite(y[1]).any()

@@ -14,11 +14,14 @@
 namespace {
 
 #if MOTET_AVX512
-constexpr int TILE = 8;  // rows of x that a kernel holds in registers
+constexpr int TILE = 8;    // rows of x that a kernel works on together
+constexpr int PAIRED = 4;  // rows from which on it takes two strips at once
 #else
 constexpr int TILE = 4;
+constexpr int PAIRED = TILE + 1;
 #endif
 constexpr int L2_BYTES = 256 << 10;  // of activations that stay at hand while weights pass
+constexpr int AHEAD = 4096;          // bytes of weights that are asked for in advance
 
 // Rows of x are cut into tiles of TILE, then 4, 2 and 1 rows; values of a tile are interleaved so
 // that a kernel walks through one stream.
@@ -50,7 +53,7 @@ template <class T> struct Buffer {  // 64-byte aligned, not initialised
 struct Quantised {
   Quantised(ThreadPool& pool, const float* x, int64_t rows, int64_t columns,
             const std::vector<Tile>& tiles)
-      : blocks(columns / BLOCK), q(rows * columns), scale(rows * blocks), sum(rows * blocks * 2) {
+      : blocks(columns / BLOCK), q(rows * columns), scale(rows * blocks), sums(rows * blocks * 2) {
     auto one = [&](int t, int) {
       const Tile tile = tiles[t];
       for (int r = 0; r < tile.height; r++) quantise(x + (tile.row + r) * columns, tile, r);
@@ -65,24 +68,16 @@ struct Quantised {
     const int h = tile.height;
     int8_t* values = q.p + tile.row * blocks * BLOCK;
     float* scales = scale.p + tile.row * blocks;
-    int32_t* sums = sum.p + tile.row * blocks * 2;
-    const f32x16 magnitude = as_float(set_int(0x7fffffff));
+    int32_t* totals = sums.p + tile.row * blocks * 2;
     for (int64_t b = 0; b < blocks; b++) {
       const f32x16 low = f32x16::load(x + b * BLOCK), high = f32x16::load(x + b * BLOCK + LANES);
-      const float most = largest(maximum(bit_and(low, magnitude), bit_and(high, magnitude)));
+      const float most = largest_magnitude(low, high);
       const f32x16 inverse = f32x16::set(most > 0 ? 1 / (most / 127) : 0.0f);
       scales[b * h + r] = most / 127;
-      int32_t rounded[2][LANES];
-      store_int(rounded[0], round_to_int(low * inverse));
-      store_int(rounded[1], round_to_int(high * inverse));
-      int8_t* out = values + (b * h + r) * BLOCK;
+      const i32x16 rounded[2] = {round_to_int(low * inverse), round_to_int(high * inverse)};
       for (int g = 0; g < 2; g++) {
-        int32_t total = 0;
-        for (int i = 0; i < LANES; i++) {
-          out[g * LANES + i] = (int8_t)rounded[g][i];
-          total += rounded[g][i];
-        }
-        sums[(b * 2 + g) * h + r] = total;
+        store_bytes(values + (b * h + r) * BLOCK + g * LANES, rounded[g]);
+        totals[(b * 2 + g) * h + r] = sum(rounded[g]);
       }
     }
   }
@@ -90,7 +85,7 @@ struct Quantised {
   int64_t blocks;
   Buffer<int8_t> q;
   Buffer<float> scale;
-  Buffer<int32_t> sum;
+  Buffer<int32_t> sums;
 };
 
 // What a layout adds beside the products: −zero·Σq, where the integer sum starts, or −scale·Σq,
@@ -100,13 +95,13 @@ struct Side {
       : values(x.blocks * groups * (tiles.back().row + tiles.back().height)) {
     for (const Tile& tile : tiles) {
       const int h = tile.height;
-      const int32_t* sum = x.sum.p + tile.row * x.blocks * 2;
+      const int32_t* sums = x.sums.p + tile.row * x.blocks * 2;
       const float* scale = x.scale.p + tile.row * x.blocks;
       auto* out = values.p + tile.row * x.blocks * groups;
       for (int64_t b = 0; b < x.blocks; b++)
         for (int g = 0; g < groups; g++)
           for (int r = 0; r < h; r++) {
-            const int32_t* s = sum + b * 2 * h + r;
+            const int32_t* s = sums + b * 2 * h + r;
             const int32_t total = groups == 2 ? s[g * h] : s[0] + s[h];
             if (zero)
               out[(b * groups + g) * h + r].init = -zero * total;
@@ -122,51 +117,58 @@ struct Side {
   Buffer<Value> values;
 };
 
-// R rows of a tile against one strip; a, scale and side point at the tile.
-template <class L, int R>
-inline void multiply(const uint8_t* strip, int64_t blocks, const int8_t* a, const float* scale,
-                     const Side::Value* side, f32x16 (&acc)[R]) {
-  using S = typename L::Scales;
-  constexpr int G = S::GROUPS;
-  const uint8_t* scales = strip + blocks * L::BLOCK_BYTES;
-  for (int r = 0; r < R; r++) acc[r] = f32x16::set(0);
+// R rows of a tile against S strips that follow each other; a, scale and side point at the tile.
+// Two strips share the loading of an activation, which is what many rows are limited by.
+template <class L, int R, int S>
+inline void multiply(const uint8_t* strips, int64_t strip_bytes, int64_t blocks, const int8_t* a,
+                     const float* scale, const Side::Value* side, f32x16 (&out)[S][R]) {
+  using Scales = typename L::Scales;
+  constexpr int G = Scales::GROUPS;
+  f32x16 acc[S][R];
+  for (int s = 0; s < S; s++)
+    for (int r = 0; r < R; r++) acc[s][r] = f32x16::set(0);
   for (int64_t b = 0; b < blocks; b++) {
-    const uint8_t* quants = strip + b * L::BLOCK_BYTES;
-    if constexpr (R < 4)
-      for (int i = 0; i < L::BLOCK_BYTES; i += 64) _mm_prefetch(quants + 4096 + i, _MM_HINT_T0);
-    i32x16 w[8];
-    open_quants<L::BITS>(quants, w);
-    f32x16 d[G], m[G];
-    for (int g = 0; g < G; g++) {
-      d[g] = S::d(scales, b, g);
-      if constexpr (S::MINIMUM) m[g] = S::m(scales, b, g);
+    i32x16 w[S][8];
+    f32x16 d[S][G], m[S][G];
+#pragma GCC unroll 2
+    for (int s = 0; s < S; s++) {
+      const uint8_t* strip = strips + s * strip_bytes;
+      const uint8_t* quants = strip + b * L::BLOCK_BYTES;
+      const uint8_t* scales = strip + blocks * L::BLOCK_BYTES;
+      if constexpr (R < 4)
+        for (int i = 0; i < L::BLOCK_BYTES; i += 64) _mm_prefetch(quants + AHEAD + i, _MM_HINT_T0);
+      open_quants<L::BITS>(quants, w[s]);
+      for (int g = 0; g < G; g++) {
+        d[s][g] = Scales::d(scales, b, g);
+        if constexpr (Scales::MINIMUM) m[s][g] = Scales::m(scales, b, g);
+      }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
       const int32_t* four = (const int32_t*)(a + (b * R + r) * BLOCK);
-      const f32x16 s = f32x16::set(scale[b * R + r]);
-      if constexpr (G == 1) {
-        i32x16 even = set_int(S::MINIMUM ? 0 : side[b * R + r].init), odd = set_int(0);
-#pragma GCC unroll 4
-        for (int j = 0; j < 8; j += 2) {
-          even = dot<L::BITS>(even, w[j], four[j]);
-          odd = dot<L::BITS>(odd, w[j + 1], four[j + 1]);
-        }
-        acc[r] = fma(d[0] * s, to_float(even + odd), acc[r]);
-      } else {
+      const f32x16 one = f32x16::set(scale[b * R + r]);
 #pragma GCC unroll 2
-        for (int g = 0; g < 2; g++) {
-          i32x16 all = set_int(S::MINIMUM ? 0 : side[(b * 2 + g) * R + r].init);
-#pragma GCC unroll 4
-          for (int j = 4 * g; j < 4 * g + 4; j++) all = dot<L::BITS>(all, w[j], four[j]);
-          acc[r] = fma(d[g] * s, to_float(all), acc[r]);
+      for (int g = 0; g < G; g++) {
+        const Side::Value extra = side[(b * G + g) * R + r];
+        constexpr int vectors = 8 / G;
+        i32x16 sums[S];
+#pragma GCC unroll 2
+        for (int s = 0; s < S; s++) sums[s] = set_int(Scales::MINIMUM ? 0 : extra.init);
+#pragma GCC unroll 8
+        for (int j = g * vectors; j < (g + 1) * vectors; j++)
+#pragma GCC unroll 2
+          for (int s = 0; s < S; s++) sums[s] = dot<L::BITS>(sums[s], w[s][j], four[j]);
+#pragma GCC unroll 2
+        for (int s = 0; s < S; s++) {
+          acc[s][r] = fma(d[s][g] * one, to_float(sums[s]), acc[s][r]);
+          if constexpr (Scales::MINIMUM)
+            acc[s][r] = fma(m[s][g], f32x16::set(extra.scaled), acc[s][r]);
         }
       }
-      if constexpr (S::MINIMUM)
-        for (int g = 0; g < G; g++)
-          acc[r] = fma(m[g], f32x16::set(side[(b * G + g) * R + r].scaled), acc[r]);
     }
   }
+  for (int s = 0; s < S; s++)
+    for (int r = 0; r < R; r++) out[s][r] = acc[s][r];
 }
 
 // Float weights: a is [column][row] a tile. Blocks of 64 columns, even and odd ones apart.
@@ -197,7 +199,7 @@ inline void multiply_float(const uint8_t* strip, int64_t columns, const float* a
     for (; k + 1 < stop; k += 2) {
       const f32x16 w0 = load_weights<W>(strip + k * item);
       const f32x16 w1 = load_weights<W>(strip + (k + 1) * item);
-      if constexpr (R < 4) _mm_prefetch(strip + k * item + 4096, _MM_HINT_T0);
+      if constexpr (R < 4) _mm_prefetch(strip + k * item + AHEAD, _MM_HINT_T0);
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) {
         even[r] = fma(w0, f32x16::set(a[k * R + r]), even[r]);
@@ -283,47 +285,67 @@ struct Product {
         std::max<size_t>(1, L2_BYTES / (size_t)(input.columns * TILE * (w.is_float() ? 4 : 1)));
     for (size_t t0 = 0; t0 < input.tiles.size(); t0 += together) {
       const size_t t1 = std::min(input.tiles.size(), t0 + together);
-      for (int64_t s = first; s < last; s++)
+      for (int64_t s = first; s < last; s += 2)
         for (size_t t = t0; t < t1; t++) {
-          const Tile tile = input.tiles[t];
-          if (tile.height == 1)
-            one<1>(s, tile);
-          else if (tile.height == 2)
-            one<2>(s, tile);
-          else if (tile.height == 4)
-            one<4>(s, tile);
-          else if constexpr (TILE == 8)
-            one<8>(s, tile);
+          if (s + 1 < last)
+            with_height(input.tiles[t], [&](auto R) { two<R()>(s, input.tiles[t]); });
+          else
+            with_height(input.tiles[t], [&](auto R) { some<R(), 1>(s, input.tiles[t]); });
         }
     }
   }
 
-  template <int R> void one(int64_t s, Tile tile) const {
-    const uint8_t* strip = w.data + s * w.strip_bytes;
-    f32x16 acc[R];
+  template <class Function> static void with_height(Tile tile, const Function& f) {
+    switch (tile.height) {
+      case 1: return f(std::integral_constant<int, 1>{});
+      case 2: return f(std::integral_constant<int, 2>{});
+      case 4: return f(std::integral_constant<int, 4>{});
+      default: return f(std::integral_constant<int, TILE>{});
+    }
+  }
+
+  // Few rows wait for memory: they read one strip after the other.
+  template <int R> void two(int64_t s, Tile tile) const {
+    if constexpr (R >= PAIRED) {
+      some<R, 2>(s, tile);
+    } else {
+      some<R, 1>(s, tile);
+      some<R, 1>(s + 1, tile);
+    }
+  }
+
+  // A tile against S strips from strip s on.
+  template <int R, int S> void some(int64_t s, Tile tile) const {
+    const uint8_t* strips = w.data + s * w.strip_bytes;
+    f32x16 out[S][R];
     if (w.is_float()) {
       const float* a = floats + tile.row * w.columns;
-      if (w.type == F32)
-        multiply_float<float, R>(strip, w.columns, a, acc);
-      else if (w.type == F16)
-        multiply_float<Half, R>(strip, w.columns, a, acc);
-      else
-        multiply_float<Brain, R>(strip, w.columns, a, acc);
+      for (int i = 0; i < S; i++) {
+        const uint8_t* strip = strips + i * w.strip_bytes;
+        if (w.type == F32)
+          multiply_float<float, R>(strip, w.columns, a, out[i]);
+        else if (w.type == F16)
+          multiply_float<Half, R>(strip, w.columns, a, out[i]);
+        else
+          multiply_float<Brain, R>(strip, w.columns, a, out[i]);
+      }
     } else {
       with_type(w.type, [&](auto t) {
         using L = typename LayoutOf<t()>::Base;
         const int64_t at = tile.row * x->blocks;
-        multiply<L, R>(strip, x->blocks, x->q.p + at * BLOCK, x->scale.p + at,
-                       side + at * L::Scales::GROUPS, acc);
+        multiply<L, R, S>(strips, w.strip_bytes, x->blocks, x->q.p + at * BLOCK, x->scale.p + at,
+                          side + at * L::Scales::GROUPS, out);
       });
     }
-    const int64_t rows = std::min<int64_t>(STRIP, w.rows - s * STRIP);
-    float* out = y + tile.row * w.rows + s * STRIP;
-    for (int r = 0; r < R; r++) {
-      if (rows == STRIP)
-        acc[r].store(out + r * w.rows);
-      else
-        store_part(out + r * w.rows, (int)rows, acc[r]);
+    for (int i = 0; i < S; i++) {
+      const int64_t column = (s + i) * STRIP, rows = std::min<int64_t>(STRIP, w.rows - column);
+      for (int r = 0; r < R; r++) {
+        float* at = y + (tile.row + r) * w.rows + column;
+        if (rows == STRIP)
+          out[i][r].store(at);
+        else
+          store_part(at, (int)rows, out[i][r]);
+      }
     }
   }
 

@@ -351,20 +351,73 @@ template <int bits> inline i32x16 dot(i32x16 acc, i32x16 w, int32_t four) {
   return acc;
 }
 
-// Sum and maximum over the lanes, always in the same tree.
+// The sum of the lanes, always in the same tree: lanes 8 apart first, then 4, 2 and 1.
 inline float sum(f32x16 a) {
-  float x[LANES];
-  a.store(x);
-  for (int step = LANES / 2; step; step /= 2)
-    for (int i = 0; i < step; i++) x[i] += x[i + step];
-  return x[0];
+  __m128 x[4];
+#if MOTET_AVX512
+  const __m256 high = _mm512_extractf32x8_ps(a.v[0], 1);
+  const __m256 pairs = _mm256_add_ps(_mm512_castps512_ps256(a.v[0]), high);
+  x[0] = _mm256_castps256_ps128(pairs);
+  x[1] = _mm256_extractf128_ps(pairs, 1);
+#elif MOTET_AVX2
+  const __m256 pairs = _mm256_add_ps(a.v[0], a.v[1]);
+  x[0] = _mm256_castps256_ps128(pairs);
+  x[1] = _mm256_extractf128_ps(pairs, 1);
+#else
+  x[0] = _mm_add_ps(a.v[0], a.v[2]);
+  x[1] = _mm_add_ps(a.v[1], a.v[3]);
+#endif
+  x[2] = _mm_add_ps(x[0], x[1]);
+  x[3] = _mm_add_ps(x[2], _mm_movehl_ps(x[2], x[2]));
+  return _mm_cvtss_f32(_mm_add_ss(x[3], _mm_shuffle_ps(x[3], x[3], 1)));
 }
+// The largest lane; no lane may be NaN.
 inline float largest(f32x16 a) {
+#if MOTET_AVX512
+  return _mm512_reduce_max_ps(a.v[0]);
+#else
   float x[LANES];
   a.store(x);
   for (int step = LANES / 2; step; step /= 2)
     for (int i = 0; i < step; i++) x[i] = x[i] < x[i + step] ? x[i + step] : x[i];
   return x[0];
+#endif
+}
+// The largest magnitude of two vectors; NaN if there is one, since its bits are above all others'.
+inline float largest_magnitude(f32x16 a, f32x16 b) {
+  const i32x16 bits = set_int(0x7fffffff);
+  int32_t most = 0;
+#if MOTET_AVX512
+  most = _mm512_reduce_max_epi32(_mm512_max_epi32((as_int(a) & bits).v[0], (as_int(b) & bits).v[0]));
+#else
+  int32_t x[2 * LANES];
+  store_int(x, as_int(a) & bits);
+  store_int(x + LANES, as_int(b) & bits);
+  for (int i = 0; i < 2 * LANES; i++) most = x[i] > most ? x[i] : most;
+#endif
+  float out;
+  memcpy(&out, &most, 4);
+  return out;
+}
+inline int32_t sum(i32x16 a) {
+#if MOTET_AVX512
+  return _mm512_reduce_add_epi32(a.v[0]);
+#else
+  int32_t x[LANES], total = 0;
+  store_int(x, a);
+  for (int i = 0; i < LANES; i++) total += x[i];
+  return total;
+#endif
+}
+// Lanes that fit a signed byte, as bytes.
+inline void store_bytes(int8_t* p, i32x16 a) {
+#if MOTET_AVX512
+  _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(a.v[0]));
+#else
+  int32_t x[LANES];
+  store_int(x, a);
+  for (int i = 0; i < LANES; i++) p[i] = (int8_t)x[i];
+#endif
 }
 
 // The first n (< 16) values, zeros after them: a tail takes the same path as a full vector.
