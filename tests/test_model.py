@@ -44,7 +44,7 @@ def test_the_config_is_frozen(path: Path) -> None:
 
 def test_other_types_than_f32_keep_f16_keys(tmp_path: Path) -> None:
     keys = metadata("llama")
-    path = write(tmp_path / "m.gguf", keys, half=frozenset({"blk.1.ffn_up.weight"}))
+    path = write(tmp_path / "m.gguf", keys, types={"blk.1.ffn_up.weight": np.float16})
     assert motet.Model.load(path).default_kv_type == "f16"
 
 

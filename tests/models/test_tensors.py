@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from motet.errors import ModelFileError, UnsupportedError
+from motet.kernels import CPU
 from motet.kernels.reference import Reference
 from motet.models.family import Family
 from tests.models.running import open_family
@@ -55,6 +57,14 @@ def test_wrong_shape_is_named(name: str, shape: tuple[int, ...], tmp_path: Path)
         open_family(path, Reference())
     assert name in str(caught.value)
     assert str(list(shape)) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["blk.0.attn_k.weight", "blk.1.ffn_norm.weight"])
+def test_integers_are_not_weights(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", metadata("llama"), types={name: np.int32})
+    for kernels in (Reference(), CPU(1)):
+        with pytest.raises(UnsupportedError, match=rf"{name}: .*I32"):
+            open_family(path, kernels)
 
 
 def family(tmp_path: Path, **optional: tuple[int, ...]) -> Family:

@@ -1,6 +1,8 @@
 """Random GGUF models of a few kilobytes, with any key or tensor changed or left out."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gguf
@@ -55,11 +57,11 @@ def write(
     path: Path,
     keys: dict[str, Any],
     tensors: Shapes | None = None,
-    half: frozenset[str] = frozenset(),
+    types: Mapping[str, type] = MappingProxyType({}),
 ) -> Path:
     """A GGUF file with random tensors: by default those that the keys call for.
 
-    They are F32, but for those named in ``half``, which are F16.
+    They are F32 unless ``types`` says otherwise.
     """
     rng = np.random.default_rng(0)
     writer = gguf.GGUFWriter(path, keys["general.architecture"])
@@ -68,8 +70,8 @@ def write(
             _add(writer, key, value)
     for name, shape in (shapes(keys) if tensors is None else tensors).items():
         values = rng.standard_normal(shape) / np.sqrt(shape[-1])
-        dtype = np.float16 if name in half else np.float32
-        writer.add_tensor(name, (values + ("norm" in name)).astype(dtype))
+        values += "norm" in name
+        writer.add_tensor(name, values.astype(types.get(name, np.float32)))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

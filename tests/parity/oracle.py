@@ -112,6 +112,7 @@ def _gemma3() -> Any:
         num_hidden_layers=7,
         sliding_window=20,
         query_pre_attn_scalar=8,
+        final_logit_softcapping=8.0,
         rope_parameters=rope,
     )
 
@@ -183,6 +184,7 @@ def _write_keys(writer: Any, config: Any, architecture: str) -> None:
         writer.add_sliding_window(config.sliding_window)
     if architecture == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+    if architecture in ("gemma2", "gemma3"):
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
     rope = config.rope_parameters
     if architecture == "gemma3":
