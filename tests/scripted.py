@@ -16,9 +16,11 @@ class ByteTokenizer:
     """Bytes, BOS and EOS."""
 
     n_vocab, bos, eos, eog, add_bos = N_VOCAB, BOS, EOS, frozenset({EOS}), True
+    unk = sep = pad = None
 
     def __init__(self, chat_template: str | None = None) -> None:
         self.chat_template = chat_template
+        self.chat_templates = {"default": chat_template} if chat_template else {}
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         ids = [BOS] if add_special else []

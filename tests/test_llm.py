@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from motet.engine import Completion
-from motet.errors import CapacityError, MotetError, NumericalError, OptionError, UnsupportedError
+from motet.errors import (
+    CapacityError,
+    MotetError,
+    NumericalError,
+    OptionError,
+    TokenizerError,
+    UnsupportedError,
+)
 from motet.llm import LLM
 from tests.scripted import BOS, EOS, N_VOCAB, ByteTokenizer, ScriptedModel, noise, saying
 
@@ -414,7 +421,7 @@ def test_chat_uses_the_files_template():
 
 
 def test_chat_without_a_template_is_an_error(llm):
-    with pytest.raises(UnsupportedError, match="no chat template"):
+    with pytest.raises(TokenizerError, match="no chat template"):
         llm.chat([{"role": "user", "content": "Hi"}])
 
 

@@ -189,7 +189,7 @@ class LLM:
     ) -> Any:
         """The model's next turn after ``messages``; options and result as in ``generate``.
 
-        Raises UnsupportedError when the file has no chat template.
+        Raises TokenizerError when the file has no chat template, or it refuses the messages.
         """
         return self.generate(
             self.chat_prompt(messages),
@@ -214,18 +214,14 @@ class LLM:
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """The token ids of a chat up to where the model's next turn begins, by its own template.
 
-        Raises UnsupportedError when the file has no chat template.
+        Raises TokenizerError when the file has no chat template, or it refuses the messages.
         """
-        if self.tokenizer is None or self.tokenizer.chat_template is None:
-            raise UnsupportedError(
-                "the model file has no chat template", hint="use generate, which continues text"
-            )
-        from motet.tokenizer.chat import render
+        if self.tokenizer is None:
+            raise UnsupportedError("the model file has no vocabulary, so there is nothing to say")
+        from motet.tokenizer import chat
 
-        text = render(self.tokenizer.chat_template, messages, self.tokenizer)
-        bos = self.tokenizer.bos
-        has_bos = bos is not None and text.startswith(self.tokenizer.piece(bos).decode())
-        return self.tokenizer.encode(text, add_special=not has_bos, parse_special=True)
+        text = chat.render(chat.select(self.tokenizer), messages, self.tokenizer)
+        return chat.encode(text, self.tokenizer)
 
     def close(self) -> None:
         """End the engine thread and let the memory go; answers under way end with an error."""
