@@ -1,0 +1,137 @@
+"""BPE by merges: byte-level (``tokenizer.ggml.model`` = "gpt2") and Gemma 4's, on characters.
+
+The merging is that of the ``tokenizers`` library.
+"""
+
+import re
+from typing import Any
+
+from motet.errors import TokenizerError
+from motet.tokenizer.metadata import VocabularyKeys
+from motet.tokenizer.pretokenizers import PreTokenizer
+from motet.tokenizer.spm import SPACE, check_byte_tokens, unescaped_piece
+from motet.tokenizer.vocabulary import TOKENS, TokenType, Vocabulary
+
+_MERGES = "tokenizer.ggml.merges"
+_LONGEST_RUN = 1 << 21
+"""Characters without a space, or spaces, that a pattern may meet in a row: Oniguruma gives up
+after 10 million steps of backtracking."""
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Character -> byte: GPT-2's spelling of bytes as visible characters."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in visible]
+    spelt = {chr(byte): byte for byte in visible}
+    spelt.update({chr(256 + index): byte for index, byte in enumerate(others)})
+    return spelt
+
+
+_BYTE_OF = _byte_alphabet()
+
+
+class ByteLevelCodec:
+    """Text without special tokens to ids, and ids to bytes."""
+
+    adds_space = False
+
+    def __init__(
+        self, vocabulary: Vocabulary, merges: list[tuple[str, str]], prepare: PreTokenizer
+    ) -> None:
+        from tokenizers import Regex, normalizers, pre_tokenizers
+
+        self._vocabulary = vocabulary
+        self._compose = normalizers.NFC().normalize_str if prepare.nfc else None
+        self._tokenizer = _tokenizer(vocabulary, merges, prepare.ignore_merges, False)
+        cuts = [pre_tokenizers.Split(Regex(p), "isolated") for p in prepare.patterns]
+        spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, spell])
+        self._lacking = {byte for char, byte in _BYTE_OF.items() if char not in vocabulary.ids}
+
+    def encode(self, text: str, starts: bool) -> list[int]:
+        """``starts`` makes no difference here."""
+        if self._compose:
+            text = self._compose(text)
+        _check_runs(text)
+        if self._lacking:
+            self._check_bytes(text)
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def piece(self, token: int) -> bytes:
+        text = self._vocabulary.texts[token]
+        kind = self._vocabulary.types[token]
+        if kind == TokenType.BYTE:
+            return bytes((int(text[3:5], 16),))
+        if kind in (TokenType.NORMAL, TokenType.UNUSED) and all(c in _BYTE_OF for c in text):
+            return bytes(_BYTE_OF[c] for c in text)
+        return text.encode("utf-8", "surrogateescape")
+
+    def _check_bytes(self, text: str) -> None:
+        """The library would leave out bytes that have no token."""
+        wanting = self._lacking.intersection(text.encode())
+        if wanting:
+            raise TokenizerError(
+                f"the vocabulary has no token for byte 0x{min(wanting):02X}, which the text holds"
+            )
+
+
+class CharacterCodec:
+    """Gemma 4's: spaces spelt as in SentencePiece, no pre-tokenizer, byte tokens as a fallback."""
+
+    adds_space = False
+
+    def __init__(self, vocabulary: Vocabulary, merges: list[tuple[str, str]]) -> None:
+        if not check_byte_tokens(vocabulary):
+            raise TokenizerError(f"metadata key {TOKENS!r} has no byte tokens, <0x00> to <0xFF>")
+        self._vocabulary = vocabulary
+        self._tokenizer = _tokenizer(vocabulary, merges, False, True)
+
+    def encode(self, text: str, starts: bool) -> list[int]:
+        """``starts`` makes no difference here."""
+        return self._tokenizer.encode(text.replace(" ", SPACE), add_special_tokens=False).ids
+
+    def piece(self, token: int) -> bytes:
+        return unescaped_piece(self._vocabulary, token)
+
+
+def read_merges(keys: VocabularyKeys) -> list[tuple[str, str]]:
+    """Pairs in order of rank. The file has them as two tokens with a space between."""
+    merges = []
+    for index, line in enumerate(keys.strings(_MERGES)):
+        left, _, right = line.partition(" ")
+        if not (left and right):
+            raise keys.error(_MERGES, f"has {line[:40]!r} at index {index}, must be two tokens")
+        merges.append((left, right))
+    return merges
+
+
+def _tokenizer(
+    vocabulary: Vocabulary,
+    merges: list[tuple[str, str]],
+    ignore_merges: bool,
+    byte_fallback: bool,
+) -> Any:
+    from tokenizers import Tokenizer, models
+
+    try:
+        model = models.BPE(
+            vocabulary.ids, merges, ignore_merges=ignore_merges, byte_fallback=byte_fallback
+        )
+        return Tokenizer(model)
+    except Exception as error:  # the library raises nothing more precise
+        raise TokenizerError(
+            f"metadata keys {_MERGES!r} and {TOKENS!r} do not fit together: {error}"
+        ) from error
+
+
+def _check_runs(text: str) -> None:
+    if len(text) <= _LONGEST_RUN:
+        return
+    for run in re.finditer(r"\s+|\S+", text):
+        if run.end() - run.start() > _LONGEST_RUN:
+            kind = "spaces" if run[0].isspace() else "characters without a space"
+            raise TokenizerError(
+                f"the text has {run.end() - run.start()} {kind} in a row at position "
+                f"{run.start()}; at most {_LONGEST_RUN} can be tokenized",
+                hint="break the text into lines",
+            )

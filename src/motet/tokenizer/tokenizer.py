@@ -1,0 +1,211 @@
+"""Text to ids and back, with the vocabulary of a model file."""
+
+import operator
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from motet.errors import TokenizerError, UnsupportedError
+from motet.tokenizer.bpe import ByteLevelCodec, CharacterCodec, read_merges
+from motet.tokenizer.decoder import IncrementalDecoder
+from motet.tokenizer.metadata import VocabularyKeys
+from motet.tokenizer.pretokenizers import pre_tokenizer
+from motet.tokenizer.split import SpecialSplitter
+from motet.tokenizer.spm import read_sentencepiece
+from motet.tokenizer.templates import read_chat_templates
+from motet.tokenizer.vocabulary import TokenType, Vocabulary, read_vocabulary
+
+_MODEL = "tokenizer.ggml.model"
+_PRE = "tokenizer.ggml.pre"
+
+
+class Codec(Protocol):
+    """One way to cut text into the tokens of a vocabulary."""
+
+    @property
+    def adds_space(self) -> bool:
+        """Whether text that starts gets a space before it."""
+        ...
+
+    def encode(self, text: str, starts: bool) -> list[int]:
+        """Ids of text in which no special token counts.
+
+        ``starts``: it stands at the beginning or right after a special token.
+        """
+        ...
+
+    def piece(self, token: int) -> bytes:
+        """What a token stands for."""
+        ...
+
+
+class Tokenizer:
+    """The vocabulary of a model: made by ``from_gguf``, safe to share between threads.
+
+    ``kind``: "llama" (SentencePiece), "gpt2" (byte-level BPE) or "gemma4". ``n_vocab``: number of
+    tokens. ``bos``, ``eos``, ``unk``, ``sep``, ``pad``, ``eot``, ``eom``: ids, None where there is
+    none. ``eog``: ids that end a generation. ``special``: ids of control and unknown tokens, which
+    stand for no text. ``add_bos``, ``add_eos``: whether ``encode`` adds them. ``chat_templates``:
+    name -> Jinja source, the file's main one under "default".
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        vocabulary: Vocabulary,
+        codec: Codec,
+        add_bos: bool,
+        add_eos: bool,
+        chat_templates: Mapping[str, str],
+    ) -> None:
+        self.kind = kind
+        self.n_vocab = len(vocabulary.texts)
+        self.bos = vocabulary.special.bos
+        self.eos = vocabulary.special.eos
+        self.unk = vocabulary.special.unk
+        self.sep = vocabulary.special.sep
+        self.pad = vocabulary.special.pad
+        self.eot = vocabulary.special.eot
+        self.eom = vocabulary.special.eom
+        self.eog = vocabulary.special.eog
+        self.special = frozenset(vocabulary.of_type(TokenType.CONTROL, TokenType.UNKNOWN))
+        self.add_bos = add_bos
+        self.add_eos = add_eos
+        self.chat_templates = MappingProxyType(dict(chat_templates))
+        self._vocabulary = vocabulary
+        self._codec = codec
+
+    @property
+    def chat_template(self) -> str | None:
+        """The file's main chat template, Jinja; None if it has none."""
+        return self.chat_templates.get("default")
+
+    def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """The ids of ``text``.
+
+        ``add_special``: put BOS before and EOS after, where ``add_bos`` and ``add_eos`` say so.
+        ``parse_special``: control tokens spelt out in the text become those tokens; otherwise
+        their spelling is text like any other. Tokens that the vocabulary calls user-defined are
+        always matched.
+
+        Raises TokenizerError for text that is not Unicode or that the vocabulary cannot spell.
+        """
+        _check_unicode(text)
+        ids = [self.bos] if add_special and self.add_bos and self.bos is not None else []
+        starts = True
+        splitter = self._all_special if parse_special else self._user_defined
+        for part in splitter.split(text):
+            if isinstance(part, str):
+                ids += self._codec.encode(part, starts)
+            else:
+                ids.append(part)
+            starts = not isinstance(part, str)
+        if add_special and self.add_eos and self.eos is not None:
+            ids.append(self.eos)
+        return ids
+
+    def decode(self, ids: Iterable[int], previous: int | None = None) -> str:
+        """The text of ``ids``: every one is written, control tokens as they are spelt.
+
+        A space at the start is left out where ``encode`` would have added it: at the beginning,
+        and after a special token. Bytes that are no UTF-8 become U+FFFD. ``previous``: the id
+        before the first, if the text goes on from one.
+
+        Raises TokenizerError for an id that the vocabulary does not have.
+        """
+        decoder = IncrementalDecoder(self, previous)
+        return "".join(map(decoder.push, ids)) + decoder.flush()
+
+    def piece(self, token: int) -> bytes:
+        """What one token stands for: text in UTF-8, whole characters or not."""
+        return self._codec.piece(self._known(token))
+
+    def opens_text(self, token: int | None) -> bool:
+        """Whether text right after ``token`` (None: at the very start) gets a space of its own."""
+        if token is None or not self._codec.adds_space:
+            return self._codec.adds_space
+        kind = self._vocabulary.types[self._known(token)]
+        return kind in (TokenType.CONTROL, TokenType.USER_DEFINED)
+
+    def _known(self, token: int) -> int:
+        index = operator.index(token)
+        if not 0 <= index < self.n_vocab:
+            raise TokenizerError(f"token id {index} is not in the vocabulary of {self.n_vocab}")
+        return index
+
+    @cached_property
+    def _user_defined(self) -> SpecialSplitter:
+        return self._splitter(TokenType.USER_DEFINED)
+
+    @cached_property
+    def _all_special(self) -> SpecialSplitter:
+        return self._splitter(TokenType.USER_DEFINED, TokenType.CONTROL, TokenType.UNKNOWN)
+
+    def _splitter(self, *types: TokenType) -> SpecialSplitter:
+        texts = self._vocabulary.texts
+        return SpecialSplitter((texts[token], token) for token in self._vocabulary.of_type(*types))
+
+
+def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer | None:
+    """The tokenizer that a GGUF file's metadata describe; None if it has no vocabulary.
+
+    ``metadata``: key -> Python value, arrays as lists or NumPy arrays.
+
+    Raises TokenizerError, naming the key, for a vocabulary that is damaged; UnsupportedError for
+    one of a kind, or with a pre-tokenizer, that Motet does not know.
+    """
+    keys = VocabularyKeys(metadata)
+    kind = keys.text(_MODEL)
+    if kind is None:
+        raise keys.error(_MODEL, "is missing")
+    if kind in ("no_vocab", "none"):
+        return None
+    if kind == "gpt2" and keys.text(_PRE) == "gemma4":
+        kind = "gemma4"
+    if kind == "llama":
+        vocabulary = read_vocabulary(keys, {"bos": 1, "eos": 2, "unk": 0})
+        codec: Codec = read_sentencepiece(keys, vocabulary)
+        add_bos = vocabulary.special.bos is not None
+    elif kind == "gpt2":
+        prepare = pre_tokenizer(keys.text(_PRE), keys.text("general.architecture"))
+        vocabulary = read_vocabulary(keys, {})
+        codec = ByteLevelCodec(vocabulary, read_merges(keys), prepare)
+        add_bos = prepare.add_bos and vocabulary.special.bos is not None
+    elif kind == "gemma4":
+        vocabulary = read_vocabulary(keys, {})
+        codec = CharacterCodec(vocabulary, read_merges(keys))
+        add_bos = True
+    else:
+        raise UnsupportedError(
+            f"metadata key {_MODEL!r} names the vocabulary kind {kind[:60]!r}, which is not "
+            "supported",
+            hint="supported are llama (SentencePiece), gpt2 (byte-level BPE) and gemma4",
+        )
+    return Tokenizer(
+        kind,
+        vocabulary,
+        codec,
+        _adds(keys, "bos", add_bos, vocabulary.special.bos),
+        _adds(keys, "eos", False, vocabulary.special.eos),
+        read_chat_templates(keys),
+    )
+
+
+def _adds(keys: VocabularyKeys, name: str, default: bool, token: int | None) -> bool:
+    key = f"tokenizer.ggml.add_{name}_token"
+    adds = keys.flag(key, default)
+    if adds and token is None:
+        raise keys.error(key, f"is true, but the file names no {name.upper()} token")
+    return adds
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"the text is not Unicode: a lone surrogate, U+{ord(text[error.start]):04X}, "
+            f"at position {error.start}",
+            hint="decode bytes with errors='replace'",
+        ) from None
