@@ -6,7 +6,8 @@ from typing import Any
 from motet.errors import TokenizerError
 from motet.tokenizer.tokenizer import Tokenizer
 
-_MAX_TEMPLATE = 1 << 20
+_MAX_TEMPLATE = 1 << 17
+"""Characters; the largest in use have about 30,000."""
 
 
 def select(tokenizer: Tokenizer, name: str = "default") -> str:

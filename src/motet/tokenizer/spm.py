@@ -4,7 +4,6 @@ The vocabulary is written as the ModelProto that SentencePiece would have stored
 library itself (https://github.com/google/sentencepiece, ``sentencepiece_model.proto``).
 """
 
-import struct
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +16,8 @@ SPACE = "▁"
 """What stands for a space in the vocabulary (U+2581)."""
 _SCORES = "tokenizer.ggml.scores"
 _BYTES = 256
+_SHORT = 119
+"""Bytes from which a token's message may be too long for lengths of one byte."""
 
 
 class SentencePieceCodec:
@@ -102,12 +103,15 @@ def _model_proto(vocabulary: Vocabulary, scores: np.ndarray) -> bytes:
 
 def _pieces(vocabulary: Vocabulary, scores: np.ndarray) -> Iterator[bytes]:
     """Field 1, once a token: piece (1), score (2), type (3); one more if none is unknown."""
-    pack = struct.Struct("<f").pack
     kinds = _proto_types(vocabulary)
-    for text, score, kind in zip(vocabulary.texts, scores.tolist(), kinds, strict=True):
+    packed = scores.astype("<f4").tobytes()
+    for index, text in enumerate(vocabulary.texts):
         spelt = text.encode("utf-8", "surrogateescape")
-        body = _message(1, spelt) + b"\x15" + pack(score) + b"\x18" + _BYTE[kind]
-        yield _message(1, body)
+        size, score, kind = len(spelt), packed[4 * index : 4 * index + 4], kinds[index]
+        if size < _SHORT:  # the same as below in one step: a large vocabulary has 262,144
+            yield b"\n%c\n%c%b\x15%b\x18%c" % (size + 9, size, spelt, score, kind)
+        else:
+            yield _message(1, _message(1, spelt) + b"\x15" + score + _field(3, kind))
     if TokenType.UNKNOWN not in kinds:
         spare = _message(1, _unused_text(vocabulary).encode())
         yield _message(1, spare + _field(3, TokenType.UNKNOWN))
@@ -139,13 +143,8 @@ def _unused_text(vocabulary: Vocabulary) -> str:
     return text
 
 
-_BYTE = [bytes((value,)) for value in range(128)]
-
-
 def _varint(value: int) -> bytes:
     """Base 128, lowest group first."""
-    if value < 128:
-        return _BYTE[value]
     groups = bytearray()
     while value >= 128:
         groups.append(value & 127 | 128)

@@ -1,0 +1,81 @@
+"""``motet tokenize``: the ids of a text, and what each stands for."""
+
+import json
+import sys
+
+import click
+
+from motet.cli.text import printable
+from motet.errors import TokenizerError
+from motet.tokenizer import Tokenizer, from_gguf
+from motet.weights.gguf import GGUFFile
+
+
+@click.command("tokenize")
+@click.argument("model", type=click.Path())
+@click.argument("text", required=False)
+@click.option("--ids", "only_ids", is_flag=True, help="Print the ids alone, on one line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--no-special", is_flag=True, help="Add no BOS and EOS.")
+@click.option(
+    "--parse-special", is_flag=True, help="Let control tokens spelt out in the text be tokens."
+)
+def command(
+    model: str,
+    text: str | None,
+    only_ids: bool,
+    as_json: bool,
+    no_special: bool,
+    parse_special: bool,
+) -> None:
+    """Show the tokens of TEXT, or of standard input, in the vocabulary of MODEL (a GGUF file).
+
+    A table has a line for each token: its id and the text it stands for, quoted. The weights are
+    not read.
+    """
+    if only_ids and as_json:
+        raise click.UsageError("--ids and --json exclude each other")
+    if text is None and sys.stdin.isatty():
+        raise click.UsageError("give TEXT, or a text on standard input")
+    with GGUFFile.open(model) as file:
+        tokenizer = from_gguf(file.metadata)
+    if tokenizer is None:
+        raise TokenizerError(f"{model}: the file has no vocabulary")
+    if text is None:
+        text = _standard_input()
+    ids = tokenizer.encode(text, add_special=not no_special, parse_special=parse_special)
+    if only_ids:
+        click.echo(" ".join(map(str, ids)))
+    elif as_json:
+        click.echo(json.dumps(_described(tokenizer, ids)))
+    else:
+        width = len(str(tokenizer.n_vocab))
+        for token in ids:
+            click.echo(f"{token:{width}}  {_quoted(tokenizer.piece(token))}")
+
+
+def _standard_input() -> str:
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise TokenizerError(
+            f"standard input is not UTF-8: byte 0x{data[error.start]:02X} at {error.start}",
+            hint="convert it with iconv",
+        ) from None
+
+
+def _described(tokenizer: Tokenizer, ids: list[int]) -> dict[str, list]:
+    """``text`` may hold half a character, then U+FFFD; ``hex`` has the bytes."""
+    pieces = [tokenizer.piece(token) for token in ids]
+    return {
+        "ids": ids,
+        "pieces": [
+            {"text": piece.decode("utf-8", "replace"), "hex": piece.hex()} for piece in pieces
+        ],
+    }
+
+
+def _quoted(piece: bytes) -> str:
+    """The text in quotes, and bytes that are no characters as \\x escapes."""
+    return f'"{printable(piece.decode("utf-8", "backslashreplace"))}"'
