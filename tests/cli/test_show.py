@@ -119,7 +119,7 @@ def test_sliding_layers_keep_their_window(
     token = keys["attention.head_count_kv"] * 512 * 2
     memory = context(path, "--context", "65536")
     assert (memory["sliding_layers"], memory["window"]) == (sliding, window)
-    # A window that begins inside a page needs one page more.
+    # A page more than the window, so that the latest tokens can be taken back.
     assert memory["total"] == token * (sliding * (window + 64) + (26 - sliding) * 65536)
     assert memory["per_token"] == token * (26 - sliding)
     short = context(path, "--context", "256")

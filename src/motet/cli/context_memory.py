@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from motet.errors import ModelFileError, UnsupportedError
 from motet.kernels.paged import PAGE
+from motet.memory.store import REWIND
 from motet.weights.gguf import GGUFFile
 
 _MAX_LAYERS = 1 << 12
@@ -120,11 +121,10 @@ def _sliding(metadata: Metadata, layers: int) -> tuple[int, list[bool]]:
 
 
 def _kept(tokens: int, window: int) -> int:
-    """Tokens that a layer has room for, in whole pages."""
+    """Tokens that a layer has room for once it has seen ``tokens``, in whole pages."""
     pages = -(-tokens // PAGE)
     if window:
-        # The last window - 1 tokens and the next one; they may begin anywhere in a page.
-        pages = min(pages, -(-(window - 1) // PAGE) + 1)
+        pages -= max(tokens - (window - 1 + REWIND), 0) // PAGE
     return pages * PAGE
 
 

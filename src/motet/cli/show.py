@@ -120,12 +120,12 @@ def _context(model: "GGUFFile", tokens: int | None, kv_type: str) -> dict:
     from dataclasses import asdict
 
     from motet.cli.context_memory import context_memory
+    from motet.models.tensors import only_f32
 
     if tokens is None:
         return {"unknown": "the file does not say how long a context the model was trained for"}
     if kv_type == "auto":
-        matrices = {info.type.name for info in model.tensors.values() if len(info.shape) > 1}
-        kv_type = "f32" if matrices == {"F32"} else "f16"
+        kv_type = "f32" if model.tensors and only_f32(model) else "f16"
     try:
         return asdict(context_memory(model, tokens, kv_type))
     except MotetError as error:
