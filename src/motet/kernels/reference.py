@@ -158,11 +158,22 @@ class Reference:
 
 
 def round_activations(x: np.ndarray) -> np.ndarray:
-    """``x`` rounded to int8 multiples of max|x| / 127 in every group of 32: what the weights see."""
-    groups = x.reshape(len(x), -1, ACTIVATION_GROUP)
-    scale = np.abs(groups).max(axis=2, keepdims=True) / np.float32(127)
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
-    return (np.rint(groups * inverse) * scale).reshape(x.shape)
+    """``x`` as the weights see it: int8 multiples of a scale in every group of 32.
+
+    With m the value of largest magnitude, the scale is whichever of m / -128, m / 127, m / 126 and
+    m / 125 leaves the least squared error (the first of equals).
+    """
+    groups = x.reshape(len(x), x.shape[1] // ACTIVATION_GROUP, ACTIVATION_GROUP)
+    size = np.abs(groups).max(axis=2, keepdims=True)
+    most = np.where(groups.max(axis=2, keepdims=True) == size, size, -size)
+    best, least = np.zeros_like(groups), np.full_like(most, np.inf)
+    for steps in np.float32([-128, 127, 126, 125]):
+        inverse = np.divide(steps, most, out=np.zeros_like(most), where=size > 0)
+        rounded = np.rint(np.minimum(groups * inverse, 127)) * (most / steps)
+        error = np.square(rounded - groups).sum(axis=2, keepdims=True)
+        best = np.where(error < least, rounded, best)
+        least = np.minimum(error, least)
+    return best.reshape(x.shape)
 
 
 def rotate(x: np.ndarray, positions: np.ndarray, rope: Rope) -> np.ndarray:

@@ -26,9 +26,16 @@ enum Kind : int { KIND_F32 = 0, KIND_F16 = 1, KIND_BF16 = 2, KIND_Q8_0 = 3 };
 // A layer's pages; see paged.py for the layout.
 struct Pool {
   Pool(uint8_t* data, int64_t pages, int kv_heads, int head_dim, int value_dim, int kind)
-      : data(data), pages(pages), kv_heads(kv_heads), head_dim(head_dim), value_dim(value_dim),
-        padded((value_dim + LANES - 1) / LANES * LANES), kind(kind),
-        item(kind == KIND_F32 ? 4 : kind == KIND_Q8_0 ? 1 : 2) {
+      : data(data),
+        pages(pages),
+        kv_heads(kv_heads),
+        head_dim(head_dim),
+        value_dim(value_dim),
+        padded((value_dim + LANES - 1) / LANES * LANES),
+        kind(kind),
+        item(kind == KIND_F32    ? 4
+             : kind == KIND_Q8_0 ? 1
+                                 : 2) {
     const bool scaled = kind == KIND_Q8_0;
     key_scales = (int64_t)head_dim * PAGE * item;
     values = key_scales + (scaled ? (head_dim + 31) / 32 * PAGE * 2 : 0);
@@ -120,9 +127,9 @@ inline bool store(ThreadPool& threads, const Pool& pool, const float* k, const f
     for (int h = 0; h < pool.kv_heads; h++) {
       uint8_t* head = pool.head(page, h);
       const int64_t at = (int64_t)t * pool.kv_heads + h;
-      bool good = store_token(k + at * pool.head_dim, pool.head_dim, pool.kind,
-                              head + slot * pool.item, PAGE * pool.item,
-                              head + pool.key_scales + slot * 2, PAGE * 2);
+      bool good =
+          store_token(k + at * pool.head_dim, pool.head_dim, pool.kind, head + slot * pool.item,
+                      PAGE * pool.item, head + pool.key_scales + slot * 2, PAGE * 2);
       good &= store_token(v + at * pool.value_dim, pool.value_dim, pool.kind,
                           head + pool.values + slot * pool.padded * pool.item, pool.item,
                           head + pool.value_scales + slot * ((pool.value_dim + 31) / 32) * 2, 2);
@@ -170,7 +177,8 @@ inline int first_channel(const Rotary& r, int i) { return r.interleaved ? 2 * i 
 inline int second_channel(const Rotary& r, int i) { return r.interleaved ? 2 * i + 1 : i + r.half; }
 
 // Where a kernel gets the keys of a block from: straight from the page …
-template <int kind> struct PageKeys {
+template <int kind>
+struct PageKeys {
   const Attention& a;
   const uint8_t* head;
   const float* turns;  // [half][2][PAGE]: cosines and sines of places in the block
@@ -206,13 +214,13 @@ struct OpenKeys {
   }
 };
 
-template <int kind> struct PageValues {
+template <int kind>
+struct PageValues {
   const Attention& a;
   const uint8_t* head;
   f32x16 load(int j, int part) const {
-    const f32x16 v =
-        load_stored(head + a.pool.values + ((int64_t)j * a.pool.padded + part * LANES) * a.pool.item,
-                    kind);
+    const f32x16 v = load_stored(
+        head + a.pool.values + ((int64_t)j * a.pool.padded + part * LANES) * a.pool.item, kind);
     if constexpr (kind == KIND_Q8_0) {
       const int groups = (a.pool.value_dim + 31) / 32;
       const auto* scales = (const uint16_t*)(head + a.pool.value_scales) + j * groups;
@@ -249,8 +257,7 @@ void score(const Keys& keys, const float* q, int head_dim, int half, float* scor
     for (int p = 0; p < PARTS; p++) {
       const f32x16 x = keys.single(c, p);
 #pragma GCC unroll 4
-      for (int r = 0; r < R; r++)
-        acc[r][p] = fma(x, f32x16::set(q[r * head_dim + c]), acc[r][p]);
+      for (int r = 0; r < R; r++) acc[r][p] = fma(x, f32x16::set(q[r * head_dim + c]), acc[r][p]);
     }
   for (int r = 0; r < R; r++)
     for (int p = 0; p < PARTS; p++) acc[r][p].store(scores + r * PAGE + p * LANES);
@@ -268,8 +275,7 @@ void mix_parts(const Values& values, const float* weights, int first, int last, 
     for (int p = 0; p < P; p++) {
       const f32x16 v = values.load(j, part + p);
 #pragma GCC unroll 4
-      for (int r = 0; r < R; r++)
-        acc[r][p] = fma(v, f32x16::set(weights[r * PAGE + j]), acc[r][p]);
+      for (int r = 0; r < R; r++) acc[r][p] = fma(v, f32x16::set(weights[r * PAGE + j]), acc[r][p]);
     }
   for (int r = 0; r < R; r++)
     for (int p = 0; p < P; p++) acc[r][p].store(out + r * padded + (part + p) * LANES);
@@ -323,9 +329,13 @@ struct QueryTile {
 class Worker {
  public:
   Worker(const Attention& a, int rows)
-      : chunk(rows, a.pool.padded), all(rows, a.pool.padded), a(a),
-        query((int64_t)rows * a.pool.head_dim), turned((int64_t)rows * a.pool.head_dim),
-        scores((int64_t)rows * PAGE), keys((int64_t)a.pool.head_dim * PAGE),
+      : chunk(rows, a.pool.padded),
+        all(rows, a.pool.padded),
+        a(a),
+        query((int64_t)rows * a.pool.head_dim),
+        turned((int64_t)rows * a.pool.head_dim),
+        scores((int64_t)rows * PAGE),
+        keys((int64_t)a.pool.head_dim * PAGE),
         values((int64_t)PAGE * a.pool.padded) {}
 
   // Chunks [first, last) of a tile; `done(row, greatest, total, values)` gets what each row made of
@@ -444,8 +454,7 @@ class Worker {
         y.store(keys.p + (2 * i + 1) * PAGE + p * LANES);
       }
     for (int c = 2 * half; c < dim; c++)
-      for (int p = 0; p < PARTS; p++)
-        page_keys.single(c, p).store(keys.p + c * PAGE + p * LANES);
+      for (int p = 0; p < PARTS; p++) page_keys.single(c, p).store(keys.p + c * PAGE + p * LANES);
     for (int j = first; j < last; j++)
       for (int p = 0; p < padded / LANES; p++)
         page_values.load(j, p).store(values.p + j * padded + p * LANES);
@@ -460,7 +469,8 @@ class Worker {
     });
   }
 
-  template <class Function> static void by_rows(int rows, const Function& f) {
+  template <class Function>
+  static void by_rows(int rows, const Function& f) {
     int r = 0;
     for (; r + 4 <= rows; r += 4) f(std::integral_constant<int, 4>{}, r);
     for (; r + 2 <= rows; r += 2) f(std::integral_constant<int, 2>{}, r);
@@ -479,8 +489,7 @@ class Worker {
       }
       if (a.softcap > 0) {
         const f32x16 cap = f32x16::set(a.softcap);
-        for (int p = 0; p < PAGE; p += LANES)
-          (cap * tanh(f32x16::load(s + p) / cap)).store(s + p);
+        for (int p = 0; p < PAGE; p += LANES) (cap * tanh(f32x16::load(s + p) / cap)).store(s + p);
       }
       if (~seen)
         for (int j = 0; j < PAGE; j++)
@@ -580,8 +589,7 @@ inline void attend(ThreadPool& threads, const Attention& a) {
   threads.run(tasks * most_chunks, [&](int i, int thread) {
     const int64_t task = i / most_chunks, c = i % most_chunks;
     worker(thread).run(tiles[task / a.pool.kv_heads], (int)(task % a.pool.kv_heads), c, c + 1,
-                       turns.data(),
-                       [&](int r, float greatest, float total, const float* values) {
+                       turns.data(), [&](int r, float greatest, float total, const float* values) {
                          float* part = parts.p + i * size + r * (padded + 2);
                          part[0] = greatest;
                          part[1] = total;

@@ -20,7 +20,8 @@ void in_parts(ThreadPool& pool, int64_t count, int64_t part, const Function& f) 
 constexpr int64_t PART = 16384;  // elements
 
 // Call f(vector, place, lanes) along a row, the last vector filled up with zeros.
-template <class Function> inline void along(const float* x, int64_t n, const Function& f) {
+template <class Function>
+inline void along(const float* x, int64_t n, const Function& f) {
   int64_t i = 0;
   for (; i + LANES <= n; i += LANES) f(f32x16::load(x + i), i, LANES);
   if (i < n) f(load_part(x + i, (int)(n - i)), i, (int)(n - i));
@@ -113,8 +114,9 @@ inline f32x16 gelu_erf(f32x16 x) {
 template <class Function>
 void map(ThreadPool& pool, const float* x, int64_t n, float* y, const Function& f) {
   in_parts(pool, n, PART, [&](int64_t first, int64_t last) {
-    along(x + first, last - first,
-          [&](f32x16 v, int64_t i, int lanes) { put(y + first + i, lanes, f(v, first + i, lanes)); });
+    along(x + first, last - first, [&](f32x16 v, int64_t i, int lanes) {
+      put(y + first + i, lanes, f(v, first + i, lanes));
+    });
   });
 }
 
@@ -123,7 +125,8 @@ inline void activate(ThreadPool& pool, int activation, const float* x, const flo
                      float* y) {
   auto with = [&](auto act) {
     if (up)
-      map(pool, x, n, y, [&](f32x16 v, int64_t i, int lanes) { return act(v) * take(up + i, lanes); });
+      map(pool, x, n, y,
+          [&](f32x16 v, int64_t i, int lanes) { return act(v) * take(up + i, lanes); });
     else
       map(pool, x, n, y, [&](f32x16 v, int64_t, int) { return act(v); });
   };

@@ -23,7 +23,8 @@ constexpr int BLOCKS_IN_SUPER = SUPER / BLOCK;
 constexpr int quant_bytes(int bits) { return bits * STRIP * BLOCK / 8; }
 
 // The 8 vectors of a block: unsigned bytes, columns 4j…4j+3 of 16 rows in vector j.
-template <int bits> inline void open_quants(const uint8_t* p, i32x16 (&w)[8]) {
+template <int bits>
+inline void open_quants(const uint8_t* p, i32x16 (&w)[8]) {
   if constexpr (bits == 8) {
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) w[j] = load_int(p + 64 * j);
@@ -88,7 +89,8 @@ struct WithMinimum {
 
 // For each super-block float16 D; then a signed byte s for each group: d = D·s.
 // Q6_K and Q3_K (groups of 16), IQ4_XS (groups of 32).
-template <int groups> struct Super {
+template <int groups>
+struct Super {
   static constexpr int GROUPS = groups;
   static constexpr bool MINIMUM = false;
   static constexpr int SIZE = 32 + BLOCKS_IN_SUPER * GROUPS * STRIP;
@@ -102,7 +104,8 @@ template <int groups> struct Super {
 
 // For each super-block float16 D and M; then unsigned bytes s and t for each group: d = D·s,
 // m = M·t. Q4_K, Q5_K (groups of 32), Q2_K (groups of 16).
-template <int groups> struct SuperWithMinimum {
+template <int groups>
+struct SuperWithMinimum {
   static constexpr int GROUPS = groups;
   static constexpr bool MINIMUM = true;
   static constexpr int HALF = BLOCKS_IN_SUPER * GROUPS * STRIP;
@@ -117,7 +120,8 @@ template <int groups> struct SuperWithMinimum {
   static f32x16 m(const uint8_t* p, int64_t b, int g) { return product(p, b, g, 32, 64 + HALF); }
 };
 
-template <int bits, class Scale, int zero> struct Layout {
+template <int bits, class Scale, int zero>
+struct Layout {
   static constexpr int BITS = bits;
   static constexpr int ZERO = zero;  // subtracted from q where there is no stored minimum
   static constexpr int BLOCK_BYTES = quant_bytes(bits);
@@ -131,13 +135,28 @@ template <int bits, class Scale, int zero> struct Layout {
 
 // GGML's type numbers, and the layout that holds each.
 enum Type : int {
-  F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11,
-  Q4_K = 12, Q5_K = 13, Q6_K = 14, IQ4_NL = 20, IQ4_XS = 23, BF16 = 30,
+  F32 = 0,
+  F16 = 1,
+  Q4_0 = 2,
+  Q4_1 = 3,
+  Q5_0 = 6,
+  Q5_1 = 7,
+  Q8_0 = 8,
+  Q2_K = 10,
+  Q3_K = 11,
+  Q4_K = 12,
+  Q5_K = 13,
+  Q6_K = 14,
+  IQ4_NL = 20,
+  IQ4_XS = 23,
+  BF16 = 30,
 };
 
-template <int type> struct LayoutOf;
+template <int type>
+struct LayoutOf;
 #define LAYOUT(type, ...) \
-  template <> struct LayoutOf<type> : Layout<__VA_ARGS__> {};
+  template <>             \
+  struct LayoutOf<type> : Layout<__VA_ARGS__> {};
 LAYOUT(Q4_0, 4, Plain, 8)
 LAYOUT(Q4_1, 4, WithMinimum, 0)
 LAYOUT(Q5_0, 5, Plain, 16)
@@ -153,13 +172,14 @@ LAYOUT(IQ4_XS, 8, Super<1>, 128)
 #undef LAYOUT
 
 // Call f with a quantised type as a constant; false if it has no layout.
-template <class Function> inline bool with_type(int type, Function&& f) {
+template <class Function>
+inline bool with_type(int type, Function&& f) {
 #define CASE(t) \
   case t: f(std::integral_constant<int, t>{}); return true;
   switch (type) {
-    CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q2_K) CASE(Q3_K) CASE(Q4_K)
-    CASE(Q5_K) CASE(Q6_K) CASE(IQ4_NL) CASE(IQ4_XS)
-    default: return false;
+    CASE(Q4_0)
+    CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q2_K) CASE(Q3_K) CASE(Q4_K) CASE(Q5_K)
+        CASE(Q6_K) CASE(IQ4_NL) CASE(IQ4_XS) default : return false;
   }
 #undef CASE
 }

@@ -5,6 +5,7 @@
 // (float weights). So it does not depend on how many rows there are or which thread computes it.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <vector>
 
@@ -37,7 +38,8 @@ inline std::vector<Tile> tiles_of(int64_t rows) {
   return tiles;
 }
 
-template <class T> struct Buffer {  // 64-byte aligned, not initialised
+template <class T>
+struct Buffer {  // 64-byte aligned, not initialised
   explicit Buffer(int64_t count)
       : p((T*)aligned_alloc(64, (std::max<int64_t>(count, 1) * sizeof(T) + 63) / 64 * 64)) {
     if (!p) throw std::bad_alloc();
@@ -48,7 +50,8 @@ template <class T> struct Buffer {  // 64-byte aligned, not initialised
   T* p;
 };
 
-// x rounded to int8 with a scale per block: values [block][row][32], scales [block][row], sums of
+// x rounded to int8 with a scale per block, of four candidates the one with the least squared
+// error (a largest value may stand at -128 or at 127, 126 or 125): values [block][row][32], scales [block][row], sums of
 // 16 values [block][2][row], a tile after another.
 struct Quantised {
   Quantised(ThreadPool& pool, const float* x, int64_t rows, int64_t columns,
@@ -70,14 +73,34 @@ struct Quantised {
     float* scales = scale.p + tile.row * blocks;
     int32_t* totals = sums.p + tile.row * blocks * 2;
     for (int64_t b = 0; b < blocks; b++) {
-      const f32x16 low = f32x16::load(x + b * BLOCK), high = f32x16::load(x + b * BLOCK + LANES);
-      const float most = largest_magnitude(low, high);
-      const f32x16 inverse = f32x16::set(most > 0 ? 1 / (most / 127) : 0.0f);
-      scales[b * h + r] = most / 127;
-      const i32x16 rounded[2] = {round_to_int(low * inverse), round_to_int(high * inverse)};
+      const f32x16 half[2] = {f32x16::load(x + b * BLOCK), f32x16::load(x + b * BLOCK + LANES)};
+      const float size = largest_magnitude(half[0], half[1]);
+      const float most = largest(maximum(half[0], half[1])) == size ? size : -size;
+      i32x16 best[2];
+      float least = INFINITY, step = most;
+      for (const float steps : {-128.0f, 127.0f, 126.0f, 125.0f}) {
+        const f32x16 s = f32x16::set(most / steps);
+        const f32x16 inverse = f32x16::set(size > 0 ? steps / most : 0.0f);
+        f32x16 squares = f32x16::set(0);
+        i32x16 rounded[2];
+        for (int g = 0; g < 2; g++) {
+          const f32x16 n = minimum(f32x16::set(127), half[g] * inverse);
+          rounded[g] = round_to_int(n);
+          const f32x16 error = to_float(rounded[g]) * s - half[g];
+          squares = fma(error, error, squares);
+        }
+        const float error = sum(squares);
+        if (!(error >= least)) {  // a NaN is taken, and stays
+          least = error;
+          step = most / steps;
+          best[0] = rounded[0];
+          best[1] = rounded[1];
+        }
+      }
+      scales[b * h + r] = step;
       for (int g = 0; g < 2; g++) {
-        store_bytes(values + (b * h + r) * BLOCK + g * LANES, rounded[g]);
-        totals[(b * 2 + g) * h + r] = sum(rounded[g]);
+        store_bytes(values + (b * h + r) * BLOCK + g * LANES, best[g]);
+        totals[(b * 2 + g) * h + r] = sum(best[g]);
       }
     }
   }
@@ -172,16 +195,20 @@ inline void multiply(const uint8_t* strips, int64_t strip_bytes, int64_t blocks,
 }
 
 // Float weights: a is [column][row] a tile. Blocks of 64 columns, even and odd ones apart.
-template <class W> inline f32x16 load_weights(const void* p);
+template <class W>
+inline f32x16 load_weights(const void* p);
 struct Half {};
 struct Brain {};
-template <> inline f32x16 load_weights<float>(const void* p) {
+template <>
+inline f32x16 load_weights<float>(const void* p) {
   return f32x16::load((const float*)p);
 }
-template <> inline f32x16 load_weights<Half>(const void* p) {
+template <>
+inline f32x16 load_weights<Half>(const void* p) {
   return f32x16::half((const uint16_t*)p);
 }
-template <> inline f32x16 load_weights<Brain>(const void* p) {
+template <>
+inline f32x16 load_weights<Brain>(const void* p) {
   return f32x16::bf16((const uint16_t*)p);
 }
 
@@ -220,8 +247,7 @@ class Input {
       : pool(pool), x(x), rows(rows), columns(columns), tiles(tiles_of(rows)) {}
 
   const Quantised& quantised() {
-    if (!quantised_)
-      quantised_ = std::make_unique<Quantised>(pool, x, rows, columns, tiles);
+    if (!quantised_) quantised_ = std::make_unique<Quantised>(pool, x, rows, columns, tiles);
     return *quantised_;
   }
   const Side::Value* side(int groups, int zero) {
@@ -295,7 +321,8 @@ struct Product {
     }
   }
 
-  template <class Function> static void with_height(Tile tile, const Function& f) {
+  template <class Function>
+  static void with_height(Tile tile, const Function& f) {
     switch (tile.height) {
       case 1: return f(std::integral_constant<int, 1>{});
       case 2: return f(std::integral_constant<int, 2>{});
@@ -305,7 +332,8 @@ struct Product {
   }
 
   // Few rows wait for memory: they read one strip after the other.
-  template <int R> void two(int64_t s, Tile tile) const {
+  template <int R>
+  void two(int64_t s, Tile tile) const {
     if constexpr (R >= PAIRED) {
       some<R, 2>(s, tile);
     } else {
@@ -315,7 +343,8 @@ struct Product {
   }
 
   // A tile against S strips from strip s on.
-  template <int R, int S> void some(int64_t s, Tile tile) const {
+  template <int R, int S>
+  void some(int64_t s, Tile tile) const {
     const uint8_t* strips = w.data + s * w.strip_bytes;
     f32x16 out[S][R];
     if (w.is_float()) {

@@ -14,7 +14,8 @@ namespace {
 
 template <class T, int dims>
 using Array = nb::ndarray<T, nb::ndim<dims>, nb::c_contig, nb::device::cpu>;
-template <class T> using AnyArray = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
+template <class T>
+using AnyArray = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
 
 void need(bool condition, const char* what) {
   if (!condition) throw std::invalid_argument(what);
@@ -36,7 +37,8 @@ void linear_of(ThreadPool& pool, Array<const float, 2> x, std::vector<const Matr
   need(weights.size() == outputs.size(), "a matrix without an output");
   std::vector<float*> out;
   for (size_t i = 0; i < weights.size(); i++) {
-    need(weights[i] && weights[i]->columns == (int64_t)x.shape(1), "x has another width than the matrix");
+    need(weights[i] && weights[i]->columns == (int64_t)x.shape(1),
+         "x has another width than the matrix");
     need(outputs[i].shape(0) == x.shape(0) && (int64_t)outputs[i].shape(1) == weights[i]->rows,
          "an output of another shape");
     out.push_back(outputs[i].data());
@@ -45,14 +47,15 @@ void linear_of(ThreadPool& pool, Array<const float, 2> x, std::vector<const Matr
   linear(pool, x.data(), x.shape(0), x.shape(1), weights, out);
 }
 
-void embedding(ThreadPool& pool, const Matrix& w, Array<const int32_t, 1> ids, Array<float, 2> out) {
-  need(out.shape(0) == ids.shape(0) && (int64_t)out.shape(1) == w.columns, "an output of another shape");
+void embedding(ThreadPool& pool, const Matrix& w, Array<const int32_t, 1> ids,
+               Array<float, 2> out) {
+  need(out.shape(0) == ids.shape(0) && (int64_t)out.shape(1) == w.columns,
+       "an output of another shape");
   for (size_t i = 0; i < ids.shape(0); i++)
     need(ids.data()[i] >= 0 && ids.data()[i] < w.rows, "an id beyond the matrix");
   nb::gil_scoped_release free_python;
   in_parts(pool, ids.shape(0), 16, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; i++)
-      unpack_row(w, ids.data()[i], out.data() + i * w.columns);
+    for (int64_t i = first; i < last; i++) unpack_row(w, ids.data()[i], out.data() + i * w.columns);
   });
 }
 
@@ -102,7 +105,8 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
   const int heads = (int)q.shape(1), kv_heads = (int)k.shape(1), dim = (int)q.shape(2);
   const Pool pool(pages.data(), pages.shape(0), kv_heads, dim, (int)v.shape(2), kind);
   need(kind >= KIND_F32 && kind <= KIND_Q8_0, "no such kind of pool");
-  need(kv_heads > 0 && heads % kv_heads == 0 && (int)k.shape(2) == dim && (int)v.shape(1) == kv_heads,
+  need(kv_heads > 0 && heads % kv_heads == 0 && (int)k.shape(2) == dim &&
+           (int)v.shape(1) == kv_heads,
        "attention: heads do not fit");
   need((int64_t)pages.shape(1) == pool.head_bytes * kv_heads, "attention: pages of another size");
   need((int64_t)k.shape(0) == tokens && (int64_t)v.shape(0) == tokens &&
@@ -120,7 +124,8 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
     need(rows.data()[t] >= 0 && rows.data()[t] < (int64_t)tables.shape(0) && p >= 0 &&
              p / PAGE < (int64_t)tables.shape(1),
          "attention: a token beyond the tables");
-    need(slots.data()[t] >= 0 && slots.data()[t] / PAGE < pool.pages, "attention: a slot beyond the pool");
+    need(slots.data()[t] >= 0 && slots.data()[t] / PAGE < pool.pages,
+         "attention: a slot beyond the pool");
     furthest = std::max(furthest, p);
   }
   for (size_t i = 0; i < tables.size(); i++)
@@ -136,8 +141,19 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
     rotary.interleaved = interleaved;
     rotary.scale = rope_scale;
   }
-  const Attention a{q.data(), pool,   tables.data(), masks.data(), (int64_t)tables.shape(1),
-                    rows.data(), positions.data(), tokens, heads, scale, window, softcap, rotary,
+  const Attention a{q.data(),
+                    pool,
+                    tables.data(),
+                    masks.data(),
+                    (int64_t)tables.shape(1),
+                    rows.data(),
+                    positions.data(),
+                    tokens,
+                    heads,
+                    scale,
+                    window,
+                    softcap,
+                    rotary,
                     out.data()};
   if (tokens) attend(threads, a);
   return true;
@@ -167,7 +183,9 @@ uint64_t read_all(ThreadPool& pool, AnyArray<const uint8_t> bytes) {
 }  // namespace
 
 NB_MODULE(MOTET_MODULE, m) {
-  nb::class_<ThreadPool>(m, "ThreadPool").def(nb::init<int>()).def_prop_ro("threads", &ThreadPool::threads);
+  nb::class_<ThreadPool>(m, "ThreadPool")
+      .def(nb::init<int>())
+      .def_prop_ro("threads", &ThreadPool::threads);
   nb::class_<Matrix>(m, "Matrix")
       .def(nb::init<int, int64_t, int64_t>())
       .def_ro("type", &Matrix::type)
@@ -178,7 +196,8 @@ NB_MODULE(MOTET_MODULE, m) {
   m.def("linear", &linear_of);
   m.def("embedding", &embedding);
   m.def("rms_norm", &rms_norm_of);
-  m.def("layer_norm", &layer_norm_of, "pool"_a, "x"_a, "weight"_a, "bias"_a.none(), "eps"_a, "out"_a);
+  m.def("layer_norm", &layer_norm_of, "pool"_a, "x"_a, "weight"_a, "bias"_a.none(), "eps"_a,
+        "out"_a);
   m.def("activate", &activate_of, "pool"_a, "activation"_a, "x"_a, "up"_a.none(), "out"_a);
   m.def("softcap", &softcap_of);
   m.def("attention", &attention_of, "threads"_a, "q"_a, "k"_a, "v"_a, "pages"_a, "kind"_a,

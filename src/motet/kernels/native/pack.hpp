@@ -13,7 +13,7 @@ namespace {
 // What a GGUF block says of 32 columns: unsigned quants, and where its type keeps them, scales.
 struct Expanded {
   uint8_t q[BLOCK];
-  int8_t scale[2];     // of each group, where the type has super-blocks
+  int8_t scale[2];  // of each group, where the type has super-blocks
   uint8_t minimum[2];
 };
 
@@ -37,23 +37,24 @@ inline int q3_scale(const uint8_t* s, int g) {
   return low | (s[8 + g % 4] >> (2 * (g / 4)) & 3) << 4;
 }
 
-template <int type> struct Source;  // BYTES of a block, SUB blocks of 32 in it, HEAD of d and m
-#define SOURCE(type, bytes, sub, d_at, m_at) \
-  template <> struct Source<type> {          \
+template <int type>
+struct Source;  // BYTES of a block, SUB blocks of 32 in it, HEAD of d and m
+#define SOURCE(type, bytes, sub, d_at, m_at)                           \
+  template <>                                                          \
+  struct Source<type> {                                                \
     static constexpr int BYTES = bytes, SUB = sub, D = d_at, M = m_at; \
     static void expand(const uint8_t* p, int b, Expanded& e);          \
   };                                                                   \
   inline void Source<type>::expand(const uint8_t* p, [[maybe_unused]] int b, Expanded& e)
 
-#define NIBBLES(from)                    \
-  for (int i = 0; i < 16; i++) {         \
-    e.q[i] = p[from + i] & 15;           \
-    e.q[16 + i] = p[from + i] >> 4;      \
+#define NIBBLES(from)               \
+  for (int i = 0; i < 16; i++) {    \
+    e.q[i] = p[from + i] & 15;      \
+    e.q[16 + i] = p[from + i] >> 4; \
   }
 
-SOURCE(Q4_0, 18, 1, 0, 0) { NIBBLES(2) }
-SOURCE(Q4_1, 20, 1, 0, 2) { NIBBLES(4) }
-SOURCE(Q5_0, 22, 1, 0, 0) {
+SOURCE(Q4_0, 18, 1, 0, 0){NIBBLES(2)} SOURCE(Q4_1, 20, 1, 0, 2){NIBBLES(4)} SOURCE(Q5_0, 22, 1, 0,
+                                                                                   0) {
   uint32_t high;
   memcpy(&high, p + 2, 4);
   NIBBLES(6)
@@ -112,7 +113,8 @@ SOURCE(Q6_K, 210, 8, 208, 0) {
 #undef SOURCE
 
 // Put the quants of row r of a block into its strip.
-template <int bits> inline void close_quants(const uint8_t* q, uint8_t* block, int r) {
+template <int bits>
+inline void close_quants(const uint8_t* q, uint8_t* block, int r) {
   uint32_t v[8];
   memcpy(v, q, 32);
   auto* out = (uint32_t*)block + r;
@@ -168,7 +170,8 @@ void pack_row(const uint8_t* raw, int64_t blocks, uint8_t* strip, int r) {
 }
 
 // Float weights: strip[k][16 rows], in the file's own type.
-template <class T> void pack_float_row(const uint8_t* raw, int64_t columns, uint8_t* strip, int r) {
+template <class T>
+void pack_float_row(const uint8_t* raw, int64_t columns, uint8_t* strip, int r) {
   auto* out = (T*)strip + r;
   for (int64_t k = 0; k < columns; k++) memcpy(out + k * STRIP, raw + k * sizeof(T), sizeof(T));
 }
@@ -179,9 +182,8 @@ class Matrix {
     if (type == F32 || type == F16 || type == BF16) {
       item_bytes = type == F32 ? 4 : 2;
       strip_bytes = (columns * STRIP * item_bytes + 63) / 64 * 64;
-    } else if (!with_type(type, [&](auto t) {
-                 strip_bytes = LayoutOf<t()>::strip_bytes(columns);
-               })) {
+    } else if (!with_type(type,
+                          [&](auto t) { strip_bytes = LayoutOf<t()>::strip_bytes(columns); })) {
       throw std::invalid_argument("no packed layout for this type");
     }
     strips = (rows + STRIP - 1) / STRIP;

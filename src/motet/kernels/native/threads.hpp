@@ -29,7 +29,8 @@ class ThreadPool {
 
   // Call f(piece, thread) for each piece; f must not throw. Which thread takes a piece must not
   // matter to the result. `thread` is below threads(), for scratch memory.
-  template <class Function> void run(int64_t pieces, const Function& f) {
+  template <class Function>
+  void run(int64_t pieces, const Function& f) {
     if (pieces <= 0) return;
     if (pieces == 1 || workers_.empty()) {
       for (int64_t i = 0; i < pieces; i++) f((int)i, 0);
@@ -59,7 +60,7 @@ class ThreadPool {
 
  private:
   static constexpr int64_t MOST = (1 << 24) - 65536;  // room for threads that come in vain
-  static constexpr int SPINS = 4000;  // some tens of microseconds
+  static constexpr int SPINS = 4000;                  // some tens of microseconds
 
   // The ticket holds generation, number of pieces and next piece in one word, so that a thread
   // that comes late learns from the same load whether there is a piece for it and of which job.

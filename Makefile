@@ -1,0 +1,49 @@
+# Two commands do everything: `make demo` and `make test`. Both keep their own virtual environment
+# in .venv and rebuild only what has changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := CMakeLists.txt $(wildcard src/motet/kernels/native/*)
+
+.PHONY: demo test lint format wheel clean
+demo: $(VENV)/installed
+	@$(BIN)/motet demo
+
+test: $(VENV)/installed $(VENV)/tools
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed $(VENV)/tools
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run --Werror src/motet/kernels/native/*.cpp src/motet/kernels/native/*.hpp
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/tools
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i src/motet/kernels/native/*.cpp src/motet/kernels/native/*.hpp
+
+wheel: $(VENV)/created
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+$(VENV)/installed: pyproject.toml $(NATIVE) | $(VENV)/created
+	@echo "Building the kernels, one copy for each instruction set (a minute or two, once)"
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/tools: pyproject.toml | $(VENV)/created
+	$(BIN)/pip install --quiet pytest hypothesis ruff pyright clang-format
+	@touch $@
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "Motet needs Python 3.10 or newer; choose one with make PYTHON=python3.x"; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+	  || { echo "Python's headers are missing: apt install python3-dev"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "Python can't make virtual environments: apt install python3-venv"; exit 1; }
+	$(BIN)/pip install --quiet --upgrade pip
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,78 @@
+// AVX2 with FMA and F16C: sixteen lanes in two registers.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr int REGISTERS = 2;
+using F = __m256;
+using I = __m256i;
+inline F f_load(const float* p) { return _mm256_loadu_ps(p); }
+inline void f_store(float* p, F a) { _mm256_storeu_ps(p, a); }
+inline F f_set(float a) { return _mm256_set1_ps(a); }
+inline F f_add(F a, F b) { return _mm256_add_ps(a, b); }
+inline F f_sub(F a, F b) { return _mm256_sub_ps(a, b); }
+inline F f_mul(F a, F b) { return _mm256_mul_ps(a, b); }
+inline F f_div(F a, F b) { return _mm256_div_ps(a, b); }
+inline F f_fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+inline F f_max(F a, F b) { return _mm256_max_ps(a, b); }
+inline F f_min(F a, F b) { return _mm256_min_ps(a, b); }
+inline F f_zero_below(F x, F low, F a) {
+  return _mm256_and_ps(_mm256_cmp_ps(x, low, _CMP_NLT_UQ), a);
+}
+// a where x < limit, else b.
+inline F f_choose_below(F x, F limit, F a, F b) {
+  return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, limit, _CMP_LT_OQ));
+}
+inline F f_and(F a, F b) { return _mm256_and_ps(a, b); }
+inline F f_or(F a, F b) { return _mm256_or_ps(a, b); }
+inline F f_from(I a) { return _mm256_cvtepi32_ps(a); }
+inline I i_round(F a) { return _mm256_cvtps_epi32(a); }
+inline I i_load(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
+inline void i_store(void* p, I a) { _mm256_storeu_si256((__m256i*)p, a); }
+inline I i_set(int32_t a) { return _mm256_set1_epi32(a); }
+inline I i_add(I a, I b) { return _mm256_add_epi32(a, b); }
+inline I i_and(I a, I b) { return _mm256_and_si256(a, b); }
+inline I i_or(I a, I b) { return _mm256_or_si256(a, b); }
+template <int n>
+inline I i_left(I a) {
+  return _mm256_slli_epi32(a, n);
+}
+template <int n>
+inline I i_right(I a) {
+  return _mm256_srli_epi32(a, n);
+}
+inline F f_bits(I a) { return _mm256_castsi256_ps(a); }
+inline I i_bits(F a) { return _mm256_castps_si256(a); }
+inline F f_half(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+inline void f_to_half(uint16_t* p, F a) {
+  _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
+inline F f_bf16(const uint16_t* p) {
+  return f_bits(i_left<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p))));
+}
+inline F f_u8(const uint8_t* p) {
+  return f_from(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)));
+}
+inline F f_i8(const int8_t* p) {
+  return f_from(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
+}
+// vpmaddubsw saturates at 16 bits, which 8-bit weights could reach: those go nibble by nibble.
+template <int bits>
+inline I i_dot(I acc, I w, I a) {
+  const I ones = _mm256_set1_epi16(1);
+  if constexpr (bits < 8) {
+    return i_add(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), ones));
+  } else {
+    const I low = i_and(w, _mm256_set1_epi8(15));
+    const I high = i_and(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
+    const I sum_high = _mm256_madd_epi16(_mm256_maddubs_epi16(high, a), ones);
+    acc = i_add(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(low, a), ones));
+    return i_add(acc, i_left<4>(sum_high));
+  }
+}
+
+}  // namespace
