@@ -73,6 +73,9 @@ class ScriptedMemory:
     def length(self, seq: int) -> int:
         return len(self.tokens[seq])
 
+    def clear(self) -> None:
+        self.tokens = [[] for _ in self.tokens]
+
     def remove(self, seq: int, start: int = 0, end: int | None = None) -> None:
         del self.tokens[seq][start:end]
 
@@ -126,6 +129,8 @@ class ScriptedContext:
 
 class ScriptedModel:
     """``rule`` gives a row of logits for the tokens of a sequence. ``made``: its last context."""
+
+    bytes_per_token = 1000
 
     def __init__(
         self,

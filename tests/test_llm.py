@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from motet.cli.demo import shipped_model
 from motet.engine import Completion
 from motet.errors import (
     CapacityError,
@@ -20,6 +21,7 @@ from motet.errors import (
 )
 from motet.llm import LLM
 from tests.scripted import BOS, EOS, N_VOCAB, ByteTokenizer, ScriptedModel, noise, saying
+from tests.shared import SHARED, needs_shared
 
 
 def make(model: ScriptedModel, **options: Any) -> LLM:
@@ -436,3 +438,39 @@ def test_a_model_without_a_vocabulary_takes_ids():
             llm.generate("abc")
         with pytest.raises(UnsupportedError, match="no vocabulary"):
             llm.generate([1], stop="x")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    with LLM(shipped_model(), max_sequences=5, ubatch=16) as llm:
+        yield llm
+
+
+def test_on_a_real_model_every_bit_is_the_same_in_company(tiny):
+    """The log probabilities of answers that share batches equal those of the same ones alone."""
+    prompts = [f"One day {name} went to the park" + " and" * i for i, name in enumerate("ABCDEFG")]
+    asked = {"max_tokens": 25, "logprobs": 3, "echo": True, "seed": 8}
+    together = tiny.generate(prompts, **asked)
+    for prompt, answer in zip(prompts, together, strict=True):
+        alone = tiny.generate(prompt, **asked)
+        assert alone.text == answer.text
+        assert alone.logprobs == answer.logprobs
+        assert alone.prompt_logprobs == answer.prompt_logprobs
+    forked = tiny.generate(prompts[0], n=4, **asked)
+    assert forked[0].logprobs == together[0].logprobs
+    assert forked[3].logprobs == tiny.generate(prompts[0], **asked | {"seed": 11}).logprobs
+
+
+def test_streamed_text_continues_the_prompt_with_its_space(tiny):
+    whole = tiny.generate("Once upon", max_tokens=8, temperature=0, echo=True).text
+    assert whole.startswith("Once upon a")
+    chunks = tiny.generate("Once upon", max_tokens=8, temperature=0, stream=True)
+    assert "Once upon" + "".join(chunk.text for chunk in chunks) == whole
+
+
+@needs_shared
+def test_the_published_greedy_text():
+    folder = SHARED / "stories260K"
+    with LLM(folder / "stories260K-F32.gguf") as llm:
+        text = llm.generate("", temperature=0, max_tokens=256).text
+    assert text + "\n" == (folder / "greedy.txt").read_text()

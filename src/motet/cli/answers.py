@@ -40,9 +40,9 @@ def statistics(completion: Completion) -> str:
     """One line: speed, time to the first token, memory."""
     usage, timings = completion.usage, completion.timings
     parts = [
-        f"prompt {usage.prompt_tokens} tokens, {timings.prefill_tokens_per_second:.1f} tokens/s",
-        f"answer {usage.completion_tokens} tokens, {timings.tokens_per_second:.1f} tokens/s",
-        f"first token after {timings.time_to_first_token:.2f} s",
+        f"prompt {usage.prompt_tokens} ({timings.prefill_tokens_per_second:.0f} tokens/s)",
+        f"answer {usage.completion_tokens} ({timings.tokens_per_second:.1f} tokens/s)",
+        f"first token {timings.time_to_first_token:.2f} s",
         f"memory {size(peak_memory())}",
     ]
     return " · ".join(parts)

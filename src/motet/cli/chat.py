@@ -40,7 +40,12 @@ class Chat:
         from prompt_toolkit.history import FileHistory
 
         self._greet()
-        session = PromptSession(history=FileHistory(str(_history_file())), key_bindings=_keys())
+        try:
+            history = FileHistory(str(_history_file()))
+        except OSError as error:
+            history = None
+            self._note(f"what you type is not kept: {error}")
+        session = PromptSession(history=history, key_bindings=_keys())
         while True:
             try:
                 line = session.prompt("> ")
@@ -115,12 +120,14 @@ class Chat:
 
 
 def _history_file() -> Path:
-    """In the XDG state directory, which is made if it is not there, readable by its owner only."""
+    """In the XDG state directory, readable by its owner only; OSError where it cannot be made."""
     state = os.environ.get("XDG_STATE_HOME", "")
     base = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
     folder = base / "motet"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder / "history"
+    file = folder / "history"
+    file.touch(mode=0o600)
+    return file
 
 
 def _keys():

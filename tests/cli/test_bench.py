@@ -1,0 +1,72 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from motet.cli import main
+from motet.cli.demo import shipped_model
+from motet.kernels import CPU
+
+TINY = str(shipped_model())
+SMALL = ("--prompt", "4,8", "--generate", "2", "--parallel", "1,2", "--repeat", "1")
+
+
+@pytest.fixture(autouse=True)
+def known_bandwidth(monkeypatch):
+    """Measuring it takes a gigabyte; its own test is with the kernels."""
+    monkeypatch.setattr(CPU, "read_bandwidth", lambda self: 20.0)
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(main, ["bench", TINY, *arguments])
+
+
+def test_json():
+    result = invoke(*SMALL, "--json")
+    assert result.exit_code == 0
+    facts = json.loads(result.stdout)
+    assert facts["read_bandwidth_gb_per_s"] == 20.0
+    assert facts["bytes_per_token"] > 1e6
+    rows = facts["results"]
+    assert [(row["test"], row["prompt"], row["sequences"]) for row in rows] == [
+        ("prefill", 4, 1),
+        ("decode", 4, 1),
+        ("decode", 4, 2),
+        ("prefill", 8, 1),
+        ("decode", 8, 1),
+        ("decode", 8, 2),
+    ]
+    for row in rows:
+        assert row["tokens_per_second"] == pytest.approx(row["tokens"] / row["seconds"][0])
+        if row["test"] == "decode":
+            read = 2 * facts["bytes_per_token"] / row["seconds"][0]
+            assert row["bandwidth_share"] == pytest.approx(read / 20e9)
+
+
+def test_a_table():
+    result = invoke(*SMALL)
+    assert result.exit_code == 0
+    assert "decode after 8" in result.stdout
+    assert "memory is read at 20.0 GB/s" in result.stdout
+    assert "prefill 4: " in result.stderr
+
+
+def test_prompts_that_fit_are_the_default():
+    facts = json.loads(
+        invoke("--generate", "2", "--parallel", "1", "--repeat", "1", "--json").stdout
+    )
+    assert {row["prompt"] for row in facts["results"]} == {64}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", "64,x"], "'64,x' is not a list of numbers"),
+        (["--parallel", "0"], "'0' is not a list of numbers"),
+        (["--prompt", "255"], "trained for 256"),
+    ],
+)
+def test_bad_use(arguments, message):
+    result = invoke(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr

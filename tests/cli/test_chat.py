@@ -1,0 +1,220 @@
+"""The chat prompt: its commands and turns, typed through a pipe, and once on a real terminal."""
+
+import os
+import pty
+import re
+import select
+import sys
+import time
+from functools import partial
+
+import pytest
+
+from motet.cli.chat import Chat
+from motet.cli.demo import shipped_model
+from motet.llm import LLM
+from tests.scripted import ByteTokenizer, ScriptedConfig, ScriptedModel, noise, saying
+
+TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}?"
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "motet"
+
+
+def talk(typed: str, model: ScriptedModel, templated: bool = True, system: str | None = None):
+    """The Chat after everything ``typed`` (one line an input) was answered."""
+    from prompt_toolkit.application import create_app_session
+    from prompt_toolkit.input import create_pipe_input
+    from prompt_toolkit.output import DummyOutput
+
+    with LLM(model, max_sequences=1) as llm:  # type: ignore[arg-type]
+        chat = Chat(llm, partial(llm.generate, stream=True, max_tokens=40), templated, system)
+        with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+            keys.send_text(typed)
+            chat.run()
+        return chat
+
+
+def turns(chat: Chat) -> list[str]:
+    return [f"{message['role']}: {message['content']}" for message in chat._messages]
+
+
+def test_a_conversation(capsys):
+    chat = talk("Hi\rAnd now\r%q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    assert turns(chat) == ["user: Hi", "assistant: Yes.", "user: And now", "assistant: Yes."]
+    shown = capsys.readouterr()
+    assert shown.out == "Yes.\nYes.\n"
+    assert "the model file's own chat template" in shown.err
+    assert shown.err.count("tokens/s") == 4
+
+
+def test_the_model_sees_the_whole_conversation():
+    tokenizer = ByteTokenizer(TEMPLATE)
+    seen = []
+
+    def rule(history):
+        seen.append(list(history))
+        return saying("Yes.")(history)
+
+    talk("Hi\rAnd\r%q\r", ScriptedModel(rule, tokenizer), system="Be brief.")
+    last = max(seen, key=len)
+    said = "[system]Be brief.[user]Hi[assistant]Yes.[user]And?Yes."
+    assert tokenizer.decode(last) == "<s>" + said
+
+
+def test_without_a_template_text_goes_on(capsys):
+    model = ScriptedModel(saying("Yes. "))
+    chat = talk("Well?\rReally?\r%q\r", model, templated=False)
+    assert "".join(message["content"] for message in chat._messages) == "Well?Yes. Really?Yes. "
+    assert "without a chat template" in capsys.readouterr().err
+
+
+def test_commands(capsys):
+    chat = talk(
+        "%stats\rHi\r%stats\r%c\r%help\r%nonsense\r%reset\r%quit\r",
+        ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)),
+    )
+    shown = capsys.readouterr().err
+    assert "nothing has been answered yet" in shown
+    assert re.search(r"context \d+ of 128 tokens", shown)
+    assert shown.count("the conversation is forgotten") == 2
+    assert "%quit, %q" in shown
+    assert "there is no command %nonsense; %help lists them" in shown
+    assert turns(chat) == []
+
+
+def test_reset_keeps_the_system_message():
+    model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE))
+    assert turns(talk("Hi\r%c\r%q\r", model, system="Be brief.")) == ["system: Be brief."]
+
+
+def test_ctrl_d_leaves_and_ctrl_c_at_the_prompt_drops_the_line():
+    model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE))
+    chat = talk("dropped\x03Hi\r\x04", model)
+    assert turns(chat) == ["user: Hi", "assistant: Yes."]
+
+
+def test_a_paste_of_several_lines_and_alt_enter_are_one_turn():
+    model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE))
+    chat = talk("\x1b[200~one\ntwo\x1b[201~ more\x1b\rthree\r%q\r", model)
+    assert turns(chat)[0] == "user: one\ntwo more\nthree"
+
+
+def test_a_conversation_that_fills_the_context_can_be_begun_anew(capsys):
+    model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE), ScriptedConfig(60))
+    chat = talk(f"Hi\r{'x' * 60}\rAnd\r%q\r", model)
+    shown = capsys.readouterr().err
+    assert "the context holds 60" in shown
+    assert "%reset begins anew" in shown
+    assert turns(chat) == ["user: Hi", "assistant: Yes.", "user: And", "assistant: Yes."]
+
+
+def test_a_failure_leaves_the_conversation_as_it_was(capsys):
+    def rule(history):
+        if ord("!") in history:
+            raise ZeroDivisionError("broken")
+        return saying("Yes.")(history)
+
+    chat = talk("Hi\rno!\r%q\r", ScriptedModel(rule, ByteTokenizer(TEMPLATE)))
+    assert "broken" in capsys.readouterr().err
+    assert turns(chat) == ["user: Hi", "assistant: Yes."]
+
+
+def test_history_is_kept_where_only_the_user_reads(state):
+    talk("Hi there\r%q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    assert "+Hi there" in (state / "history").read_text()
+    assert state.stat().st_mode & 0o077 == 0
+    assert (state / "history").stat().st_mode & 0o077 == 0
+
+
+def test_without_a_place_for_history_it_goes_on(state, capsys):
+    state.parent.write_text("a file where the directory would be")
+    chat = talk("Hi\r%q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    assert turns(chat) == ["user: Hi", "assistant: Yes."]
+    assert "what you type is not kept" in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_what_it_said(monkeypatch, capsys):
+    """The KeyboardInterrupt comes while the caller waits for the fourth chunk."""
+    from motet.engine.stream import Stream
+
+    count = 0
+    following = Stream.__next__
+
+    def interrupted(self):
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise KeyboardInterrupt
+        return following(self)
+
+    monkeypatch.setattr(Stream, "__next__", interrupted)
+    chat = talk("Hi\rAgain\r%q\r", ScriptedModel(noise, ByteTokenizer(TEMPLATE)))
+    user, assistant, again, answer = chat._messages
+    assert (user["content"], again["content"]) == ("Hi", "Again")
+    assert len(assistant["content"].encode(errors="replace")) >= 1
+    assert len(answer["content"]) > len(assistant["content"])
+    assert "stopped" in capsys.readouterr().err
+
+
+class Terminal:
+    """A process on a terminal of its own."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self.process, self._terminal = pty.fork()
+        if self.process == 0:
+            path = os.pathsep.join(filter(None, sys.path))
+            os.execve(
+                sys.executable,
+                [sys.executable, *arguments],
+                {**os.environ, "PYTHONPATH": path, "TERM": "xterm", **environment},
+            )
+        self.shown = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def wait_for(self, pattern: str, start: int = 0) -> int:
+        """Where a match of ``pattern`` ends in what was shown; fails after half a minute."""
+        deadline = time.monotonic() + 30
+        while not (match := re.compile(pattern, re.DOTALL).search(self.shown, start)):
+            ready, _, _ = select.select([self._terminal], [], [], deadline - time.monotonic())
+            assert ready, f"no {pattern!r} in {self.shown!r}"
+            try:
+                self.shown += os.read(self._terminal, 4096).decode(errors="replace")
+            except OSError:
+                pytest.fail(f"ended without {pattern!r}: {self.shown!r}")
+        return match.end()
+
+    def status(self) -> int:
+        while True:
+            try:
+                if not os.read(self._terminal, 4096):
+                    break
+            except OSError:
+                break
+        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+
+
+READS, TAKES = r"\?2004h", r"\?2004l"
+"""The prompt asks for bracketed paste while it reads a line, and no longer once it has one."""
+
+
+def test_a_real_terminal(state):
+    terminal = Terminal("-m", "motet.cli", "run", str(shipped_model()), PROMPT_TOOLKIT_NO_CPR="1")
+    start = terminal.wait_for(READS)
+    terminal.type("Once upon a time\r")
+    start = terminal.wait_for(TAKES, start)
+    start = terminal.wait_for("[a-z]+ [a-z]+", start)
+    terminal.type("\x03")  # stops the answer, if it is not complete yet
+    start = terminal.wait_for("stopped|tokens/s", start)
+    start = terminal.wait_for(READS, start)
+    terminal.type("%stats\r")
+    start = terminal.wait_for("answered yet|of 256 tokens", terminal.wait_for(TAKES, start))
+    terminal.wait_for(READS, start)
+    terminal.type("\x04")
+    assert terminal.status() == 0
+    assert (state / "history").is_file()

@@ -1,0 +1,140 @@
+"""``motet run`` on the shipped model: what goes where, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner, Result
+
+from motet.cli import main
+from motet.cli.demo import shipped_model
+from motet.llm import LLM
+
+TINY = str(shipped_model())
+PROMPT = "Once upon a time"
+
+
+def run(*arguments: str, text: str | None = None) -> Result:
+    return CliRunner().invoke(main, ["run", TINY, *arguments], input=text)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with LLM(TINY) as llm:
+        return llm.generate(PROMPT, max_tokens=20, seed=5)
+
+
+def test_the_answer_alone_is_on_standard_output(expected):
+    result = run("-p", PROMPT, "--max-tokens", "20", "--seed", "5")
+    assert result.exit_code == 0
+    assert result.stdout == expected.text + "\n"
+    assert "tokens/s" in result.stderr
+    assert "MiB" in result.stderr
+    assert "first token" in result.stderr
+
+
+def test_the_prompt_from_standard_input_or_a_file(expected, tmp_path):
+    file = tmp_path / "prompt.txt"
+    file.write_text(PROMPT)
+    options = ("--max-tokens", "20", "--seed", "5")
+    assert run(*options, text=PROMPT).stdout == expected.text + "\n"
+    assert run(*options, "-f", str(file)).stdout == expected.text + "\n"
+    assert run(*options, "-f", "-", text=PROMPT).stdout == expected.text + "\n"
+
+
+def test_json(expected):
+    result = run("-p", PROMPT, "--max-tokens", "20", "--seed", "5", "--json")
+    facts = json.loads(result.stdout)
+    assert facts["text"] == expected.text
+    assert tuple(facts["tokens"]) == expected.tokens
+    assert facts["finish_reason"] == "length"
+    assert facts["seed"] == 5
+    assert facts["usage"]["prompt_tokens"] == expected.usage.prompt_tokens
+    assert facts["timings"]["tokens_per_second"] > 0
+
+
+def test_every_option_of_sampling_reaches_the_sampler(monkeypatch):
+    seen = {}
+    generate = LLM.generate
+
+    def spy(self, prompt, **options):
+        seen.update(options)
+        return generate(self, prompt, **options)
+
+    monkeypatch.setattr(LLM, "generate", spy)
+    given = {
+        "--max-tokens": ("max_tokens", 3),
+        "--temperature": ("temperature", 0.5),
+        "--top-k": ("top_k", 7),
+        "--top-p": ("top_p", 0.6),
+        "--min-p": ("min_p", 0.01),
+        "--typical": ("typical_p", 0.9),
+        "--repeat-penalty": ("repeat_penalty", 1.2),
+        "--repeat-last-n": ("repeat_last_n", -1),
+        "--frequency-penalty": ("frequency_penalty", 0.3),
+        "--presence-penalty": ("presence_penalty", 0.4),
+        "--seed": ("seed", 11),
+    }
+    arguments = [part for option, (_, value) in given.items() for part in (option, str(value))]
+    assert run("-p", "x", *arguments, "--stop", "a", "--stop", "b").exit_code == 0
+    assert {name: seen[name] for name, _ in given.values()} == dict(given.values())
+    assert seen["stop"] == ("a", "b")
+
+
+def test_a_stop_string_ends_the_answer():
+    whole = run("-p", PROMPT, "--temperature", "0", "--max-tokens", "40").stdout
+    word = whole.split()[5]
+    cut = run("-p", PROMPT, "--temperature", "0", "--max-tokens", "40", "--stop", word)
+    assert cut.stdout == whole[: whole.index(word)] + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["-p", "x", "-f", "y"], 2, "not both"),
+        (["-f", "/nowhere/at/all"], 2, "No such file"),
+        (["-p", "x", "--temperature", "-1"], 2, "temperature is -1"),
+        (["-p", "x", "--top-k", "many"], 2, "top-k"),
+        (["-p", "x", "--stop", ""], 2, "stop string"),
+        (["-p", "x", "--ctx", "100000"], 2, "trained for"),
+        (["-p", "x", "--threads", "0"], 2, "threads"),
+        (["-p", "x", "--system", "y"], 2, "--system needs a chat template"),
+        (["-p", "x", "--chat"], 1, "no chat template"),
+        (["-p", "word " * 300], 1, "the context holds 256"),
+    ],
+)
+def test_bad_use_and_failures(arguments, status, message):
+    result = run(*arguments)
+    assert result.exit_code == status
+    assert result.stdout == ""
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_prompt_that_is_no_text(tmp_path):
+    file = tmp_path / "prompt.txt"
+    file.write_bytes(b"abc\xff")
+    result = run("-f", str(file))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "not UTF-8 at byte 3" in result.stderr
+
+
+def test_ctrl_c_ends_with_status_130():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "motet.cli", "run", TINY, "-p", PROMPT, "--max-tokens", "200"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert process.stdout is not None
+    first = process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=60)
+    assert first
+    # The answer may have been complete before the signal came.
+    assert process.returncode == 130 or (process.returncode == 0 and b"tokens/s" in errors)
+    assert b"Traceback" not in errors
+    assert rest.endswith(b"\n")
