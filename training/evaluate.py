@@ -1,4 +1,4 @@
-"""What a model has learnt: held-out loss, pass-key accuracy by length and depth, a story."""
+"""What a model has learnt: held-out loss, pass keys by length and depth, recall, a story."""
 
 import numpy as np
 import sentencepiece as spm
@@ -48,6 +48,22 @@ def pass_key_accuracy(
             found = (right & answers).sum(1) == KEY_DIGITS
             by_depth[f"{depth:g}"] = round(found.double().mean().item(), 4)
         result[str(length)] = by_depth
+    return result
+
+
+@torch.no_grad()
+def recall_accuracy(
+    model: torch.nn.Module, diet: Diet, lengths: list[int], rows: int = 50
+) -> dict[str, float]:
+    """Share of repeated random pieces that are the likeliest token, by row length."""
+    result = {}
+    for length in lengths:
+        rng = np.random.default_rng((EVALUATION_SEED, length))
+        made = [diet.tasks.recall(length, rng) for _ in range(rows)]
+        tokens = torch.from_numpy(np.stack([row for row, _ in made]))
+        scored = torch.from_numpy(np.stack([w for _, w in made]))[:, 1:] > 0
+        right = model(tokens[:, :-1]).argmax(-1) == tokens[:, 1:]
+        result[str(length)] = round(right[scored].double().mean().item(), 4)
     return result
 
 

@@ -17,7 +17,7 @@ import torch
 from gguf import GGMLQuantizationType, LlamaFileType, TokenType
 
 from training.data import BATCH_TOKENS, CURRICULUM, SOURCES, TRAINED_LENGTH, Diet
-from training.evaluate import held_out_loss, pass_key_accuracy, story
+from training.evaluate import held_out_loss, pass_key_accuracy, recall_accuracy, story
 from training.models import MODELS, TinyModel
 from training.texts import Text, read_texts
 from training.train import PEAK_RATE
@@ -130,6 +130,7 @@ def make_record(
         },
         "held_out_loss": held_out_loss(model, diet, rows=64),
         "pass_key_accuracy": pass_key_accuracy(model, diet, lengths, rows=100),
+        "recall_accuracy": recall_accuracy(model, diet, [64, 128, TRAINED_LENGTH]),
         "greedy": {p: story(model, vocabulary, p, TRAINED_LENGTH) for p in PROMPTS},
         "sampled_at_0.7": {
             p: story(model, vocabulary, p, TRAINED_LENGTH, temperature=0.7) for p in PROMPTS
