@@ -28,7 +28,7 @@ wheel: $(VENV)/created
 
 $(VENV)/installed: pyproject.toml $(NATIVE) | $(VENV)/created
 	@echo "Building the kernels, one copy for each instruction set (a minute or two, once)"
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable . --config-settings=cmake.define.MOTET_EMULATE_TILES=ON
 	@touch $@
 
 $(VENV)/tools: pyproject.toml | $(VENV)/created

@@ -58,7 +58,7 @@ class CPU:
     """Kernels on ``threads`` threads of this machine's processor.
 
     ``threads`` defaults to MOTET_THREADS or the cores this process may use, ``isa`` to MOTET_ISA or
-    the best that the processor has ("avx512", "avx2", "baseline").
+    the best that the processor has ("amx", "avx512", "avx2", "baseline").
     """
 
     def __init__(self, threads: int | None = None, isa: str | None = None) -> None:

@@ -11,6 +11,9 @@
 
 #include "pack.hpp"
 #include "threads.hpp"
+#if MOTET_TILES
+#include "linear_tiles.hpp"
+#endif
 
 namespace {
 
@@ -24,8 +27,8 @@ constexpr int PAIRED = TILE + 1;
 constexpr int L2_BYTES = 256 << 10;  // of activations that stay at hand while weights pass
 constexpr int AHEAD = 4096;          // bytes of weights that are asked for in advance
 
-// Rows of x are cut into tiles of TILE, then 4, 2 and 1 rows; values of a tile are interleaved so
-// that a kernel walks through one stream.
+// Rows of x are cut into tiles of TILE, then 4, 2 and 1 rows (before all, tall ones where there is
+// a matrix unit); values of a tile are interleaved so that a kernel walks through one stream.
 struct Tile {
   int64_t row;
   int height;
@@ -33,6 +36,9 @@ struct Tile {
 inline std::vector<Tile> tiles_of(int64_t rows) {
   std::vector<Tile> tiles;
   int64_t row = 0;
+#if MOTET_TILES
+  for (; rows - row >= TALL; row += TALL) tiles.push_back({row, TALL});
+#endif
   for (int height = TILE; height; height /= 2)
     for (; rows - row >= height; row += height) tiles.push_back({row, height});
   return tiles;
@@ -51,8 +57,8 @@ struct Buffer {  // 64-byte aligned, not initialised
 };
 
 // x rounded to int8 with a scale per block, of four candidates the one with the least squared
-// error (a largest value may stand at -128 or at 127, 126 or 125): values [block][row][32], scales [block][row], sums of
-// 16 values [block][2][row], a tile after another.
+// error (a largest value may stand at -128 or at 127, 126 or 125): values [block][row][32], scales
+// [block][row], sums of 16 values [block][2][row], a tile after another.
 struct Quantised {
   Quantised(ThreadPool& pool, const float* x, int64_t rows, int64_t columns,
             const std::vector<Tile>& tiles)
@@ -307,9 +313,10 @@ struct Product {
   void run(int64_t piece) const {
     const int64_t first = piece * strips_a_piece;
     const int64_t last = std::min(w.strips, first + strips_a_piece);
+    const size_t tall = run_tall(first, last);
     const size_t together =
         std::max<size_t>(1, L2_BYTES / (size_t)(input.columns * TILE * (w.is_float() ? 4 : 1)));
-    for (size_t t0 = 0; t0 < input.tiles.size(); t0 += together) {
+    for (size_t t0 = tall; t0 < input.tiles.size(); t0 += together) {
       const size_t t1 = std::min(input.tiles.size(), t0 + together);
       for (int64_t s = first; s < last; s += 2)
         for (size_t t = t0; t < t1; t++) {
@@ -320,6 +327,47 @@ struct Product {
         }
     }
   }
+
+  // The tall tiles against strips [first, last), on the matrix unit; returns how many there were.
+  size_t run_tall([[maybe_unused]] int64_t first, [[maybe_unused]] int64_t last) const {
+    size_t tall = 0;
+#if MOTET_TILES
+    while (tall < input.tiles.size() && input.tiles[tall].height == TALL) tall++;
+    if (!tall) return 0;
+    if (w.is_float()) {
+      for (size_t t = 0; t < tall; t++)
+        for (int64_t s = first; s < last; s++) some<TALL, 1>(s, input.tiles[t]);
+      return tall;
+    }
+    with_type(w.type, [&](auto t) {
+      using L = typename LayoutOf<t()>::Base;
+      Buffer<uint8_t> panel(2 * x->blocks * 512);
+      Tiles tiles(BLOCK / L::Scales::GROUPS);
+      for (int64_t s = first; s < last; s += 2) {
+        if (s + 1 < last)
+          tall_strips<L, 2>(tiles, s, tall, panel.p);
+        else
+          tall_strips<L, 1>(tiles, s, tall, panel.p);
+      }
+    });
+#endif
+    return tall;
+  }
+
+#if MOTET_TILES
+  template <class L, int S>
+  void tall_strips(Tiles& tiles, int64_t s, size_t tall, uint8_t* panel) const {
+    const uint8_t* strips = w.data + s * w.strip_bytes;
+    open_strips<L, S>(strips, w.strip_bytes, x->blocks, panel);
+    f32x16 out[S][TALL];
+    for (size_t t = 0; t < tall; t++) {
+      const int64_t at = input.tiles[t].row * x->blocks;
+      multiply_tiles<L, S>(tiles, panel, strips, w.strip_bytes, x->blocks, x->q.p + at * BLOCK,
+                           x->scale.p + at, side + at * L::Scales::GROUPS, out);
+      put<TALL, S>(s, input.tiles[t], out);
+    }
+  }
+#endif
 
   template <class Function>
   static void with_height(Tile tile, const Function& f) {
@@ -358,7 +406,7 @@ struct Product {
         else
           multiply_float<Brain, R>(strip, w.columns, a, out[i]);
       }
-    } else {
+    } else if constexpr (R <= TILE) {
       with_type(w.type, [&](auto t) {
         using L = typename LayoutOf<t()>::Base;
         const int64_t at = tile.row * x->blocks;
@@ -366,6 +414,11 @@ struct Product {
                           side + at * L::Scales::GROUPS, out);
       });
     }
+    put<R, S>(s, tile, out);
+  }
+
+  template <int R, int S>
+  void put(int64_t s, Tile tile, const f32x16 (&out)[S][R]) const {
     for (int i = 0; i < S; i++) {
       const int64_t column = (s + i) * STRIP, rows = std::min<int64_t>(STRIP, w.rows - column);
       for (int r = 0; r < R; r++) {

@@ -204,4 +204,7 @@ NB_MODULE(MOTET_MODULE, m) {
         "tables"_a, "masks"_a, "rows"_a, "positions"_a, "slots"_a, "scale"_a, "window"_a,
         "softcap"_a, "turns"_a.none(), "half"_a, "interleaved"_a, "rope_scale"_a, "out"_a);
   m.def("read_all", &read_all);
+#if MOTET_TILES
+  m.def("tiles_allowed", &tiles_allowed);
+#endif
 }

@@ -3,6 +3,9 @@
 // and a sum has the same order on every machine. AVX2 and AVX-512 agree bit for bit; SSE2 has no
 // fused multiply-add and rounds twice.
 #pragma once
+#if defined(__AMX_INT8__) || MOTET_EMULATE_TILES
+#define MOTET_TILES 1
+#endif
 #if defined(__AVX512VNNI__)
 #define MOTET_AVX512 1
 #include "simd_avx512.hpp"

@@ -1,0 +1,83 @@
+// 32 rows of x against two strips on the matrix unit, to the bit what `multiply` computes: the sums
+// of a group of columns are exact in int32, and enter the float sums in the same order.
+#pragma once
+#include "layouts.hpp"
+#include "tiles.hpp"
+
+namespace {
+
+constexpr int TALL = 32;   // rows of a tall tile of x
+constexpr int FLIGHT = 4;  // groups of columns whose sums are out at once
+
+// The strips' quants, opened: [strip][block][8][64].
+template <class L, int S>
+void open_strips(const uint8_t* strips, int64_t strip_bytes, int64_t blocks, uint8_t* panel) {
+  for (int s = 0; s < S; s++)
+    for (int64_t b = 0; b < blocks; b++) {
+      i32x16 w[8];
+      open_quants<L::BITS>(strips + s * strip_bytes + b * L::BLOCK_BYTES, w);
+      for (int j = 0; j < 8; j++) store_int(panel + ((s * blocks + b) * 8 + j) * 64, w[j]);
+    }
+}
+
+// a, scale and side point at a tall tile; extra is Side::Value, of which init and scaled are read.
+template <class L, int S, class Extra>
+void multiply_tiles(Tiles& tiles, const uint8_t* panel, const uint8_t* strips, int64_t strip_bytes,
+                    int64_t blocks, const int8_t* a, const float* scale, const Extra* side,
+                    f32x16 (*acc)[TALL]) {
+  using Scales = typename L::Scales;
+  constexpr int G = Scales::GROUPS, columns = BLOCK / G;
+  alignas(64) int32_t sums[FLIGHT][S][TALL][LANES];
+  for (int s = 0; s < S; s++)
+    for (int r = 0; r < TALL; r++) acc[s][r] = f32x16::set(0);
+  const int64_t groups = blocks * G;
+  for (int64_t start = 0; start < groups; start += FLIGHT) {
+    const int count = (int)(groups - start < FLIGHT ? groups - start : FLIGHT);
+    for (int i = 0; i < count; i++) {
+      const int64_t b = (start + i) / G, g = (start + i) % G;
+      const int8_t* x = a + b * TALL * BLOCK + g * columns;
+      const uint8_t* w = panel + b * 512 + g * columns * STRIP;
+      tiles.template zero<0>();
+      tiles.template zero<1>();
+      tiles.template load<4>(x, BLOCK);
+      tiles.template load<5>(x + 16 * BLOCK, BLOCK);
+      tiles.template load<6>(w, 64);
+      tiles.template dot<0, 4, 6>();
+      tiles.template dot<1, 5, 6>();
+      if constexpr (S == 2) {
+        tiles.template zero<2>();
+        tiles.template zero<3>();
+        tiles.template load<7>(w + blocks * 512, 64);
+        tiles.template dot<2, 4, 7>();
+        tiles.template dot<3, 5, 7>();
+      }
+      tiles.template store<0>(sums[i][0][0]);
+      tiles.template store<1>(sums[i][0][16]);
+      if constexpr (S == 2) {
+        tiles.template store<2>(sums[i][1][0]);
+        tiles.template store<3>(sums[i][1][16]);
+      }
+    }
+    for (int s = 0; s < S; s++) {
+      const uint8_t* scales = strips + s * strip_bytes + blocks * L::BLOCK_BYTES;
+      f32x16 d[FLIGHT], m[FLIGHT];
+      for (int i = 0; i < count; i++) {
+        d[i] = Scales::d(scales, (start + i) / G, (int)((start + i) % G));
+        if constexpr (Scales::MINIMUM) m[i] = Scales::m(scales, (start + i) / G, (start + i) % G);
+      }
+      for (int r = 0; r < TALL; r++) {
+        f32x16 total = acc[s][r];
+        for (int i = 0; i < count; i++) {
+          const Extra extra = side[(start + i) * TALL + r];
+          const f32x16 one = f32x16::set(scale[(start + i) / G * TALL + r]);
+          const i32x16 sum = load_int(sums[i][s][r]) + set_int(Scales::MINIMUM ? 0 : extra.init);
+          total = fma(d[i] * one, to_float(sum), total);
+          if constexpr (Scales::MINIMUM) total = fma(m[i], f32x16::set(extra.scaled), total);
+        }
+        acc[s][r] = total;
+      }
+    }
+  }
+}
+
+}  // namespace
