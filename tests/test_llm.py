@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from motet.cli.demo import shipped_model
 from motet.engine import Completion
@@ -20,6 +22,7 @@ from motet.errors import (
     UnsupportedError,
 )
 from motet.llm import LLM
+from motet.sampling import Sampler, Sampling
 from tests.scripted import BOS, EOS, N_VOCAB, ByteTokenizer, ScriptedModel, noise, saying
 from tests.shared import SHARED, needs_shared
 
@@ -98,6 +101,30 @@ def test_the_same_seed_gives_the_same_text_at_any_batch_composition(llm):
     assert [c.index for c in together] == list(range(6))
     assert len({c.tokens for c in alone}) == 6
     assert llm.generate("one", max_tokens=12, seed=4).tokens != alone[0].tokens
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    prompts=st.lists(st.text("abc", max_size=30), min_size=1, max_size=9),
+    max_sequences=st.integers(1, 5),
+    ubatch=st.integers(1, 40),
+    split_calls=st.booleans(),
+)
+def test_any_schedule_gives_the_same_answers(prompts, max_sequences, ubatch, split_calls):
+    model = ScriptedModel()
+    with make(model, max_sequences=max_sequences, ubatch=ubatch) as llm:
+        if split_calls:
+            streams = [llm.generate(p, max_tokens=6, seed=2, stream=True) for p in prompts]
+            answers = [list(stream)[-1].completion.tokens for stream in streams]
+        else:
+            answers = [c.tokens for c in llm.generate(prompts, max_tokens=6, seed=2)]
+        assert free_sequences(llm) == max_sequences
+    for prompt, answer in zip(prompts, answers, strict=True):
+        sampler, history = Sampler(Sampling(seed=2), prompt=()), [BOS, *prompt.encode()]
+        for token in answer:
+            assert sampler.sample(noise(history)) == token
+            history.append(token)
+        assert len(answer) == 6
 
 
 def test_a_completion_says_the_seed_that_gives_it_again(llm):
@@ -268,7 +295,7 @@ def test_unusable_options_of_the_llm_are_refused(options):
 
 def test_a_closed_stream_frees_its_sequence(llm):
     stream = llm.generate("abc", stream=True)
-    assert next(stream).text
+    assert next(stream).tokens
     stream.close()
     assert list(stream) == []
     assert free_sequences(llm) == 4

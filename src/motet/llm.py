@@ -94,7 +94,7 @@ class LLM:
         presence_penalty: float = 0.0,
         logit_bias: Mapping[int, float] | None = None,
         seed: int | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
         logprobs: int | None = None,
         echo: bool = False,
         parse_special: bool = True,
@@ -131,7 +131,7 @@ class LLM:
             seed=seed,
         )
         sampling.check_vocabulary(self.model.config.n_vocab)
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
         if stops and self.tokenizer is None:
             raise UnsupportedError("the model file has no vocabulary, so no stop string can appear")
         if logprobs is not None:
@@ -183,7 +183,7 @@ class LLM:
         presence_penalty: float = 0.0,
         logit_bias: Mapping[int, float] | None = None,
         seed: int | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
         logprobs: int | None = None,
         stream: bool = False,
     ) -> Any:

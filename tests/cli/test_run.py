@@ -38,11 +38,33 @@ def test_the_answer_alone_is_on_standard_output(expected):
 
 def test_the_prompt_from_standard_input_or_a_file(expected, tmp_path):
     file = tmp_path / "prompt.txt"
-    file.write_text(PROMPT)
+    file.write_text(PROMPT + "\n")
     options = ("--max-tokens", "20", "--seed", "5")
     assert run(*options, text=PROMPT).stdout == expected.text + "\n"
     assert run(*options, "-f", str(file)).stdout == expected.text + "\n"
     assert run(*options, "-f", "-", text=PROMPT).stdout == expected.text + "\n"
+
+
+def test_only_the_final_newline_of_a_piped_prompt_is_left_out(monkeypatch):
+    seen = []
+    generate = LLM.generate
+
+    def spy(self, prompt, **options):
+        seen.append(prompt)
+        return generate(self, prompt, **options)
+
+    monkeypatch.setattr(LLM, "generate", spy)
+    for text in ("a\r\n\n", "a \n", "a"):
+        run("--max-tokens", "1", text=text)
+    run("--max-tokens", "1", "-p", "a\n")
+    assert seen == ["a\r\n", "a ", "a", "a\n"]
+
+
+def test_an_answer_that_the_context_ends_says_so():
+    result = run("-p", PROMPT, "--max-tokens", "500", "--ctx", "20")
+    assert result.exit_code == 0
+    assert "the context of 20 is full" in result.stderr
+    assert "full" not in run("-p", PROMPT, "--max-tokens", "5", "--ctx", "20").stderr
 
 
 def test_json(expected):

@@ -36,8 +36,8 @@ def show(stream: Stream) -> Completion:
     raise AssertionError("a stream ends with a completion")
 
 
-def statistics(completion: Completion) -> str:
-    """One line: speed, time to the first token, memory."""
+def statistics(completion: Completion, context: int) -> str:
+    """One line: speed, time to the first token, memory, whether the context is full."""
     usage, timings = completion.usage, completion.timings
     parts = [
         f"prompt {usage.prompt_tokens} ({timings.prefill_tokens_per_second:.0f} tokens/s)",
@@ -45,6 +45,8 @@ def statistics(completion: Completion) -> str:
         f"first token {timings.time_to_first_token:.2f} s",
         f"memory {size(peak_memory())}",
     ]
+    if usage.prompt_tokens + usage.completion_tokens >= context:
+        parts.append(f"the context of {context} is full")
     return " · ".join(parts)
 
 

@@ -95,7 +95,7 @@ class Chat:
             prompt = "".join(message["content"] for message in messages)
         try:
             self._last = show(self._answer(prompt))
-            said, closing = self._last.text, statistics(self._last)
+            said, closing = self._last.text, statistics(self._last, self._llm.max_tokens)
         except Interrupted as interrupted:
             said, closing = interrupted.text, "stopped"
         click.echo()
@@ -106,8 +106,8 @@ class Chat:
         if self._last is None:
             return "nothing has been answered yet"
         used = self._last.usage.prompt_tokens + self._last.usage.completion_tokens
-        context = f"context {used} of {self._llm.max_tokens} tokens"
-        return f"{statistics(self._last)} · {context}"
+        held = f"context {used} of {self._llm.max_tokens} tokens"
+        return f"{statistics(self._last, self._llm.max_tokens)} · {held}"
 
     def _greet(self) -> None:
         if self._templated:

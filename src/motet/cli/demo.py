@@ -68,7 +68,7 @@ def _tell(model: "Model", seed: int) -> None:
         click.secho(STORY, bold=True, nl=False)
         completion = show(llm.generate(STORY, seed=seed, stream=True))
     click.echo("\n")
-    click.secho(statistics(completion), dim=True)
+    click.secho(statistics(completion, model.config.context_length), dim=True)
 
 
 def _compare(model: "Model", seed: int, tokens: int) -> None:

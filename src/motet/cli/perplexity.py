@@ -77,7 +77,7 @@ def command(
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text("utf-8")
+        return Path(path).read_bytes().decode("utf-8")
     except OSError as error:
         raise click.UsageError(f"the text file {path!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 @click.command("run")
 @click.argument("model")
 @click.option("-p", "--prompt", metavar="TEXT", help="The prompt (default: standard input).")
-@click.option("-f", "--file", "prompt_file", metavar="FILE", help="Read the prompt from FILE.")
+@click.option(
+    "-f",
+    "--file",
+    "prompt_file",
+    metavar="FILE",
+    help="Read the prompt from FILE, less a final newline.",
+)
 @click.option(
     "--max-tokens",
     type=click.IntRange(0),
@@ -118,7 +124,7 @@ def command(
         if as_json:
             _print_json(answer(whole))
         else:
-            _print(answer(whole))
+            _print(answer(whole), llm.max_tokens)
 
 
 def _prompt(prompt: str | None, file: str | None) -> str:
@@ -127,9 +133,9 @@ def _prompt(prompt: str | None, file: str | None) -> str:
     if prompt is not None:
         return prompt
     try:
-        if file is not None and file != "-":
-            return Path(file).read_text("utf-8")
-        return sys.stdin.buffer.read().decode("utf-8")
+        named = file is not None and file != "-"
+        raw = Path(file).read_bytes() if named else sys.stdin.buffer.read()
+        return raw.decode("utf-8").removesuffix("\n")  # the one that echo and editors add
     except OSError as error:
         raise click.UsageError(f"the prompt file {file!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -151,7 +157,7 @@ def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:
     return [user] if system is None else [{"role": "system", "content": system}, user]
 
 
-def _print(stream: "Stream") -> None:
+def _print(stream: "Stream", context: int) -> None:
     try:
         completion = show(stream)
     except Interrupted:
@@ -159,7 +165,7 @@ def _print(stream: "Stream") -> None:
         raise KeyboardInterrupt from None
     if sys.stdout.isatty() or not completion.text.endswith("\n"):
         click.echo()
-    click.echo(statistics(completion), err=True)
+    click.echo(statistics(completion, context), err=True)
 
 
 def _print_json(stream: "Stream") -> None:
