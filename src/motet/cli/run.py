@@ -133,8 +133,10 @@ def _prompt(prompt: str | None, file: str | None) -> str:
     if prompt is not None:
         return prompt
     try:
-        named = file is not None and file != "-"
-        raw = Path(file).read_bytes() if named else sys.stdin.buffer.read()
+        if file is None or file == "-":
+            raw = sys.stdin.buffer.read()
+        else:
+            raw = Path(file).read_bytes()
         return raw.decode("utf-8").removesuffix("\n")  # the one that echo and editors add
     except OSError as error:
         raise click.UsageError(f"the prompt file {file!r}: {error.strerror}") from error
