@@ -133,15 +133,17 @@ def _prompt(prompt: str | None, file: str | None) -> str:
     if prompt is not None:
         return prompt
     try:
-        if file is None or file == "-":
-            raw = sys.stdin.buffer.read()
-        else:
-            raw = Path(file).read_bytes()
-        return raw.decode("utf-8").removesuffix("\n")  # the one that echo and editors add
+        return _bytes(file).decode("utf-8").removesuffix("\n")  # the one that echo and editors add
     except OSError as error:
         raise click.UsageError(f"the prompt file {file!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise click.UsageError(f"the prompt is not UTF-8 at byte {error.start}") from error
+
+
+def _bytes(file: str | None) -> bytes:
+    if file is None or file == "-":
+        return sys.stdin.buffer.read()
+    return Path(file).read_bytes()
 
 
 def _templated(llm: "LLM", chat: bool | None, system: str | None) -> bool:
