@@ -128,7 +128,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         elif name == "join":
             counts = [len(arg) for arg in args if isinstance(arg, Sized) and arg is not text]
             size += max(counts, default=0) * max(map(len, [text, *texts]))
-        elif name in ("format", "format_map") and _WIDE.search(text):
+        elif name in ("format", "format_map") and _WIDE.search(text.replace("%%", "")):
             raise TemplateTooLarge("it asks for text of a great width")
         self.spend(size)
 

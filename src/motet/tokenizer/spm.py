@@ -124,12 +124,10 @@ def _proto_types(vocabulary: Vocabulary) -> bytearray:
     library, which sees spaces escaped: they are split off before.
     """
     kinds = bytearray(vocabulary.types)
-    unknown = vocabulary.special.unk
     for token in vocabulary.of_type(TokenType.UNKNOWN):
-        unknown = token if unknown is None else unknown
         kinds[token] = TokenType.CONTROL
-    if unknown is not None:
-        kinds[unknown] = TokenType.UNKNOWN
+    if vocabulary.special.unk is not None:
+        kinds[vocabulary.special.unk] = TokenType.UNKNOWN
     for token in vocabulary.of_type(TokenType.USER_DEFINED):
         if " " in vocabulary.texts[token]:
             kinds[token] = TokenType.NORMAL

@@ -164,18 +164,20 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer | None:
     if kind == "gpt2" and keys.text(_PRE) == "gemma4":
         kind = "gemma4"
     if kind == "llama":
-        vocabulary = read_vocabulary(keys, {"bos": 1, "eos": 2, "unk": 0})
+        vocabulary = read_vocabulary(keys, {"bos": 1, "eos": 2})
         codec: Codec = read_sentencepiece(keys, vocabulary)
-        add_bos = vocabulary.special.bos is not None
+        add_bos = _adds(keys, "bos", vocabulary.special.bos is not None, vocabulary.special.bos)
     elif kind == "gpt2":
         prepare = pre_tokenizer(keys.text(_PRE), keys.text("general.architecture"))
         vocabulary = read_vocabulary(keys, {})
         codec = ByteLevelCodec(vocabulary, read_merges(keys), prepare)
-        add_bos = prepare.add_bos and vocabulary.special.bos is not None
+        usual = prepare.add_bos and vocabulary.special.bos is not None
+        add_bos = _adds(keys, "bos", usual, vocabulary.special.bos)
     elif kind == "gemma4":
         vocabulary = read_vocabulary(keys, {})
         codec = CharacterCodec(vocabulary, read_merges(keys))
-        add_bos = True
+        # Whatever the file says: early conversions say false, and the model needs it.
+        add_bos = vocabulary.special.bos is not None
     else:
         raise UnsupportedError(
             f"metadata key {_MODEL!r} names the vocabulary kind {kind[:60]!r}, which is not "
@@ -186,7 +188,7 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer | None:
         kind,
         vocabulary,
         codec,
-        _adds(keys, "bos", add_bos, vocabulary.special.bos),
+        add_bos,
         _adds(keys, "eos", False, vocabulary.special.eos),
         read_chat_templates(keys),
     )

@@ -85,21 +85,21 @@ _END_OF_GENERATION = (
     "[e~[",  # MiniMax
 )
 _PADDING_OF_CODE = {
-    "tokenizer.ggml.fim_pad_token_id": (
+    "fim_pad": (
         "<|fim_pad|>",
         "<fim-pad>",
         "<fim_pad>",
         "<PAD>",
         "[PAD]",
     ),
-    "tokenizer.ggml.fim_rep_token_id": (
+    "fim_rep": (
         "<|fim_repo|>",
         "<|repo_name|>",
         "<fim-repo>",
         "<REPO>",
         "<reponame>",
     ),
-    "tokenizer.ggml.fim_sep_token_id": ("<|file_sep|>",),
+    "fim_sep": ("<|file_sep|>",),
 }
 """Code models end an answer by going on to the next file or repository."""
 _FILL_IN_THE_MIDDLE = tuple(
@@ -121,8 +121,8 @@ _FILL_IN_THE_MIDDLE = tuple(
 def read_vocabulary(keys: VocabularyKeys, defaults: dict[str, int]) -> Vocabulary:
     """The tokens and special tokens that ``keys`` describe.
 
-    ``defaults``: id of "bos", "eos", "unk" where the file names none and that token is a control
-    or unknown token.
+    ``defaults``: id of "bos" and "eos" where the file does not name them and that token is a
+    control token.
     """
     texts = _texts(keys)
     ids = dict(zip(texts, range(len(texts)), strict=True))
@@ -164,26 +164,23 @@ def _special_tokens(
     not end a generation by spelling them.
     """
 
-    def named(name: str, key: str) -> int | None:
-        full = f"tokenizer.ggml.{key}_token_id"
-        if keys.has(full):
-            return keys.token_id(full, len(types))
+    def named(name: str, default: int | None = None) -> int | None:
+        key = f"tokenizer.ggml.{name}_token_id"
+        return keys.token_id(key, len(types)) if keys.has(key) else default
+
+    def control(name: str) -> int | None:
         index = defaults.get(name, len(types))
-        stands_alone = index < len(types) and types[index] in (
-            TokenType.CONTROL,
-            TokenType.UNKNOWN,
-        )
-        return index if stands_alone else None
+        is_control = index < len(types) and types[index] == TokenType.CONTROL
+        return named(name, index if is_control else None)
 
-    def found(key: str, candidates: tuple[str, ...]) -> int | None:
-        if keys.has(key):
-            return keys.token_id(key, len(types))
-        return next((ids[text] for text in candidates if text in ids), None)
+    def found(name: str, texts: tuple[str, ...]) -> int | None:
+        return named(name, next((ids[text] for text in texts if text in ids), None))
 
-    eos = named("eos", "eos")
-    eot = found("tokenizer.ggml.eot_token_id", _END_OF_TURN)
-    eom = found("tokenizer.ggml.eom_token_id", _END_OF_MESSAGE)
-    padding = [found(key, texts) for key, texts in _PADDING_OF_CODE.items()]
+    unknown = types.find(TokenType.UNKNOWN)  # converters may mark it as a control token
+    eos = control("eos")
+    eot = found("eot", _END_OF_TURN)
+    eom = found("eom", _END_OF_MESSAGE)
+    padding = [found(name, texts) for name, texts in _PADDING_OF_CODE.items()]
     ordinary = {ids[text] for text in _not_ends(ids)}
     ends = {ids[text] for text in _END_OF_GENERATION if text in ids}
     ends = (ends | {index for index in padding if index is not None}) - ordinary
@@ -191,11 +188,11 @@ def _special_tokens(
         types[index] = TokenType.CONTROL
     ends |= {index for index in (eos, eot, eom) if index is not None}
     return SpecialTokens(
-        bos=named("bos", "bos"),
+        bos=control("bos"),
         eos=eos,
-        unk=named("unk", "unknown"),
-        sep=named("sep", "seperator"),  # so spelt in the format
-        pad=named("pad", "padding"),
+        unk=named("unknown", unknown if unknown >= 0 else ids.get("<unk>")),
+        sep=named("seperator"),  # so spelt in the format
+        pad=named("padding"),
         eot=eot,
         eom=eom,
         eog=frozenset(ends - ordinary),

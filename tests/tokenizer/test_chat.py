@@ -1,0 +1,198 @@
+"""Chat templates."""
+
+import pytest
+
+from motet.errors import TokenizerError
+from motet.tokenizer import chat
+from tests.tokenizer.vocabularies import CONTROL, made, spm_metadata
+
+USER, MODEL = "<start_of_turn>user\n", "<start_of_turn>model\n"
+GEMMA = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}
+{{ raise_exception('System role not supported') }}{% endif %}
+{% for message in messages %}
+    {% if message['role'] == 'assistant' %}
+        {% set role = 'model' %}
+    {% else %}
+        {% set role = message['role'] %}
+    {% endif %}
+{{ '<start_of_turn>' + role + '\\n' + message['content'] | trim + '<end_of_turn>\\n' }}
+{%- endfor %}
+{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"""
+TOKENIZER = made(
+    spm_metadata(("<start_of_turn>", 0, CONTROL), ("<end_of_turn>", 0, CONTROL))
+    | {
+        "tokenizer.chat_template": GEMMA,
+        "tokenizer.chat_templates": ["rag"],
+        "tokenizer.chat_template.rag": "rag: {{ messages[0].content }}",
+    }
+)
+TALK = [
+    {"role": "user", "content": "hello "},
+    {"role": "assistant", "content": "a"},
+    {"role": "user", "content": "the"},
+]
+
+
+def rendered(template: str, content: str = "hello") -> str:
+    return chat.render(template, [{"role": "user", "content": content}], TOKENIZER)
+
+
+def test_a_conversation() -> None:
+    text = chat.render(chat.select(TOKENIZER), TALK, TOKENIZER)
+    assert text == (
+        f"<s>{USER}hello<end_of_turn>\n{MODEL}a<end_of_turn>\n{USER}the<end_of_turn>\n{MODEL}"
+    )
+    without = chat.render(chat.select(TOKENIZER), TALK, TOKENIZER, add_generation_prompt=False)
+    assert text == without + MODEL
+
+
+def test_its_ids_have_bos_once() -> None:
+    text = chat.render(chat.select(TOKENIZER), TALK, TOKENIZER)
+    ids = chat.encode(text, TOKENIZER)
+    assert ids[0] == TOKENIZER.bos and TOKENIZER.bos not in ids[1:]
+    assert chat.encode(text.removeprefix("<s>"), TOKENIZER) == ids
+    assert ids[1] == TOKENIZER.n_vocab - 2
+    assert TOKENIZER.decode(ids) == text
+
+
+def test_templates_by_name() -> None:
+    assert TOKENIZER.chat_template == GEMMA
+    assert list(TOKENIZER.chat_templates) == ["default", "rag"]
+    assert rendered(chat.select(TOKENIZER, "rag")) == "rag: hello"
+    with pytest.raises(TokenizerError, match=r"no chat template 'tools'.*it has default, rag"):
+        chat.select(TOKENIZER, "tools")
+    with pytest.raises(TokenizerError, match=r"no chat template 'default'.*plain text"):
+        chat.select(made(spm_metadata()))
+
+
+def test_a_template_that_is_named_must_be_there() -> None:
+    with pytest.raises(TokenizerError, match=r"tokenizer\.chat_templates.*'rag'"):
+        made(spm_metadata() | {"tokenizer.chat_templates": ["rag"]})
+
+
+def test_what_the_template_raises() -> None:
+    with pytest.raises(TokenizerError, match="refuses this conversation: System role not supp"):
+        chat.render(GEMMA, [{"role": "system", "content": "be brief"}], TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        ("hello", "message 1 is a str"),
+        ({"content": "a"}, "message 1 has no 'role'"),
+        ({"role": "user"}, "message 1 has no 'content'"),
+        ({"role": "", "content": "a"}, "message 1 has '' for its 'role'"),
+        ({"role": "user", "content": ["a"]}, "message 1 has .* for its 'content'"),
+        ({"role": 3, "content": "a"}, "message 1 has '3' for its 'role'"),
+    ],
+)
+def test_malformed_messages(message: dict, problem: str) -> None:
+    with pytest.raises(TokenizerError, match=problem):
+        chat.render(GEMMA, [TALK[0], message], TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ messages | tojson }}", '[{"role": "user", "content": "<é>"}]'),
+        ("{{ messages[0] | tojson(indent=1) }}", '{\n "role": "user",\n "content": "<é>"\n}'),
+        ("{% generation %}{{ messages[0].content }}{% endgeneration %}", "<é>"),
+        ("{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}", "012"),
+        ("{{ tools is none }} {{ documents is none }} {{ unk_token }} {{ pad_token }}|", None),
+        ("{{ '**%s** 5%% 12345' % 'x' }}{{ '{} {{}}'.format(1) }}", "**x** 5% 123451 {}"),
+        ("{% set ns = namespace(n=1) %}{% set ns.n = ns.n + 1 %}{{ ns.n ~ 'a' }}", "2a"),
+        ("{{ dict(context=1, self=2).self }}", "2"),
+        ("{{ strftime_now('%Y') | length }}", "4"),
+        ("{{ messages | map(attribute='role') | join(', ') }}", "user"),
+        ("a\n{% if true %}\n  b\n{% endif %}\nc\n", "a\n  b\nc"),
+    ],
+)
+def test_what_templates_use(template: str, text: str | None) -> None:
+    """As transformers renders them."""
+    assert rendered(template, "<é>") == (text or "True True <unk> |")
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("{% for %}", "is malformed, line 1"),
+        ("\n{{ 1 | frob }}", "is malformed, line 2: No filter named 'frob'"),
+        ("{{ foo.bar }}", "'foo' is undefined"),
+        ("{{ 'a' + none }}", "can only concatenate str"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ messages.append(1) }}", "unsafe"),
+        ("{% include 'x' %}", "no loader"),
+        ("{{ lipsum(n=9) }}", "'lipsum' is undefined"),
+        ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "nests too deeply"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "nests too deeply"),
+        ("x" * (1 << 18), "characters"),
+    ],
+)
+def test_templates_that_fail(template: str, problem: str) -> None:
+    with pytest.raises(TokenizerError, match=f"chat template .*{problem}") as caught:
+        rendered(template)
+    assert "\n" not in str(caught.value)
+
+
+DOUBLING = (
+    "{%% set ns = namespace(x='aaaa') %%}{%% for i in range(60) %%}%s{%% endfor %%}{{ ns.x }}"
+)
+LONG = "{% set a = 'ab' * 500000 %}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'a' * 10 ** 9 }}",
+        "{{ ['a'] * 10 ** 9 }}",
+        "{{ 10 ** (10 ** 10) }}",
+        DOUBLING.replace("'aaaa'", "3") % "{% set ns.x = ns.x * ns.x %}",
+        DOUBLING % "{% set ns.x = ns.x + ns.x %}",
+        DOUBLING % "{% set ns.x = ns.x ~ ns.x %}",
+        DOUBLING % "{% set ns.x = [ns.x, ns.x] %}",
+        DOUBLING % "{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '%*d' % (10 ** 9, 1) }}",
+        "{{ '{:1000000000}'.format(1) }}",
+        "{{ '{:{}}'.format(1, 10 ** 9) }}",
+        "{{ '{a:1000000000}'.format_map({'a': 1}) }}",
+        "{{ 'a'.center(10 ** 9) }}",
+        "{{ '1'.zfill(10 ** 9) }}",
+        "{{ '\t'.expandtabs(10 ** 9) }}",
+        LONG + "{{ a.replace('a', a) }}",
+        LONG + "{{ a | replace('', a) }}",
+        LONG + "{{ a.join(['x'] * 9999) }}",
+        LONG + "{{ range(99999) | join(a) }}",
+        LONG + "{{ range(99999) | map('string') | join(a) }}",
+        LONG + "{{ ('a\n' * 99999) | indent(100000) }}",
+        LONG + "{% for i in range(99999) %}{{ a }}{% endfor %}",
+        LONG
+        + "{% macro f() %}{{ a }}{% endmacro %}{% for i in range(99999) %}{{ f() }}{% endfor %}",
+        "{% for i in range(99999) %}" + "x" * 100_000 + "{% endfor %}",
+    ],
+)
+def test_templates_that_would_fill_the_memory(template: str) -> None:
+    with pytest.raises(TokenizerError, match=r"too much text|too large a number|great width"):
+        rendered(template)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) if false %}x{% endfor %}{% endfor %}",
+        "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    ],
+)
+def test_templates_that_would_not_end(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from motet.tokenizer import sandbox
+
+    monkeypatch.setattr(sandbox, "MAX_SECONDS", 0.2)
+    with pytest.raises(TokenizerError, match=r"takes more than 0\.2 seconds"):
+        rendered(template)
+
+
+def test_a_long_conversation_is_not_too_much() -> None:
+    talk = [{"role": "user", "content": "hello " * 2000}] * 2000
+    text = chat.render(GEMMA, talk, TOKENIZER)
+    assert len(text) > 2000 * 12_000

@@ -1,0 +1,55 @@
+"""How text is cut before merging."""
+
+import pytest
+
+from motet.errors import UnsupportedError
+from motet.tokenizer.pretokenizers import PreTokenizer, pre_tokenizer
+
+TEXT = "I'LL go\n\n  to Ünï1234 —$9!?\r\n\ttab x'S  "
+
+
+def cut(prepare: PreTokenizer, text: str) -> list[str]:
+    from tokenizers import Regex, pre_tokenizers
+
+    cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in prepare.patterns]
+    return [part for part, _ in pre_tokenizers.Sequence(cuts).pre_tokenize_str(text)]
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("gpt-2", "I|'|LL| go|\n\n | to| Ünï|1234| —$|9|!?|\r\n|\t|tab| x|'|S|  "),
+        ("llama-bpe", "I|'LL| go|\n\n| | to| Ünï|123|4| —$|9|!?\r\n|\ttab| x|'S|  "),
+        ("qwen2", "I|'LL| go|\n\n| | to| Ünï|1|2|3|4| —$|9|!?\r\n|\ttab| x|'S|  "),
+        ("gpt-4o", "I'LL| go|\n\n| | to| Ünï|123|4| —$|9|!?\r\n|\ttab| x'S|  "),
+        ("tekken", "I|'LL| go|\n\n| | to| Ünï|1|2|3|4| —$|9|!?\r\n|\ttab| x|'S|  "),
+        ("starcoder", "I|'|LL| go|\n\n | to| Ünï|1|2|3|4| —$|9|!?|\r\n|\t|tab| x|'|S|  "),
+        ("falcon", "I|'|LL| go|\n\n | to| Ünï|123|4| |—$|9|!?|\r\n|\t|tab| x|'|S|  "),
+    ],
+)
+def test_known_cuts(name: str, parts: str) -> None:
+    got = cut(pre_tokenizer(name, None), TEXT)
+    assert "".join(got) == TEXT
+    assert got == parts.split("|")
+
+
+def test_deepseek_leaves_spaces_at_the_end_of_a_line_alone() -> None:
+    prepare = pre_tokenizer("deepseek-llm", None)
+    assert cut(prepare, "a   b   \nc  ") == ["a", "  ", " b", "   ", "\n", "c", "  "]
+
+
+def test_deepseek_llm_reads_letters_as_they_are_in_its_own_list() -> None:
+    """U+1F7D is the end of a range there; its composed form, U+03CE, is another letter."""
+    assert cut(pre_tokenizer("deepseek-llm", None), "\u1f70\u1f7d1") == ["\u1f70\u1f7d", "1"]
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="'kimi-k2'"):
+        pre_tokenizer("kimi-k2", "deepseek2")
+
+
+def test_files_that_name_none() -> None:
+    assert pre_tokenizer(None, "gptneox") == pre_tokenizer("olmo", None)
+    assert pre_tokenizer(None, "gpt2") == pre_tokenizer("gpt-2", None)
+    assert pre_tokenizer(None, "llama") == pre_tokenizer("default", None)
+    assert pre_tokenizer(None, None) == pre_tokenizer("default", None)

@@ -1,0 +1,141 @@
+"""Small vocabularies as a GGUF file's metadata, and readers of the shared ones."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from motet.tokenizer import Tokenizer, from_gguf
+from motet.weights.gguf import GGUFFile
+from tests.shared import SHARED
+
+FOLDER = SHARED / "tokenizers"
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+TEXTS = ("frankenstein", "pride_and_prejudice", "tinyshakespeare", "tinystories", "wizard_of_oz")
+
+
+def spm_metadata(*extra: tuple[str, float, int], **keys: Any) -> dict[str, Any]:
+    """A SentencePiece vocabulary: <unk>, <s>, </s>, 256 bytes, some words, then ``extra``."""
+    tokens: list[tuple[str, float, int]] = [
+        ("<unk>", 0, UNKNOWN),
+        ("<s>", 0, CONTROL),
+        ("</s>", 0, CONTROL),
+        *((f"<0x{byte:02X}>", 0, BYTE) for byte in range(256)),
+    ]
+    pieces = ["▁a", "he", "▁the", "▁t", "ll", "llo", "hello", "▁hello", "aa", "aaaa", "▁▁"]
+    letters = ["▁", *"abcdefghijklmnopqrstuvwxyz", "é"]
+    words = [*pieces, *letters]
+    tokens += [(word, -float(rank), NORMAL) for rank, word in enumerate(words)]
+    tokens += extra
+    texts, scores, types = map(list, zip(*tokens, strict=True))
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": texts,
+        "tokenizer.ggml.scores": scores,
+        "tokenizer.ggml.token_type": types,
+    } | {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
+
+
+def byte_alphabet() -> list[str]:
+    """GPT-2's character for each byte, written out apart from the code under test."""
+    visible = set(range(33, 127)) | set(range(161, 173)) | set(range(174, 256))
+    shifted = iter(range(256, 512))
+    return [chr(byte) if byte in visible else chr(next(shifted)) for byte in range(256)]
+
+
+def bpe_metadata(*extra: tuple[str, int], **keys: Any) -> dict[str, Any]:
+    """A byte-level BPE vocabulary: 256 bytes, some merges, <|endoftext|>, then ``extra``."""
+    merges = ["h e", "l l", "he ll", "hell o", "Ġ hello", "Ã ©", "1 2", "12 3", "a a", "aa aa"]
+    texts = [*byte_alphabet(), *(merge.replace(" ", "") for merge in merges)]
+    tokens = [*((text, NORMAL) for text in texts), ("<|endoftext|>", CONTROL), *extra]
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": [text for text, _ in tokens],
+        "tokenizer.ggml.token_type": [kind for _, kind in tokens],
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.eos_token_id": len(texts),
+    } | {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
+
+
+def gemma4_metadata(*extra: tuple[str, int], **keys: Any) -> dict[str, Any]:
+    """A vocabulary like Gemma 4's: merges of characters, spaces as ▁, bytes as a fallback."""
+    merges = ["\n \n", "▁ ▁", "h e", "l l", "he ll", "hell o", "▁ hello"]
+    letters = ["▁", "\n", *"abcdefghijklmnopqrstuvwxyz"]
+    tokens = [("<eos>", CONTROL), ("<bos>", CONTROL)]
+    tokens += [(f"<0x{byte:02X}>", BYTE) for byte in range(256)]
+    tokens += [(text, NORMAL) for text in letters]
+    tokens += [(merge.replace(" ", ""), NORMAL) for merge in merges]
+    tokens += extra
+    return {
+        "tokenizer.ggml.model": "gemma4",
+        "tokenizer.ggml.tokens": [text for text, _ in tokens],
+        "tokenizer.ggml.token_type": [kind for _, kind in tokens],
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 0,
+    } | {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
+
+
+def made(metadata: dict[str, Any]) -> Tokenizer:
+    tokenizer = from_gguf(metadata)
+    assert tokenizer is not None
+    return tokenizer
+
+
+def pieces(tokenizer: Tokenizer, ids: list[int]) -> list[bytes]:
+    return [tokenizer.piece(token) for token in ids]
+
+
+@cache
+def loaded(path: Path) -> Tokenizer:
+    """The tokenizer of a GGUF file."""
+    with GGUFFile.open(path) as file:
+        return made(dict(file.metadata))
+
+
+def sentencepiece_metadata(path: Path) -> dict[str, Any]:
+    """What a converter would write for a SentencePiece model without user-defined tokens."""
+    from sentencepiece import SentencePieceProcessor
+
+    model = SentencePieceProcessor(model_file=str(path))
+
+    def kind(token: int) -> int:
+        if model.is_unknown(token):
+            return UNKNOWN
+        if model.is_control(token):
+            return CONTROL
+        if model.is_unused(token):
+            return UNUSED
+        return BYTE if model.is_byte(token) else NORMAL
+
+    ids = range(model.get_piece_size())
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": [model.id_to_piece(token) for token in ids],
+        "tokenizer.ggml.scores": [model.get_score(token) for token in ids],
+        "tokenizer.ggml.token_type": [kind(token) for token in ids],
+    }
+
+
+def llama_cpp_cases(vocabulary: Path) -> list[tuple[str, list[int]]]:
+    """The texts and ids beside one of llama.cpp's vocabularies, read as its own test does."""
+    texts = vocabulary.with_name(vocabulary.name + ".inp").read_bytes().decode()
+    ids = vocabulary.with_name(vocabulary.name + ".out").read_text().splitlines()
+    separated = texts.split("\n__ggml_vocab_test__\n")
+    return [
+        (text, [int(token) for token in line.split()])
+        for text, line in zip(separated, ids, strict=False)  # a separator ends the texts
+    ]
+
+
+def goldens(kind: str, vocabulary: str) -> list[tuple[str, list[int]]]:
+    """The shared goldens: a text a line with escapes, or (utf8) one text."""
+    folder = FOLDER / "goldens"
+    text = (folder / f"{kind}_input.txt").read_bytes().decode()
+    wanted = (folder / f"{kind}_tokens_{vocabulary}.txt").read_text()
+    ids = [json.loads(f"[{line}]") for line in wanted.split("\n")]
+    if kind == "utf8":
+        return [(text, ids[0])]
+    texts = [line.replace("\\n", "\n").replace("\\s", " ") for line in text.split("\n")]
+    return list(zip(texts, ids, strict=True))
