@@ -24,7 +24,9 @@ class Answer:
         self.tokens: list[int] = []
         self.completion: Completion | None = None
         self._sampler = Sampler(_numbered(request.sampling, number), request.prompt)
-        self._decoder = request.tokenizer and IncrementalDecoder(request.tokenizer, request.prompt[-1])
+        self._decoder = request.tokenizer and IncrementalDecoder(
+            request.tokenizer, request.prompt[-1]
+        )
         self._stops = StopStrings(request.stop)
         self._text = [request.echo or ""]
         self._logprobs: list[TokenLogprob] = []
