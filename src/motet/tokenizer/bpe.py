@@ -119,8 +119,9 @@ def _tokenizer(
         )
         return Tokenizer(model)
     except Exception as error:  # the library raises nothing more precise
+        reason = str(error).encode("unicode_escape").decode()
         raise TokenizerError(
-            f"metadata keys {_MERGES!r} and {TOKENS!r} do not fit together: {error}"
+            f"metadata keys {_MERGES!r} and {TOKENS!r} do not fit together: {reason[:200]}"
         ) from error
 
 

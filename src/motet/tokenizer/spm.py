@@ -33,8 +33,9 @@ class SentencePieceCodec:
         try:
             self._processor.LoadFromSerializedProto(_model_proto(vocabulary, scores))
         except RuntimeError as error:
+            reason = str(error).encode("unicode_escape").decode()
             raise TokenizerError(
-                f"metadata key {TOKENS!r}: SentencePiece cannot use the vocabulary: {error}"
+                f"metadata key {TOKENS!r}: SentencePiece cannot use the vocabulary: {reason[:200]}"
             ) from error
 
     def encode(self, text: str, starts: bool) -> list[int]:
