@@ -67,22 +67,29 @@ class ToyFamily:
         for row, x in zip(raw, h, strict=True):
             row[:half], row[half:] = key_value(x, index)
         kv.pool.write(kv.slots, raw.view(np.uint8))
+        reads = {int(row): self._read(kv, row) for row in np.unique(kv.rows)}
         out = []
         for x, row, at in zip(h, kv.rows.tolist(), kv.positions.tolist(), strict=True):
-            mask = kv.masks[row]
-            held = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
-            held = held[held <= at]
-            if isinstance(spec, SlidingAttention):
-                held = held[held > at - spec.window]
-            pages = kv.tables[row, held // PAGE].astype(np.int64)
-            assert np.all(pages >= 0)
-            read = kv.pool.read(pages * PAGE + held % PAGE).view(np.float32)
-            assert np.all(np.isfinite(read)), "a stale slot was read"
-            assert np.all(read[:, :half] == read[:, :1]) and np.all(read[:, half:] == read[:, -1:])
-            out.append(
-                layer_output(x, index, at - held, read[:, 0].astype(int), read[:, -1].astype(int))
-            )
+            held, keys, values = reads[row]
+            first_seen = at - spec.window + 1 if isinstance(spec, SlidingAttention) else 0
+            seen = slice(np.searchsorted(held, first_seen), np.searchsorted(held, at) + 1)
+            assert np.all(np.isfinite(keys[seen])), "a stale slot was read"
+            k, v = keys[seen].astype(np.int64), values[seen].astype(np.int64)
+            out.append(layer_output(x, index, at - held[seen], k, v))
         return out
+
+    def _read(self, kv: PagedKV, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positions that a row holds, and the numbers that its keys and values repeat."""
+        mask = np.ascontiguousarray(kv.masks[row])
+        held = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
+        pages = kv.tables[row, held // PAGE].astype(np.int64)
+        assert np.all(pages >= 0)
+        raw = kv.pool.read(pages * PAGE + held % PAGE).view(np.float32)
+        keys = raw[:, : kv.pool.kv_heads * kv.pool.head_dim]
+        values = raw[:, keys.shape[1] :]
+        assert np.array_equal(keys, keys[:, :1] + 0 * keys, equal_nan=True)
+        assert np.array_equal(values, values[:, :1] + 0 * values, equal_nan=True)
+        return held, keys[:, 0], values[:, 0]
 
 
 LAYERS = (

@@ -68,7 +68,6 @@ class AttentionDraft:
         """Let ``member``, which agrees with ``leader``, go on in its pages."""
         for _, pages in self._groups():
             pages.adopt(leader, member)
-        self._broken[member] = self._broken[leader]
 
     def reachable(self, seq: int, position: int) -> int:
         """The greatest position up to ``position`` that ``seq`` can be cut back to exactly."""

@@ -213,16 +213,18 @@ class Memory:
         return number
 
     def _check_shift(self, seq: int, moved: np.ndarray, delta: int) -> None:
-        target = moved + delta
-        if target[0] < 0:
+        lowest, highest = int(moved[0]), int(moved[-1])
+        if lowest + delta < 0:
             raise OptionError(
-                f"shifting sequence {seq} by {delta} would put position {moved[0]} at {target[0]}"
+                f"shifting sequence {seq} by {delta} would put position {lowest} at"
+                f" {lowest + delta}"
             )
-        if target[-1] >= self.context_length:
+        if highest + delta >= self.context_length:
             raise CapacityError(
-                f"shifting sequence {seq} by {delta} would put position {moved[-1]} at"
-                f" {target[-1]}, and the model's context is {self.context_length} tokens"
+                f"shifting sequence {seq} by {delta} would put position {highest} at"
+                f" {highest + delta}, and the model's context is {self.context_length} tokens"
             )
+        target = moved + delta
         staying = np.setdiff1d(self._held(seq), moved, assume_unique=True)
         hit = target[np.isin(target, staying)]
         if hit.size:
@@ -289,13 +291,13 @@ def _require_reachable(drafts: Sequence[Draft], seq: int, position: int) -> None
 
 def _range(start: int, end: int | None) -> tuple[int, int]:
     first = _integer("start", start)
-    stop = _FOREVER if end is None else _integer("end", end)
+    stop = max(first, _FOREVER) if end is None else _integer("end", end)
     if first < 0 or stop < first:
         raise OptionError(
             f"start {start}, end {end} is not a range of positions",
             hint="0 <= start <= end; leave end out for all that follows",
         )
-    return first, stop
+    return min(first, _FOREVER), min(stop, _FOREVER)
 
 
 def _integer(name: str, value: int) -> int:

@@ -1,0 +1,73 @@
+"""A toy context beside its plain model, so that a test says what it does to both once."""
+
+import numpy as np
+
+from motet.batch import Batch
+from tests.toy import Plain, ToyConfig, ToyModel, bookkeeping, poison
+
+
+class Talk:
+    """``say`` decodes in both and asserts that they agree, bit for bit."""
+
+    def __init__(self, context_length: int = 2048, **options) -> None:
+        self.model = ToyModel(ToyConfig(context_length))
+        self.context = self.model.context(**options)
+        self.memory = self.context.memory
+        self.plain = Plain(self.model)
+        self._spoken = 0
+        poison(self.context)
+
+    def tokens(self, count: int) -> list[int]:
+        """Never twice the same run of tokens."""
+        out = [(i * i + i // 11) % 11 for i in range(self._spoken, self._spoken + count)]
+        self._spoken += count
+        return out
+
+    def say(self, count: int = 1, *seqs: int, tokens: list[int] | None = None) -> None:
+        """``count`` tokens that ``seqs`` share (sequence 0 if none is named)."""
+        members = seqs or (0,)
+        start = self.plain.end(members[0])
+        batch, ids = Batch(), tokens or self.tokens(count)
+        batch.extend(ids, start, members, logits="all")
+        out = self.context.decode(batch)
+        expected = [self.plain.decode(t, start + i, members) for i, t in enumerate(ids)]
+        assert np.array_equal(out.logits, expected)
+        self.check()
+
+    def remove(self, seq: int, start: int = 0, end: int | None = None) -> None:
+        self.memory.remove(seq, start, end)
+        held = self.plain.held.get(seq, {})
+        stop = self.plain.end(seq) if end is None else end
+        self.plain.held[seq] = {p: s for p, s in held.items() if not start <= p < stop}
+        self.check()
+
+    def copy(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
+        self.memory.copy(source, target, start, end)
+        held = self.plain.held.get(source, {})
+        stop = self.plain.end(source) if end is None else end
+        given = {p: s for p, s in held.items() if start <= p < stop}
+        self.plain.held[target] = dict(sorted({**self.plain.held.get(target, {}), **given}.items()))
+        self.check()
+
+    def shift(self, seq: int, start: int, end: int | None, delta: int) -> None:
+        self.memory.shift(seq, start, end, delta)
+        held = self.plain.held.get(seq, {})
+        stop = self.plain.end(seq) if end is None else end
+        moved = {p + (delta if start <= p < stop else 0): s for p, s in held.items()}
+        self.plain.held[seq] = dict(sorted(moved.items()))
+        self.check()
+
+    def check(self) -> None:
+        """Memory holds the tokens that the plain model holds; no page is lost."""
+        for seq in range(self.memory.max_sequences):
+            held = self.plain.held.get(seq, {})
+            assert self.memory.tokens(seq).tolist() == [said.token for said in held.values()]
+            assert self.memory.length(seq) == len(held)
+            ends = (min(held), max(held)) if held else None
+            assert self.memory.positions(seq) == ends
+        bookkeeping(self.context)
+        poison(self.context)
+
+    def pages(self, group: int = 0) -> int:
+        """Pages in use."""
+        return int(np.count_nonzero(self.memory._state.maps[group].refs))
