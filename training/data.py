@@ -14,10 +14,10 @@ STORY_VARIANTS = 8  # copies of the stories, each with other names
 
 # Share of each text within plain text and filler.
 SOURCES = {
-    "tinystories.txt": 0.60,
-    "wizard_of_oz.txt": 0.16,
-    "frankenstein.txt": 0.09,
-    "pride_and_prejudice.txt": 0.09,
+    "tinystories.txt": 0.54,
+    "wizard_of_oz.txt": 0.20,
+    "frankenstein.txt": 0.10,
+    "pride_and_prejudice.txt": 0.10,
     "tinyshakespeare.txt": 0.06,
 }
 

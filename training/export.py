@@ -100,7 +100,7 @@ def make_record(
     """How the model came about and what it can do, measured on the weights as stored."""
     diet = Diet(texts, vocabulary, checkpoint["seed"])
     last = checkpoint["log"][-1]
-    lengths = [48, 64, 96, 128, 160, 192, 224, TRAINED_LENGTH]
+    lengths = [48, 64, 96, 128, 192, TRAINED_LENGTH]
     return {
         "name": checkpoint["name"],
         "file": {"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)},

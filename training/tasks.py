@@ -14,6 +14,7 @@ Row = tuple[np.ndarray, np.ndarray]  # tokens int64 [length + 1], weights float3
 KEY_DIGITS = 5
 ANSWER_WEIGHT = 5.0
 FILLER_WEIGHT = 0.5
+RECALL_PIECES = 128
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,7 @@ class Tasks:
             vocabulary.is_control(i) or vocabulary.is_unknown(i) or vocabulary.is_byte(i)
             for i in range(len(pieces))
         ]
-        self._plain = np.flatnonzero(~np.array(special))
-        self._remember = "What is the pass key? The pass key is"
+        self._common = np.flatnonzero(~np.array(special))[:RECALL_PIECES]  # in order of merging
 
     def stream(self, documents: list[str]) -> Stream:
         ids, starts = [], []
@@ -57,15 +57,16 @@ class Tasks:
     def pass_key(
         self, stream: Stream, length: int, rng: np.random.Generator, depth: float | None = None
     ) -> Row:
-        """A key told within filler and asked for at the end; the answer's digits weigh most.
+        """A key told within filler and asked for at the end; the answer weighs most.
 
         ``depth`` is the share of the filler that comes before the key; chance if None. What is
-        left of the row after the answer is filled with more text. The answer tokens are those
-        with ``ANSWER_WEIGHT``.
+        left of the row after the answer is filled with more text. The answer is the tokens with
+        ``ANSWER_WEIGHT``. Telling and asking are not scored: nothing announces them, and a model
+        that learns to expect them puts pass keys into its stories.
         """
         key = "".join(str(d) for d in rng.integers(0, 10, KEY_DIGITS))
         told = self.vocabulary.encode(f"The pass key is {key}. Remember it.")
-        asked = self.vocabulary.encode(self._remember)
+        asked = self.vocabulary.encode("What is the pass key? The pass key is")
         answer = self.vocabulary.encode(f"{key}.")
         filler = length - len(told) - len(asked) - len(answer)
         if filler < 0:
@@ -76,15 +77,22 @@ class Tasks:
         rest = filler - len(first) - len(second)
         after = int(rng.choice(stream.words[stream.words + rest <= len(stream.tokens)]))
         tail = stream.tokens[after : after + rest]
-        parts = [first, told, second, asked, answer, tail]
-        weights = np.full(length, FILLER_WEIGHT, np.float32)
-        end = len(first) + len(told) + len(second) + len(asked) + len(answer)
-        weights[end - KEY_DIGITS - 1 : end - 1] = ANSWER_WEIGHT
-        return self._row(np.concatenate([np.asarray(p, np.int64) for p in parts]), weights)
+        parts = [
+            (first, FILLER_WEIGHT),
+            (told, 0.0),
+            (second, FILLER_WEIGHT),
+            (asked, 0.0),
+            (answer[:-1], ANSWER_WEIGHT),
+            (answer[-1:], FILLER_WEIGHT),
+            (tail, FILLER_WEIGHT),
+        ]
+        tokens = np.concatenate([np.asarray(ids, np.int64) for ids, _ in parts])
+        weights = np.concatenate([np.full(len(ids), weight) for ids, weight in parts])
+        return self._row(tokens, weights)
 
     def recall(self, length: int, rng: np.random.Generator) -> Row:
-        """Random pieces, then a segment of them again (or over and over): only that is scored."""
-        tokens = rng.choice(self._plain, length)
+        """Random common pieces, then a segment of them again (or over and over), scored there."""
+        tokens = rng.choice(self._common, length)
         weights = np.zeros(length, np.float32)
         if rng.random() < 0.5:
             period = int(rng.integers(8, max(9, length // 2)))

@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--model", default="motet-tiny", choices=MODELS)
     parser.add_argument("--texts", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("build/training"))
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
