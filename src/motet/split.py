@@ -49,12 +49,15 @@ def check_policy(policy: str) -> str:
 
 
 def _ubatch(entries: Entries, numbers: np.ndarray) -> Ubatch:
-    sets, rows = np.unique(entries.set_of[numbers], return_inverse=True)
+    rows, sets = entries.set_of[numbers], entries.sets
+    if len(numbers) < len(entries):
+        used, rows = np.unique(rows, return_inverse=True)
+        sets = tuple(sets[i] for i in used.tolist())
     return Ubatch(
         tokens=entries.tokens[numbers],
         positions=entries.positions[numbers],
         rows=rows,
-        sets=tuple(entries.sets[i] for i in sets.tolist()),
+        sets=sets,
         entries=numbers,
         wanted=np.flatnonzero(entries.wanted[numbers]),
     )

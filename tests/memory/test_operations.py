@@ -132,7 +132,7 @@ def test_shifts_that_would_lose_something_are_refused():
         (0, None, 1.5, OptionError, "delta is 1.5"),
     ):
         with pytest.raises(error, match=match):
-            talk.memory.shift(0, start, end, delta)
+            talk.memory.shift(0, start, end, delta)  # type: ignore[arg-type]
         talk.check()
     talk.shift(0, 30, None, -10)
     talk.shift(0, 0, None, 210)

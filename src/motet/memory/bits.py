@@ -10,7 +10,8 @@ _LOW_BITS = np.array([(1 << n) - 1 for n in range(PAGE + 1)], np.uint64)
 def span(start: np.ndarray | int, end: np.ndarray | int, entries: np.ndarray) -> np.ndarray:
     """Bits of the positions start … end - 1 that fall into each table entry, uint64."""
     first = entries * PAGE
-    low, high = np.clip(start - first, 0, PAGE), np.clip(end - first, 0, PAGE)
+    low = np.minimum(np.maximum(start - first, 0), PAGE)
+    high = np.minimum(np.maximum(end - first, 0), PAGE)
     return _LOW_BITS[high] & ~_LOW_BITS[low]
 
 
@@ -31,6 +32,9 @@ def page_slots(table: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 def ragged(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(owner, index within it) of every item, where owner i has ``counts[i]`` items."""
-    owner = np.repeat(np.arange(len(counts)), counts)
-    before = np.cumsum(counts) - counts
+    owner = np.arange(len(counts))
+    if counts.max(initial=1) == 1 == counts.min(initial=1):  # as when every sequence has a token
+        return owner, np.zeros_like(owner)
+    owner = np.repeat(owner, counts)
+    before = counts.cumsum() - counts
     return owner, np.arange(len(owner)) - before[owner]

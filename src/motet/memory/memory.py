@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Sequence
-from operator import index
 from typing import Any
 
 import numpy as np
 
 from motet.errors import BatchError, CannotRewind, CapacityError, MotetError, OptionError
+from motet.memory.arguments import FOREVER, position_range, whole_number
 from motet.memory.attention import AttentionMemory
 from motet.memory.draft import AttentionDraft
 from motet.memory.part import Draft, Part
@@ -15,8 +15,6 @@ from motet.memory.plan import Plan, Step
 from motet.memory.store import PagedStore, State
 from motet.memory.writes import MicroBatch, Writes
 from motet.spec import LayerSpec
-
-_FOREVER = 1 << 62
 
 
 class Memory:
@@ -81,7 +79,7 @@ class Memory:
         Other positions stay as they are: removing from the middle leaves a gap. Raises
         CannotRewind if a layer no longer holds what the token that follows has to see.
         """
-        seq, (start, stop) = self._seq(seq), _range(start, end)
+        seq, (start, stop) = self._seq(seq), position_range(start, end)
         with self.exclusive():
             last = int(self._state.ends[seq])
             if start >= min(stop, last):
@@ -102,7 +100,7 @@ class Memory:
         next token has to see, CapacityError when no page is free.
         """
         source, target = self._seq(source), self._seq(target)
-        start, stop = _range(start, end)
+        start, stop = position_range(start, end)
         with self.exclusive():
             if source == target:
                 return
@@ -142,7 +140,11 @@ class Memory:
         below 0 or onto another one, CapacityError beyond the model's context or when no page is
         free, CannotRewind as ``copy`` does.
         """
-        seq, (start, stop), delta = self._seq(seq), _range(start, end), _integer("delta", delta)
+        seq, (start, stop), delta = (
+            self._seq(seq),
+            position_range(start, end),
+            whole_number("delta", delta),
+        )
         with self.exclusive():
             moved = self._held(seq, start, stop)
             if not moved.size or delta == 0:
@@ -190,7 +192,7 @@ class Memory:
     def _state(self) -> State:
         return self._states[0]
 
-    def _held(self, seq: int, start: int = 0, stop: int = _FOREVER) -> np.ndarray:
+    def _held(self, seq: int, start: int = 0, stop: int = FOREVER) -> np.ndarray:
         held = self._attention.positions(self._state, seq)
         return held[(held >= start) & (held < stop)]
 
@@ -203,7 +205,7 @@ class Memory:
         self._states = tuple(draft.seal() for draft in drafts)
 
     def _seq(self, seq: int) -> int:
-        number = _integer("seq", seq)
+        number = whole_number("seq", seq)
         if not 0 <= number < self.max_sequences:
             raise OptionError(
                 f"there is no sequence {number}",
@@ -287,21 +289,3 @@ def _require_reachable(drafts: Sequence[Draft], seq: int, position: int) -> None
             nearest=nearest,
             hint=f"position {nearest} is the nearest before it; decode again from there",
         )
-
-
-def _range(start: int, end: int | None) -> tuple[int, int]:
-    first = _integer("start", start)
-    stop = max(first, _FOREVER) if end is None else _integer("end", end)
-    if first < 0 or stop < first:
-        raise OptionError(
-            f"start {start}, end {end} is not a range of positions",
-            hint="0 <= start <= end; leave end out for all that follows",
-        )
-    return min(first, _FOREVER), min(stop, _FOREVER)
-
-
-def _integer(name: str, value: int) -> int:
-    try:
-        return index(value)
-    except TypeError:
-        raise OptionError(f"{name} is {value!r}, not a whole number") from None

@@ -63,7 +63,7 @@ class Writes:
         """``batch`` as table entries."""
         sizes = np.array([len(members) for members in batch.sets])
         members = np.fromiter(chain.from_iterable(batch.sets), np.int64)
-        offsets = np.cumsum(sizes) - sizes
+        offsets = sizes.cumsum() - sizes
         leaders = members[offsets]
         first = np.empty(len(sizes), np.int64)
         first[batch.rows[::-1]] = batch.positions[::-1]  # a set's earliest token is assigned last

@@ -1,0 +1,28 @@
+"""Numbers as callers give them, checked."""
+
+from operator import index
+
+from motet.errors import OptionError
+
+FOREVER = 1 << 62
+"""A position after every other."""
+
+
+def position_range(start: int, end: int | None) -> tuple[int, int]:
+    """Start and stop of positions, the latter FOREVER for None; OptionError if they are none."""
+    first = whole_number("start", start)
+    stop = max(first, FOREVER) if end is None else whole_number("end", end)
+    if first < 0 or stop < first:
+        raise OptionError(
+            f"start {start}, end {end} is not a range of positions",
+            hint="0 <= start <= end; leave end out for all that follows",
+        )
+    return min(first, FOREVER), min(stop, FOREVER)
+
+
+def whole_number(name: str, value: int) -> int:
+    """``value`` as an int, OptionError naming it if it is not whole."""
+    try:
+        return index(value)
+    except TypeError:
+        raise OptionError(f"{name} is {value!r}, not a whole number") from None
