@@ -109,7 +109,8 @@ def test_normal_tokens_outside_the_byte_alphabet_are_their_own_text() -> None:
 
 def test_merges_must_fit_the_tokens() -> None:
     for merges, problem in (
-        (["h e", "nosuch token"], "out of vocabulary"),
+        (["h e", "nosuch token"], "merge 1 makes 'nosuchtoken'"),
+        (["h e", "hel lo"], "out of vocabulary"),
         (["h e", "two"], "at index 1"),
         (["h e", " he"], "at index 1"),
         (["h e", 7], "at index 1"),

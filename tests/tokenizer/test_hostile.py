@@ -27,13 +27,12 @@ MAKERS = st.sampled_from([spm_metadata, bpe_metadata, gemma4_metadata])
 def try_it(metadata: dict[str, Any]) -> None:
     try:
         tokenizer = from_gguf(metadata)
+        if tokenizer is not None:
+            ids = tokenizer.encode("hello <s> é", add_special=False, parse_special=True)
+            assert all(0 <= token < tokenizer.n_vocab for token in ids)
+            tokenizer.decode(range(tokenizer.n_vocab))
     except MotetError as error:
         assert "\n" not in str(error) and len(str(error)) < 600
-        return
-    if tokenizer is not None:
-        ids = tokenizer.encode("hello <s> é", add_special=False, parse_special=True)
-        assert all(0 <= token < tokenizer.n_vocab for token in ids)
-        tokenizer.decode(range(tokenizer.n_vocab))
 
 
 @given(MAKERS, st.data())

@@ -62,7 +62,9 @@ def test_arrays_of_the_wrong_length(key: str, difference: int) -> None:
     [
         ("tokens", 7, "index 5"),
         ("tokens", "<s>", "'<s>' at both 1 and 5"),
-        ("scores", float("nan"), "not a number at index 5"),
+        ("tokens", "a\ud800", r"U\+D800, at index 5"),
+        ("scores", float("nan"), "is nan at index 5"),
+        ("scores", 1e39, "is inf at index 5"),
         ("scores", "high", "must hold numbers"),
         ("token_type", 0, "is 0 at index 5"),
         ("token_type", 7, "is 7 at index 5"),

@@ -113,10 +113,16 @@ def _tokenizer(
 ) -> Any:
     from tokenizers import Tokenizer, models
 
-    try:
-        model = models.BPE(
-            vocabulary.ids, merges, ignore_merges=ignore_merges, byte_fallback=byte_fallback
+    ids = vocabulary.ids
+    # The library panics on some of these, and says nothing precise of the others.
+    lost = next((i for i, (left, right) in enumerate(merges) if left + right not in ids), None)
+    if lost is not None:
+        raise TokenizerError(
+            f"metadata key {_MERGES!r}: merge {lost} makes {''.join(merges[lost])[:40]!r}, "
+            f"which is not in {TOKENS!r}"
         )
+    try:
+        model = models.BPE(ids, merges, ignore_merges=ignore_merges, byte_fallback=byte_fallback)
         return Tokenizer(model)
     except Exception as error:  # the library raises nothing more precise
         reason = str(error).encode("unicode_escape").decode()

@@ -59,7 +59,7 @@ class VocabularyKeys:
         return [str(text) for text in value] if isinstance(value, np.ndarray) else value
 
     def numbers(self, key: str, dtype: type, count: int) -> np.ndarray:
-        """A required array of ``count`` numbers, as ``dtype``."""
+        """A required array of ``count`` numbers, as ``dtype``; they may be infinite or no number."""
         value = self._array(key)
         if len(value) != count:
             raise self.error(key, f"has {len(value)} elements, but there are {count} tokens")
@@ -70,7 +70,8 @@ class VocabularyKeys:
         kinds = "iu" if np.issubdtype(dtype, np.integer) else "iuf"
         if array.ndim != 1 or array.dtype.kind not in kinds:
             raise self.error(key, f"holds {_show(value[0])}, must hold numbers")
-        return array.astype(dtype)
+        with np.errstate(over="ignore"):  # too large for float32: infinite
+            return array.astype(dtype)
 
     def _array(self, key: str) -> list | np.ndarray:
         value = self._metadata.get(key)

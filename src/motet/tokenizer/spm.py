@@ -65,8 +65,9 @@ def read_sentencepiece(keys: VocabularyKeys, vocabulary: Vocabulary) -> Sentence
                 f"metadata key {key!r}: text normalisation is not supported for this vocabulary"
             )
     scores = keys.numbers(_SCORES, np.float32, len(vocabulary.texts))
-    if np.isnan(scores).any():
-        raise keys.error(_SCORES, f"is not a number at index {int(np.isnan(scores).argmax())}")
+    if not np.isfinite(scores).all():
+        index = int(np.isfinite(scores).argmin())
+        raise keys.error(_SCORES, f"is {scores[index]} at index {index}, must be finite")
     add_space_prefix = keys.flag("tokenizer.ggml.add_space_prefix", True)
     return SentencePieceCodec(vocabulary, scores, add_space_prefix)
 

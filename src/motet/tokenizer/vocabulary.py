@@ -139,6 +139,14 @@ def _texts(keys: VocabularyKeys) -> list[str]:
     if "" in texts:
         # As in llama.cpp: an empty token can never be met in a text, but it has an id.
         texts = [text or f"[EMPTY_{index}]" for index, text in enumerate(texts)]
+    try:
+        "".join(texts).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        wrong = error.object[error.start]
+        index = next(index for index, text in enumerate(texts) if wrong in text)
+        raise keys.error(
+            TOKENS, f"has a lone surrogate, U+{ord(wrong):04X}, at index {index}"
+        ) from None
     return texts
 
 
