@@ -59,7 +59,7 @@ class VocabularyKeys:
         return [str(text) for text in value] if isinstance(value, np.ndarray) else value
 
     def numbers(self, key: str, dtype: type, count: int) -> np.ndarray:
-        """A required array of ``count`` numbers, as ``dtype``; they may be infinite or no number."""
+        """A required array of ``count`` numbers, as ``dtype``, finite or not."""
         value = self._array(key)
         if len(value) != count:
             raise self.error(key, f"has {len(value)} elements, but there are {count} tokens")
