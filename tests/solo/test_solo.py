@@ -74,7 +74,9 @@ def test_every_ubatch_and_split(name: str, split: str, ubatch: int) -> None:
     for seq in (3, 0, 4, 1, 2):
         batch.extend(tokens[seq], 0, seq, logits="all")
     logits = context.decode(batch).logits
-    assert np.array_equal(logits, np.concatenate([alone(model, tokens[s]) for s in (3, 0, 4, 1, 2)]))
+    assert np.array_equal(
+        logits, np.concatenate([alone(model, tokens[s]) for s in (3, 0, 4, 1, 2)])
+    )
 
 
 @pytest.mark.parametrize("kv_type", ["f32", "f16", "bf16", "q8_0"])

@@ -21,7 +21,23 @@ from motet.weights.formats import TensorType, dequantize
 PACKED_TYPES = frozenset(
     TensorType[name]
     for name in (
-        "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS".split()
+        [
+            "F32",
+            "F16",
+            "BF16",
+            "Q4_0",
+            "Q4_1",
+            "Q5_0",
+            "Q5_1",
+            "Q8_0",
+            "Q2_K",
+            "Q3_K",
+            "Q4_K",
+            "Q5_K",
+            "Q6_K",
+            "IQ4_NL",
+            "IQ4_XS",
+        ]
     )
 )
 """Types that have a packed layout of their own; the others are widened to F32 at load."""
@@ -125,7 +141,7 @@ class CPU:
         return out
 
     def activate(self, x: np.ndarray, activation: str) -> np.ndarray:
-        """"silu", "gelu_tanh" or "gelu_erf" of every element."""
+        """ "silu", "gelu_tanh" or "gelu_erf" of every element."""
         out = np.empty_like(x)
         self._native.activate(self._pool, _ACTIVATIONS[activation], x, None, out)
         return out

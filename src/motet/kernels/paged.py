@@ -39,9 +39,7 @@ class KVPool:
     The memory is reserved, not committed: a page costs nothing until something is written to it.
     """
 
-    def __init__(
-        self, pages: int, kv_heads: int, head_dim: int, value_dim: int, kind: str
-    ) -> None:
+    def __init__(self, pages: int, kv_heads: int, head_dim: int, value_dim: int, kind: str) -> None:
         if kind not in KINDS:
             raise OptionError(f"kv_type is {kind!r}", hint=f"use one of {', '.join(KINDS)}")
         self.pages = pages

@@ -230,7 +230,12 @@ def _held(kv: PagedKV, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             x = (x.astype(np.uint32) << 16).view(np.float32)
         x = x.astype(np.float32)
         if scales is not None:
-            x = x * np.repeat(scales[page, slot].astype(np.float32), SCALE_GROUP, 2)[..., : x.shape[2]]
+            x = (
+                x
+                * np.repeat(scales[page, slot].astype(np.float32), SCALE_GROUP, 2)[
+                    ..., : x.shape[2]
+                ]
+            )
         parts.append(x)
     return entry * PAGE + slot, parts[0], parts[1]
 

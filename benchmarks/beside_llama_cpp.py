@@ -1,0 +1,128 @@
+"""Motet beside llama.cpp on the same files, in one run, turn by turn.
+
+    python benchmarks/beside_llama_cpp.py MODEL.gguf… [--peer-python PYTHON] [--busy] [--json FILE]
+
+`--peer-python` is a Python that has llama-cpp-python (this one if not given); `--busy` keeps one
+other process computing meanwhile. Each measurement alternates the engines and reports medians, the
+spread (least to greatest) and the median of the ratios turn by turn.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).parent
+MEASUREMENTS = {
+    # name: (what, size, parallel, tokens before)
+    "prefill 512": ("prefill", 512, 1, 0),
+    "decode": ("decode", 32, 1, 32),
+    "16 sequences": ("decode", 8, 16, 16),
+}
+
+
+class Worker:
+    def __init__(self, python: str, engine: str, model: str, threads: int) -> None:
+        self.process = subprocess.Popen(
+            [python, str(HERE / "workers.py"), engine, model, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.load = self._answer()["load"]
+
+    def _answer(self) -> dict:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a worker ended with status {self.process.wait()}")
+        return json.loads(line)
+
+    def ask(self, what: str, **rest: int) -> dict:
+        assert self.process.stdin is not None
+        print(json.dumps({"what": what, **rest}), file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compute_forever() -> None:
+    while True:
+        sum(range(100_000))
+
+
+def measure(model: str, peer: str, threads: int, turns: int, only: list[str]) -> dict:
+    workers = {
+        "motet": Worker(sys.executable, "motet", model, threads),
+        "llama_cpp": Worker(peer, "llama_cpp", model, threads),
+    }
+    facts = {name: worker.ask("facts") for name, worker in workers.items()}
+    rows = {}
+    for name, (what, size, parallel, before) in MEASUREMENTS.items():
+        if only and name not in only:
+            continue
+        rates: dict[str, list[float]] = {engine: [] for engine in workers}
+        for turn in range(turns + 1):
+            for engine, worker in workers.items():
+                seconds = worker.ask(what, size=size, parallel=parallel, before=before)
+                if turn:  # the first warms up
+                    rates[engine].append(size * parallel / float(seconds))  # type: ignore[arg-type]
+                time.sleep(0.3)  # let the other's threads go to sleep
+        rows[name] = rates
+    bandwidth = [facts["motet"]["read_gb_s"], workers["motet"].ask("facts")["read_gb_s"]]
+    for worker in workers.values():
+        worker.close()
+    return {"model": Path(model).stem, "rates": rows, "facts": facts, "read_gb_s": bandwidth}
+
+
+def report(result: dict) -> None:
+    bandwidth = max(result["read_gb_s"])
+    print(f"\n{result['model']}: reading {bandwidth:.1f} GB/s")
+    print("| | Motet tokens/s | llama.cpp tokens/s | ratio |\n|---|---|---|---|")
+    for name, rates in result["rates"].items():
+        ours, theirs = rates["motet"], rates["llama_cpp"]
+        ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
+        cells = [f"{median(r):.1f} ({min(r):.1f} to {max(r):.1f})" for r in (ours, theirs)]
+        print(f"| {name} | {cells[0]} | {cells[1]} | {ratio:.2f} |")
+        if name == "decode":
+            gb = result["facts"]["motet"]["bytes_per_token"] / 1e9
+            share = median(ours) * gb / bandwidth
+            print(f"| … of the read bandwidth | {share:.2f} ({gb:.2f} GB a token) | | |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--only", action="append", default=[], choices=list(MEASUREMENTS))
+    parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    other = multiprocessing.Process(target=compute_forever, daemon=True)
+    if options.busy:
+        other.start()
+    results = []
+    for model in options.models:
+        results.append(
+            measure(model, options.peer_python, options.threads, options.turns, options.only)
+        )
+        report(results[-1])
+    if options.busy:
+        other.terminate()
+    if options.json:
+        Path(options.json).write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Engines behind one small interface, each in a process of its own, for runs that interleave them.
+
+A worker reads one JSON command a line and answers with seconds (or what it measured). It is run as
+`python workers.py motet|llama_cpp MODEL THREADS` by the Python that has the engine installed.
+"""
+
+import json
+import sys
+from time import perf_counter
+
+import numpy as np
+
+CONTEXT = 8192
+
+
+def some_tokens(count: int, n_vocab: int) -> list[int]:
+    return np.random.default_rng(count).integers(10, n_vocab, count).tolist()
+
+
+class Motet:
+    def __init__(self, path: str, threads: int) -> None:
+        from motet import Batch, Model
+
+        self.batch = Batch
+        self.model = Model.load(path, threads=threads)
+        self.n_vocab = self.model.config.n_vocab
+        self.context = self.model.context(max_sequences=16, max_tokens=CONTEXT)
+
+    def clear(self) -> None:
+        self.context.memory.clear()
+
+    def step(self, runs: list[tuple[int, int, list[int]]]) -> None:
+        """Decode (sequence, position, tokens) runs, with the logits of each one's last token."""
+        batch = self.batch()
+        for seq, start, tokens in runs:
+            batch.extend(tokens, start, seq)
+        self.context.decode(batch)
+
+    def facts(self) -> dict:
+        kernels = self.model.kernels
+        return {
+            "bytes_per_token": self.model.bytes_per_token,
+            "isa": kernels.isa,
+            "read_gb_s": kernels.read_bandwidth(),
+        }
+
+
+class LlamaCpp:
+    def __init__(self, path: str, threads: int) -> None:
+        import llama_cpp as ll
+
+        self.ll = ll
+        ll.llama_backend_init()
+        model_options = ll.llama_model_default_params()
+        self.model = ll.llama_model_load_from_file(path.encode(), model_options)
+        options = ll.llama_context_default_params()
+        options.n_ctx = CONTEXT
+        options.n_batch = options.n_ubatch = 512
+        options.n_seq_max = 16
+        options.kv_unified = True
+        options.n_threads = options.n_threads_batch = threads
+        self.context = ll.llama_init_from_model(self.model, options)
+        self.n_vocab = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(self.model))
+        self.batch = ll.llama_batch_init(512, 0, 1)
+
+    def clear(self) -> None:
+        self.ll.llama_memory_clear(self.ll.llama_get_memory(self.context), True)
+
+    def step(self, runs: list[tuple[int, int, list[int]]]) -> None:
+        batch, n = self.batch, 0
+        for seq, start, tokens in runs:
+            for i, token in enumerate(tokens):
+                batch.token[n], batch.pos[n] = token, start + i
+                batch.n_seq_id[n], batch.seq_id[n][0] = 1, seq
+                batch.logits[n] = i == len(tokens) - 1
+                n += 1
+        batch.n_tokens = n
+        if self.ll.llama_decode(self.context, batch) != 0:
+            raise RuntimeError("llama_decode failed")
+        self.ll.llama_get_logits_ith(self.context, -1)
+
+    def facts(self) -> dict:
+        return {"system": self.ll.llama_print_system_info().decode().strip()}
+
+
+def run(engine: Motet | LlamaCpp, what: str, size: int, parallel: int, before: int) -> float:
+    """Seconds of `size` tokens of prefill, or of `size` steps of `parallel` sequences."""
+    engine.clear()
+    if what == "prefill":
+        tokens = some_tokens(size, engine.n_vocab)
+        start = perf_counter()
+        engine.step([(0, 0, tokens)])
+        return perf_counter() - start
+    prompt = some_tokens(before, engine.n_vocab)
+    for seq in range(parallel):
+        engine.step([(seq, 0, prompt)])
+    tokens = some_tokens(parallel * size, engine.n_vocab)
+    start = perf_counter()
+    for i in range(size):
+        engine.step([(s, before + i, [tokens[i * parallel + s]]) for s in range(parallel)])
+    return perf_counter() - start
+
+
+def main() -> None:
+    name, path, threads = sys.argv[1:4]
+    start = perf_counter()
+    engine = {"motet": Motet, "llama_cpp": LlamaCpp}[name](path, int(threads))
+    print(json.dumps({"load": perf_counter() - start}), flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["what"] == "facts":
+            print(json.dumps(engine.facts()), flush=True)
+        else:
+            print(json.dumps(run(engine, **command)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
