@@ -30,7 +30,7 @@ class TokenizerError(MotetError):
 
 
 class BatchError(MotetError):
-    """A batch contradicts itself or the memory; ``entry`` is the offending batch entry, if one is."""
+    """A batch contradicts itself or the memory; ``entry`` is the offending entry, if one is."""
 
     def __init__(self, message: str, *, entry: int | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)

@@ -18,28 +18,8 @@ from motet.kernels.paged import KINDS, PagedKV
 from motet.kernels.rope import Rope
 from motet.weights.formats import TensorType, dequantize
 
-PACKED_TYPES = frozenset(
-    TensorType[name]
-    for name in (
-        [
-            "F32",
-            "F16",
-            "BF16",
-            "Q4_0",
-            "Q4_1",
-            "Q5_0",
-            "Q5_1",
-            "Q8_0",
-            "Q2_K",
-            "Q3_K",
-            "Q4_K",
-            "Q5_K",
-            "Q6_K",
-            "IQ4_NL",
-            "IQ4_XS",
-        ]
-    )
-)
+_PACKED = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS"
+PACKED_TYPES = frozenset(TensorType[name] for name in _PACKED.split(" "))
 """Types that have a packed layout of their own; the others are widened to F32 at load."""
 
 _ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu_erf": 2}

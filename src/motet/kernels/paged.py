@@ -20,6 +20,9 @@ SCALE_GROUP = 32
 KINDS = {"f32": 0, "f16": 1, "bf16": 2, "q8_0": 3}
 """Storage kinds of keys and values, with the number by which the native kernels know them."""
 
+_NORESERVE = 0x4000
+"""Linux's MAP_NORESERVE, which Python names from 3.13 on."""
+
 _STORAGE = {
     "f32": np.dtype(np.float32),
     "f16": np.dtype(np.float16),
@@ -117,7 +120,7 @@ class KVPool:
 
 
 def _reserve(pages: int, page_bytes: int) -> np.ndarray:
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
     memory = mmap.mmap(-1, max(pages * page_bytes, 1), flags=flags)
     return np.frombuffer(memory, np.uint8, pages * page_bytes).reshape(pages, page_bytes)
 

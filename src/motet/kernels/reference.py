@@ -167,7 +167,7 @@ def round_activations(x: np.ndarray) -> np.ndarray:
     size = np.abs(groups).max(axis=2, keepdims=True)
     most = np.where(groups.max(axis=2, keepdims=True) == size, size, -size)
     best, least = np.zeros_like(groups), np.full_like(most, np.inf)
-    for steps in np.float32([-128, 127, 126, 125]):
+    for steps in np.array([-128, 127, 126, 125], np.float32):
         inverse = np.divide(steps, most, out=np.zeros_like(most), where=size > 0)
         rounded = np.rint(np.minimum(groups * inverse, 127)) * (most / steps)
         error = np.square(rounded - groups).sum(axis=2, keepdims=True)
