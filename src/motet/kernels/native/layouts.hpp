@@ -1,13 +1,14 @@
 // Packed weights: how they lie in memory, and how a kernel opens them.
 //
 // A matrix is cut into strips of 16 rows; lane i of every vector belongs to row i of its strip. A
-// strip holds, block by block of 32 columns, the unsigned quants q, then the scales of all blocks.
-// Every weight is d·q − m (m = d·zero where the file stores no minimum):
+// strip is one stream of units, each the scales of 1 or 8 blocks of 32 columns, then the unsigned
+// quants q of these blocks: a processor reads one stream from memory faster than two. Every weight
+// is d·q − m (m = d·zero where the file stores no minimum).
+//   scales  see the structs below.
 //   quants of a block  4 × 64 bytes of low nibbles: vector j holds columns 4j…4j+3 of every row in
-//                      its low nibbles and columns 16+4j… in its high ones; then the fifth bits
-//                      (64 bytes, bit j of a byte belongs to vector j) or the fifth and sixth
-//                      (2 × 64 bytes, two bits a vector). 8 bits: 8 × 64 bytes.
-//   scales             see the structs below.
+//           its low nibbles and columns 16+4j… in its high ones; then the fifth bits (64 bytes, bit
+//           j of a byte belongs to vector j) or the fifth and sixth (2 × 64 bytes, two bits a
+//           vector). 8 bits: 8 × 64 bytes.
 #pragma once
 #include <type_traits>
 
@@ -18,7 +19,6 @@ namespace {
 constexpr int STRIP = 16;   // rows
 constexpr int BLOCK = 32;   // columns that share an activation scale
 constexpr int SUPER = 256;  // columns of a K-quant super-block
-constexpr int BLOCKS_IN_SUPER = SUPER / BLOCK;
 
 constexpr int quant_bytes(int bits) { return bits * STRIP * BLOCK / 8; }
 
@@ -61,63 +61,50 @@ inline void open_quants(const uint8_t* p, i32x16 (&w)[8]) {
   }
 }
 
-// Scale layouts. GROUPS is the number of scales in a block of 32 columns. bytes(blocks) is the size
-// for a strip. d(p, b, g) and m(p, b, g) give the scale and the minimum of group g of block b.
+// Scale layouts. A unit has BLOCKS blocks, and GROUPS scales in each of them; SIZE is the bytes of
+// all its scales. d(p, i, g) and m(p, i, g) give the scale and the minimum of group g of block i.
 
-// float16 d for each block. Q4_0, Q5_0, Q8_0, IQ4_NL.
+// float16 d. Q4_0, Q5_0, Q8_0, IQ4_NL.
 struct Plain {
-  static constexpr int GROUPS = 1;
+  static constexpr int BLOCKS = 1, GROUPS = 1, SIZE = 32;
   static constexpr bool MINIMUM = false;
-  static constexpr int64_t bytes(int64_t blocks) { return blocks * 32; }
-  static f32x16 d(const uint8_t* p, int64_t b, int) {
-    return f32x16::half((const uint16_t*)(p + b * 32));
-  }
+  static f32x16 d(const uint8_t* p, int, int) { return f32x16::half((const uint16_t*)p); }
 };
 
-// float16 d and m for each block. Q4_1, Q5_1. The file's m is added, so it is stored negated.
+// float16 d and m. Q4_1, Q5_1. The file's m is added, so it is stored negated.
 struct WithMinimum {
-  static constexpr int GROUPS = 1;
+  static constexpr int BLOCKS = 1, GROUPS = 1, SIZE = 64;
   static constexpr bool MINIMUM = true;
-  static constexpr int64_t bytes(int64_t blocks) { return blocks * 64; }
-  static f32x16 d(const uint8_t* p, int64_t b, int) {
-    return f32x16::half((const uint16_t*)(p + b * 64));
-  }
-  static f32x16 m(const uint8_t* p, int64_t b, int) {
-    return f32x16::half((const uint16_t*)(p + b * 64 + 32));
-  }
+  static f32x16 d(const uint8_t* p, int, int) { return f32x16::half((const uint16_t*)p); }
+  static f32x16 m(const uint8_t* p, int, int) { return f32x16::half((const uint16_t*)(p + 32)); }
 };
 
-// For each super-block float16 D; then a signed byte s for each group: d = D·s.
+// float16 D for a super-block, then a signed byte s for each group: d = D·s.
 // Q6_K and Q3_K (groups of 16), IQ4_XS (groups of 32).
 template <int groups>
 struct Super {
-  static constexpr int GROUPS = groups;
+  static constexpr int BLOCKS = SUPER / BLOCK, GROUPS = groups;
   static constexpr bool MINIMUM = false;
-  static constexpr int SIZE = 32 + BLOCKS_IN_SUPER * GROUPS * STRIP;
-  static constexpr int64_t bytes(int64_t blocks) { return blocks / BLOCKS_IN_SUPER * SIZE; }
-  static f32x16 d(const uint8_t* p, int64_t b, int g) {
-    const uint8_t* s = p + b / BLOCKS_IN_SUPER * SIZE;
-    const int64_t group = b % BLOCKS_IN_SUPER * GROUPS + g;
-    return f32x16::half((const uint16_t*)s) * f32x16::i8((const int8_t*)(s + 32 + group * STRIP));
+  static constexpr int S = 32, SIZE = S + BLOCKS * GROUPS * STRIP;
+  static f32x16 d(const uint8_t* p, int i, int g) {
+    return f32x16::half((const uint16_t*)p) *
+           f32x16::i8((const int8_t*)(p + S + (i * GROUPS + g) * STRIP));
   }
 };
 
-// For each super-block float16 D and M; then unsigned bytes s and t for each group: d = D·s,
-// m = M·t. Q4_K, Q5_K (groups of 32), Q2_K (groups of 16).
+// float16 D and M for a super-block, then unsigned bytes s and t for each group: d = D·s, m = M·t.
+// Q4_K, Q5_K (groups of 32), Q2_K (groups of 16).
 template <int groups>
 struct SuperWithMinimum {
-  static constexpr int GROUPS = groups;
+  static constexpr int BLOCKS = SUPER / BLOCK, GROUPS = groups;
   static constexpr bool MINIMUM = true;
-  static constexpr int HALF = BLOCKS_IN_SUPER * GROUPS * STRIP;
-  static constexpr int SIZE = 64 + 2 * HALF;
-  static constexpr int64_t bytes(int64_t blocks) { return blocks / BLOCKS_IN_SUPER * SIZE; }
-  static f32x16 product(const uint8_t* p, int64_t b, int g, int head, int bytes_at) {
-    const uint8_t* s = p + b / BLOCKS_IN_SUPER * SIZE;
-    const int64_t group = b % BLOCKS_IN_SUPER * GROUPS + g;
-    return f32x16::half((const uint16_t*)(s + head)) * f32x16::u8(s + bytes_at + group * STRIP);
+  static constexpr int S = 64, T = S + BLOCKS * GROUPS * STRIP, SIZE = T + BLOCKS * GROUPS * STRIP;
+  static f32x16 d(const uint8_t* p, int i, int g) {
+    return f32x16::half((const uint16_t*)p) * f32x16::u8(p + S + (i * GROUPS + g) * STRIP);
   }
-  static f32x16 d(const uint8_t* p, int64_t b, int g) { return product(p, b, g, 0, 64); }
-  static f32x16 m(const uint8_t* p, int64_t b, int g) { return product(p, b, g, 32, 64 + HALF); }
+  static f32x16 m(const uint8_t* p, int i, int g) {
+    return f32x16::half((const uint16_t*)(p + 32)) * f32x16::u8(p + T + (i * GROUPS + g) * STRIP);
+  }
 };
 
 template <int bits, class Scale, int zero>
@@ -125,11 +112,16 @@ struct Layout {
   static constexpr int BITS = bits;
   static constexpr int ZERO = zero;  // subtracted from q where there is no stored minimum
   static constexpr int BLOCK_BYTES = quant_bytes(bits);
+  static constexpr int UNIT_BYTES = Scale::SIZE + Scale::BLOCKS * BLOCK_BYTES;
   using Scales = Scale;
   using Base = Layout;  // kernels are made once a layout, not once a type
   static constexpr int64_t strip_bytes(int64_t columns) {
-    const int64_t blocks = columns / BLOCK;
-    return (blocks * BLOCK_BYTES + Scale::bytes(blocks) + 63) / 64 * 64;
+    return columns / (BLOCK * Scale::BLOCKS) * UNIT_BYTES;
+  }
+  // Of block b of a strip: where its unit begins, and its quants.
+  static constexpr int64_t unit(int64_t b) { return b / Scale::BLOCKS * UNIT_BYTES; }
+  static constexpr int64_t quants(int64_t b) {
+    return unit(b) + Scale::SIZE + b % Scale::BLOCKS * BLOCK_BYTES;
   }
 };
 
@@ -179,8 +171,9 @@ inline bool with_type(int type, Function&& f) {
   switch (type) {
     CASE(Q4_0)
     CASE(Q4_1)
-    CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q2_K) CASE(Q3_K) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K)
-        CASE(IQ4_NL) CASE(IQ4_XS) default : return false;
+    CASE(Q5_0)
+    CASE(Q5_1) CASE(Q8_0) CASE(Q2_K) CASE(Q3_K) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) CASE(IQ4_NL)
+        CASE(IQ4_XS) default : return false;
   }
 #undef CASE
 }

@@ -19,13 +19,12 @@ namespace {
 
 #if MOTET_AVX512
 constexpr int TILE = 8;    // rows of x that a kernel works on together
-constexpr int PAIRED = 4;  // rows from which on it takes two strips at once
+constexpr int PAIRED = 8;  // rows from which on it takes two strips at once
 #else
 constexpr int TILE = 4;
 constexpr int PAIRED = TILE + 1;
 #endif
 constexpr int L2_BYTES = 256 << 10;  // of activations that stay at hand while weights pass
-constexpr int AHEAD = 4096;          // bytes of weights that are asked for in advance
 
 // Rows of x are cut into tiles of TILE, then 4, 2 and 1 rows (before all, tall ones where there is
 // a matrix unit); values of a tile are interleaved so that a kernel walks through one stream.
@@ -162,14 +161,12 @@ inline void multiply(const uint8_t* strips, int64_t strip_bytes, int64_t blocks,
 #pragma GCC unroll 2
     for (int s = 0; s < S; s++) {
       const uint8_t* strip = strips + s * strip_bytes;
-      const uint8_t* quants = strip + b * L::BLOCK_BYTES;
-      const uint8_t* scales = strip + blocks * L::BLOCK_BYTES;
-      if constexpr (R < 4)
-        for (int i = 0; i < L::BLOCK_BYTES; i += 64) _mm_prefetch(quants + AHEAD + i, _MM_HINT_T0);
-      open_quants<L::BITS>(quants, w[s]);
+      const uint8_t* scales = strip + L::unit(b);
+      const int i = (int)(b % Scales::BLOCKS);
+      open_quants<L::BITS>(strip + L::quants(b), w[s]);
       for (int g = 0; g < G; g++) {
-        d[s][g] = Scales::d(scales, b, g);
-        if constexpr (Scales::MINIMUM) m[s][g] = Scales::m(scales, b, g);
+        d[s][g] = Scales::d(scales, i, g);
+        if constexpr (Scales::MINIMUM) m[s][g] = Scales::m(scales, i, g);
       }
     }
 #pragma GCC unroll 8
@@ -232,7 +229,6 @@ inline void multiply_float(const uint8_t* strip, int64_t columns, const float* a
     for (; k + 1 < stop; k += 2) {
       const f32x16 w0 = load_weights<W>(strip + k * item);
       const f32x16 w1 = load_weights<W>(strip + (k + 1) * item);
-      if constexpr (R < 4) _mm_prefetch(strip + k * item + AHEAD, _MM_HINT_T0);
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) {
         even[r] = fma(w0, f32x16::set(a[k * R + r]), even[r]);
@@ -379,7 +375,7 @@ struct Product {
     }
   }
 
-  // Few rows wait for memory: they read one strip after the other.
+  // Few rows wait for memory, which one stream is fastest for: one strip after the other.
   template <int R>
   void two(int64_t s, Tile tile) const {
     if constexpr (R >= PAIRED) {
@@ -477,21 +473,22 @@ inline void unpack_row(const Matrix& w, int64_t row, float* out) {
     using S = typename L::Scales;
     const int64_t blocks = w.columns / BLOCK;
     for (int64_t b = 0; b < blocks; b++) {
+      const int i = (int)(b % S::BLOCKS);
       i32x16 open[8];
-      open_quants<L::BITS>(strip + b * L::BLOCK_BYTES, open);
+      open_quants<L::BITS>(strip + L::quants(b), open);
       uint8_t q[8][4 * STRIP];
       for (int j = 0; j < 8; j++) store_int(q[j], open[j]);
       for (int g = 0; g < S::GROUPS; g++) {
         float m = 0;
-        S::d(strip + blocks * L::BLOCK_BYTES, b, g).store(lanes);
+        S::d(strip + L::unit(b), i, g).store(lanes);
         const float d = lanes[lane];
         if constexpr (S::MINIMUM) {
-          S::m(strip + blocks * L::BLOCK_BYTES, b, g).store(lanes);
+          S::m(strip + L::unit(b), i, g).store(lanes);
           m = lanes[lane];
         }
         const int size = BLOCK / S::GROUPS;
-        for (int i = g * size; i < (g + 1) * size; i++)
-          out[b * BLOCK + i] = d * (float)(q[i / 4][lane * 4 + i % 4] - L::ZERO) - m;
+        for (int c = g * size; c < (g + 1) * size; c++)
+          out[b * BLOCK + c] = d * (float)(q[c / 4][lane * 4 + c % 4] - L::ZERO) - m;
       }
     }
   });

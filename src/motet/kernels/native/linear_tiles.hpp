@@ -15,7 +15,7 @@ void open_strips(const uint8_t* strips, int64_t strip_bytes, int64_t blocks, uin
   for (int s = 0; s < S; s++)
     for (int64_t b = 0; b < blocks; b++) {
       i32x16 w[8];
-      open_quants<L::BITS>(strips + s * strip_bytes + b * L::BLOCK_BYTES, w);
+      open_quants<L::BITS>(strips + s * strip_bytes + L::quants(b), w);
       for (int j = 0; j < 8; j++) store_int(panel + ((s * blocks + b) * 8 + j) * 64, w[j]);
     }
 }
@@ -59,11 +59,13 @@ void multiply_tiles(Tiles& tiles, const uint8_t* panel, const uint8_t* strips, i
       }
     }
     for (int s = 0; s < S; s++) {
-      const uint8_t* scales = strips + s * strip_bytes + blocks * L::BLOCK_BYTES;
+      const uint8_t* strip = strips + s * strip_bytes;
       f32x16 d[FLIGHT], m[FLIGHT];
       for (int i = 0; i < count; i++) {
-        d[i] = Scales::d(scales, (start + i) / G, (int)((start + i) % G));
-        if constexpr (Scales::MINIMUM) m[i] = Scales::m(scales, (start + i) / G, (start + i) % G);
+        const int64_t b = (start + i) / G;
+        const int block = (int)(b % Scales::BLOCKS), g = (int)((start + i) % G);
+        d[i] = Scales::d(strip + L::unit(b), block, g);
+        if constexpr (Scales::MINIMUM) m[i] = Scales::m(strip + L::unit(b), block, g);
       }
       for (int r = 0; r < TALL; r++) {
         f32x16 total = acc[s][r];

@@ -140,30 +140,25 @@ template <class L, int type>
 void pack_row(const uint8_t* raw, int64_t blocks, uint8_t* strip, int r) {
   using S = typename L::Scales;
   using From = Source<type>;
-  uint8_t* scales = strip + blocks * L::BLOCK_BYTES;
+  static_assert(S::BLOCKS == From::SUB);
   for (int64_t b = 0; b < blocks; b++) {
-    const uint8_t* p = raw + b / From::SUB * From::BYTES;
+    const int i = (int)(b % S::BLOCKS);
+    const uint8_t* p = raw + b / S::BLOCKS * From::BYTES;
     Expanded e;
-    From::expand(p, (int)(b % From::SUB), e);
-    close_quants<L::BITS>(e.q, strip + b * L::BLOCK_BYTES, r);
-    if constexpr (From::SUB == 1) {
-      uint8_t* s = scales + b * (S::MINIMUM ? 64 : 32);
-      memcpy(s + 2 * r, p + From::D, 2);
-      if constexpr (S::MINIMUM) {
-        memcpy(s + 32 + 2 * r, p + From::M, 2);
-        s[32 + 2 * r + 1] ^= 0x80;
-      }
+    From::expand(p, i, e);
+    close_quants<L::BITS>(e.q, strip + L::quants(b), r);
+    uint8_t* scales = strip + L::unit(b);
+    if (i == 0) {
+      memcpy(scales + 2 * r, p + From::D, 2);
+      if constexpr (S::MINIMUM) memcpy(scales + 32 + 2 * r, p + From::M, 2);
+    }
+    if constexpr (S::BLOCKS == 1) {
+      if constexpr (S::MINIMUM) scales[32 + 2 * r + 1] ^= 0x80;
     } else {
-      uint8_t* s = scales + b / BLOCKS_IN_SUPER * S::SIZE;
-      const int64_t group = b % BLOCKS_IN_SUPER * S::GROUPS;
-      constexpr int at = S::MINIMUM ? 64 : 32;
-      if (b % BLOCKS_IN_SUPER == 0) {
-        memcpy(s + 2 * r, p + From::D, 2);
-        if constexpr (S::MINIMUM) memcpy(s + 32 + 2 * r, p + From::M, 2);
-      }
       for (int g = 0; g < S::GROUPS; g++) {
-        s[at + (group + g) * STRIP + r] = (uint8_t)e.scale[g];
-        if constexpr (S::MINIMUM) s[at + S::HALF + (group + g) * STRIP + r] = e.minimum[g];
+        const int at = (i * S::GROUPS + g) * STRIP + r;
+        scales[S::S + at] = (uint8_t)e.scale[g];
+        if constexpr (S::MINIMUM) scales[S::T + at] = e.minimum[g];
       }
     }
   }
