@@ -14,7 +14,7 @@ import numpy as np
 
 from motet.errors import NumericalError, OptionError, UnsupportedError
 from motet.kernels import _cpu
-from motet.kernels.paged import KINDS, PagedKV
+from motet.kernels.paged import KINDS, PAGE, PagedKV
 from motet.kernels.rope import Rope
 from motet.weights.formats import TensorType, dequantize
 
@@ -155,11 +155,10 @@ class CPU:
         Raises NumericalError if a key or value is not a finite number of the pool's kind.
         """
         out = np.empty((len(q), q.shape[1] * v.shape[2]), np.float32)
-        table, half, interleaved, rope_scale = None, 0, False, 1.0
+        table, places, interleaved, rope_scale = None, None, False, 1.0
         if rope is not None:
-            table = rope.table(kv.tables.shape[1] * 64)
-            half, interleaved = rope.rotary_dim // 2, rope.pairing == "normal"
-            rope_scale = rope.scale
+            table, places = rope.table(kv.tables.shape[1] * PAGE), rope.places
+            interleaved, rope_scale = rope.pairing == "normal", rope.scale
         fine = self._native.attention(
             self._pool,
             q,
@@ -176,7 +175,7 @@ class CPU:
             window,
             softcap,
             table,
-            half,
+            places,
             interleaved,
             rope_scale,
             out,

@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 
-from motet.kernels.paged import LANES
+from motet.kernels.paged import LANES, PAGE
 
 _GROWTH = 1024
 """Positions by which the table grows."""
@@ -35,6 +35,9 @@ class Rope:
         padded = -(-len(self.inv_freq) // LANES) * LANES
         self._lock = threading.Lock()
         self._table = np.zeros((0, 2, padded), np.float32)
+        places = self.table(PAGE)[:PAGE, :, : len(self.inv_freq)]
+        self.places = np.ascontiguousarray(places.transpose(2, 1, 0))
+        """Cosines and sines of the places in a page, float32 ``[rotary_dim / 2, 2, PAGE]``."""
 
     def table(self, positions: int) -> np.ndarray:
         """Cosines and sines, float32 ``[≥ positions, 2, rotary_dim / 2 padded to LANES]``.

@@ -147,7 +147,8 @@ inline bool store(ThreadPool& threads, const Pool& pool, const float* k, const f
 }
 
 struct Rotary {
-  const float* table = nullptr;  // [positions][2][padded half]
+  const float* table = nullptr;   // [positions][2][padded half]: cosines and sines
+  const float* places = nullptr;  // [half][2][PAGE]: those of the places in a block
   int half = 0, padded = 0;
   bool interleaved = false;
   float scale = 1;
@@ -181,7 +182,6 @@ template <int kind>
 struct PageKeys {
   const Attention& a;
   const uint8_t* head;
-  const float* turns;  // [half][2][PAGE]: cosines and sines of places in the block
 
   f32x16 raw(int channel, int part) const {
     const f32x16 v =
@@ -194,8 +194,8 @@ struct PageKeys {
   void pair(int i, int part, f32x16& x, f32x16& y) const {
     const f32x16 k0 = raw(first_channel(a.rotary, i), part);
     const f32x16 k1 = raw(second_channel(a.rotary, i), part);
-    const f32x16 cos = f32x16::load(turns + (i * 2) * PAGE + part * LANES);
-    const f32x16 sin = f32x16::load(turns + (i * 2 + 1) * PAGE + part * LANES);
+    const f32x16 cos = f32x16::load(a.rotary.places + (i * 2) * PAGE + part * LANES);
+    const f32x16 sin = f32x16::load(a.rotary.places + (i * 2 + 1) * PAGE + part * LANES);
     x = k0 * cos - k1 * sin;
     y = k0 * sin + k1 * cos;
   }
@@ -341,8 +341,7 @@ class Worker {
   // Chunks [first, last) of a tile; `done(row, greatest, total, values)` gets what each row made of
   // each chunk, in order.
   template <class Done>
-  void run(const QueryTile& tile, int kv_head, int64_t first, int64_t last, const float* turns,
-           const Done& done) {
+  void run(const QueryTile& tile, int kv_head, int64_t first, int64_t last, const Done& done) {
     const int rows = load_queries(tile, kv_head);
     int32_t lowest = INT32_MAX, highest = 0;
     for (int32_t t : tile.tokens) {
@@ -354,7 +353,7 @@ class Worker {
     for (int64_t c = first; c < last; c++) {
       chunk.clear(rows, a.pool.padded);
       for (int64_t b = std::max(begin, c * CHUNK); b < std::min(end, (c + 1) * CHUNK); b++)
-        block(tile, kv_head, rows, b, turns);
+        block(tile, kv_head, rows, b);
       for (int r = 0; r < rows; r++)
         done(r, chunk.greatest.p[r], chunk.total.p[r], chunk.values.p + r * a.pool.padded);
     }
@@ -394,7 +393,7 @@ class Worker {
     return mask;
   }
 
-  void block(const QueryTile& tile, int kv_head, int rows, int64_t b, const float* turns) {
+  void block(const QueryTile& tile, int kv_head, int rows, int64_t b) {
     const int64_t entry = tile.row * a.table_width + b;
     const int32_t page = a.tables[entry];
     if (page < 0) return;
@@ -405,10 +404,10 @@ class Worker {
     const uint8_t* head = a.pool.head(page, kv_head);
     const int first = __builtin_ctzll(any), last = PAGE - __builtin_clzll(any);
     switch (a.pool.kind) {
-      case KIND_F32: return block_of<KIND_F32>(tile, rows, b, head, turns, first, last);
-      case KIND_F16: return block_of<KIND_F16>(tile, rows, b, head, turns, first, last);
-      case KIND_BF16: return block_of<KIND_BF16>(tile, rows, b, head, turns, first, last);
-      default: return block_of<KIND_Q8_0>(tile, rows, b, head, turns, first, last);
+      case KIND_F32: return block_of<KIND_F32>(tile, rows, b, head, first, last);
+      case KIND_F16: return block_of<KIND_F16>(tile, rows, b, head, first, last);
+      case KIND_BF16: return block_of<KIND_BF16>(tile, rows, b, head, first, last);
+      default: return block_of<KIND_Q8_0>(tile, rows, b, head, first, last);
     }
   }
 
@@ -429,10 +428,10 @@ class Worker {
   }
 
   template <int kind>
-  void block_of(const QueryTile& tile, int rows, int64_t b, const uint8_t* head, const float* turns,
-                int first, int last) {
+  void block_of(const QueryTile& tile, int rows, int64_t b, const uint8_t* head, int first,
+                int last) {
     const int dim = a.pool.head_dim, half = a.rotary.half, padded = a.pool.padded;
-    const PageKeys<kind> page_keys{a, head, turns};
+    const PageKeys<kind> page_keys{a, head};
     const PageValues<kind> page_values{a, head};
     const uint64_t mask = a.masks[tile.row * a.table_width + b];
     if (rows <= FEW) {
@@ -518,16 +517,6 @@ class Worker {
   Buffer<float> query, turned, scores, keys, values;
 };
 
-// Cosines and sines of places 0 … 63 in a block, [half][2][PAGE].
-inline std::vector<float> block_turns(const Rotary& r) {
-  std::vector<float> turns((size_t)r.half * 2 * PAGE);
-  for (int i = 0; i < r.half; i++)
-    for (int part = 0; part < 2; part++)
-      for (int s = 0; s < PAGE; s++)
-        turns[(i * 2 + part) * PAGE + s] = r.table[(s * 2 + part) * r.padded + i];
-  return turns;
-}
-
 inline std::vector<QueryTile> query_tiles(const Attention& a) {
   const size_t most = std::max(1, QUERY_ROWS / a.group());
   std::vector<QueryTile> tiles;
@@ -547,7 +536,6 @@ inline std::vector<QueryTile> query_tiles(const Attention& a) {
 inline void attend(ThreadPool& threads, const Attention& a) {
   const int group = a.group(), padded = a.pool.padded, dim = a.pool.value_dim;
   const std::vector<QueryTile> tiles = query_tiles(a);
-  const std::vector<float> turns = block_turns(a.rotary);
   int most_rows = 1;
   int64_t most_chunks = 1;
   for (const auto& tile : tiles) {
@@ -573,7 +561,7 @@ inline void attend(ThreadPool& threads, const Attention& a) {
       const int kv_head = task % a.pool.kv_heads, rows = (int)tile.tokens.size() * group;
       Worker& w = worker(thread);
       w.all.clear(rows, padded);
-      w.run(tile, kv_head, 0, most_chunks, turns.data(),
+      w.run(tile, kv_head, 0, most_chunks,
             [&](int r, float greatest, float total, const float* values) {
               merge(w.all.greatest.p[r], w.all.total.p[r], w.all.values.p + r * padded, greatest,
                     total, values, padded);
@@ -589,7 +577,7 @@ inline void attend(ThreadPool& threads, const Attention& a) {
   threads.run(tasks * most_chunks, [&](int i, int thread) {
     const int64_t task = i / most_chunks, c = i % most_chunks;
     worker(thread).run(tiles[task / a.pool.kv_heads], (int)(task % a.pool.kv_heads), c, c + 1,
-                       turns.data(), [&](int r, float greatest, float total, const float* values) {
+                       [&](int r, float greatest, float total, const float* values) {
                          float* part = parts.p + i * size + r * (padded + 2);
                          part[0] = greatest;
                          part[1] = total;

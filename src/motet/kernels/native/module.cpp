@@ -99,8 +99,9 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
                   Array<const int32_t, 2> tables, Array<const uint64_t, 2> masks,
                   Array<const int32_t, 1> rows, Array<const int32_t, 1> positions,
                   Array<const int64_t, 1> slots, float scale, int window, float softcap,
-                  std::optional<Array<const float, 3>> turns, int half, bool interleaved,
-                  float rope_scale, Array<float, 2> out) {
+                  std::optional<Array<const float, 3>> turns,
+                  std::optional<Array<const float, 3>> places, bool interleaved, float rope_scale,
+                  Array<float, 2> out) {
   const int64_t tokens = q.shape(0);
   const int heads = (int)q.shape(1), kv_heads = (int)k.shape(1), dim = (int)q.shape(2);
   const Pool pool(pages.data(), pages.shape(0), kv_heads, dim, (int)v.shape(2), kind);
@@ -116,7 +117,10 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
        "attention: token counts differ");
   need(tables.shape(0) == masks.shape(0) && tables.shape(1) == masks.shape(1),
        "attention: tables and masks differ");
-  need(!turns || (2 * half <= dim && (int64_t)turns->shape(2) >= half && turns->shape(1) == 2),
+  need(turns.has_value() == places.has_value(), "attention: half a rotation");
+  const int half = places ? (int)places->shape(0) : 0;
+  need(!turns || (2 * half <= dim && (int64_t)turns->shape(2) >= half && turns->shape(1) == 2 &&
+                  places->shape(1) == 2 && places->shape(2) == PAGE),
        "attention: rotation wider than the head");
   int64_t furthest = PAGE - 1;
   for (int64_t t = 0; t < tokens; t++) {
@@ -136,6 +140,7 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
   Rotary rotary;
   if (turns) {
     rotary.table = turns->data();
+    rotary.places = places->data();
     rotary.half = half;
     rotary.padded = (int)turns->shape(2);
     rotary.interleaved = interleaved;
@@ -202,7 +207,7 @@ NB_MODULE(MOTET_MODULE, m) {
   m.def("softcap", &softcap_of);
   m.def("attention", &attention_of, "threads"_a, "q"_a, "k"_a, "v"_a, "pages"_a, "kind"_a,
         "tables"_a, "masks"_a, "rows"_a, "positions"_a, "slots"_a, "scale"_a, "window"_a,
-        "softcap"_a, "turns"_a.none(), "half"_a, "interleaved"_a, "rope_scale"_a, "out"_a);
+        "softcap"_a, "turns"_a.none(), "places"_a.none(), "interleaved"_a, "rope_scale"_a, "out"_a);
   m.def("read_all", &read_all);
 #if MOTET_TILES
   m.def("tiles_allowed", &tiles_allowed);
