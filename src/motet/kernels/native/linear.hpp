@@ -299,10 +299,11 @@ struct Product {
         side = input.side(L::Scales::GROUPS, L::Scales::MINIMUM ? 0 : L::ZERO);
       });
     }
-    // A piece is worth waking a thread for, yet small enough that both finish together.
-    const int64_t weight = w.strip_bytes * std::max<int64_t>(1, input.rows / 4);
-    strips_a_piece = std::clamp<int64_t>((96 << 10) / weight, 1, w.strips);
-    if (input.rows >= 32) strips_a_piece = std::clamp<int64_t>((192 << 10) / w.strip_bytes, 1, 8);
+    // Few rows: long pieces, since memory delivers best in long streams, but enough of them that
+    // the threads finish together. Many rows: strips that stay at hand while the tiles pass.
+    const int64_t bytes = std::clamp<int64_t>(w.bytes / 16, 32 << 10, 256 << 10);
+    const int64_t most = input.rows < 32 ? bytes / w.strip_bytes : (192 << 10) / w.strip_bytes;
+    strips_a_piece = std::clamp<int64_t>(most, 1, input.rows < 32 ? w.strips : 8);
     pieces = (w.strips + strips_a_piece - 1) / strips_a_piece;
   }
 
