@@ -99,7 +99,7 @@ class Reference:
         """SiLU, or GELU (Hendrycks, Gimpel 2016) by its error function or its tanh form."""
         x64 = x.astype(np.float64)
         if activation == "silu":
-            out = x64 / (1 + np.exp(-x64))
+            out = x64 / (1 + np.exp(-np.maximum(x64, -700.0)))
         elif activation == "gelu_tanh":
             out = 0.5 * x64 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x64 + 0.044715 * x64**3)))
         elif activation == "gelu_erf":

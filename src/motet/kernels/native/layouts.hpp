@@ -173,8 +173,9 @@ inline bool with_type(int type, Function&& f) {
     CASE(Q4_1)
     CASE(Q5_0)
     CASE(Q5_1)
-    CASE(Q8_0) CASE(Q2_K) CASE(Q3_K) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) CASE(IQ4_NL)
-        CASE(IQ4_XS) default : return false;
+    CASE(Q8_0)
+    CASE(Q2_K) CASE(Q3_K) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) CASE(IQ4_NL) CASE(IQ4_XS) default
+        : return false;
   }
 #undef CASE
 }

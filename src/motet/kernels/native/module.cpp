@@ -6,6 +6,7 @@
 
 #include "attention.hpp"
 #include "elementwise.hpp"
+#include "linear.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;

@@ -1,0 +1,186 @@
+// The rows of x in a call, in the order in which kernels walk through them.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "layouts.hpp"
+#include "threads.hpp"
+#if MOTET_TILES
+#include "linear_tiles.hpp"
+#endif
+
+namespace {
+
+#if MOTET_AVX512
+constexpr int TILE = 8;  // rows of x that a kernel works on together
+#else
+constexpr int TILE = 4;
+#endif
+
+// Rows of x are cut into tiles of TILE, then 4, 2 and 1 rows (before all, tall ones where there is
+// a matrix unit); values of a tile are interleaved so that a kernel walks through one stream.
+struct Tile {
+  int64_t row;
+  int height;
+};
+inline std::vector<Tile> tiles_of(int64_t rows) {
+  std::vector<Tile> tiles;
+  int64_t row = 0;
+#if MOTET_TILES
+  for (; rows - row >= TALL; row += TALL) tiles.push_back({row, TALL});
+#endif
+  for (int height = TILE; height; height /= 2)
+    for (; rows - row >= height; row += height) tiles.push_back({row, height});
+  return tiles;
+}
+
+template <class T>
+struct Buffer {  // 64-byte aligned, not initialised
+  explicit Buffer(int64_t count)
+      : p((T*)aligned_alloc(64, (std::max<int64_t>(count, 1) * sizeof(T) + 63) / 64 * 64)) {
+    if (!p) throw std::bad_alloc();
+  }
+  ~Buffer() { free(p); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  T* p;
+};
+
+// x rounded to int8 with a scale per block, of four candidates the one with the least squared
+// error (a largest value may stand at -128 or at 127, 126 or 125): values [block][row][32], scales
+// [block][row], sums of 16 values [block][2][row], a tile after another.
+struct Quantised {
+  Quantised(ThreadPool& pool, const float* x, int64_t rows, int64_t columns,
+            const std::vector<Tile>& tiles)
+      : blocks(columns / BLOCK), q(rows * columns), scale(rows * blocks), sums(rows * blocks * 2) {
+    auto one = [&](int t, int) {
+      const Tile tile = tiles[t];
+      for (int r = 0; r < tile.height; r++) quantise(x + (tile.row + r) * columns, tile, r);
+    };
+    if (rows < 2 * TILE)
+      for (size_t t = 0; t < tiles.size(); t++) one((int)t, 0);
+    else
+      pool.run((int64_t)tiles.size(), one);
+  }
+
+  void quantise(const float* x, Tile tile, int r) {
+    const int h = tile.height;
+    int8_t* values = q.p + tile.row * blocks * BLOCK;
+    float* scales = scale.p + tile.row * blocks;
+    int32_t* totals = sums.p + tile.row * blocks * 2;
+    for (int64_t b = 0; b < blocks; b++) {
+      const f32x16 half[2] = {f32x16::load(x + b * BLOCK), f32x16::load(x + b * BLOCK + LANES)};
+      const float size = largest_magnitude(half[0], half[1]);
+      const float most = largest(maximum(half[0], half[1])) == size ? size : -size;
+      i32x16 best[2];
+      float least = INFINITY, step = most;
+      for (const float steps : {-128.0f, 127.0f, 126.0f, 125.0f}) {
+        const f32x16 s = f32x16::set(most / steps);
+        const f32x16 inverse = f32x16::set(size > 0 ? steps / most : 0.0f);
+        f32x16 squares = f32x16::set(0);
+        i32x16 rounded[2];
+        for (int g = 0; g < 2; g++) {
+          const f32x16 n = minimum(f32x16::set(127), half[g] * inverse);
+          rounded[g] = round_to_int(n);
+          const f32x16 error = to_float(rounded[g]) * s - half[g];
+          squares = fma(error, error, squares);
+        }
+        const float error = sum(squares);
+        if (!(error >= least)) {  // a NaN is taken, and stays
+          least = error;
+          step = most / steps;
+          best[0] = rounded[0];
+          best[1] = rounded[1];
+        }
+      }
+      scales[b * h + r] = step;
+      for (int g = 0; g < 2; g++) {
+        store_bytes(values + (b * h + r) * BLOCK + g * LANES, best[g]);
+        totals[(b * 2 + g) * h + r] = sum(best[g]);
+      }
+    }
+  }
+
+  int64_t blocks;
+  Buffer<int8_t> q;
+  Buffer<float> scale;
+  Buffer<int32_t> sums;
+};
+
+// What a layout adds beside the products: −zero·Σq, where the integer sum starts, or −scale·Σq,
+// which the minimum multiplies. [block][group][row] a tile.
+struct Side {
+  Side(const Quantised& x, const std::vector<Tile>& tiles, int groups, int zero)
+      : values(x.blocks * groups * (tiles.back().row + tiles.back().height)) {
+    for (const Tile& tile : tiles) {
+      const int h = tile.height;
+      const int32_t* sums = x.sums.p + tile.row * x.blocks * 2;
+      const float* scale = x.scale.p + tile.row * x.blocks;
+      auto* out = values.p + tile.row * x.blocks * groups;
+      for (int64_t b = 0; b < x.blocks; b++)
+        for (int g = 0; g < groups; g++)
+          for (int r = 0; r < h; r++) {
+            const int32_t* s = sums + b * 2 * h + r;
+            const int32_t total = groups == 2 ? s[g * h] : s[0] + s[h];
+            if (zero)
+              out[(b * groups + g) * h + r].init = -zero * total;
+            else
+              out[(b * groups + g) * h + r].scaled = -scale[b * h + r] * (float)total;
+          }
+    }
+  }
+  union Value {
+    int32_t init;
+    float scaled;
+  };
+  Buffer<Value> values;
+};
+
+// Everything that the matrices of one call share of x.
+class Input {
+ public:
+  Input(ThreadPool& pool, const float* x, int64_t rows, int64_t columns)
+      : pool(pool), x(x), rows(rows), columns(columns), tiles(tiles_of(rows)) {}
+
+  const Quantised& quantised() {
+    if (!quantised_) quantised_ = std::make_unique<Quantised>(pool, x, rows, columns, tiles);
+    return *quantised_;
+  }
+  const Side::Value* side(int groups, int zero) {
+    for (auto& s : sides_)
+      if (s.groups == groups && s.zero == zero) return s.side->values.p;
+    sides_.push_back({groups, zero, std::make_unique<Side>(quantised(), tiles, groups, zero)});
+    return sides_.back().side->values.p;
+  }
+  const float* interleaved() {
+    if (!floats_) {
+      floats_ = std::make_unique<Buffer<float>>(rows * columns);
+      pool.run((int64_t)tiles.size(), [&](int t, int) {
+        const Tile tile = tiles[t];
+        float* out = floats_->p + tile.row * columns;
+        for (int64_t k = 0; k < columns; k++)
+          for (int r = 0; r < tile.height; r++)
+            out[k * tile.height + r] = x[(tile.row + r) * columns + k];
+      });
+    }
+    return floats_->p;
+  }
+
+  ThreadPool& pool;
+  const float* x;
+  const int64_t rows, columns;
+  const std::vector<Tile> tiles;
+
+ private:
+  struct OneSide {
+    int groups, zero;
+    std::unique_ptr<Side> side;
+  };
+  std::unique_ptr<Quantised> quantised_;
+  std::unique_ptr<Buffer<float>> floats_;
+  std::vector<OneSide> sides_;
+};
+
+}  // namespace

@@ -1,0 +1,181 @@
+// One block of keys and values against some rows of queries: scores, softmax in the making, sums.
+#pragma once
+#include "pages.hpp"
+
+namespace {
+
+struct Rotary {
+  const float* table = nullptr;   // [positions][2][padded half]: cosines and sines
+  const float* places = nullptr;  // [half][2][PAGE]: those of the places in a block
+  int half = 0, padded = 0;
+  bool interleaved = false;
+  float scale = 1;
+};
+
+struct Attention {
+  const float* q;
+  Pool pool;
+  const int32_t* tables;
+  const uint64_t* masks;
+  int64_t table_width;
+  const int32_t* rows;
+  const int32_t* positions;
+  int64_t tokens;
+  int heads;
+  float scale;
+  int window;
+  float softcap;
+  Rotary rotary;
+  float* out;
+
+  int group() const { return heads / pool.kv_heads; }
+};
+
+// Channels in the order in which a score sums them: the pairs that rotate together, then the rest.
+inline int first_channel(const Rotary& r, int i) { return r.interleaved ? 2 * i : i; }
+inline int second_channel(const Rotary& r, int i) { return r.interleaved ? 2 * i + 1 : i + r.half; }
+
+// Where a kernel gets the keys of a block from: straight from the page …
+template <int kind>
+struct PageKeys {
+  const Attention& a;
+  const uint8_t* head;
+
+  f32x16 raw(int channel, int part) const {
+    const f32x16 v =
+        load_stored(head + ((int64_t)channel * PAGE + part * LANES) * a.pool.item, kind);
+    if constexpr (kind == KIND_Q8_0)
+      return v * f32x16::half((const uint16_t*)(head + a.pool.key_scales) + channel / 32 * PAGE +
+                              part * LANES);
+    return v;
+  }
+  void pair(int i, int part, f32x16& x, f32x16& y) const {
+    const f32x16 k0 = raw(first_channel(a.rotary, i), part);
+    const f32x16 k1 = raw(second_channel(a.rotary, i), part);
+    const f32x16 cos = f32x16::load(a.rotary.places + (i * 2) * PAGE + part * LANES);
+    const f32x16 sin = f32x16::load(a.rotary.places + (i * 2 + 1) * PAGE + part * LANES);
+    x = k0 * cos - k1 * sin;
+    y = k0 * sin + k1 * cos;
+  }
+  f32x16 single(int channel, int part) const { return raw(channel, part); }
+};
+
+// … or from a copy that several rows share.
+struct OpenKeys {
+  const float* keys;  // [head_dim][PAGE], pairs side by side
+  void pair(int i, int part, f32x16& x, f32x16& y) const {
+    x = f32x16::load(keys + (2 * i) * PAGE + part * LANES);
+    y = f32x16::load(keys + (2 * i + 1) * PAGE + part * LANES);
+  }
+  f32x16 single(int channel, int part) const {
+    return f32x16::load(keys + channel * PAGE + part * LANES);
+  }
+};
+
+template <int kind>
+struct PageValues {
+  const Attention& a;
+  const uint8_t* head;
+  f32x16 load(int j, int part) const {
+    const f32x16 v = load_stored(
+        head + a.pool.values + ((int64_t)j * a.pool.padded + part * LANES) * a.pool.item, kind);
+    if constexpr (kind == KIND_Q8_0) {
+      const int groups = (a.pool.value_dim + 31) / 32;
+      const auto* scales = (const uint16_t*)(head + a.pool.value_scales) + j * groups;
+      return v * f32x16::set(half_value(scales[part * LANES / 32]));
+    }
+    return v;
+  }
+};
+struct OpenValues {
+  const float* values;  // [PAGE][padded]
+  int padded;
+  f32x16 load(int j, int part) const { return f32x16::load(values + j * padded + part * LANES); }
+};
+
+// scores[R][PAGE] of R rows; q is [row][head_dim], pairs side by side.
+template <int R, class Keys>
+void score(const Keys& keys, const float* q, int head_dim, int half, float* scores) {
+  f32x16 acc[R][PARTS];
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < PARTS; p++) acc[r][p] = f32x16::set(0);
+  for (int i = 0; i < half; i++)
+#pragma GCC unroll 4
+    for (int p = 0; p < PARTS; p++) {
+      f32x16 x, y;
+      keys.pair(i, p, x, y);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; r++) {
+        acc[r][p] = fma(x, f32x16::set(q[r * head_dim + 2 * i]), acc[r][p]);
+        acc[r][p] = fma(y, f32x16::set(q[r * head_dim + 2 * i + 1]), acc[r][p]);
+      }
+    }
+  for (int c = 2 * half; c < head_dim; c++)
+#pragma GCC unroll 4
+    for (int p = 0; p < PARTS; p++) {
+      const f32x16 x = keys.single(c, p);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; r++) acc[r][p] = fma(x, f32x16::set(q[r * head_dim + c]), acc[r][p]);
+    }
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < PARTS; p++) acc[r][p].store(scores + r * PAGE + p * LANES);
+}
+
+// out[R][padded] += weights[R][first…last) · values, key after key.
+template <int R, int P, class Values>
+void mix_parts(const Values& values, const float* weights, int first, int last, int part,
+               int padded, float* out) {
+  f32x16 acc[R][P];
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < P; p++) acc[r][p] = f32x16::load(out + r * padded + (part + p) * LANES);
+  for (int j = first; j < last; j++)
+#pragma GCC unroll 4
+    for (int p = 0; p < P; p++) {
+      const f32x16 v = values.load(j, part + p);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; r++) acc[r][p] = fma(v, f32x16::set(weights[r * PAGE + j]), acc[r][p]);
+    }
+  for (int r = 0; r < R; r++)
+    for (int p = 0; p < P; p++) acc[r][p].store(out + r * padded + (part + p) * LANES);
+}
+template <int R, class Values>
+void mix(const Values& values, const float* weights, int first, int last, int padded, float* out) {
+  int part = 0;
+  for (; part + 4 <= padded / LANES; part += 4)
+    mix_parts<R, 4>(values, weights, first, last, part, padded, out);
+  for (; part < padded / LANES; part++)
+    mix_parts<R, 1>(values, weights, first, last, part, padded, out);
+}
+
+inline float exp_one(float x) {
+  float out[LANES];
+  exp(f32x16::set(x)).store(out);
+  return out[0];
+}
+
+// A softmax in the making for some rows: greatest score, sum of weights, weighted values.
+struct State {
+  State(int rows, int padded) : greatest(rows), total(rows), values((int64_t)rows * padded) {}
+  void clear(int rows, int padded) {
+    std::fill_n(greatest.p, rows, -INFINITY);
+    std::fill_n(total.p, rows, 0.0f);
+    std::fill_n(values.p, (int64_t)rows * padded, 0.0f);
+  }
+  Buffer<float> greatest, total, values;
+};
+
+// Join row `from` of a later chunk to row `to`.
+inline void merge(float& greatest, float& total, float* values, float later_greatest,
+                  float later_total, const float* later_values, int padded) {
+  if (later_greatest == -INFINITY) return;
+  const float top = std::max(greatest, later_greatest);
+  const float a = greatest == -INFINITY ? 0.0f : exp_one(greatest - top);
+  const float b = exp_one(later_greatest - top);
+  const f32x16 va = f32x16::set(a), vb = f32x16::set(b);
+  total = std::fma(total, a, later_total * b);
+  greatest = top;
+  for (int i = 0; i < padded; i += LANES)
+    fma(f32x16::load(values + i), va, f32x16::load(later_values + i) * vb).store(values + i);
+}
+
+}  // namespace
