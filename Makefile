@@ -32,7 +32,8 @@ $(VENV)/installed: pyproject.toml $(NATIVE) | $(VENV)/created
 	@touch $@
 
 $(VENV)/tools: pyproject.toml | $(VENV)/created
-	$(BIN)/pip install --quiet pytest hypothesis ruff pyright clang-format
+	$(BIN)/pip install --quiet 'pytest>=8' 'hypothesis>=6' \
+	  ruff==0.17.6 pyright==1.1.414 clang-format==23.1.5
 	@touch $@
 
 $(VENV)/created:
