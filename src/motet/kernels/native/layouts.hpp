@@ -166,7 +166,7 @@ LAYOUT(IQ4_XS, 8, Super<1>, 128)
 // Call f with a quantised type as a constant; false if it has no layout.
 template <class Function>
 inline bool with_type(int type, Function&& f) {
-// clang-format off
+  // clang-format off
 #define CASE(t) case t: f(std::integral_constant<int, t>{}); return true;
   switch (type) {
     CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q2_K) CASE(Q3_K)
