@@ -14,13 +14,14 @@
 namespace {
 
 #if MOTET_AVX512
-constexpr int TILE = 8;  // rows of x that a kernel works on together
+constexpr int TILE = 16;  // rows of x that a kernel works on together
 #else
 constexpr int TILE = 4;
 #endif
 
-// Rows of x are cut into tiles of TILE, then 4, 2 and 1 rows (before all, tall ones where there is
-// a matrix unit); values of a tile are interleaved so that a kernel walks through one stream.
+// Rows of x are cut into tiles of TILE, then of half as many and so on (before all, tall ones where
+// there is a matrix unit); values of a tile are interleaved so that a kernel walks through one
+// stream.
 struct Tile {
   int64_t row;
   int height;

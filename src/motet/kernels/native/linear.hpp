@@ -101,6 +101,7 @@ struct Product {
       case 1: return f(std::integral_constant<int, 1>{});
       case 2: return f(std::integral_constant<int, 2>{});
       case 4: return f(std::integral_constant<int, 4>{});
+      case 8: return f(std::integral_constant<int, std::min(8, TILE)>{});
       default: return f(std::integral_constant<int, TILE>{});
     }
   }

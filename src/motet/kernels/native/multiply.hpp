@@ -28,7 +28,7 @@ inline void multiply(const uint8_t* strips, int64_t strip_bytes, int64_t blocks,
         if constexpr (Scales::MINIMUM) m[s][g] = Scales::m(scales, i, g);
       }
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < R; r++) {
       const int32_t* four = (const int32_t*)(a + (b * R + r) * BLOCK);
       const f32x16 one = f32x16::set(scale[b * R + r]);
