@@ -169,9 +169,11 @@ def test_concurrent_callers_share_batches(llm):
 
 def test_prompts_are_computed_in_pieces_beside_the_answers_of_others(llm):
     """A long prompt that comes while an answer is written doesn't stop the answer."""
+    llm.model.made.gate.clear()  # both are there before anything is computed
     stream = llm.generate("a", max_tokens=50, stream=True)
-    next(stream)
-    llm.generate("p" * 60, max_tokens=1)
+    other = llm.generate("p" * 60, max_tokens=1, stream=True)
+    llm.model.made.gate.set()
+    list(other)
     stream.close()
     mixed = [batch for batch in llm.model.made.batches if len({seq for seq, _ in batch}) == 2]
     assert len(mixed) >= 60 // 8
@@ -393,7 +395,11 @@ def test_an_engine_that_dies_tells_everyone_and_takes_nothing_more(llm):
 
 
 def test_closing_ends_waiting_callers_and_refuses_new_ones():
-    llm = make(ScriptedModel(), max_sequences=1)
+    def slow(history):
+        time.sleep(0.01)
+        return noise(history)
+
+    llm = make(ScriptedModel(slow), max_sequences=1)
     streams = [llm.generate("abc", stream=True) for _ in range(3)]
     next(streams[0])
     llm.close()
