@@ -14,7 +14,7 @@ import numpy as np
 
 from motet.errors import NumericalError, OptionError, UnsupportedError
 from motet.kernels import _cpu
-from motet.kernels.paged import KINDS, PAGE, PagedKV
+from motet.kernels.paged import KINDS, PagedKV
 from motet.kernels.rope import Rope
 from motet.weights.formats import TensorType, dequantize
 
@@ -157,7 +157,7 @@ class CPU:
         out = np.empty((len(q), q.shape[1] * v.shape[2]), np.float32)
         table, places, interleaved, rope_scale = None, None, False, 1.0
         if rope is not None:
-            table, places = rope.table(kv.tables.shape[1] * PAGE), rope.places
+            table, places = rope.table(int(kv.positions.max(initial=0)) + 1), rope.places
             interleaved, rope_scale = rope.pairing == "normal", rope.scale
         fine = self._native.attention(
             self._pool,
