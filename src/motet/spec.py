@@ -26,4 +26,12 @@ class SlidingAttention:
     window: int
 
 
-LayerSpec = FullAttention | SlidingAttention
+@dataclass(frozen=True)
+class Recurrent:
+    """A state of fixed size that every token rewrites, in float32; zeros before the first one."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    """Of each array that the state consists of: a convolution's tail, a scan's state, …"""
+
+
+LayerSpec = FullAttention | SlidingAttention | Recurrent
