@@ -22,6 +22,7 @@ MEASUREMENTS = {
     # name: (what, size, parallel, tokens before)
     "prefill 512": ("prefill", 512, 1, 0),
     "decode": ("decode", 32, 1, 32),
+    "8 sequences": ("decode", 16, 8, 16),
     "16 sequences": ("decode", 8, 16, 16),
 }
 

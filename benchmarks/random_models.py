@@ -1,6 +1,6 @@
 """Write GGUF models with the shapes of real ones and random weights, for measuring speed.
 
-    python benchmarks/random_models.py gemma2-2b q4_0 [OUT]
+    python -m benchmarks.random_models gemma2-2b q4_0 [OUT]
 
 The same arguments give the same file. Weights are scaled by 1/sqrt(columns), so that activations
 keep their size from layer to layer and logits stay finite. There is no vocabulary.
@@ -8,130 +8,35 @@ keep their size from layer to layer and logits stay finite. There is no vocabula
 
 import math
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import gguf
 import numpy as np
 
+from benchmarks.shapes import MODELS, Shape, stays_float32
 from motet.weights.formats import TensorType, row_bytes
 
 CHUNK_BYTES = 16 << 20
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What the published model's configuration says. Values not given here follow from these."""
-
-    architecture: str
-    layers: int
-    d_model: int
-    feed_forward: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int
-    context: int
-    epsilon: float
-    rope_base: float
-    window: int = 0
-
-
-MODELS = {
-    "gemma2-2b": Shape("gemma2", 26, 2304, 9216, 8, 4, 256, 256000, 8192, 1e-6, 1e4, 4096),
-    "gemma3-1b": Shape("gemma3", 26, 1152, 6912, 4, 1, 256, 262144, 32768, 1e-6, 1e6, 512),
-    "llama-3.2-1b": Shape("llama", 16, 2048, 8192, 32, 8, 64, 128256, 131072, 1e-5, 5e5),
-}
-NORMS = {
-    "gemma2": ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"],
-    "gemma3": ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"],
-    "llama": ["attn_norm", "ffn_norm"],
-}
 TYPES = {
     "q4_0": TensorType.Q4_0,
     "q8_0": TensorType.Q8_0,
     "q4_k": TensorType.Q4_K,
+    "f16": TensorType.F16,
     "bf16": TensorType.BF16,
 }
 
 
-def metadata(writer: gguf.GGUFWriter, shape: Shape) -> None:
-    """The keys that llama.cpp's converter writes for these models."""
-    writer.add_context_length(shape.context)
-    writer.add_embedding_length(shape.d_model)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.feed_forward)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    writer.add_key_length(shape.head_dim)
-    writer.add_value_length(shape.head_dim)
-    writer.add_layer_norm_rms_eps(shape.epsilon)
-    writer.add_vocab_size(shape.vocabulary)
-    if shape.architecture != "gemma2":
-        writer.add_rope_freq_base(shape.rope_base)
-    if shape.architecture == "gemma3":
-        writer.add_rope_freq_base_swa(1e4)
-    if shape.architecture == "llama":
-        writer.add_rope_dimension_count(shape.head_dim)
-    if shape.window:
-        writer.add_sliding_window(shape.window)
-    if shape.architecture == "gemma2":
-        writer.add_attn_logit_softcapping(50.0)
-        writer.add_final_logit_softcapping(30.0)
-    writer.add_string("tokenizer.ggml.model", "no_vocab")
-
-
-def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every tensor; the output matrix is the embedding in all three models."""
-    d, width = shape.d_model, shape.heads * shape.head_dim
-    kv_width = shape.kv_heads * shape.head_dim
-    yield "token_embd.weight", (shape.vocabulary, d)
-    yield "output_norm.weight", (d,)
-    if shape.architecture == "llama":
-        yield "rope_freqs.weight", (shape.head_dim // 2,)
-    for layer in range(shape.layers):
-        block = f"blk.{layer}."
-        for norm in NORMS[shape.architecture]:
-            yield f"{block}{norm}.weight", (d,)
-        yield block + "attn_q.weight", (width, d)
-        yield block + "attn_k.weight", (kv_width, d)
-        yield block + "attn_v.weight", (kv_width, d)
-        yield block + "attn_output.weight", (d, width)
-        if shape.architecture == "gemma3":
-            yield block + "attn_q_norm.weight", (shape.head_dim,)
-            yield block + "attn_k_norm.weight", (shape.head_dim,)
-        yield block + "ffn_gate.weight", (shape.feed_forward, d)
-        yield block + "ffn_up.weight", (shape.feed_forward, d)
-        yield block + "ffn_down.weight", (d, shape.feed_forward)
-
-
-def stored_type(shape: tuple[int, ...], wanted: TensorType) -> TensorType:
-    """Vectors stay F32; where a row is no whole number of blocks Q4_K becomes Q5_0, as
+def stored_type(name: str, dims: tuple[int, ...], wanted: TensorType) -> TensorType:
+    """Small tensors stay F32; where a row is no whole number of blocks Q4_K becomes Q5_0, as
     llama-quantize does it."""
-    if len(shape) == 1:
+    if stays_float32(name, dims):
         return TensorType.F32
-    if wanted is TensorType.Q4_K and shape[-1] % wanted.block:
+    if wanted is TensorType.Q4_K and dims[-1] % wanted.block:
         return TensorType.Q5_0
     return wanted
-
-
-def vector(name: str, length: int, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """Norm weights near 1, or the frequency divisors of Llama 3's rope scaling."""
-    if name == "rope_freqs.weight":
-        return llama3_divisors(shape)
-    return (1.0 + 0.1 * rng.standard_normal(length)).astype(np.float32)
-
-
-def llama3_divisors(shape: Shape) -> np.ndarray:
-    """Float32 [head_dim / 2], as llama.cpp's converter computes them for Llama 3.2 (factor 32,
-    low and high frequency factors 1 and 4, trained first on 8192 tokens)."""
-    factor, low, high, trained = 32.0, 1.0, 4.0, 8192
-    exponents = np.arange(0, shape.head_dim, 2) / shape.head_dim
-    wavelengths = 2 * math.pi * shape.rope_base**exponents
-    smooth = np.clip((trained / wavelengths - low) / (high - low), 0.0, 1.0)
-    return (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
 
 
 def matrix_rows(rows: int, columns: int, type: TensorType, rng: np.random.Generator) -> np.ndarray:
@@ -141,6 +46,11 @@ def matrix_rows(rows: int, columns: int, type: TensorType, rng: np.random.Genera
     words = rng.integers(0, 1 << 64, -(-size // 8), np.uint64, endpoint=False)
     raw = words.view(np.uint8)[:size].reshape(blocks, type.block_bytes)
     rms = columns**-0.5
+    if type is TensorType.F16:
+        bits = raw.view(np.uint16)
+        bits &= 0x83FF
+        bits |= (round(math.log2(rms / 1.53)) + 15) << 10
+        return raw.reshape(rows, -1)
     if type is TensorType.BF16:
         # A random sign and mantissa in one binade, where the root mean square is 1.53 · 2^e.
         exponent = round(math.log2(rms / 1.53)) + 127
@@ -167,8 +77,9 @@ def write(shape: Shape, wanted: TensorType, path: Path) -> None:
     """Write the model, a chunk of rows at a time."""
     partial = path.with_name(path.name + ".partial")
     writer = gguf.GGUFWriter(partial, shape.architecture)
-    metadata(writer, shape)
-    listed = [(name, dims, stored_type(dims, wanted)) for name, dims in tensors(shape)]
+    shape.metadata(writer)
+    writer.add_string("tokenizer.ggml.model", "no_vocab")
+    listed = [(name, dims, stored_type(name, dims, wanted)) for name, dims in shape.tensors()]
     for name, dims, type in listed:
         stored = (*dims[:-1], row_bytes(type, dims[-1]))
         writer.add_tensor_info(
@@ -186,8 +97,8 @@ def write(shape: Shape, wanted: TensorType, path: Path) -> None:
         for name, dims, type in listed:
             file.write(bytes(-file.tell() % gguf.GGUF_DEFAULT_ALIGNMENT))
             rng = np.random.Generator(np.random.SFC64(zlib.crc32(name.encode())))
-            if len(dims) == 1:
-                file.write(vector(name, dims[0], shape, rng).data)
+            if stays_float32(name, dims):
+                file.write(shape.plain(name, dims, rng).data)
                 continue
             rows, columns = dims
             step = max(1, CHUNK_BYTES // row_bytes(type, columns))

@@ -1,0 +1,241 @@
+"""Shapes of real models: the keys of their GGUF files, and the name and shape of every tensor."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import gguf
+import numpy as np
+
+Tensors = Iterator[tuple[str, tuple[int, ...]]]
+
+
+class Shape(Protocol):
+    """What the published model's configuration says. Values not given here follow from these."""
+
+    architecture: str
+
+    def metadata(self, writer: gguf.GGUFWriter) -> None:
+        """The keys that llama.cpp's converter writes for the model."""
+        ...
+
+    def tensors(self) -> Tensors:
+        """Name and shape of every tensor; the output matrix is the embedding in all models."""
+        ...
+
+    def plain(self, name: str, dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """A tensor that is stored in float32."""
+        ...
+
+
+NORMS = {
+    "gemma2": ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"],
+    "gemma3": ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"],
+    "llama": ["attn_norm", "ffn_norm"],
+}
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Gemma 2, Gemma 3 and Llama 3.2."""
+
+    architecture: str
+    layers: int
+    d_model: int
+    feed_forward: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    context: int
+    epsilon: float
+    rope_base: float
+    window: int = 0
+
+    def metadata(self, writer: gguf.GGUFWriter) -> None:
+        """The keys that llama.cpp's converter writes for these models."""
+        writer.add_context_length(self.context)
+        writer.add_embedding_length(self.d_model)
+        writer.add_block_count(self.layers)
+        writer.add_feed_forward_length(self.feed_forward)
+        writer.add_head_count(self.heads)
+        writer.add_head_count_kv(self.kv_heads)
+        writer.add_key_length(self.head_dim)
+        writer.add_value_length(self.head_dim)
+        writer.add_layer_norm_rms_eps(self.epsilon)
+        writer.add_vocab_size(self.vocabulary)
+        if self.architecture != "gemma2":
+            writer.add_rope_freq_base(self.rope_base)
+        if self.architecture == "gemma3":
+            writer.add_rope_freq_base_swa(1e4)
+        if self.architecture == "llama":
+            writer.add_rope_dimension_count(self.head_dim)
+        if self.window:
+            writer.add_sliding_window(self.window)
+        if self.architecture == "gemma2":
+            writer.add_attn_logit_softcapping(50.0)
+            writer.add_final_logit_softcapping(30.0)
+
+    def tensors(self) -> Tensors:
+        """Name and shape of every tensor."""
+        d, width, kv_width = (
+            self.d_model,
+            self.heads * self.head_dim,
+            self.kv_heads * self.head_dim,
+        )
+        yield "token_embd.weight", (self.vocabulary, d)
+        yield "output_norm.weight", (d,)
+        if self.architecture == "llama":
+            yield "rope_freqs.weight", (self.head_dim // 2,)
+        for layer in range(self.layers):
+            block = f"blk.{layer}."
+            for norm in NORMS[self.architecture]:
+                yield f"{block}{norm}.weight", (d,)
+            yield block + "attn_q.weight", (width, d)
+            yield block + "attn_k.weight", (kv_width, d)
+            yield block + "attn_v.weight", (kv_width, d)
+            yield block + "attn_output.weight", (d, width)
+            if self.architecture == "gemma3":
+                yield block + "attn_q_norm.weight", (self.head_dim,)
+                yield block + "attn_k_norm.weight", (self.head_dim,)
+            yield block + "ffn_gate.weight", (self.feed_forward, d)
+            yield block + "ffn_up.weight", (self.feed_forward, d)
+            yield block + "ffn_down.weight", (d, self.feed_forward)
+
+    def plain(self, name: str, dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """Norm weights near 1, or the frequency divisors of Llama 3's rope scaling."""
+        if name == "rope_freqs.weight":
+            return self._llama3_divisors()
+        return _near_one(dims, rng)
+
+    def _llama3_divisors(self) -> np.ndarray:
+        """Float32 [head_dim / 2], as llama.cpp's converter computes them for Llama 3.2 (factor 32,
+        low and high frequency factors 1 and 4, trained first on 8192 tokens)."""
+        factor, low, high, trained = 32.0, 1.0, 4.0, 8192
+        exponents = np.arange(0, self.head_dim, 2) / self.head_dim
+        wavelengths = 2 * math.pi * self.rope_base**exponents
+        smooth = np.clip((trained / wavelengths - low) / (high - low), 0.0, 1.0)
+        return (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Mamba:
+    """Mamba-1; with ``heads`` a Jamba-style hybrid of dense layers, attention in one of ``period``.
+
+    Real Jambas are far larger than what a benchmark wants; this is their pattern at a small size.
+    """
+
+    architecture: str
+    layers: int
+    d_model: int
+    vocabulary: int
+    context: int
+    d_state: int = 16
+    d_conv: int = 4
+    epsilon: float = 1e-5
+    heads: int = 0
+    kv_heads: int = 0
+    head_dim: int = 0
+    feed_forward: int = 0
+    period: int = 0
+
+    @property
+    def d_inner(self) -> int:
+        return 2 * self.d_model
+
+    @property
+    def dt_rank(self) -> int:
+        return -(-self.d_model // 16)
+
+    def attends(self, layer: int) -> bool:
+        return bool(self.period) and layer % self.period == self.period // 2
+
+    def metadata(self, writer: gguf.GGUFWriter) -> None:
+        """The keys that llama.cpp's converter writes for these models."""
+        writer.add_context_length(self.context)
+        writer.add_embedding_length(self.d_model)
+        writer.add_feed_forward_length(self.feed_forward)
+        writer.add_head_count(self.heads)
+        if self.period:
+            per_layer = [self.kv_heads if self.attends(i) else 0 for i in range(self.layers)]
+            writer.add_head_count_kv(per_layer)
+        writer.add_block_count(self.layers)
+        writer.add_ssm_conv_kernel(self.d_conv)
+        writer.add_ssm_inner_size(self.d_inner)
+        writer.add_ssm_state_size(self.d_state)
+        writer.add_ssm_time_step_rank(self.dt_rank)
+        writer.add_layer_norm_rms_eps(self.epsilon)
+        writer.add_vocab_size(self.vocabulary)
+
+    def tensors(self) -> Tensors:
+        """Name and shape of every tensor."""
+        d = self.d_model
+        yield "token_embd.weight", (self.vocabulary, d)
+        yield "output_norm.weight", (d,)
+        for layer in range(self.layers):
+            block = f"blk.{layer}."
+            yield block + "attn_norm.weight", (d,)
+            yield from self._attention(block) if self.attends(layer) else self._scan(block)
+            if self.feed_forward:
+                yield block + "ffn_norm.weight", (d,)
+                yield block + "ffn_gate.weight", (self.feed_forward, d)
+                yield block + "ffn_up.weight", (self.feed_forward, d)
+                yield block + "ffn_down.weight", (d, self.feed_forward)
+
+    def plain(self, name: str, dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """As Mamba begins its training: rates −1 … −N, time steps of about 0.001 to 0.1."""
+        if name.endswith("ssm_a"):
+            return np.tile(-np.arange(1, dims[1] + 1, dtype=np.float32), (dims[0], 1))
+        if name.endswith("ssm_dt.bias"):
+            return rng.uniform(-6.9, -2.2, dims).astype(np.float32)
+        if len(dims) == 2 or name.endswith(".bias"):
+            return (rng.standard_normal(dims) * dims[-1] ** -0.5).astype(np.float32)
+        return _near_one(dims, rng)
+
+    def _attention(self, block: str) -> Tensors:
+        width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        yield block + "attn_q.weight", (width, self.d_model)
+        yield block + "attn_k.weight", (kv_width, self.d_model)
+        yield block + "attn_v.weight", (kv_width, self.d_model)
+        yield block + "attn_output.weight", (self.d_model, width)
+
+    def _scan(self, block: str) -> Tensors:
+        inner, n, rank = self.d_inner, self.d_state, self.dt_rank
+        yield block + "ssm_in.weight", (2 * inner, self.d_model)
+        yield block + "ssm_conv1d.weight", (inner, self.d_conv)
+        yield block + "ssm_conv1d.bias", (inner,)
+        yield block + "ssm_x.weight", (rank + 2 * n, inner)
+        yield block + "ssm_dt.weight", (inner, rank)
+        yield block + "ssm_dt.bias", (inner,)
+        yield block + "ssm_a", (inner, n)
+        yield block + "ssm_d", (inner,)
+        yield block + "ssm_out.weight", (self.d_model, inner)
+        if self.period:
+            yield block + "ssm_dt_norm.weight", (rank,)
+            yield block + "ssm_b_norm.weight", (n,)
+            yield block + "ssm_c_norm.weight", (n,)
+
+
+MODELS: dict[str, Shape] = {
+    "gemma2-2b": Attention("gemma2", 26, 2304, 9216, 8, 4, 256, 256000, 8192, 1e-6, 1e4, 4096),
+    "gemma3-1b": Attention("gemma3", 26, 1152, 6912, 4, 1, 256, 262144, 32768, 1e-6, 1e6, 512),
+    "llama-3.2-1b": Attention("llama", 16, 2048, 8192, 32, 8, 64, 128256, 131072, 1e-5, 5e5),
+    "mamba-130m": Mamba("mamba", 24, 768, 50280, 1 << 20),
+    "mamba-1.4b": Mamba("mamba", 48, 2048, 50280, 1 << 20),
+    "jamba-like": Mamba(
+        "jamba", 16, 1024, 65536, 1 << 18, heads=16, kv_heads=4, head_dim=64, feed_forward=4096,
+        period=8, epsilon=1e-6,
+    ),
+}  # fmt: skip
+
+_FLOAT32 = ("ssm_conv1d.weight", "ssm_dt.weight", "ssm_a")
+
+
+def stays_float32(name: str, dims: tuple[int, ...]) -> bool:
+    """Vectors, and the small matrices of a scan."""
+    return len(dims) == 1 or name.endswith(_FLOAT32)
+
+
+def _near_one(dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    return (1.0 + 0.1 * rng.standard_normal(dims)).astype(np.float32)
