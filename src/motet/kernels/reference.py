@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from motet.kernels.paged import PAGE, SCALE_GROUP, KVPool, PagedKV, groups_of
+from motet.kernels.reference_experts import ExpertsReference
+from motet.kernels.reference_recurrent import RecurrentReference
 from motet.kernels.rope import Rope
 from motet.weights.formats import TensorType, dequantize
 
@@ -39,7 +41,7 @@ class ReferenceMatrix:
         return self.weights.nbytes
 
 
-class Reference:
+class Reference(RecurrentReference, ExpertsReference):
     """The kernels' interface; every method is a pure function of its arguments."""
 
     isa = "reference"
@@ -82,21 +84,29 @@ class Reference:
         return weight.weights[ids]
 
     def rms_norm(self, x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
-        """x / sqrt(mean(x²) + eps) · weight over the last axis (Zhang, Sennrich 2019, eq. 4)."""
+        """x / sqrt(mean(x²) + eps) · weight over the last axis (Zhang, Sennrich 2019, eq. 4).
+
+        weight ``[n]``, or ``[G, n]`` for x ``[…, G, n]``: each group has its own.
+        """
         mean = np.mean(np.square(x, dtype=np.float64), axis=-1, keepdims=True)
         return (x / np.sqrt(mean + eps) * weight).astype(np.float32)
 
     def layer_norm(
         self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, eps: float
     ) -> np.ndarray:
-        """(x − mean) / sqrt(variance + eps) · weight + bias over the last axis (Ba et al. 2016)."""
+        """(x − mean) / sqrt(variance + eps) · weight + bias over the last axis (Ba et al. 2016).
+
+        weight and bias ``[n]``, or ``[G, n]`` for x ``[…, G, n]``: each group has its own.
+        """
         centred = x - np.mean(x, axis=-1, keepdims=True, dtype=np.float64)
         variance = np.mean(np.square(centred), axis=-1, keepdims=True)
         out = centred / np.sqrt(variance + eps) * weight
         return (out if bias is None else out + bias).astype(np.float32)
 
     def activate(self, x: np.ndarray, activation: str) -> np.ndarray:
-        """SiLU, or GELU (Hendrycks, Gimpel 2016) by its error function or its tanh form."""
+        """ "silu", "gelu_erf", "gelu_tanh" (Hendrycks, Gimpel 2016: by its error function or its
+        tanh form), "sigmoid", "tanh" or "relu2" (max(x, 0)², So et al. 2021) of every element.
+        """
         x64 = x.astype(np.float64)
         if activation == "silu":
             out = x64 / (1 + np.exp(-np.maximum(x64, -700.0)))
@@ -104,8 +114,14 @@ class Reference:
             out = 0.5 * x64 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x64 + 0.044715 * x64**3)))
         elif activation == "gelu_erf":
             out = 0.5 * x64 * (1 + _erf(x64 / np.sqrt(2)))
+        elif activation == "sigmoid":
+            out = 1 / (1 + np.exp(-np.maximum(x64, -700.0)))
+        elif activation == "tanh":
+            out = np.tanh(x64)
+        elif activation == "relu2":
+            out = np.square(np.maximum(x64, 0))
         else:
-            raise ValueError(f"activation is {activation!r}, not silu, gelu_tanh or gelu_erf")
+            raise ValueError(f"activation is {activation!r}")
         return out.astype(np.float32)
 
     def gated(self, gate: np.ndarray, up: np.ndarray, activation: str) -> np.ndarray:
