@@ -8,7 +8,8 @@ from motet.models.keys import Keys
 from motet.spec import FullAttention, LayerSpec, SlidingAttention
 
 _MAX_LAYERS = 4096
-_MAX_WIDTH = 1 << 24
+MAX_WIDTH = 1 << 24
+"""Channels, heads and the like."""
 _MAX_CONTEXT = (1 << 31) - 1
 """Positions are int32."""
 
@@ -35,9 +36,9 @@ class RopeConfig:
     """Cosine and sine are multiplied by this (yarn's attention factor)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """A decoder's shape. Sizes are counts of channels, lengths are in tokens."""
+    """What every model has. Sizes are counts of channels, lengths are in tokens."""
 
     architecture: str
     n_layers: int
@@ -45,12 +46,26 @@ class Config:
     n_vocab: int
     context_length: int
     """The length it was trained for."""
+    norm_eps: float
+    n_experts: int = 0
+    """Feed-forward networks that a mixture chooses from; 0 where the model has none."""
+    n_experts_used: int = 0
+    """How many of them each token goes to."""
+
+    def layer_specs(self) -> tuple[LayerSpec, ...]:
+        """What each layer remembers."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig(Config):
+    """A decoder whose every layer attends, with the same sizes."""
+
     n_heads: int
     n_kv_heads: int
     head_dim: int
     value_dim: int
     d_ff: int
-    norm_eps: float
     attention_scale: float
     """Scores are query · key times this."""
     rope: RopeConfig
@@ -74,28 +89,10 @@ class Config:
         )
 
 
-def read_common(keys: Keys, n_vocab: int, default_rope_base: float | None = 10000.0) -> Config:
-    """The keys that every attention family has, into a Config without sliding layers or caps.
-
-    ``n_vocab``: rows of the embedding. ``default_rope_base``: None where the file has to say.
-    """
-    n_layers = keys.integer("block_count", 1, _MAX_LAYERS)
-    d_model = keys.integer("embedding_length", 1, _MAX_WIDTH)
-    n_heads = keys.integer("attention.head_count", 1, _MAX_WIDTH)
-    n_kv_heads = keys.integer("attention.head_count_kv", 1, _MAX_WIDTH, n_heads)
-    if n_heads % n_kv_heads:
-        raise ModelFileError(
-            f"{keys.key('attention.head_count')} is {n_heads}, not a multiple of "
-            f"{keys.key('attention.head_count_kv')}, {n_kv_heads}"
-        )
-    if not keys.has("attention.key_length") and d_model % n_heads:
-        raise ModelFileError(
-            f"{keys.key('embedding_length')} is {d_model}, not a multiple of "
-            f"{keys.key('attention.head_count')}, {n_heads}",
-            hint=f"or the file should give {keys.key('attention.key_length')}",
-        )
-    head_dim = keys.integer("attention.key_length", 1, _MAX_WIDTH, max(d_model // n_heads, 1))
-    value_dim = keys.integer("attention.value_length", 1, _MAX_WIDTH, head_dim)
+def read_sizes(
+    keys: Keys, n_vocab: int, norm_eps: str = "attention.layer_norm_rms_epsilon"
+) -> Config:
+    """The keys that every family has. ``n_vocab``: rows of the embedding; ``norm_eps``: its key."""
     if keys.integer("vocab_size", 1, _MAX_CONTEXT, n_vocab) != n_vocab:
         raise ModelFileError(
             f"{keys.key('vocab_size')} is {keys.take('vocab_size')}, but token_embd.weight has "
@@ -103,23 +100,61 @@ def read_common(keys: Keys, n_vocab: int, default_rope_base: float | None = 1000
         )
     keys.only("attention.causal", True, "attention in both directions")
     keys.only("pooling_type", 0, "a model of embeddings, not of text to come")
-    keys.only("expert_count", 0, "a mixture of experts")
-    keys.only("expert_used_count", 0, "a mixture of experts")
     return Config(
         architecture=keys.architecture,
-        n_layers=n_layers,
-        d_model=d_model,
+        n_layers=keys.integer("block_count", 1, _MAX_LAYERS),
+        d_model=keys.integer("embedding_length", 1, MAX_WIDTH),
         n_vocab=n_vocab,
         context_length=keys.integer("context_length", 1, _MAX_CONTEXT),
+        norm_eps=keys.positive(norm_eps),
+    )
+
+
+def refuse_experts(keys: Keys) -> None:
+    """For families without them: no mixture of experts."""
+    keys.only("expert_count", 0, "a mixture of experts")
+    keys.only("expert_used_count", 0, "a mixture of experts")
+
+
+def read_head_dims(keys: Keys, d_model: int, n_heads: int) -> tuple[int, int]:
+    """Channels of a key and of a value in one head; without keys for them, d_model / n_heads."""
+    if not keys.has("attention.key_length") and d_model % n_heads:
+        raise ModelFileError(
+            f"{keys.key('embedding_length')} is {d_model}, not a multiple of "
+            f"{keys.key('attention.head_count')}, {n_heads}",
+            hint=f"or the file should give {keys.key('attention.key_length')}",
+        )
+    head_dim = keys.integer("attention.key_length", 1, MAX_WIDTH, max(d_model // n_heads, 1))
+    return head_dim, keys.integer("attention.value_length", 1, MAX_WIDTH, head_dim)
+
+
+def read_common(
+    keys: Keys, n_vocab: int, default_rope_base: float | None = 10000.0
+) -> AttentionConfig:
+    """The keys of an attention family, into a config without sliding layers or caps.
+
+    ``n_vocab``: rows of the embedding. ``default_rope_base``: None where the file has to say.
+    """
+    sizes = read_sizes(keys, n_vocab)
+    refuse_experts(keys)
+    n_heads = keys.integer("attention.head_count", 1, MAX_WIDTH)
+    n_kv_heads = keys.integer("attention.head_count_kv", 1, MAX_WIDTH, n_heads)
+    if n_heads % n_kv_heads:
+        raise ModelFileError(
+            f"{keys.key('attention.head_count')} is {n_heads}, not a multiple of "
+            f"{keys.key('attention.head_count_kv')}, {n_kv_heads}"
+        )
+    head_dim, value_dim = read_head_dims(keys, sizes.d_model, n_heads)
+    return AttentionConfig(
+        **vars(sizes),
         n_heads=n_heads,
         n_kv_heads=n_kv_heads,
         head_dim=head_dim,
         value_dim=value_dim,
-        d_ff=keys.integer("feed_forward_length", 1, _MAX_WIDTH),
-        norm_eps=keys.positive("attention.layer_norm_rms_epsilon"),
+        d_ff=keys.integer("feed_forward_length", 1, MAX_WIDTH),
         attention_scale=1 / math.sqrt(head_dim),
         rope=read_rope(keys, head_dim, default_rope_base),
-        sliding=(False,) * n_layers,
+        sliding=(False,) * sizes.n_layers,
     )
 
 

@@ -1,7 +1,7 @@
 """What a model family is to the rest of Motet."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from motet.models.config import Config
 from motet.models.keys import Keys
 from motet.models.tensors import Expected
 from motet.spec import LayerSpec
+
+C = TypeVar("C", bound=Config)
 
 
 class View(Protocol):
@@ -20,33 +22,33 @@ class View(Protocol):
         ...
 
     def layer(self, index: int) -> Any:
-        """What layer ``index`` reads and writes; a PagedKV for attention."""
+        """What layer ``index`` reads and writes: a PagedKV or, if recurrent, a RecurrentState."""
         ...
 
 
-class Family(Protocol):
+class Family(Protocol[C]):
     """One architecture's arithmetic, on kernels and slicing alone."""
 
-    config: Config
+    config: C
     layers: tuple[LayerSpec, ...]
-    """What each layer remembers of a token."""
+    """What each layer remembers."""
 
-    def __init__(self, config: Config, tensors: Mapping[str, Any], kernels: Any) -> None: ...
+    def __init__(self, config: C, tensors: Mapping[str, Any], kernels: Any) -> None: ...
 
     @staticmethod
-    def read_config(keys: Keys, n_vocab: int) -> Config:
+    def read_config(keys: Keys, n_vocab: int) -> C:
         """The settings in a file whose embedding has ``n_vocab`` rows."""
         ...
 
     @staticmethod
-    def expected_tensors(config: Config) -> Expected:
+    def expected_tensors(config: C) -> Expected:
         """The tensors of a file with these settings."""
         ...
 
     def forward(self, tokens: np.ndarray, view: View, wanted: np.ndarray) -> np.ndarray:
         """Logits float32 ``[R, n_vocab]`` of the rows ``wanted`` (int64 ``[R]``) of ``tokens``.
 
-        ``tokens``: int32 ``[T]``, of any number of sequences. The layers' keys and values are
-        written even where nothing is wanted.
+        ``tokens``: int32 ``[T]``, of any number of sequences. The layers' keys, values and
+        states are written even where nothing is wanted.
         """
         ...

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from motet.models.config import Config, read_common
+from motet.models.config import AttentionConfig, read_common
 from motet.models.family import View
 from motet.models.keys import Keys
 from motet.models.rope import make_rope
@@ -32,7 +32,7 @@ class Block:
 class Gemma:
     """The ``gemma`` architecture."""
 
-    def __init__(self, config: Config, tensors: Mapping[str, Any], kernels: Any) -> None:
+    def __init__(self, config: AttentionConfig, tensors: Mapping[str, Any], kernels: Any) -> None:
         self.config = config
         self.kernels = kernels
         self.layers = config.layer_specs()
@@ -44,12 +44,12 @@ class Gemma:
         self.rope = make_rope(config.rope, "neox")
 
     @staticmethod
-    def read_config(keys: Keys, n_vocab: int) -> Config:
+    def read_config(keys: Keys, n_vocab: int) -> AttentionConfig:
         """The settings; nothing beyond what every family has."""
         return read_common(keys, n_vocab)
 
     @staticmethod
-    def expected_tensors(config: Config) -> Expected:
+    def expected_tensors(config: AttentionConfig) -> Expected:
         """Names and shapes."""
         return Expected(decoder_shapes(config), output_shape(config))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from motet.models.config import Config, read_common, read_sliding
+from motet.models.config import AttentionConfig, read_common, read_sliding
 from motet.models.family import View
 from motet.models.keys import Keys
 from motet.models.rope import make_rope
@@ -37,7 +37,7 @@ class Block:
 class Gemma2:
     """The ``gemma2`` architecture: even layers slide, odd ones see everything."""
 
-    def __init__(self, config: Config, tensors: Mapping[str, Any], kernels: Any) -> None:
+    def __init__(self, config: AttentionConfig, tensors: Mapping[str, Any], kernels: Any) -> None:
         self.config = config
         self.kernels = kernels
         self.layers = config.layer_specs()
@@ -50,7 +50,7 @@ class Gemma2:
         self.rope = make_rope(config.rope, "neox")
 
     @staticmethod
-    def read_config(keys: Keys, n_vocab: int) -> Config:
+    def read_config(keys: Keys, n_vocab: int) -> AttentionConfig:
         """The settings. Files older than the keys for window and caps mean Gemma 2's own."""
         config = read_common(keys, n_vocab)
         scale = config.attention_scale
@@ -66,7 +66,7 @@ class Gemma2:
         )
 
     @staticmethod
-    def expected_tensors(config: Config) -> Expected:
+    def expected_tensors(config: AttentionConfig) -> Expected:
         """Names and shapes."""
         required = decoder_shapes(config)
         for i in range(config.n_layers):

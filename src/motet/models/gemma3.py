@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from motet.kernels.rope import Rope
-from motet.models.config import Config, RopeConfig, read_common, read_sliding
+from motet.models.config import AttentionConfig, RopeConfig, read_common, read_sliding
 from motet.models.family import View
 from motet.models.keys import Keys
 from motet.models.rope import make_rope
@@ -43,7 +43,7 @@ class Block:
 class Gemma3:
     """The ``gemma3`` architecture: layer i sees everything iff (i + 1) % 6 == 0."""
 
-    def __init__(self, config: Config, tensors: Mapping[str, Any], kernels: Any) -> None:
+    def __init__(self, config: AttentionConfig, tensors: Mapping[str, Any], kernels: Any) -> None:
         self.config = config
         self.kernels = kernels
         self.layers = config.layer_specs()
@@ -58,7 +58,7 @@ class Gemma3:
         self.output = tensors.get("output.weight", self.token_embd)
 
     @staticmethod
-    def read_config(keys: Keys, n_vocab: int) -> Config:
+    def read_config(keys: Keys, n_vocab: int) -> AttentionConfig:
         """The settings. Without a window no layer slides, as the converter writes such models."""
         config = read_common(keys, n_vocab, default_rope_base=None)
         scale = config.attention_scale
@@ -77,7 +77,7 @@ class Gemma3:
         )
 
     @staticmethod
-    def expected_tensors(config: Config) -> Expected:
+    def expected_tensors(config: AttentionConfig) -> Expected:
         """Names and shapes."""
         required = decoder_shapes(config)
         for i in range(config.n_layers):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from motet.models.config import Config, read_common
+from motet.models.config import AttentionConfig, read_common
 from motet.models.family import View
 from motet.models.keys import Keys
 from motet.models.rope import make_rope
@@ -44,7 +44,7 @@ class Llama:
 
     pairing = "normal"
 
-    def __init__(self, config: Config, tensors: Mapping[str, Any], kernels: Any) -> None:
+    def __init__(self, config: AttentionConfig, tensors: Mapping[str, Any], kernels: Any) -> None:
         self.config = config
         self.kernels = kernels
         self.layers = config.layer_specs()
@@ -56,7 +56,7 @@ class Llama:
         self.rope = make_rope(config.rope, self.pairing, tensors.get("rope_freqs.weight"))
 
     @staticmethod
-    def read_config(keys: Keys, n_vocab: int) -> Config:
+    def read_config(keys: Keys, n_vocab: int) -> AttentionConfig:
         """The settings; Mistral's sliding window, where the file gives one, is on every layer."""
         config = read_common(keys, n_vocab)
         # Names the layout that the interleaved pairs come from; no other has been written.
@@ -65,7 +65,7 @@ class Llama:
         return replace(config, window=window, sliding=(window > 0,) * config.n_layers)
 
     @staticmethod
-    def expected_tensors(config: Config) -> Expected:
+    def expected_tensors(config: AttentionConfig) -> Expected:
         """Names and shapes. Biases are used where the file has them."""
         optional = output_shape(config) | {
             "output.bias": (config.n_vocab,),
@@ -119,7 +119,7 @@ class Qwen2(Llama):
     pairing = "neox"
 
     @staticmethod
-    def read_config(keys: Keys, n_vocab: int) -> Config:
+    def read_config(keys: Keys, n_vocab: int) -> AttentionConfig:
         """The settings. GGUF does not say which layers would slide, so a window is refused."""
         return read_common(keys, n_vocab)
 

@@ -1,5 +1,7 @@
 """Which class runs which architecture: one line a family."""
 
+from typing import Any
+
 from motet.errors import UnsupportedError
 from motet.models.family import Family
 from motet.models.gemma import Gemma
@@ -7,7 +9,7 @@ from motet.models.gemma2 import Gemma2
 from motet.models.gemma3 import Gemma3
 from motet.models.llama import Llama, Qwen2
 
-FAMILIES: dict[str, type[Family]] = {
+FAMILIES: dict[str, type[Family[Any]]] = {
     "gemma": Gemma,
     "gemma2": Gemma2,
     "gemma3": Gemma3,
@@ -16,7 +18,7 @@ FAMILIES: dict[str, type[Family]] = {
 }
 
 
-def family_of(architecture: str) -> type[Family]:
+def family_of(architecture: str) -> type[Family[Any]]:
     """The class for ``general.architecture``. Raises UnsupportedError that lists the known ones."""
     if architecture not in FAMILIES:
         raise UnsupportedError(

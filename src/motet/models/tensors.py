@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+import numpy as np
+
 from motet.errors import ModelFileError, UnsupportedError
-from motet.models.config import Config
+from motet.models.config import AttentionConfig, Config
 from motet.weights.formats import TensorType, dequantize
 from motet.weights.gguf import GGUFFile
 from motet.weights.gguf_tensors import TensorInfo
@@ -19,23 +21,42 @@ _LISTED = 4
 """Tensors that an error names before it counts the rest."""
 
 
+_BARE = ("ssm_a", "ssm_d")
+"""Tensors of a layer whose names do not end in ``.weight``."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Tensors that a file has either of: ``with_sign`` where it has one named ``sign``."""
+
+    sign: str
+    with_sign: Shapes
+    without: Shapes
+
+
 @dataclass(frozen=True)
 class Expected:
     """Shapes in NumPy's order (outermost first) by GGUF name."""
 
     required: Shapes
     optional: Shapes
+    arrays: frozenset[str] = frozenset()
+    """Tensors of several axes that are kept as float32 arrays; names without ``blk.N.``."""
+    choices: tuple[Choice, ...] = ()
 
 
 def check(file: GGUFFile, expected: Expected) -> None:
     """Raise unless the file has every required tensor, in its shape, and none beyond."""
-    missing = [name for name in expected.required if name not in file.tensors]
+    required = dict(expected.required)
+    for choice in expected.choices:
+        required |= choice.with_sign if choice.sign in file.tensors else choice.without
+    missing = [name for name in required if name not in file.tensors]
     if missing:
         raise ModelFileError(
             f"the file lacks {_listed(missing)}",
             hint="it is incomplete, or of another architecture than it says",
         )
-    shapes = expected.required | expected.optional
+    shapes = required | expected.optional
     unknown = [name for name in file.tensors if name not in shapes]
     if unknown:
         raise UnsupportedError(
@@ -54,10 +75,11 @@ def check(file: GGUFFile, expected: Expected) -> None:
 def load(
     file: GGUFFile, kernels: Any, expected: Expected, progress: Progress | None
 ) -> dict[str, Any]:
-    """Pack the matrices (two axes) and widen the vectors to float32, in the file's order.
+    """Pack matrices and widen the rest to float32 arrays, in the file's order.
 
-    The file's rows are dropped from memory as soon as they are packed, so that a model is never
-    there twice.
+    Two axes make a matrix and three a tuple of matrices, one an expert, unless ``expected`` has
+    them as arrays. The file's rows are dropped from memory as soon as they are packed, so that a
+    model is never there twice.
     """
     check(file, expected)
     total = sum(info.nbytes for info in file.tensors.values())
@@ -71,8 +93,9 @@ def load(
                 progress(before + last * info.row_bytes, total)
 
         try:
-            if len(info.shape) == 2:
-                loaded[name] = kernels.pack(file.raw(name), info.type, *info.shape, packed)
+            if len(info.shape) in (2, 3) and _in_layer(name) not in expected.arrays:
+                matrices = _pack(file.raw(name), info, kernels, packed)
+                loaded[name] = matrices if len(info.shape) == 3 else matrices[0]
             else:
                 loaded[name] = dequantize(file.raw(name), info.type).reshape(info.shape)
                 packed(0, info.rows)
@@ -82,9 +105,26 @@ def load(
     return loaded
 
 
+def _pack(
+    raw: np.ndarray, info: TensorInfo, kernels: Any, packed: Callable[[int, int], None]
+) -> tuple[Any, ...]:
+    """The matrices that a tensor is, one for each index of its axes before the last two."""
+    rows, columns = info.shape[-2:]
+    return tuple(
+        kernels.pack(
+            raw[start : start + rows],
+            info.type,
+            rows,
+            columns,
+            lambda first, last, start=start: packed(start + first, start + last),
+        )
+        for start in range(0, info.rows, rows)
+    )
+
+
 def only_f32(file: GGUFFile) -> bool:
     """Whether every matrix of the file is F32."""
-    return all(i.type == TensorType.F32 for i in file.tensors.values() if len(i.shape) == 2)
+    return all(i.type == TensorType.F32 for i in file.tensors.values() if len(i.shape) >= 2)
 
 
 def gather(layer_type: type[L], tensors: Mapping[str, Any], block: int) -> L:
@@ -94,7 +134,7 @@ def gather(layer_type: type[L], tensors: Mapping[str, Any], block: int) -> L:
     )
 
 
-def decoder_shapes(config: Config) -> Shapes:
+def decoder_shapes(config: AttentionConfig) -> Shapes:
     """What every attention decoder has: embedding, final norm, projections and their norms."""
     d, ff = config.d_model, config.d_ff
     shapes: Shapes = {"token_embd.weight": (config.n_vocab, d), "output_norm.weight": (d,)}
@@ -119,7 +159,14 @@ def output_shape(config: Config) -> Shapes:
 
 
 def _suffixed(field: str) -> str:
+    if field in _BARE:
+        return field
     return field[: -len("_bias")] + ".bias" if field.endswith("_bias") else field + ".weight"
+
+
+def _in_layer(name: str) -> str:
+    """The name within its layer: ``blk.3.ssm_a`` is ``ssm_a``."""
+    return name.split(".", 2)[2] if name.startswith("blk.") and name.count(".") > 1 else name
 
 
 def _listed(names: list[str]) -> str:
