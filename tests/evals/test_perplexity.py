@@ -63,7 +63,7 @@ def test_chunks_at_once_give_the_same(parallel):
 
 def test_large_vocabularies_are_scored_in_parts(monkeypatch):
     whole = last(ScriptedModel(soft), ctx=16, parallel=2)
-    monkeypatch.setattr("motet.evals.perplexity.LOGIT_VALUES", 2 * 3 * 258)
+    monkeypatch.setattr("motet.evals.predictions.LOGIT_VALUES", 2 * 3 * 258)
     assert last(ScriptedModel(soft), ctx=16, parallel=2) == whole
 
 

@@ -11,15 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motet.batch import Batch
 from motet.context import Context
 from motet.errors import OptionError
+from motet.evals.predictions import Run, log_probabilities
 from motet.model import Model
-from motet.sampling import token_logprobs
 from motet.sampling.options import whole_number
-
-LOGIT_VALUES = 1 << 26
-"""Logits held at once, 256 MiB: large vocabularies are scored some positions at a time."""
 
 
 @dataclass(frozen=True)
@@ -42,20 +38,24 @@ def perplexity(
     *,
     ctx: int = 512,
     chunks: int | None = None,
+    parallel: int | None = None,
+    batch: int | None = None,
     ubatch: int = 512,
-    parallel: int = 1,
+    split: str = "auto",
     kv_type: str = "auto",
 ) -> Iterator[Perplexity]:
-    """The running value after each batch of ``parallel`` chunks; the last one is the result.
+    """The running value after every ``parallel`` chunks; the last one is the result.
 
     ``tokens``: ids of the whole text, BOS included where the tokenizer adds one. ``chunks``: at
-    most so many, None for all. Raises OptionError for an unusable value or too short a text, at
-    the call.
+    most so many, None for all. ``batch``: tokens of a decode, ``parallel``: chunks computed
+    together, as so many sequences; None of either is what the other makes of it, and of both one
+    chunk. None of these, nor ``ubatch`` and ``split``, changes the value. Raises OptionError for
+    an unusable value or too short a text, at the call.
     """
     whole_number("ctx", ctx, 4)
-    whole_number("parallel", parallel, 1)
-    if chunks is not None:
-        whole_number("chunks", chunks, 1)
+    for name, value in (("chunks", chunks), ("parallel", parallel), ("batch", batch)):
+        if value is not None:
+            whole_number(name, value, 1)
     if ctx > model.config.context_length:
         raise OptionError(
             f"ctx is {ctx}, but the model was trained for {model.config.context_length}",
@@ -68,49 +68,39 @@ def perplexity(
             hint="use a longer text or a smaller ctx",
         )
     table = np.array(tokens[: count * ctx], np.int64).reshape(count, ctx)
-    parallel = min(parallel, count)
+    parallel = min(parallel or max((batch or ctx) // ctx, 1), count)
     context = model.context(
-        max_sequences=parallel, max_tokens=parallel * ctx, ubatch=ubatch, kv_type=kv_type
+        max_sequences=parallel,
+        max_tokens=parallel * ctx,
+        ubatch=ubatch,
+        split=split,
+        kv_type=kv_type,
     )
     bos = model.tokenizer.bos if model.tokenizer and model.tokenizer.add_bos else None
-    return _running(context, table, parallel, bos, model.config.n_vocab)
+    return _running(context, table, parallel, batch or parallel * ctx, bos, model.config.n_vocab)
 
 
 def _running(
-    context: Context, table: np.ndarray, parallel: int, bos: int | None, n_vocab: int
+    context: Context, table: np.ndarray, parallel: int, batch: int, bos: int | None, n_vocab: int
 ) -> Iterator[Perplexity]:
     scored = np.empty((0, table.shape[1] - table.shape[1] // 2 - 1))
     for first in range(0, len(table), parallel):
-        group = table[first : first + parallel]
-        scored = np.concatenate([scored, _score(context, group, bos, n_vocab)])
+        context.memory.clear()
+        runs = list(_runs(table[first : first + parallel], bos))
+        logs = log_probabilities(context, runs, batch, n_vocab)
+        scored = np.concatenate([scored, *(-values.T for values in logs)])
         yield _summary(scored)
 
 
-def _score(context: Context, group: np.ndarray, bos: int | None, n_vocab: int) -> np.ndarray:
-    """Negative log probabilities of the scored tokens of some chunks, [chunks, scored]."""
-    chunks, ctx = group.shape
-    inputs = group.copy()
-    if bos is not None:
-        inputs[:, 0] = bos
-    for seq in range(chunks):
-        context.memory.remove(seq)
-    half = ctx // 2
-    context.decode(_columns(inputs, 0, half, "none"))
-    columns = max(1, LOGIT_VALUES // (n_vocab * chunks))
-    parts = []
-    for start in range(half, ctx - 1, columns):
-        stop = min(start + columns, ctx - 1)
-        logits = context.decode(_columns(inputs, start, stop, "all")).logits
-        targets = group[:, start + 1 : stop + 1]
-        parts.append(-token_logprobs(logits, targets.ravel()).reshape(targets.shape))
-    return np.concatenate(parts, axis=1)
-
-
-def _columns(inputs: np.ndarray, start: int, stop: int, logits: str) -> Batch:
-    batch = Batch()
-    for seq, chunk in enumerate(inputs):
-        batch.extend(chunk[start:stop].tolist(), start, seqs=seq, logits=logits)
-    return batch
+def _runs(group: np.ndarray, bos: int | None) -> Iterator[Run]:
+    """The halves of each chunk; the second predicts its tokens."""
+    half = group.shape[1] // 2
+    for seq, chunk in enumerate(group):
+        first = chunk[:half].copy()
+        if bos is not None:
+            first[0] = bos
+        yield Run(first, 0, seq)
+        yield Run(chunk[half:-1], half, seq, chunk[half + 1 :, None])
 
 
 def _summary(scored: np.ndarray) -> Perplexity:
