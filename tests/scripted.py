@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from motet.batch import Batch
+from motet.errors import CannotRewind, CapacityError
 
 BOS, EOS, N_VOCAB = 256, 257, 258
 Rule = Callable[[Sequence[int]], np.ndarray]
@@ -67,21 +68,65 @@ class ScriptedConfig:
 
 
 class ScriptedMemory:
-    def __init__(self, sequences: int) -> None:
-        self.tokens: list[list[int]] = [[] for _ in range(sequences)]
+    """Token ids, each with a serial number that no other decoded token has.
+
+    ``recurrent``: it goes back to the beginning, or to a checkpoint, for as long as a sequence
+    begins with the very tokens that were held there.
+    """
+
+    def __init__(self, sequences: int, recurrent: bool) -> None:
+        self.held: list[list[tuple[int, int]]] = [[] for _ in range(sequences)]
+        self.rewinds_anywhere = not recurrent
+        self.budget: int | None = None
+        """Checkpoints that may still be made."""
+        self._points: set[tuple[int, ...]] = set()
 
     def length(self, seq: int) -> int:
-        return len(self.tokens[seq])
+        return len(self.held[seq])
 
-    def clear(self) -> None:
-        self.tokens = [[] for _ in self.tokens]
+    def tokens(self, seq: int) -> np.ndarray:
+        return np.array([token for token, _ in self.held[seq]], np.int32)
 
     def remove(self, seq: int, start: int = 0, end: int | None = None) -> None:
-        del self.tokens[seq][start:end]
+        assert end is None
+        self._require(seq, start)
+        del self.held[seq][start:]
+        self._points = {
+            p for p in self._points if any(self._serials(h, len(p)) == p for h in self.held)
+        }
 
     def copy(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
-        assert not self.tokens[target]
-        self.tokens[target] = self.tokens[source][start:end]
+        assert start == 0 and not self.held[target]
+        end = self.length(source) if end is None else end
+        self._require(source, end)
+        self.held[target] = self.held[source][:end]
+
+    def checkpoint(self, seq: int) -> None:
+        if self.rewinds_anywhere:
+            return
+        if self.budget is not None:
+            if self.budget == 0:
+                raise CapacityError("no room for a checkpoint")
+            self.budget -= 1
+        self._points.add(self._serials(self.held[seq]))
+
+    def checkpoints(self, seq: int) -> list[int]:
+        held = self.held[seq]
+        return [p for p in range(1, len(held) + 1) if self._serials(held, p) in self._points]
+
+    def reachable(self, seq: int, position: int) -> int:
+        if self.rewinds_anywhere or position >= self.length(seq):
+            return position
+        return max((p for p in self.checkpoints(seq) if p <= position), default=0)
+
+    def _require(self, seq: int, position: int) -> None:
+        nearest = self.reachable(seq, position)
+        if nearest != position:
+            raise CannotRewind("no state", seq=seq, position=position, nearest=nearest)
+
+    @staticmethod
+    def _serials(held: list[tuple[int, int]], count: int | None = None) -> tuple[int, ...]:
+        return tuple(serial for _, serial in held[:count])
 
 
 @dataclass(frozen=True)
@@ -92,8 +137,8 @@ class ScriptedOutput:
 class ScriptedContext:
     """Keeps to the contract of ``Context``; notes the batches, and fails or waits when told to."""
 
-    def __init__(self, rule: Rule, sequences: int) -> None:
-        self.memory = ScriptedMemory(sequences)
+    def __init__(self, rule: Rule, sequences: int, recurrent: bool) -> None:
+        self.memory = ScriptedMemory(sequences, recurrent)
         self.batches: list[list[tuple[int, int]]] = []
         """(sequence, position) of every entry of every batch."""
         self.fail: BaseException | None = None
@@ -104,6 +149,7 @@ class ScriptedContext:
         self.entered = threading.Event()
         """Set when a decode has begun."""
         self._rule = rule
+        self._decoded = 0
 
     def decode(self, batch: Batch) -> ScriptedOutput:
         self.entered.set()
@@ -117,12 +163,13 @@ class ScriptedContext:
             entries.tokens, entries.positions, entries.set_of, entries.wanted, strict=True
         ):
             (seq,) = entries.sets[number]
-            history = self.memory.tokens[seq]
-            assert position == len(history), "positions continue the memory"
-            history.append(int(token))
+            held = self.memory.held[seq]
+            assert position == len(held), "positions continue the memory"
+            held.append((int(token), self._decoded))
+            self._decoded += 1
             noted.append((seq, int(position)))
             if wanted:
-                rows.append(self._rule(history))
+                rows.append(self._rule([token for token, _ in held]))
         self.batches.append(noted)
         return ScriptedOutput(np.array(rows, np.float32).reshape(-1, N_VOCAB))
 
@@ -137,8 +184,10 @@ class ScriptedModel:
         rule: Rule = noise,
         tokenizer: ByteTokenizer | None = None,
         config: ScriptedConfig | None = None,
+        recurrent: bool = False,
     ) -> None:
         self.rule = rule
+        self.recurrent = recurrent
         self.tokenizer = tokenizer or ByteTokenizer()
         self.config = config or ScriptedConfig()
         self.made: ScriptedContext
@@ -152,5 +201,5 @@ class ScriptedModel:
         kv_type: str = "auto",
     ) -> ScriptedContext:
         del max_tokens, ubatch, split, kv_type
-        self.made = ScriptedContext(self.rule, max_sequences)
+        self.made = ScriptedContext(self.rule, max_sequences, self.recurrent)
         return self.made

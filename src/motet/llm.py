@@ -4,26 +4,33 @@ import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, BinaryIO
 
 from motet.engine import Chunk, Engine, Request
-from motet.engine.prompts import Prompt, answer_room, encode, one_or_many
+from motet.engine.prompts import (
+    Message,
+    Prompt,
+    answer_room,
+    encode,
+    one_or_many,
+    render_chat,
+    shared_starts,
+)
 from motet.engine.stream import Stream
 from motet.errors import CapacityError, MotetError, OptionError, UnsupportedError
 from motet.model import Model
 from motet.sampling import Sampling
 from motet.sampling.options import whole_number
 
-Message = Mapping[str, Any]
-"""A turn of a chat: at least ``role`` and ``content``, as the model's template wants them."""
-
 
 class LLM:
     """Text from a model, for any number of threads at once.
 
     One engine thread owns the memory and computes every caller's requests in shared batches; an
-    answer is the same, bit for bit, whatever else runs beside it. Use it as a context manager, or
-    ``close`` it; it also closes when it is dropped and when the interpreter exits.
+    answer is the same, bit for bit, whatever else runs beside it. What was said stays in memory
+    until its place is needed, and a prompt that begins as an earlier one did goes on from there
+    (``usage.cached_tokens``; the log "motet" says why where it does not). Use it as a context
+    manager, or ``close`` it; it also closes when it is dropped and when the interpreter exits.
     """
 
     def __init__(
@@ -36,14 +43,16 @@ class LLM:
         split: str = "auto",
         kv_type: str = "auto",
         threads: int | None = None,
+        prefix_reuse: bool = True,
     ) -> None:
         """``model``: a loaded one, or the path of a GGUF file.
 
         ``max_sequences``: answers computed at once; further requests wait. ``max_tokens``: the
         context, which is how many tokens a sequence holds, prompt and answer together; None for
         the trained length. ``ubatch``, ``split``, ``kv_type``: as in ``Model.context``.
-        ``threads``: as in ``Model.load``, for a path. Raises OptionError for an unusable value,
-        and what ``Model.load`` raises.
+        ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: remember what was said;
+        False computes each prompt anew and keeps no memory between requests. Raises OptionError
+        for an unusable value, and what ``Model.load`` raises.
         """
         if isinstance(model, Model) and threads is not None:
             raise OptionError(
@@ -69,7 +78,9 @@ class LLM:
             split=split,
             kv_type=kv_type,
         )
-        self._engine = Engine(context, max_sequences, ubatch, self.model.config.n_vocab)
+        self._goes_anywhere = getattr(context.memory, "rewinds_anywhere", True)
+        n_vocab = self.model.config.n_vocab
+        self._engine = Engine(context, max_sequences, ubatch, n_vocab, prefix_reuse)
         self._close = weakref.finalize(self, self._engine.close)
 
     @property
@@ -98,6 +109,7 @@ class LLM:
         logprobs: int | None = None,
         echo: bool = False,
         parse_special: bool = True,
+        checkpoints: Sequence[int] = (),
         stream: bool = False,
     ) -> Any:
         """Continue a prompt (text, or token ids taken as they are) or each of several.
@@ -112,6 +124,8 @@ class LLM:
         ``logprobs``: report the log probability of each token, under the model itself, and so many
         of the most probable ones. ``echo``: the text begins with the prompt, and with ``logprobs``
         its tokens are scored too. ``parse_special``: ``</s>`` in a text prompt means the token.
+        ``checkpoints``: positions in the prompt up to which later prompts may be the same, for
+        memory that can go back to few places; elsewhere they do nothing.
 
         Raises OptionError for an unusable value, CapacityError when a prompt leaves no room in the
         context or ``n`` is more than ``max_sequences``, before anything is computed; a MotetError
@@ -156,6 +170,7 @@ class LLM:
                 logprobs=logprobs,
                 echo=self._text(item) if echo else None,
                 stream=stream,
+                useful=tuple(checkpoints),
             )
             requests.append(request)
         chunks = Stream(self._engine, requests, outputs, self)
@@ -191,8 +206,10 @@ class LLM:
 
         Raises TokenizerError when the file has no chat template, or it refuses the messages.
         """
+        prompt = self.chat_prompt(messages)
+        starts = () if self._goes_anywhere else shared_starts(prompt, messages, self.tokenizer)
         return self.generate(
-            self.chat_prompt(messages),
+            prompt,
             max_tokens=max_tokens,
             n=n,
             temperature=temperature,
@@ -208,6 +225,7 @@ class LLM:
             seed=seed,
             stop=stop,
             logprobs=logprobs,
+            checkpoints=starts,
             stream=stream,
         )
 
@@ -218,10 +236,23 @@ class LLM:
         """
         if self.tokenizer is None:
             raise UnsupportedError("the model file has no vocabulary, so there is nothing to say")
-        from motet.tokenizer import chat
+        return render_chat(messages, self.tokenizer)
 
-        text = chat.render(chat.select(self.tokenizer), messages, self.tokenizer)
-        return chat.encode(text, self.tokenizer)
+    def save(self, file: str | Path | BinaryIO, notes: Mapping[str, str] | None = None) -> None:
+        """Write what idle sequences remember to a state file, with ``notes`` of your own.
+
+        Answers under way are not part of it. A path is replaced as a whole or not at all.
+        """
+        self._engine.save(file, notes)
+
+    def restore(self, file: str | Path | BinaryIO) -> dict[str, str]:
+        """Remember what ``save`` wrote, so that prompts go on from there; returns the notes.
+
+        Raises ModelFileError for a damaged file, OptionError for one of another model or other
+        settings, CapacityError when it holds more than fits beside the answers under way; then
+        nothing has changed.
+        """
+        return self._engine.restore(file)
 
     def close(self) -> None:
         """End the engine thread and let the memory go; answers under way end with an error."""

@@ -19,19 +19,20 @@ class Timings:
     """Seconds, from the moment the request was handed in.
 
     ``waiting``: until a sequence was free. ``time_to_first_token``: until the first token was
-    chosen, waiting included. ``total``: until the last one.
+    chosen, waiting included. ``total``: until the last one. ``computed_tokens``: tokens of the
+    prompt that were not in memory yet.
     """
 
     waiting: float
     time_to_first_token: float
     total: float
-    prompt_tokens: int
+    computed_tokens: int
     completion_tokens: int
 
     @property
     def prefill_tokens_per_second(self) -> float:
-        """Prompt tokens a second, beside whatever else was in the batches."""
-        return self.prompt_tokens / max(self.time_to_first_token - self.waiting, 1e-9)
+        """Prompt tokens computed a second, beside whatever else was in the batches."""
+        return self.computed_tokens / max(self.time_to_first_token - self.waiting, 1e-9)
 
     @property
     def tokens_per_second(self) -> float:

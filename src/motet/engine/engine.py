@@ -2,6 +2,13 @@
 
 import os
 import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -12,6 +19,20 @@ from motet.engine.scheduler import Prefill, Scheduler
 from motet.errors import MotetError
 
 
+@dataclass
+class _Job:
+    """Something that the engine thread does for a caller between two steps."""
+
+    work: Callable[[], Any]
+    outcome: Future[Any] = field(default_factory=Future)
+
+    def do(self) -> None:
+        try:
+            self.outcome.set_result(self.work())
+        except Exception as error:
+            self.outcome.set_exception(_for_people(error))
+
+
 class Engine:
     """Runs requests of any number of threads in shared batches.
 
@@ -19,29 +40,38 @@ class Engine:
     caller in it. Nobody is left waiting.
     """
 
-    def __init__(self, context: Context, max_sequences: int, ubatch: int, n_vocab: int) -> None:
+    def __init__(
+        self,
+        context: Context,
+        max_sequences: int,
+        ubatch: int,
+        n_vocab: int,
+        prefix_reuse: bool,
+    ) -> None:
         self._context = context
-        self._scheduler = Scheduler(context, max_sequences, ubatch, n_vocab)
+        self._scheduler = Scheduler(context, max_sequences, ubatch, n_vocab, prefix_reuse)
         self._inbox: list[Request] = []
+        self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._end: MotetError | None = None
-        """Why no further request is taken; guarded by ``_changed``, as ``_inbox`` is."""
+        """Why nothing further is taken; guarded by ``_changed``, as the inbox and the jobs are."""
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="motet-engine", daemon=True)
         self._thread.start()
 
     def submit(self, requests: list[Request]) -> None:
         """Queue requests, next to each other. Raises MotetError when the engine has ended."""
-        if os.getpid() != self._process:
-            raise MotetError(
-                f"this LLM belongs to process {self._process}, and this is its fork {os.getpid()}",
-                hint="make the LLM after the fork, in the process that uses it",
-            )
-        with self._changed:
-            if self._end is not None:
-                raise self._end
+        with self._open():
             self._inbox.extend(requests)
-            self._changed.notify()
+
+    def save(self, file: str | Path | BinaryIO, notes: Mapping[str, str] | None) -> None:
+        """Write what idle sequences remember; see ``LLM.save``."""
+        sequences = self._scheduler.sequences
+        self._between_steps(lambda: self._context.save(file, sequences.idle, notes=notes))
+
+    def restore(self, file: str | Path | BinaryIO) -> dict[str, str]:
+        """Remember what was saved, in sequences that no answer has; see ``LLM.restore``."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """End the thread; answers under way end with an error. Closing twice does no harm."""
@@ -64,9 +94,34 @@ class Engine:
         for prefill in step.prefills:
             self._prefilled(prefill, logits[prefill.rows])
 
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """The lock under which callers hand something in. Raises MotetError if it is too late."""
+        if os.getpid() != self._process:
+            raise MotetError(
+                f"this LLM belongs to process {self._process}, and this is its fork {os.getpid()}",
+                hint="make the LLM after the fork, in the process that uses it",
+            )
+        with self._changed:
+            if self._end is not None:
+                raise self._end
+            yield
+            self._changed.notify()
+
+    def _between_steps(self, work: Callable[[], Any]) -> Any:
+        """Let the engine thread do ``work``; what it returns, or the MotetError it ends with."""
+        job = _Job(work)
+        with self._open():
+            self._jobs.append(job)
+        return job.outcome.result()
+
     def _run(self) -> None:
         try:
             while self._wait_for_work():
+                self._scheduler.drop_cancelled()
+                while self._jobs:
+                    self._jobs[0].do()
+                    self._jobs.popleft()
                 try:
                     self.step()
                 except Exception as error:
@@ -78,11 +133,13 @@ class Engine:
             assert self._end is not None
             for request in (*self._scheduler.running, *self._scheduler.waiting, *self._inbox):
                 request.outputs.put(self._end)
+            for job in self._jobs:
+                job.outcome.set_exception(self._end)
 
     def _wait_for_work(self) -> bool:
         """Take what callers have queued, once there is anything to do; False at the end."""
         with self._changed:
-            while not (self._inbox or self._scheduler.busy or self._end):
+            while not (self._inbox or self._jobs or self._scheduler.busy or self._end):
                 self._changed.wait()
             self._scheduler.waiting.extend(self._inbox)
             self._inbox.clear()
@@ -94,6 +151,7 @@ class Engine:
         try:
             if request.scores_prompt:
                 request.score(logits, start)
+            self._scheduler.checkpoint(request)
             if request.prefilled == len(request.prompt):
                 self._scheduler.fork(request)
                 for answer in list(request.answers):
@@ -118,7 +176,7 @@ class Engine:
     def _fail(self, request: Request, error: Exception) -> None:
         request.cancelled = True
         request.outputs.put(_for_people(error))
-        self._scheduler.drop(request)
+        self._scheduler.drop(request, keep=False)
 
 
 def _for_people(error: BaseException) -> MotetError:

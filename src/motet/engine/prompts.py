@@ -1,14 +1,17 @@
 """Prompts as callers give them, made into token ids the model has, or refused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from motet.errors import CapacityError, OptionError, UnsupportedError
+from motet.errors import CapacityError, OptionError, TokenizerError, UnsupportedError
+from motet.tokenizer import Tokenizer, chat
 
 Prompt = str | Sequence[int]
 """Text, or token ids that are taken as they are."""
+Message = Mapping[str, Any]
+"""A turn of a chat: at least ``role`` and ``content``, as the model's template wants them."""
 
 
 def one_or_many(prompt: Prompt | Sequence[Prompt]) -> tuple[bool, list[Prompt]]:
@@ -45,6 +48,42 @@ def encode(prompt: Prompt, tokenizer: Any, n_vocab: int, parse_special: bool) ->
                 f"token {token} at {place} of the prompt is not one of the model's {n_vocab}"
             )
     return ids
+
+
+def render_chat(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """A chat up to where the model's next turn begins, by the template of the model's file.
+
+    Raises TokenizerError when the file has none, or it refuses the messages.
+    """
+    text = chat.render(chat.select(tokenizer), messages, tokenizer)
+    return chat.encode(text, tokenizer)
+
+
+def shared_starts(
+    prompt: Sequence[int], messages: Sequence[Message], tokenizer: Tokenizer
+) -> tuple[int, ...]:
+    """Positions in the ``prompt`` of a chat up to which other chats may well be the same.
+
+    Where what the system message says ends, and where what the last message says begins: so far
+    the prompt is the same without it.
+    """
+    opening = 1 if messages and messages[0]["role"] == "system" else 0
+    starts = set()
+    for index in {opening, len(messages) - 1} & set(range(1, len(messages))):
+        silent = [*messages[:index], {**messages[index], "content": ""}]
+        try:
+            other = render_chat(silent, tokenizer)
+        except TokenizerError:  # a template may refuse an empty message
+            continue
+        starts.add(common_prefix(prompt, other))
+    return tuple(sorted(starts))
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens at the beginning of both are the same."""
+    return next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
 
 
 def answer_room(prompt: int, wanted: int | None, context: int) -> int:

@@ -33,13 +33,19 @@ class Request:
     """Text that the answers begin with, the prompt's; with ``logprobs`` the prompt is scored."""
     stream: bool = False
     """A chunk a token; otherwise one at the end."""
+    useful: tuple[int, ...] = ()
+    """Positions in the prompt up to which later prompts may well be the same."""
 
     cancelled: bool = False
     """Set by the caller when it no longer reads, at any time."""
     submitted: float = field(default_factory=time.perf_counter)
     admitted: float = 0.0
     prefilled: int = 0
-    """Prompt tokens computed, all in the first answer's sequence."""
+    """Prompt tokens in memory, all in the first answer's sequence."""
+    reused: int = 0
+    """Those of them that were there before."""
+    cuts: set[int] = field(default_factory=set)
+    """Positions in the prompt where a checkpoint is made."""
     answers: list[Answer] = field(init=False)
     """Those still to be finished."""
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=lambda: [None])
@@ -51,9 +57,10 @@ class Request:
     def scores_prompt(self) -> bool:
         return self.echo is not None and self.logprobs is not None
 
-    def admit(self, sequences: list[int]) -> None:
-        """Give each answer a memory sequence."""
+    def admit(self, sequences: list[int], reused: int) -> None:
+        """Give each answer a memory sequence; the first holds so many prompt tokens already."""
         self.admitted = time.perf_counter()
+        self.prefilled = self.reused = reused
         for answer, seq in zip(self.answers, sequences, strict=True):
             answer.seq = seq
 

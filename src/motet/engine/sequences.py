@@ -1,0 +1,126 @@
+"""The context's sequences: which are lent to answers, and what the idle ones still remember."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from motet.errors import CannotRewind, MotetError
+from motet.memory import Memory
+
+LITTLE = 16
+"""An idle sequence that goes further than a prompt by no more tokens is cut, not forked."""
+
+
+@dataclass(frozen=True)
+class Loan:
+    """Sequences for a prompt's answers, the first of which holds ``reused`` tokens of the prompt.
+
+    ``common``: tokens that the prompt shares with the best sequence there was.
+    """
+
+    sequences: list[int]
+    reused: int
+    common: int
+
+
+@dataclass(frozen=True)
+class _Match:
+    seq: int
+    common: int
+    usable: int
+    """Of the common tokens, as many as memory can go back to."""
+    rest: int
+    """Tokens that the sequence holds beyond these."""
+
+
+class Sequences:
+    """Lends sequences to answers; what comes back stays in memory until its place is needed.
+
+    Sequences that nothing was heard of for the longest time are given up first.
+    """
+
+    def __init__(self, memory: Memory, count: int) -> None:
+        self._memory = memory
+        self._all = range(count)
+        self._free = list(self._all)
+        """Not lent, the first to be given up first: empty ones, then idle ones."""
+
+    def __len__(self) -> int:
+        """How many are not lent."""
+        return len(self._free)
+
+    @property
+    def idle(self) -> list[int]:
+        """Those that are not lent and remember something, least recently used first."""
+        return [seq for seq in self._free if self._memory.length(seq)]
+
+    def lend(self, prompt: Sequence[int], count: int, reuse: bool) -> Loan:
+        """Sequences for ``count`` answers to ``prompt``; there must be so many.
+
+        The first begins as the prompt does, if any sequence does, idle or lent. At least the last
+        token of the prompt is left to compute. The others are empty.
+        """
+        best = self._best(np.asarray(prompt[:-1], np.int32)) if reuse else None
+        taken, reused = self._free[:count], 0
+        if best and best.seq in self._free and (best.seq in taken or best.rest <= LITTLE):
+            taken = [best.seq, *(seq for seq in self._free if seq != best.seq)][:count]
+            for seq in taken[1:]:
+                self._memory.remove(seq)
+            reused = self._begin(best.seq, best.seq, best.usable)
+        else:
+            for seq in taken:
+                self._memory.remove(seq)
+            if best:
+                reused = self._begin(best.seq, taken[0], best.usable)
+        self._free = [seq for seq in self._free if seq not in taken]
+        return Loan(taken, reused, best.common if best else 0)
+
+    def give_back(self, seq: int, keep: bool) -> None:
+        """A lent sequence is free again, and keeps what it remembers if told to."""
+        if not keep:
+            self._memory.remove(seq)
+        self._free.insert(len(self._free) if self._memory.length(seq) else 0, seq)
+
+    def _best(self, prompt: np.ndarray) -> _Match | None:
+        """The sequence that begins with most of ``prompt``; of equal ones that with least more."""
+        best = None
+        matches = [(self._common(seq, prompt), seq) for seq in self._all]
+        for common, seq in sorted(matches, reverse=True):
+            if common == 0 or (best and common < best.usable):
+                break
+            usable = getattr(self._memory, "reachable", lambda _, position: position)(seq, common)
+            match = _Match(seq, common, usable, self._memory.length(seq) - usable)
+            if best is None or self._rank(match) > self._rank(best):
+                best = match
+        return best
+
+    def _rank(self, match: _Match) -> tuple[int, bool, int]:
+        return match.usable, match.seq in self._free, -match.rest
+
+    def _common(self, seq: int, prompt: np.ndarray) -> int:
+        """Tokens at the beginning of ``seq`` and ``prompt`` that are the same."""
+        if not self._memory.length(seq):
+            return 0
+        held = self._memory.tokens(seq)[: len(prompt)]
+        other = np.flatnonzero(held != prompt[: len(held)])
+        return int(other[0]) if other.size else len(held)
+
+    def _begin(self, source: int, target: int, end: int) -> int:
+        """Let ``target``, empty or ``source`` itself, hold the first tokens of ``source``.
+
+        Returns how many: ``end``, or what memory can do.
+        """
+        while end > 0:
+            try:
+                if source == target:
+                    self._memory.remove(source, end)
+                else:
+                    self._memory.copy(source, target, 0, end)
+                return end
+            except CannotRewind as error:
+                end = min(error.nearest, end - 1)
+            except MotetError:  # no room for a fork; the prompt is computed instead
+                break
+        self._memory.remove(target)
+        return 0
