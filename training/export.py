@@ -1,4 +1,4 @@
-"""Write a trained checkpoint as GGUF (Q8_0 matrices, F32 norms) with its training record.
+"""Write a trained checkpoint as GGUF (Q8_0 matrices, the rest F32) with its training record.
 
 ``python -m training.export --texts ../shared/data/text`` writes into the package.
 """
@@ -29,13 +29,20 @@ LICENSE_NOTE = (
     "and a sample of TinyStories (CDLA-Sharing-1.0), from random initial weights."
 )
 
+# Stored in F32 whatever their shape: they are small, and every token's path hangs on them.
+KEPT = ("ssm_a", "ssm_conv1d.weight", "ffn_gate_inp.weight")
+Q8_BLOCK = 32
+
 
 def quantize(model: TinyModel) -> dict[str, np.ndarray]:
-    """The tensors to store; each matrix of ``model`` is set to what its Q8_0 blocks stand for."""
+    """The tensors to store; each matrix of ``model`` is set to what its Q8_0 blocks stand for.
+
+    Vectors, the tensors of KEPT and matrices whose rows are no whole blocks stay as they are.
+    """
     tensors = {}
     for name, weight in model.named_weights().items():
         values = weight.detach().numpy()
-        if values.ndim == 1:
+        if values.ndim == 1 or name.endswith(KEPT) or values.shape[-1] % Q8_BLOCK:
             tensors[name] = values
             continue
         tensors[name] = gguf.quants.quantize(values, GGMLQuantizationType.Q8_0)
@@ -125,6 +132,7 @@ def make_record(
             "tokens_per_step": BATCH_TOKENS,
             "optimizer": f"AdamW, peak rate {PEAK_RATE}, warm-up and cosine; bfloat16 autocast",
             "wall_seconds": last["seconds"],
+            "cpu_seconds": last["cpu_seconds"],
             "threads": 1,
             "log": checkpoint["log"],
         },
@@ -151,12 +159,13 @@ def _sha256(path: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="motet-tiny", choices=MODELS)
     parser.add_argument("--texts", type=Path, required=True)
     parser.add_argument("--run", type=Path, default=Path("build/training"))
     parser.add_argument("--out", type=Path, default=Path("src/motet/data"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    checkpoint = torch.load(options.run / "checkpoint.pt", weights_only=True)
+    checkpoint = torch.load(options.run / f"{options.model}.pt", weights_only=True)
     vocabulary = load_vocabulary(options.run / "vocabulary.model")
     model = MODELS[checkpoint["name"]](vocabulary.vocab_size())
     model.load_state_dict(checkpoint["model"])

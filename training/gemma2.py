@@ -148,6 +148,9 @@ class Gemma2(nn.Module):
         logits = F.linear(self.output_norm(x), self.embedding.weight).float()
         return c.final_softcap * torch.tanh(logits / c.final_softcap)
 
+    def auxiliary_loss(self) -> float:
+        return 0.0
+
     def add_metadata(self, writer: GGUFWriter) -> None:
         """Write the configuration under the names llama.cpp gives it."""
         c = self.config
@@ -165,7 +168,7 @@ class Gemma2(nn.Module):
         writer.add_sliding_window(c.window)
         writer.add_vocab_size(c.n_vocab)
 
-    def named_weights(self) -> dict[str, nn.Parameter]:
+    def named_weights(self) -> dict[str, Tensor]:
         """Every weight under the name llama.cpp gives it; the head is tied to the embedding."""
         weights = {"token_embd": self.embedding.weight, "output_norm": self.output_norm.weight}
         for i, layer in enumerate(self.layers):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from training.data import Diet
 from training.evaluate import held_out_loss, pass_key_accuracy
-from training.models import MODELS
+from training.models import MODELS, TinyModel
 from training.texts import read_texts
 from training.vocabulary import load_vocabulary, train_vocabulary
 
@@ -30,20 +30,22 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def make_optimizer(model: torch.nn.Module) -> torch.optim.AdamW:
-    """AdamW; norm weights and other vectors are not decayed."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
+    """AdamW; norm weights and other vectors are not decayed, nor are the rates of a scan."""
+    decayed, others = [], []
+    for name, parameter in model.named_parameters():
+        matrix = parameter.ndim >= 2 and not name.endswith("log_a")
+        (decayed if matrix else others).append(parameter)
     return torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
         lr=PEAK_RATE,
         betas=(0.9, 0.95),
     )
 
 
 def train_step(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, diet: Diet, step: int, steps: int
+    model: TinyModel, optimizer: torch.optim.Optimizer, diet: Diet, step: int, steps: int
 ) -> float:
-    """One step; returns its weighted loss in nats a token."""
+    """One step; returns its weighted loss in nats a token, without the model's auxiliary loss."""
     batch = diet.batch(step, steps)
     tokens = torch.from_numpy(batch.tokens)
     weights = torch.from_numpy(batch.weights)[:, 1:].reshape(-1)
@@ -52,7 +54,7 @@ def train_step(
     losses = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].reshape(-1), reduction="none")
     loss = (losses * weights).sum() / weights.sum()
     optimizer.zero_grad()
-    loss.backward()
+    (loss + model.auxiliary_loss()).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, steps)
@@ -88,6 +90,7 @@ def main() -> None:
                 "step": step + 1,
                 "loss": round(sum(since) / len(since), 4),
                 "seconds": round(time.time() - started, 1),
+                "cpu_seconds": round(time.process_time(), 1),
             }
             if (step + 1) % SAVE_EVERY == 0 or last:
                 model.eval()
@@ -102,8 +105,9 @@ def main() -> None:
                     "steps": options.steps,
                     "log": log,
                 }
-                torch.save(state, options.out / "checkpoint.pt.new")
-                (options.out / "checkpoint.pt.new").replace(options.out / "checkpoint.pt")
+                path = options.out / f"{options.model}.pt"
+                torch.save(state, path.with_suffix(".new"))
+                path.with_suffix(".new").replace(path)
             else:
                 log.append(entry)
             since = []
