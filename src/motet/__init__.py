@@ -14,6 +14,7 @@ from motet.errors import (
     MotetError,
     NumericalError,
     OptionError,
+    StateFileError,
     TokenizerError,
     UnsupportedError,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "MotetError",
     "NumericalError",
     "OptionError",
+    "StateFileError",
     "TokenizerError",
     "UnsupportedError",
 ]

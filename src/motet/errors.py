@@ -21,6 +21,10 @@ class ModelFileError(MotetError):
     """A model file is malformed, truncated or contradicts itself."""
 
 
+class StateFileError(MotetError):
+    """A state file is damaged, is none, or is of another model or of other settings."""
+
+
 class UnsupportedError(MotetError):
     """A sound model file asks for something that Motet does not do."""
 

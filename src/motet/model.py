@@ -1,6 +1,7 @@
 """Model: a file's weights, settings and tokenizer, ready to run."""
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from motet.kernels import CPU
 from motet.models.keys import Keys
 from motet.models.registry import family_of
 from motet.models.tensors import load, only_f32
+from motet.weights.fingerprint import Fingerprint, fingerprint_of
 from motet.weights.gguf import GGUFFile
 
 if TYPE_CHECKING:
@@ -71,6 +73,14 @@ class Model:
         except BaseException:  # Ctrl-C too: the half-loaded file is let go
             file.close()
             raise
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Digests of the file's content, so that what was computed with another is told apart.
+
+        The first use reads the whole file, at the speed of memory if it was read not long ago.
+        """
+        return fingerprint_of(self.file)
 
     @property
     def n_vocab(self) -> int:
