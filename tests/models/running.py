@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 
 from motet.kernels.paged import PAGE, KVPool, PagedKV
+from motet.kernels.slots import RecurrentState, Runs
 from motet.models.family import Family
 from motet.models.keys import Keys
 from motet.models.registry import family_of
 from motet.models.tensors import load
+from motet.spec import LayerSpec, Recurrent
 from motet.weights.gguf import GGUFFile
 
 
@@ -17,13 +19,16 @@ class OneSequence:
     """A sequence's memory, and the view of each micro-batch that continues it."""
 
     def __init__(self, family: Family, capacity: int, kind: str = "f32") -> None:
-        pages = -(-capacity // PAGE)
-        self.pools = [
-            KVPool(pages, s.kv_heads, s.head_dim, s.value_dim, kind) for s in family.layers
-        ]
         self.family = family
-        self.table = np.arange(pages, dtype=np.int32)[None]
+        self.pages = -(-capacity // PAGE)
+        self.kept = [self._memory(spec, kind) for spec in family.layers]
+        self.table = np.arange(self.pages, dtype=np.int32)[None]
         self.length = 0
+
+    def _memory(self, spec: LayerSpec, kind: str) -> KVPool | tuple[np.ndarray, ...]:
+        if isinstance(spec, Recurrent):
+            return tuple(np.full((2, *shape), np.nan, np.float32) for shape in spec.shapes)
+        return KVPool(self.pages, spec.kv_heads, spec.head_dim, spec.value_dim, kind)
 
     def feed(self, tokens: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
         """Logits of the wanted rows (all, if not said) of tokens that continue the sequence."""
@@ -34,13 +39,26 @@ class OneSequence:
             wanted = np.arange(count, dtype=np.int64)
         return self.family.forward(tokens.astype(np.int32), self, wanted)
 
-    def layer(self, index: int) -> PagedKV:
-        pages = self.table.shape[1]
-        bits = np.arange(pages * PAGE).reshape(pages, PAGE) < self.length
+    def layer(self, index: int) -> PagedKV | RecurrentState:
+        kept = self.kept[index]
+        return RecurrentState(kept, self._runs()) if isinstance(kept, tuple) else self._paged(kept)
+
+    def _runs(self) -> Runs:
+        """One run, that goes on from slot 1 in place; from zeros where the sequence begins."""
+        count = len(self.positions)
+        return Runs(
+            order=np.arange(count, dtype=np.int32),
+            starts=np.array([0, count], np.int32),
+            read=np.array([1 if self.positions[0] else -1], np.int32),
+            write=np.array([1], np.int32),
+        )
+
+    def _paged(self, pool: KVPool) -> PagedKV:
+        bits = np.arange(self.pages * PAGE).reshape(self.pages, PAGE) < self.length
         weights = np.uint64(1) << np.arange(PAGE, dtype=np.uint64)
         masks = (bits * weights).sum(axis=1, dtype=np.uint64)[None]
         return PagedKV(
-            pool=self.pools[index],
+            pool=pool,
             tables=self.table,
             masks=masks,
             rows=np.zeros(len(self.positions), np.int32),

@@ -48,10 +48,21 @@ class Keys:
                 f"{self.key(name)} is a list, one value a layer",
                 hint=f"Motet runs {self.architecture} models whose layers are all alike",
             )
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.wrong(name, value, "a whole number")
-        if not low <= value <= high:
-            raise self.wrong(name, value, f"a whole number from {low} to {high}")
+        return self._whole(name, value, low, high)
+
+    def integers(self, name: str, n_layers: int, low: int, high: int) -> tuple[int, ...]:
+        """A whole number a layer, from a list of them or from one for all."""
+        value = self.take(name)
+        listed = value if isinstance(value, list) else [value] * n_layers
+        if len(listed) != n_layers:
+            raise self.wrong(name, value, f"a whole number for each of {n_layers} layers")
+        return tuple(self._whole(name, item, low, high) for item in listed)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self.take(name, default)
+        if not isinstance(value, bool):
+            raise self.wrong(name, value, "true or false")
         return value
 
     def positive(self, name: str, default: float | None = None, *, or_zero: bool = False) -> float:
@@ -87,6 +98,13 @@ class Keys:
                 f"the file has keys that Motet does not know for {self.architecture}: {listed}",
                 hint="they may change the arithmetic, so the model is not run without them",
             )
+
+    def _whole(self, name: str, value: object, low: int, high: int) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.wrong(name, value, "a whole number")
+        if not low <= value <= high:
+            raise self.wrong(name, value, f"a whole number from {low} to {high}")
+        return value
 
     def wrong(self, name: str, value: object, wanted: str) -> ModelFileError:
         """The error for a value that cannot be right."""
