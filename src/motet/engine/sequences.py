@@ -1,6 +1,6 @@
 """The context's sequences: which are lent to answers, and what the idle ones still remember."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,16 +63,13 @@ class Sequences:
         """
         best = self._best(np.asarray(prompt[:-1], np.int32)) if reuse else None
         taken, reused = self._free[:count], 0
-        if best and best.seq in self._free and (best.seq in taken or best.rest <= LITTLE):
-            taken = [best.seq, *(seq for seq in self._free if seq != best.seq)][:count]
-            for seq in taken[1:]:
-                self._memory.remove(seq)
-            reused = self._begin(best.seq, best.seq, best.usable)
+        if best and best.usable:
+            if best.seq in taken or (best.seq in self._free and best.rest <= LITTLE):
+                taken = [best.seq, *(seq for seq in self._free if seq != best.seq)][:count]
+            self._empty(seq for seq in taken if seq != best.seq)
+            reused = self._begin(best.seq, taken[0], best.usable)
         else:
-            for seq in taken:
-                self._memory.remove(seq)
-            if best:
-                reused = self._begin(best.seq, taken[0], best.usable)
+            self._empty(taken)
         self._free = [seq for seq in self._free if seq not in taken]
         return Loan(taken, reused, best.common if best else 0)
 
@@ -81,6 +78,10 @@ class Sequences:
         if not keep:
             self._memory.remove(seq)
         self._free.insert(len(self._free) if self._memory.length(seq) else 0, seq)
+
+    def _empty(self, sequences: Iterable[int]) -> None:
+        for seq in sequences:
+            self._memory.remove(seq)
 
     def _best(self, prompt: np.ndarray) -> _Match | None:
         """The sequence that begins with most of ``prompt``; of equal ones that with least more."""
