@@ -11,7 +11,7 @@ from motet.errors import ModelFileError, MotetError, UnsupportedError
 from motet.models.config import Config
 from motet.models.keys import Keys
 from motet.models.registry import FAMILIES, family_of
-from motet.spec import FullAttention, SlidingAttention
+from motet.spec import FullAttention, Recurrent, SlidingAttention
 from tests.models.tiny import ARCHITECTURES, VOCAB, metadata
 
 
@@ -242,4 +242,8 @@ def test_any_value_gives_a_config_or_an_error(data: st.DataObject, architecture:
     except MotetError:
         return
     assert len(config.layer_specs()) == config.n_layers
-    assert config.n_heads % config.n_kv_heads == 0
+    for spec in config.layer_specs():
+        if isinstance(spec, Recurrent):
+            assert all(size > 0 for shape in spec.shapes for size in shape)
+        else:
+            assert config.n_heads % spec.kv_heads == 0  # type: ignore[attr-defined]

@@ -23,12 +23,19 @@ _COMMON = {
     "attention.head_count_kv": 2,
     "attention.layer_norm_rms_epsilon": 1e-5,
 }
+_SCAN = {"ssm.conv_kernel": 4, "ssm.inner_size": 24, "ssm.state_size": 5, "ssm.time_step_rank": 3}
+_ALONE = {"attention.head_count": 0, "attention.head_count_kv": None, "feed_forward_length": 0}
 _OWN = {
     "llama": {"rope.freq_base": 10000.0},
     "qwen2": {"rope.freq_base": 10000.0},
     "gemma": {"attention.key_length": 8, "attention.value_length": 8},
     "gemma2": {"attention.sliding_window": 8},
     "gemma3": {"attention.sliding_window": 8, "rope.freq_base": 1e6},
+    "mamba": _SCAN | _ALONE,
+    "mamba2": _SCAN | _ALONE | {"ssm.time_step_rank": 6, "ssm.group_count": 2},
+    "jamba": _SCAN
+    | {"block_count": 4, "attention.head_count_kv": [0, 2, 0, 1]}
+    | {"expert_count": 4, "expert_used_count": 2},
 }
 ARCHITECTURES = tuple(_OWN)
 
@@ -48,9 +55,11 @@ def shapes(keys: dict[str, Any]) -> Shapes:
     """The tensors that a model with these keys has to have."""
     architecture = keys["general.architecture"]
     family = family_of(architecture)
-    return family.expected_tensors(
-        family.read_config(Keys(keys, architecture), VOCAB)
-    ).required.copy()
+    expected = family.expected_tensors(family.read_config(Keys(keys, architecture), VOCAB))
+    tensors = expected.required.copy()
+    for i, choice in enumerate(expected.choices):  # mixtures of experts: every other layer
+        tensors |= choice.with_sign if i % 2 else choice.without
+    return tensors
 
 
 def write(
@@ -61,7 +70,7 @@ def write(
 ) -> Path:
     """A GGUF file with random tensors: by default those that the keys call for.
 
-    They are F32 unless ``types`` says otherwise.
+    They are F32 unless ``types`` says otherwise. A scan's rates are negative, as always.
     """
     rng = np.random.default_rng(0)
     writer = gguf.GGUFWriter(path, keys["general.architecture"])
@@ -71,6 +80,8 @@ def write(
     for name, shape in (shapes(keys) if tensors is None else tensors).items():
         values = rng.standard_normal(shape) / np.sqrt(shape[-1])
         values += "norm" in name
+        if name.endswith("ssm_a"):
+            values = -np.abs(values)
         writer.add_tensor(name, values.astype(types.get(name, np.float32)))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
