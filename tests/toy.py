@@ -1,8 +1,9 @@
 """A model whose every output is an exact function of what memory gives it to read.
 
 Activations are whole numbers below a prime, kept in float32. A token's number depends on its id,
-and, in each layer, on the keys and values that it sees, each weighted by its distance. So one
-token too many, too few, at a wrong place or from a stale page changes the logits.
+and, in each layer, on the keys and values that it sees, each weighted by its distance, or on a
+state that every token before it has changed. So one token too many, too few, at a wrong place or
+from a stale page or slot changes the logits.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,8 @@ import numpy as np
 
 from motet.context import Context
 from motet.kernels.paged import PAGE, PagedKV
-from motet.spec import FullAttention, LayerSpec, SlidingAttention
+from motet.kernels.slots import RecurrentState
+from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
 
 PRIME = 2039
 WINDOW = 5
@@ -36,6 +38,41 @@ def key_value(h: int, index: int) -> tuple[int, int]:
     return h, (h * h + index) % PRIME
 
 
+State = tuple[int, ...]
+"""A recurrent layer's numbers: the tail (the last inputs, oldest first), then one an array."""
+
+
+def tail_length(spec: Recurrent) -> int:
+    """Rows of the first array, if it has rows: a convolution's tail."""
+    return spec.shapes[0][0] if len(spec.shapes[0]) == 2 else 1
+
+
+def no_state(spec: Recurrent) -> State:
+    return (0,) * (tail_length(spec) + len(spec.shapes) - 1)
+
+
+def recur(h: int, index: int, spec: Recurrent, state: State) -> tuple[int, State]:
+    """What recurrent layer ``index`` makes of ``h``, and the state that it leaves."""
+    tail, sums = state[: tail_length(spec)], state[tail_length(spec) :]
+    seen = sum(x * (len(tail) - i) for i, x in enumerate(tail))
+    sums = tuple((5 * x + h * h + index + i) % PRIME for i, x in enumerate(sums))
+    out = (3 * h + seen + 7 * sum(sums) + index) % PRIME
+    return out, (*tail[1:], h, *sums)
+
+
+TAIL, STATE = 3, 2
+RECURRENT = Recurrent(((TAIL,), (STATE, 1)))
+ZEROS = (0,) * (TAIL + STATE)
+
+
+def recur(h: int, index: int, kept: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """What recurrent layer ``index`` makes of ``h`` and of what it kept: the output, and that."""
+    tail, state = (*kept[:TAIL], h), kept[TAIL:]
+    mixed = sum((2 * k + 3) * x for k, x in enumerate(tail)) + index
+    state = tuple((5 * s + (j + 1) * mixed) % PRIME for j, s in enumerate(state))
+    return (3 * h + mixed + sum(state)) % PRIME, (*tail[1:], *state)
+
+
 def first(token: int) -> int:
     return (31 * token + 7) % PRIME
 
@@ -55,12 +92,49 @@ class ToyFamily:
     def forward(self, tokens: np.ndarray, view, wanted: np.ndarray) -> np.ndarray:
         h = [first(int(token)) for token in tokens]
         for index, spec in enumerate(self.layers):
-            h = self._layer(index, spec, h, view.layer(index))
+            memory = view.layer(index)
+            if isinstance(spec, Recurrent):
+                h = self._recurrent(index, spec, h, memory)
+            else:
+                h = self._attention(index, spec, h, memory)
             self.on_layer(index)
         rows = [logits_of(h[i], self.n_vocab) for i in wanted]
         return np.array(rows, np.float32).reshape(-1, self.n_vocab)
 
-    def _layer(self, index: int, spec: LayerSpec, h: list[int], kv: PagedKV) -> list[int]:
+    def _recurrent(
+        self, index: int, spec: Recurrent, h: list[int], memory: RecurrentState
+    ) -> list[int]:
+        runs = memory.runs
+        assert sorted(runs.order.tolist()) == list(range(len(h)))
+        states = [self._state(spec, memory, int(slot)) for slot in runs.read]
+        out = list(h)
+        for r, (state, slot) in enumerate(zip(states, runs.write, strict=True)):
+            rows = runs.order[runs.starts[r] : runs.starts[r + 1]]
+            assert len(rows)
+            for row in rows:
+                out[row], state = recur(h[row], index, spec, state)
+            tail = np.array(state[: tail_length(spec)], np.float32)
+            memory.arrays[0][slot] = tail[:, None] if len(spec.shapes[0]) == 2 else tail
+            for array, number in zip(memory.arrays[1:], state[len(tail) :], strict=True):
+                array[slot] = number
+        return out
+
+    def _state(self, spec: Recurrent, memory: RecurrentState, slot: int) -> State:
+        """The numbers that a slot's arrays repeat."""
+        if slot < 0:
+            return no_state(spec)
+        numbers: list[int] = []
+        for i, array in enumerate(memory.arrays):
+            assert array.dtype == np.float32 and array.shape[1:] == spec.shapes[i]
+            rows = array[slot].reshape(1 if i else tail_length(spec), -1)
+            assert np.all(np.isfinite(rows)), "a stale slot was read"
+            assert np.array_equal(rows, rows[:, :1] + 0 * rows)
+            numbers += rows[:, 0].astype(int).tolist()
+        return tuple(numbers)
+
+    def _attention(
+        self, index: int, spec: FullAttention | SlidingAttention, h: list[int], kv: PagedKV
+    ) -> list[int]:
         width = kv.pool.token_bytes // 4
         half = kv.pool.kv_heads * kv.pool.head_dim
         raw = np.empty((len(h), width), np.float32)
@@ -97,6 +171,14 @@ LAYERS = (
     SlidingAttention(kv_heads=1, head_dim=4, value_dim=4, window=WINDOW),
     FullAttention(kv_heads=1, head_dim=2, value_dim=2),
 )
+RECURRENT = (
+    Recurrent(((3, 4), (2, 4))),  # as Mamba
+    Recurrent(((4,), (4,), (2, 2, 2))),  # as RWKV-6
+    Recurrent(((1, 6), (2, 3, 2))),  # as Mamba-2 with a convolution of two tokens
+)
+HYBRID = (RECURRENT[0], LAYERS[0], RECURRENT[1], LAYERS[2])
+"""As Jamba."""
+ALL_KINDS = (RECURRENT[0], *LAYERS, RECURRENT[2])
 
 
 @dataclass
@@ -118,7 +200,8 @@ class Said:
 
     token: int
     serial: int
-    kept: tuple[tuple[int, int], ...]
+    kept: tuple[tuple[int, ...], ...]
+    """A layer: a key and a value, or the state after the token."""
 
 
 class Plain:
@@ -134,6 +217,12 @@ class Plain:
         past = self.held.setdefault(seqs[0], {})
         h, kept = first(token), []
         for index, spec in enumerate(self.model.layers):
+            if isinstance(spec, Recurrent):
+                before = max((p for p in past if p < position), default=None)
+                state = no_state(spec) if before is None else past[before].kept[index]
+                h, state = recur(h, index, spec, state)
+                kept.append(state)
+                continue
             kept.append(key_value(h, index))
             reach = spec.window if isinstance(spec, SlidingAttention) else position + 1
             seen = [(p, s.kept[index]) for p, s in past.items() if p > position - reach]
@@ -164,6 +253,11 @@ def bookkeeping(context: Context) -> None:
         assert len(pages.refs) <= pages.pages == group.pages
         assert np.array_equal(pages.tables >= 0, pages.masks != 0)
         assert not np.any(pages.masks & ~held)
+    for part, slots in zip(memory._parts[1:], memory._states[1:], strict=True):
+        used = slots.slots[slots.slots >= 0]
+        assert np.array_equal(np.bincount(used, minlength=len(slots.refs)), slots.refs)
+        assert len(slots.refs) <= part.pool.slots
+        assert np.array_equal(slots.slots >= 0, state.lengths > 0)
     for seq in range(memory.max_sequences):
         at = np.flatnonzero(
             np.unpackbits(np.ascontiguousarray(held[seq]).view(np.uint8), bitorder="little")
@@ -174,10 +268,17 @@ def bookkeeping(context: Context) -> None:
 
 
 def poison(context: Context) -> None:
-    """Fill every page that nothing uses with NaN, so that reading one shows."""
+    """Fill every page and slot that nothing uses with NaN, so that reading one shows."""
     memory = context.memory
     for group, pages in zip(memory._attention._store.groups, memory._state.maps, strict=True):
         free = np.ones(group.pages, bool)
         free[: len(pages.refs)] = pages.refs == 0
         for pool in group.pools:
             pool.buffer[free] = 0xFF
+    for part, slots in zip(memory._parts[1:], memory._states[1:], strict=True):
+        assert isinstance(part, RecurrentMemory)
+        free = np.ones(part.pool.slots, bool)
+        free[: len(slots.refs)] = slots.refs == 0
+        for arrays in part.pool.arrays.values():
+            for array in arrays:
+                array[free] = np.nan

@@ -8,6 +8,7 @@ from typing import Any
 import gguf
 import numpy as np
 
+from motet.model import Model
 from motet.models.keys import Keys
 from motet.models.registry import family_of
 from motet.models.tensors import Shapes
@@ -88,6 +89,12 @@ def write(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def load(folder: Path, architecture: str, threads: int = 1, **changes: Any) -> Model:
+    """The tiny model of an architecture, loaded; ``changes`` as in ``metadata``."""
+    path = folder / f"{architecture}.gguf"
+    return Model.load(write(path, metadata(architecture, **changes)), threads)
 
 
 def _add(writer: Any, key: str, value: Any) -> None:
