@@ -11,6 +11,7 @@ Command = TypeVar("Command", bound=Callable[..., object])
 _DEFAULTS = Sampling()
 
 KV_TYPES = ["auto", "f32", "f16", "bf16", "q8_0"]
+SPLITS = ["auto", "simple", "equal", "sequence"]
 
 
 def threads_option(command: Command) -> Command:
@@ -33,12 +34,22 @@ def kv_type_option(command: Command) -> Command:
 
 def ubatch_option(command: Command) -> Command:
     return click.option(
+        "-ub",
         "--ubatch",
         type=click.IntRange(1),
         default=512,
         show_default=True,
         metavar="N",
         help="Tokens computed at once.",
+    )(command)
+
+
+def split_option(command: Command) -> Command:
+    return click.option(
+        "--split",
+        type=click.Choice(SPLITS),
+        default="auto",
+        help="How a batch is cut into what is computed at once; changes the speed alone.",
     )(command)
 
 

@@ -1,20 +1,27 @@
 """``motet perplexity``: how well a model predicts a text."""
 
 import json
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
 from motet.cli.loading import load_model
-from motet.cli.options import json_option, kv_type_option, threads_option, ubatch_option
+from motet.cli.options import (
+    json_option,
+    kv_type_option,
+    split_option,
+    threads_option,
+    ubatch_option,
+)
+from motet.cli.progress import end_progress, show_progress
+from motet.cli.reading import read_text
 
 
 @click.command("perplexity")
 @click.argument("model")
 @click.option("-f", "--file", "text_file", required=True, metavar="FILE", help="UTF-8 text.")
 @click.option(
+    "-c",
     "--ctx",
     type=click.IntRange(4),
     default=512,
@@ -26,12 +33,18 @@ from motet.cli.options import json_option, kv_type_option, threads_option, ubatc
 @click.option(
     "--parallel",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
     metavar="N",
-    help="Chunks computed at once, as so many sequences.",
+    help="Chunks computed together, as so many sequences (default: what a batch holds).",
+)
+@click.option(
+    "-b",
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Tokens of a batch: several chunks, one (default), or a part of one.",
 )
 @ubatch_option
+@split_option
 @kv_type_option
 @threads_option
 @json_option
@@ -40,8 +53,10 @@ def command(
     text_file: str,
     ctx: int,
     chunks: int | None,
-    parallel: int,
+    parallel: int | None,
+    batch: int | None,
     ubatch: int,
+    split: str,
     kv_type: str,
     threads: int | None,
     as_json: bool,
@@ -50,7 +65,7 @@ def command(
     from motet.errors import UnsupportedError
     from motet.evals.perplexity import perplexity
 
-    text = _read(text_file)
+    text = read_text(text_file)
     loaded = load_model(model, threads)
     if loaded.tokenizer is None:
         raise UnsupportedError(f"{model} has no vocabulary, so a text means nothing to it")
@@ -62,31 +77,16 @@ def command(
         tokens,
         ctx=ctx,
         chunks=chunks,
-        ubatch=ubatch,
         parallel=parallel,
+        batch=batch,
+        ubatch=ubatch,
+        split=split,
         kv_type=kv_type,
     ):
-        _progress(f"chunk {len(result.chunks)} of {total}: {result.perplexity:.4f}")
+        show_progress(len(result.chunks), total, f"{result.perplexity:.4f}")
     assert result is not None
-    _progress("")
+    end_progress()
     if as_json:
         click.echo(json.dumps(asdict(result) | {"ctx": ctx}))
     else:
         click.echo(f"perplexity {result.perplexity:.4f} ± {result.error:.4f}")
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_bytes().decode("utf-8")
-    except OSError as error:
-        raise click.UsageError(f"the text file {path!r}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"{path!r} is not UTF-8 at byte {error.start}") from error
-
-
-def _progress(text: str) -> None:
-    """Replace the line on a terminal; a line each where standard error is a file."""
-    if sys.stderr.isatty():
-        click.echo(f"\r\x1b[K{text}", nl=False, err=True)
-    elif text:
-        click.echo(text, err=True)

@@ -1,0 +1,125 @@
+"""``motet hellaswag``: how often a model finds the sensible one of four endings."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from motet.cli.loading import load_model
+from motet.cli.options import (
+    json_option,
+    kv_type_option,
+    split_option,
+    threads_option,
+    ubatch_option,
+)
+from motet.cli.progress import end_progress, show_progress
+from motet.cli.reading import read_text
+
+if TYPE_CHECKING:
+    from motet.evals.hellaswag import HellaSwag
+
+SOURCE = "https://raw.githubusercontent.com/klosax/hellaswag_text_data/main/hellaswag_val_full.txt"
+
+
+@click.command("hellaswag")
+@click.argument("model")
+@click.option(
+    "-f", "--file", "task_file", metavar="FILE", help="Tasks in llama.cpp's form, six lines each."
+)
+@click.option(
+    "--tasks", type=click.IntRange(1), metavar="N", help="At most so many (default: all)."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 32) - 1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Of the random order; 1 gives the tasks that llama.cpp takes.",
+)
+@click.option("--in-order", is_flag=True, help="Take the tasks in the order of the file.")
+@click.option(
+    "--parallel",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Tasks computed together, as four sequences each.",
+)
+@click.option(
+    "-b",
+    "--batch",
+    type=click.IntRange(1),
+    default=2048,
+    show_default=True,
+    metavar="N",
+    help="Tokens of a batch.",
+)
+@ubatch_option
+@split_option
+@kv_type_option
+@threads_option
+@json_option
+def command(
+    model: str,
+    task_file: str | None,
+    tasks: int | None,
+    seed: int,
+    in_order: bool,
+    parallel: int,
+    batch: int,
+    ubatch: int,
+    split: str,
+    kv_type: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """HellaSwag accuracy of the model in MODEL (GGUF), by llama.cpp's definition.
+
+    The interval is Wilson's, at 95 %. Four endings of random quality would give 25 %.
+    """
+    from motet.evals.hellaswag import hellaswag
+    from motet.evals.tasks import read_tasks, shuffled
+
+    if task_file is None:
+        raise click.UsageError(
+            f"give a file of tasks with -f; the full one that llama.cpp uses is at {SOURCE}"
+        )
+    every = read_tasks(read_text(task_file), task_file)
+    count = min(tasks or len(every), len(every))
+    chosen = every[:count] if in_order else shuffled(every, count, seed)
+    result = None
+    for result in hellaswag(
+        load_model(model, threads),
+        chosen,
+        parallel=parallel,
+        batch=batch,
+        ubatch=ubatch,
+        split=split,
+        kv_type=kv_type,
+    ):
+        show_progress(len(result.answers), count, _accuracy(result))
+    assert result is not None
+    end_progress()
+    if as_json:
+        click.echo(json.dumps(_facts(result)))
+    else:
+        click.echo(f"accuracy {_accuracy(result)}, {count} tasks")
+
+
+def _accuracy(result: "HellaSwag") -> str:
+    low, high = result.interval
+    return f"{result.accuracy:.2%} (95 % confidence: {low:.2%} to {high:.2%})"
+
+
+def _facts(result: "HellaSwag") -> dict:
+    return {
+        "accuracy": result.accuracy,
+        "interval": result.interval,
+        "tasks": len(result.answers),
+        "correct": result.correct,
+        "tokens": result.tokens,
+        "answers": [asdict(answer) for answer in result.answers],
+    }
