@@ -11,6 +11,7 @@ from motet.models.jamba import Jamba
 from motet.models.llama import Llama, Qwen2
 from motet.models.mamba import Mamba
 from motet.models.mamba2 import Mamba2
+from motet.models.rwkv6 import Rwkv6
 
 FAMILIES: dict[str, type[Family[Any]]] = {
     "gemma": Gemma,
@@ -21,6 +22,7 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "mamba": Mamba,
     "mamba2": Mamba2,
     "qwen2": Qwen2,
+    "rwkv6": Rwkv6,
 }
 
 
