@@ -14,6 +14,8 @@ import numpy as np
 
 from motet.errors import NumericalError, OptionError, UnsupportedError
 from motet.kernels import _cpu
+from motet.kernels.cpu_experts import ACTIVATIONS, ExpertsCPU
+from motet.kernels.cpu_recurrent import RecurrentCPU
 from motet.kernels.paged import KINDS, PagedKV
 from motet.kernels.rope import Rope
 from motet.weights.formats import TensorType, dequantize
@@ -22,7 +24,6 @@ _PACKED = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL
 PACKED_TYPES = frozenset(TensorType[name] for name in _PACKED.split(" "))
 """Types that have a packed layout of their own; the others are widened to F32 at load."""
 
-_ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu_erf": 2}
 _PACK_BYTES = 16 << 20
 """Bytes of a file that are packed between two looks at Ctrl-C and two releases."""
 
@@ -50,7 +51,7 @@ def choose_isa(isa: str | None = None) -> str:
     return wanted or supported[0]
 
 
-class CPU:
+class CPU(RecurrentCPU, ExpertsCPU):
     """Kernels on ``threads`` threads of this machine's processor.
 
     ``threads`` defaults to MOTET_THREADS or the cores this process may use, ``isa`` to MOTET_ISA or
@@ -107,7 +108,7 @@ class CPU:
         return out
 
     def rms_norm(self, x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
-        """x / sqrt(mean(x²) + eps) · weight over the last axis."""
+        """x / sqrt(mean(x²) + eps) · weight over the last axis; weight ``[n]`` or ``[groups, n]``."""
         out = np.empty_like(x)
         self._native.rms_norm(self._pool, x, weight, eps, out)
         return out
@@ -115,21 +116,21 @@ class CPU:
     def layer_norm(
         self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, eps: float
     ) -> np.ndarray:
-        """(x − mean) / sqrt(variance + eps) · weight + bias over the last axis."""
+        """(x − mean) / sqrt(variance + eps) · weight + bias over the last axis, both ``[n]`` or ``[groups, n]``."""
         out = np.empty_like(x)
         self._native.layer_norm(self._pool, x, weight, bias, eps, out)
         return out
 
     def activate(self, x: np.ndarray, activation: str) -> np.ndarray:
-        """ "silu", "gelu_tanh" or "gelu_erf" of every element."""
+        """ "silu", "gelu_tanh", "gelu_erf", "sigmoid", "tanh" or "relu2" of every element."""
         out = np.empty_like(x)
-        self._native.activate(self._pool, _ACTIVATIONS[activation], x, None, out)
+        self._native.activate(self._pool, ACTIVATIONS[activation], x, None, out)
         return out
 
     def gated(self, gate: np.ndarray, up: np.ndarray, activation: str) -> np.ndarray:
         """activation(gate) · up."""
         out = np.empty_like(gate)
-        self._native.activate(self._pool, _ACTIVATIONS[activation], gate, up, out)
+        self._native.activate(self._pool, ACTIVATIONS[activation], gate, up, out)
         return out
 
     def softcap(self, x: np.ndarray, cap: float) -> np.ndarray:

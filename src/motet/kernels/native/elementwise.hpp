@@ -36,26 +36,27 @@ inline void put(float* p, int lanes, f32x16 v) {
     store_part(p, lanes, v);
 }
 
-inline void rms_norm(ThreadPool& pool, const float* x, const float* weight, float eps, int64_t rows,
-                     int64_t n, float* y) {
+// Row i of x takes row i % groups of the weight.
+inline void rms_norm(ThreadPool& pool, const float* x, const float* weight, int64_t groups,
+                     float eps, int64_t rows, int64_t n, float* y) {
   in_parts(pool, rows, PART / n, [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row++) {
-      const float* in = x + row * n;
+      const float *in = x + row * n, *scales = weight + row % groups * n;
       f32x16 squares = f32x16::set(0);
       along(in, n, [&](f32x16 v, int64_t, int) { squares = fma(v, v, squares); });
       const f32x16 scale = f32x16::set(1 / std::sqrt(sum(squares) / (float)n + eps));
       along(in, n, [&](f32x16 v, int64_t i, int lanes) {
-        put(y + row * n + i, lanes, v * scale * take(weight + i, lanes));
+        put(y + row * n + i, lanes, v * scale * take(scales + i, lanes));
       });
     }
   });
 }
 
 inline void layer_norm(ThreadPool& pool, const float* x, const float* weight, const float* bias,
-                       float eps, int64_t rows, int64_t n, float* y) {
+                       int64_t groups, float eps, int64_t rows, int64_t n, float* y) {
   in_parts(pool, rows, PART / n, [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row++) {
-      const float* in = x + row * n;
+      const float *in = x + row * n, *scales = weight + row % groups * n;
       f32x16 total = f32x16::set(0), squares = f32x16::set(0);
       along(in, n, [&](f32x16 v, int64_t, int) { total = total + v; });
       const f32x16 mean = f32x16::set(sum(total) / (float)n);
@@ -72,15 +73,15 @@ inline void layer_norm(ThreadPool& pool, const float* x, const float* weight, co
       });
       const f32x16 scale = f32x16::set(1 / std::sqrt(sum(squares) / (float)n + eps));
       along(in, n, [&](f32x16 v, int64_t i, int lanes) {
-        f32x16 out = (v - mean) * scale * take(weight + i, lanes);
-        if (bias) out = out + take(bias + i, lanes);
+        f32x16 out = (v - mean) * scale * take(scales + i, lanes);
+        if (bias) out = out + take(bias + row % groups * n + i, lanes);
         put(y + row * n + i, lanes, out);
       });
     }
   });
 }
 
-enum Activation : int { SILU = 0, GELU_TANH = 1, GELU_ERF = 2 };
+enum Activation : int { SILU, GELU_TANH, GELU_ERF, SIGMOID, TANH, RELU2 };
 
 // x / (1 + e^-x)
 inline f32x16 silu(f32x16 x) {
@@ -111,6 +112,17 @@ inline f32x16 gelu_erf(f32x16 x) {
   return f32x16::set(0.5f) * x * (one + bit_or(erf, sign));
 }
 
+// 1 / (1 + e^-x)
+inline f32x16 sigmoid(f32x16 x) {
+  const f32x16 one = f32x16::set(1.0f);
+  return one / (one + exp(f32x16::set(0) - x));
+}
+
+inline f32x16 relu2(f32x16 x) {
+  const f32x16 above = maximum(f32x16::set(0), x);
+  return above * above;
+}
+
 template <class Function>
 void map(ThreadPool& pool, const float* x, int64_t n, float* y, const Function& f) {
   in_parts(pool, n, PART, [&](int64_t first, int64_t last) {
@@ -134,8 +146,14 @@ inline void activate(ThreadPool& pool, int activation, const float* x, const flo
     with([](f32x16 v) { return silu(v); });
   else if (activation == GELU_TANH)
     with([](f32x16 v) { return gelu_tanh(v); });
-  else
+  else if (activation == GELU_ERF)
     with([](f32x16 v) { return gelu_erf(v); });
+  else if (activation == SIGMOID)
+    with([](f32x16 v) { return sigmoid(v); });
+  else if (activation == TANH)
+    with([](f32x16 v) { return tanh(v); });
+  else
+    with([](f32x16 v) { return relu2(v); });
 }
 
 inline void softcap(ThreadPool& pool, const float* x, float cap, int64_t n, float* y) {

@@ -167,20 +167,24 @@ struct Product {
   int64_t strips_a_piece, pieces;
 };
 
+// All the products, their pieces shared out among the threads.
+inline void multiply_all(ThreadPool& pool, const std::vector<Product>& products) {
+  if (products.empty()) return;
+  std::vector<int64_t> ends;
+  for (const Product& p : products) ends.push_back(p.pieces + (ends.empty() ? 0 : ends.back()));
+  pool.run(ends.back(), [&](int piece, int) {
+    const size_t i = std::upper_bound(ends.begin(), ends.end(), piece) - ends.begin();
+    products[i].run(piece - (i ? ends[i - 1] : 0));
+  });
+}
+
 inline void linear(ThreadPool& pool, const float* x, int64_t rows, int64_t columns,
                    const std::vector<const Matrix*>& weights, const std::vector<float*>& outputs) {
   if (!rows) return;
   Input input(pool, x, rows, columns);
   std::vector<Product> products;
-  std::vector<int64_t> ends;
-  for (size_t i = 0; i < weights.size(); i++) {
-    products.emplace_back(input, *weights[i], outputs[i]);
-    ends.push_back(products.back().pieces + (i ? ends.back() : 0));
-  }
-  pool.run(ends.back(), [&](int piece, int) {
-    const size_t i = std::upper_bound(ends.begin(), ends.end(), piece) - ends.begin();
-    products[i].run(piece - (i ? ends[i - 1] : 0));
-  });
+  for (size_t i = 0; i < weights.size(); i++) products.emplace_back(input, *weights[i], outputs[i]);
+  multiply_all(pool, products);
 }
 
 // Row `row` of a matrix, as floats.

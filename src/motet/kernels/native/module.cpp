@@ -1,26 +1,12 @@
 // The Python face of the kernels of one instruction set. Shapes are checked here, once.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/vector.h>
-
 #include "attention.hpp"
+#include "bind_experts.hpp"
+#include "bind_recurrent.hpp"
+#include "binding.hpp"
 #include "elementwise.hpp"
 #include "linear.hpp"
 
-namespace nb = nanobind;
-using namespace nb::literals;
-
 namespace {
-
-template <class T, int dims>
-using Array = nb::ndarray<T, nb::ndim<dims>, nb::c_contig, nb::device::cpu>;
-template <class T>
-using AnyArray = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
-
-void need(bool condition, const char* what) {
-  if (!condition) throw std::invalid_argument(what);
-}
 
 // Rows [first, first + raw.shape(0)) of a matrix, from the file's bytes.
 void pack(ThreadPool& pool, Matrix& w, Array<const uint8_t, 2> raw, int64_t first) {
@@ -60,29 +46,39 @@ void embedding(ThreadPool& pool, const Matrix& w, Array<const int32_t, 1> ids,
   });
 }
 
-void rms_norm_of(ThreadPool& pool, AnyArray<const float> x, Array<const float, 1> weight, float eps,
-                 AnyArray<float> out) {
-  const int64_t n = weight.shape(0);
-  need(n > 0 && x.ndim() > 0 && (int64_t)x.shape(x.ndim() - 1) == n && out.size() == x.size(),
-       "norm: shapes differ");
-  nb::gil_scoped_release free_python;
-  rms_norm(pool, x.data(), weight.data(), eps, x.size() / n, n, out.data());
+// Rows of a norm's weight: groups of x take turns with them. 0 if the shapes do not fit.
+int64_t norm_groups(const AnyArray<const float>& x, const AnyArray<const float>& weight) {
+  const size_t dims = weight.ndim();
+  if (dims < 1 || dims > 2 || x.ndim() < dims || !weight.size()) return 0;
+  for (size_t i = 1; i <= dims; i++)
+    if (x.shape(x.ndim() - i) != weight.shape(dims - i)) return 0;
+  return dims == 2 ? weight.shape(0) : 1;
 }
 
-void layer_norm_of(ThreadPool& pool, AnyArray<const float> x, Array<const float, 1> weight,
-                   std::optional<Array<const float, 1>> bias, float eps, AnyArray<float> out) {
-  const int64_t n = weight.shape(0);
-  need(n > 0 && x.ndim() > 0 && (int64_t)x.shape(x.ndim() - 1) == n && out.size() == x.size() &&
-           (!bias || (int64_t)bias->shape(0) == n),
-       "norm: shapes differ");
+void rms_norm_of(ThreadPool& pool, AnyArray<const float> x, AnyArray<const float> weight, float eps,
+                 AnyArray<float> out) {
+  const int64_t groups = norm_groups(x, weight);
+  need(groups && out.size() == x.size(), "norm: shapes differ");
+  const int64_t n = weight.size() / groups;
   nb::gil_scoped_release free_python;
-  layer_norm(pool, x.data(), weight.data(), bias ? bias->data() : nullptr, eps, x.size() / n, n,
-             out.data());
+  rms_norm(pool, x.data(), weight.data(), groups, eps, x.size() / n, n, out.data());
+}
+
+void layer_norm_of(ThreadPool& pool, AnyArray<const float> x, AnyArray<const float> weight,
+                   std::optional<AnyArray<const float>> bias, float eps, AnyArray<float> out) {
+  const int64_t groups = norm_groups(x, weight);
+  need(groups && out.size() == x.size() &&
+           (!bias || (bias->size() == weight.size() && norm_groups(x, *bias) == groups)),
+       "norm: shapes differ");
+  const int64_t n = weight.size() / groups;
+  nb::gil_scoped_release free_python;
+  layer_norm(pool, x.data(), weight.data(), bias ? bias->data() : nullptr, groups, eps,
+             x.size() / n, n, out.data());
 }
 
 void activate_of(ThreadPool& pool, int activation, AnyArray<const float> x,
                  std::optional<AnyArray<const float>> up, AnyArray<float> out) {
-  need(activation >= SILU && activation <= GELU_ERF, "no such activation");
+  need(activation >= SILU && activation <= RELU2, "no such activation");
   need(out.size() == x.size() && (!up || up->size() == x.size()), "activation: shapes differ");
   nb::gil_scoped_release free_python;
   activate(pool, activation, x.data(), up ? up->data() : nullptr, x.size(), out.data());
@@ -210,6 +206,8 @@ NB_MODULE(MOTET_MODULE, m) {
         "tables"_a, "masks"_a, "rows"_a, "positions"_a, "slots"_a, "scale"_a, "window"_a,
         "softcap"_a, "turns"_a.none(), "places"_a.none(), "interleaved"_a, "rope_scale"_a, "out"_a);
   m.def("read_all", &read_all);
+  bind_recurrent(m);
+  bind_experts(m);
 #if MOTET_TILES
   m.def("tiles_allowed", &tiles_allowed);
 #endif

@@ -1,0 +1,203 @@
+// The Python face of the recurrent kernels. Shapes and slots are checked here, once.
+#pragma once
+#include "binding.hpp"
+#include "scans.hpp"
+
+namespace {
+
+using Vector = Array<const float, 1>;
+// Rows that may be columns of a wider array.
+using Wide = nb::ndarray<const float, nb::ndim<2>, nb::device::cpu>;
+// States are written to: they are never converted, which would be a copy.
+using States = nb::ndarray<nb::device::cpu>;
+
+inline Rows rows_of(const Wide& x, int64_t rows, int64_t columns, const char* what) {
+  need((int64_t)x.shape(0) == rows && (int64_t)x.shape(1) == columns, what);
+  need(columns < 2 || x.stride(1) == 1, "the values of a row must follow each other");
+  return {x.data(), x.stride(0)};
+}
+
+inline float* states_of(const States& s, std::initializer_list<int64_t> shape, const char* what) {
+  need(s.dtype() == nb::dtype<float>() && s.ndim() == shape.size() + 1, what);
+  int64_t step = 1;
+  for (size_t i = shape.size(); i > 0; i--) {
+    const int64_t n = shape.begin()[i - 1];
+    need((int64_t)s.shape(i) == n && (n < 2 || s.stride(i) == step), what);
+    step *= n;
+  }
+  need(s.shape(0) < 2 || s.stride(0) == step, what);
+  return (float*)s.data();
+}
+
+// A Runs object of Python: its arrays, checked against each other, the rows and the slots.
+class RunsArgument {
+ public:
+  RunsArgument(nb::handle runs, int64_t rows, int64_t slots)
+      : order_(nb::cast<Numbers>(runs.attr("order"))),
+        starts_(nb::cast<Numbers>(runs.attr("starts"))),
+        read_(nb::cast<Numbers>(runs.attr("read"))),
+        write_(nb::cast<Numbers>(runs.attr("write"))) {
+    const int64_t count = read_.shape(0);
+    need((int64_t)write_.shape(0) == count && (int64_t)starts_.shape(0) == count + 1 &&
+             (int64_t)order_.shape(0) == rows && starts_.data()[0] == 0 &&
+             starts_.data()[count] == rows,
+         "runs: counts differ");
+    std::vector<bool> seen(rows);
+    for (int64_t i = 0; i < rows; i++) {
+      const int32_t row = order_.data()[i];
+      need(row >= 0 && row < rows && !seen[row], "runs: order is not every row once");
+      seen[row] = true;
+    }
+    std::vector<std::pair<int32_t, int64_t>> owners;
+    for (int64_t r = 0; r < count; r++) {
+      need(starts_.data()[r] < starts_.data()[r + 1], "runs: an empty run");
+      need(read_.data()[r] >= -1 && read_.data()[r] < slots && write_.data()[r] >= 0 &&
+               write_.data()[r] < slots,
+           "runs: a slot beyond the states");
+      owners.emplace_back(write_.data()[r], r);
+    }
+    std::sort(owners.begin(), owners.end());
+    for (int64_t r = 0; r < count; r++) {
+      need(r == 0 || owners[r].first != owners[r - 1].first, "runs: two runs write one slot");
+      const auto owner =
+          std::lower_bound(owners.begin(), owners.end(), std::pair(read_.data()[r], int64_t{0}));
+      need(owner == owners.end() || owner->first != read_.data()[r] || owner->second == r,
+           "runs: a run reads what another writes");
+    }
+  }
+  Runs view() const {
+    return {order_.data(), starts_.data(), read_.data(), write_.data(), (int64_t)read_.shape(0)};
+  }
+
+ private:
+  using Numbers = Array<const int32_t, 1>;
+  Numbers order_, starts_, read_, write_;
+};
+
+void causal_conv_of(ThreadPool& pool, Wide x, Array<const float, 2> weight,
+                    std::optional<Vector> bias, States tails, nb::handle runs, bool through_silu,
+                    Array<float, 2> out) {
+  const int64_t rows = out.shape(0), channels = out.shape(1), taps = weight.shape(1);
+  const char* what = "causal_conv: shapes differ";
+  need((int64_t)weight.shape(0) == channels && taps > 0 &&
+           (!bias || (int64_t)bias->shape(0) == channels),
+       what);
+  const Convolution s{rows_of(x, rows, channels, what),
+                      weight.data(),
+                      bias ? bias->data() : nullptr,
+                      channels,
+                      taps,
+                      states_of(tails, {taps - 1, channels}, what),
+                      through_silu,
+                      out.data()};
+  const RunsArgument checked(runs, rows, tails.shape(0));
+  nb::gil_scoped_release free_python;
+  causal_conv(pool, s, checked.view());
+}
+
+void selective_scan_of(ThreadPool& pool, Wide x, Wide dt, Vector dt_bias, Array<const float, 2> a,
+                       Wide b, Wide c, Vector d, States states, nb::handle runs,
+                       std::optional<Wide> z, Array<float, 2> out) {
+  const int64_t rows = out.shape(0), channels = out.shape(1), n = a.shape(0);
+  const char* what = "selective_scan: shapes differ";
+  need((int64_t)a.shape(1) == channels && (int64_t)dt_bias.shape(0) == channels &&
+           (int64_t)d.shape(0) == channels,
+       what);
+  const SelectiveScan s{rows_of(x, rows, channels, what),
+                        rows_of(dt, rows, channels, what),
+                        rows_of(b, rows, n, what),
+                        rows_of(c, rows, n, what),
+                        z ? rows_of(*z, rows, channels, what) : Rows{},
+                        dt_bias.data(),
+                        a.data(),
+                        d.data(),
+                        channels,
+                        n,
+                        states_of(states, {n, channels}, what),
+                        out.data()};
+  const RunsArgument checked(runs, rows, states.shape(0));
+  nb::gil_scoped_release free_python;
+  selective_scan(pool, s, checked.view());
+}
+
+void mamba2_scan_of(ThreadPool& pool, Wide x, Wide dt, Vector dt_bias, Vector a, Wide b, Wide c,
+                    Vector d, States states, nb::handle runs, Array<float, 2> out) {
+  const char* what = "mamba2_scan: shapes differ";
+  need(states.ndim() == 4, what);
+  const int64_t heads = states.shape(1), n = states.shape(2), width = states.shape(3);
+  const int64_t rows = out.shape(0), groups = n ? b.shape(1) / n : 0;
+  need(heads > 0 && groups > 0 && heads % groups == 0 && (int64_t)out.shape(1) == heads * width &&
+           (int64_t)dt_bias.shape(0) == heads && (int64_t)a.shape(0) == heads &&
+           (int64_t)d.shape(0) == heads,
+       what);
+  const HeadScan s{rows_of(x, rows, heads * width, what),
+                   rows_of(dt, rows, heads, what),
+                   rows_of(b, rows, groups * n, what),
+                   rows_of(c, rows, groups * n, what),
+                   dt_bias.data(),
+                   a.data(),
+                   d.data(),
+                   heads,
+                   groups,
+                   n,
+                   width,
+                   states_of(states, {heads, n, width}, what),
+                   out.data()};
+  const RunsArgument checked(runs, rows, states.shape(0));
+  nb::gil_scoped_release free_python;
+  mamba2_scan(pool, s, checked.view());
+}
+
+void wkv6_of(ThreadPool& pool, Wide r, Wide k, Wide v, Wide w, Array<const float, 2> u,
+             States states, nb::handle runs, Array<float, 2> out) {
+  const char* what = "wkv6: shapes differ";
+  const int64_t heads = u.shape(0), size = u.shape(1), rows = out.shape(0), d = heads * size;
+  need((int64_t)out.shape(1) == d, what);
+  const Wkv6 s{rows_of(r, rows, d, what),
+               rows_of(k, rows, d, what),
+               rows_of(v, rows, d, what),
+               rows_of(w, rows, d, what),
+               u.data(),
+               heads,
+               size,
+               states_of(states, {heads, size, size}, what),
+               out.data()};
+  const RunsArgument checked(runs, rows, states.shape(0));
+  nb::gil_scoped_release free_python;
+  wkv6(pool, s, checked.view());
+}
+
+void token_shift_of(ThreadPool& pool, Wide x, States tails, nb::handle runs, Array<float, 2> out) {
+  const char* what = "token_shift: shapes differ";
+  const int64_t rows = out.shape(0), n = out.shape(1);
+  const Rows from = rows_of(x, rows, n, what);
+  float* kept = states_of(tails, {n}, what);
+  const RunsArgument checked(runs, rows, tails.shape(0));
+  nb::gil_scoped_release free_python;
+  token_shift(pool, from, n, kept, checked.view(), out.data());
+}
+
+void mix_of(ThreadPool& pool, Array<const float, 2> x, Array<const float, 2> shifted,
+            AnyArray<const float> t, Array<float, 2> out) {
+  const int64_t rows = x.shape(0), n = x.shape(1);
+  const bool one_row = t.ndim() == 1;
+  need(shifted.size() == x.size() && (int64_t)shifted.shape(1) == n && out.size() == x.size() &&
+           (one_row || (t.ndim() == 2 && (int64_t)t.shape(0) == rows)) &&
+           (int64_t)t.shape(t.ndim() - 1) == n,
+       "mix: shapes differ");
+  nb::gil_scoped_release free_python;
+  mix(pool, x.data(), shifted.data(), t.data(), one_row, rows, n, out.data());
+}
+
+void bind_recurrent(nb::module_& m) {
+  m.def("causal_conv", &causal_conv_of, "pool"_a, "x"_a, "weight"_a, "bias"_a.none(), "tails"_a,
+        "runs"_a, "through_silu"_a, "out"_a);
+  m.def("selective_scan", &selective_scan_of, "pool"_a, "x"_a, "dt"_a, "dt_bias"_a, "a"_a, "b"_a,
+        "c"_a, "d"_a, "states"_a, "runs"_a, "z"_a.none(), "out"_a);
+  m.def("mamba2_scan", &mamba2_scan_of);
+  m.def("wkv6", &wkv6_of);
+  m.def("token_shift", &token_shift_of);
+  m.def("mix", &mix_of);
+}
+
+}  // namespace
