@@ -95,6 +95,10 @@ class ScriptedMemory:
             p for p in self._points if any(self._serials(h, len(p)) == p for h in self.held)
         }
 
+    def clear(self) -> None:
+        self.held = [[] for _ in self.held]
+        self._points.clear()
+
     def copy(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
         assert start == 0 and not self.held[target]
         end = self.length(source) if end is None else end

@@ -22,7 +22,7 @@ def test_every_length_and_every_number_of_sequences_is_measured():
     ]
     assert all(len(speed.seconds) == 2 and min(speed.seconds) > 0 for speed in speeds)
     assert {speed.weight_bytes for speed in speeds} == {0, 3 * model.bytes_per_token}
-    lengths = [len(tokens) for tokens in model.made.memory.tokens]
+    lengths = [len(held) for held in model.made.memory.held]
     assert lengths == [9 + 3] * 4 + [9] * 4  # each sequence, and its prompt kept to go back to
 
 
