@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +22,7 @@ BALANCE = 0.01  # weight of the loss that keeps every expert in use
 class JambaConfig:
     n_vocab: int
     context_length: int
-    mixer: MixerConfig = MixerConfig()
+    mixer: MixerConfig = field(default_factory=MixerConfig)
     n_layers: int = 6
     attention_every: int = 3  # layers 2, 5, …
     experts_every: int = 2  # layers 1, 3, …
@@ -170,7 +170,9 @@ class Jamba(nn.Module):
 
     def auxiliary_loss(self) -> Tensor:
         """Of the latest tokens: what uneven use of the experts costs."""
-        imbalances = [layer.ffn.imbalance for layer in self.layers if isinstance(layer.ffn, Experts)]
+        imbalances = [
+            layer.ffn.imbalance for layer in self.layers if isinstance(layer.ffn, Experts)
+        ]
         return BALANCE * torch.stack(imbalances).mean()
 
     def add_metadata(self, writer: GGUFWriter) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,7 +38,7 @@ class MixerConfig:
 class MambaConfig:
     n_vocab: int
     context_length: int
-    mixer: MixerConfig = MixerConfig()
+    mixer: MixerConfig = field(default_factory=MixerConfig)
     n_layers: int = 6
     norm_eps: float = 1e-5
     dropout: float = 0.05

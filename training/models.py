@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TinyModel(Protocol):
-    """What training and export need beside ``nn.Module``: a family's GGUF names, metadata and weights."""
+    """What training and export need beside ``nn.Module``: GGUF names, metadata and weights."""
 
     architecture: str
 

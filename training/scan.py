@@ -18,7 +18,8 @@ class SelectiveScan(torch.autograd.Function):
     def forward(ctx, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
         length, rows, channels = x.shape
         u = dt * x
-        states = x.new_zeros(length + 1, rows, a.shape[0], channels)  # before step t, then after
+        states = x.new_empty(length + 1, rows, a.shape[0], channels)  # before step t, then after
+        states[0] = 0
         for t in range(length):
             decay = (dt[t, :, None] * a).exp_()
             torch.mul(states[t], decay, out=states[t + 1])
