@@ -6,7 +6,7 @@ import pytest
 from motet.batch import Batch
 from motet.context import Context
 from motet.errors import BatchError, CapacityError, MotetError, OptionError, UnsupportedError
-from motet.memory.pages import PageDraft
+from motet.memory.counts import Counts
 from tests.toy import Plain, ToyConfig, ToyModel, bookkeeping, poison
 
 SPLITS = ("auto", "simple", "equal", "sequence")
@@ -193,7 +193,7 @@ def test_a_failure_while_planning_changes_nothing(monkeypatch, failing):
     context.decode(prompt(PROMPT[:100]))
     context.memory.copy(0, 1)
     before = snapshot(context)
-    allocate, calls = PageDraft._allocate, []
+    allocate, calls = Counts.allocate, []
 
     def fail(self, n):
         calls.append(n)
@@ -201,7 +201,7 @@ def test_a_failure_while_planning_changes_nothing(monkeypatch, failing):
             raise KeyboardInterrupt
         return allocate(self, n)
 
-    monkeypatch.setattr(PageDraft, "_allocate", fail)
+    monkeypatch.setattr(Counts, "allocate", fail)
     batch = prompt(PROMPT, 0, start=100)
     batch.extend(PROMPT, 100, seqs=1)
     with pytest.raises(KeyboardInterrupt):

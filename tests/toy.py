@@ -14,6 +14,7 @@ import numpy as np
 from motet.context import Context
 from motet.kernels.paged import PAGE, PagedKV
 from motet.kernels.slots import RecurrentState
+from motet.memory.recurrent import RecurrentMemory
 from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
 
 PRIME = 2039
@@ -60,19 +61,6 @@ def recur(h: int, index: int, spec: Recurrent, state: State) -> tuple[int, State
     return out, (*tail[1:], h, *sums)
 
 
-TAIL, STATE = 3, 2
-RECURRENT = Recurrent(((TAIL,), (STATE, 1)))
-ZEROS = (0,) * (TAIL + STATE)
-
-
-def recur(h: int, index: int, kept: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-    """What recurrent layer ``index`` makes of ``h`` and of what it kept: the output, and that."""
-    tail, state = (*kept[:TAIL], h), kept[TAIL:]
-    mixed = sum((2 * k + 3) * x for k, x in enumerate(tail)) + index
-    state = tuple((5 * s + (j + 1) * mixed) % PRIME for j, s in enumerate(state))
-    return (3 * h + mixed + sum(state)) % PRIME, (*tail[1:], *state)
-
-
 def first(token: int) -> int:
     return (31 * token + 7) % PRIME
 
@@ -106,6 +94,9 @@ class ToyFamily:
     ) -> list[int]:
         runs = memory.runs
         assert sorted(runs.order.tolist()) == list(range(len(h)))
+        assert runs.order.dtype == runs.starts.dtype == runs.read.dtype == runs.write.dtype == "i4"
+        for r, slot in enumerate(runs.write.tolist()):
+            assert slot not in np.delete(runs.write, r) and slot not in np.delete(runs.read, r)
         states = [self._state(spec, memory, int(slot)) for slot in runs.read]
         out = list(h)
         for r, (state, slot) in enumerate(zip(states, runs.write, strict=True)):

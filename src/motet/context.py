@@ -10,10 +10,14 @@ from motet.batch import Batch
 from motet.errors import BatchError, OptionError, UnsupportedError
 from motet.kernels.paged import KINDS
 from motet.memory import Memory
-from motet.spec import LayerSpec
+from motet.spec import LayerSpec, Recurrent
 from motet.split import check_policy, split
 
 _MOST_SEQUENCES = 1 << 16
+_MOST_POSITIONS = 1 << 31
+"""Of models that only have recurrent layers: positions are int32."""
+_MOST_TOKENS = 1 << 32
+"""Unless ``max_tokens`` is given; so that the record of tokens finds address space."""
 
 
 class Sizes(Protocol):
@@ -87,9 +91,9 @@ class Context:
         self_extend: object = None,
     ) -> None:
         """``max_tokens``: held by all sequences together, one that several share counting once;
-        by default the model's context for each. ``ubatch``: tokens computed at once. ``split``:
-        "simple", "equal", "sequence", or "auto". ``kv_type``: "f32", "f16", "bf16", "q8_0", or
-        "auto" for what suits the weights.
+        by default the model's context for each, which without attention layers is as good as no
+        limit. ``ubatch``: tokens computed at once. ``split``: "simple", "equal", "sequence", or
+        "auto". ``kv_type``: "f32", "f16", "bf16", "q8_0", or "auto" for what suits the weights.
 
         Raises OptionError for a value that makes no sense, CapacityError for sizes that no
         machine has, UnsupportedError for ``self_extend``.
@@ -106,8 +110,11 @@ class Context:
             raise OptionError(
                 f"max_sequences is {max_sequences}", hint=f"use at most {_MOST_SEQUENCES}"
             )
+        attends = any(not isinstance(spec, Recurrent) for spec in model.family.layers)
+        positions = model.config.context_length if attends else _MOST_POSITIONS
         if max_tokens is None:
-            max_tokens = self.max_sequences * model.config.context_length
+            tokens = self.max_sequences * positions
+            max_tokens = tokens if attends else min(tokens, _MOST_TOKENS)
         self.max_tokens = _positive("max_tokens", max_tokens)
         self.ubatch = _positive("ubatch", ubatch)
         self.split = check_policy(split)
@@ -116,7 +123,7 @@ class Context:
             model.family.layers,
             max_sequences=self.max_sequences,
             max_tokens=self.max_tokens,
-            context_length=model.config.context_length,
+            context_length=positions,
             ubatch=self.ubatch,
             kv_type=self.kv_type,
         )

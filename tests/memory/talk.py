@@ -1,16 +1,21 @@
 """A toy context beside its plain model, so that a test says what it does to both once."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from motet.batch import Batch
-from tests.toy import Plain, ToyConfig, ToyModel, bookkeeping, poison
+from motet.spec import LayerSpec
+from tests.toy import LAYERS, Plain, ToyConfig, ToyModel, bookkeeping, poison
 
 
 class Talk:
     """``say`` decodes in both and asserts that they agree, bit for bit."""
 
-    def __init__(self, context_length: int = 2048, **options) -> None:
-        self.model = ToyModel(ToyConfig(context_length))
+    def __init__(
+        self, context_length: int = 2048, layers: Sequence[LayerSpec] = LAYERS, **options
+    ) -> None:
+        self.model = ToyModel(ToyConfig(context_length), layers)
         self.context = self.model.context(**options)
         self.memory = self.context.memory
         self.plain = Plain(self.model)

@@ -61,7 +61,7 @@ class KVPool:
         ]
         self.head_bytes = sum(sizes)
         self.page_bytes = kv_heads * self.head_bytes
-        self.buffer = _reserve(pages, self.page_bytes)
+        self.buffer = reserve(pages, self.page_bytes)
         storage, half = _STORAGE[kind], np.dtype(np.float16)
         starts = np.cumsum([0, *sizes])
         # Token-major views over the page blocks: [pages, PAGE, kv_heads, …].
@@ -119,10 +119,11 @@ class KVPool:
             at += width
 
 
-def _reserve(pages: int, page_bytes: int) -> np.ndarray:
+def reserve(count: int, item_bytes: int) -> np.ndarray:
+    """uint8 ``[count, item_bytes]`` of zeros, whose memory is committed when it is written to."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
-    memory = mmap.mmap(-1, max(pages * page_bytes, 1), flags=flags)
-    return np.frombuffer(memory, np.uint8, pages * page_bytes).reshape(pages, page_bytes)
+    memory = mmap.mmap(-1, max(count * item_bytes, 1), flags=flags)
+    return np.frombuffer(memory, np.uint8, count * item_bytes).reshape(count, item_bytes)
 
 
 @dataclass(frozen=True)

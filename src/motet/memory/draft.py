@@ -82,6 +82,17 @@ class AttentionDraft:
         last = np.flatnonzero(exact[:kept])
         return int(held[last[-1] + 1] if last.size else held[0])
 
+    def cut(self, seq: int, position: int) -> None:
+        """Forget ``position`` and all that follows."""
+        self.remove(seq, position, int(self._ends[seq]))
+
+    def fork(self, source: int, target: int, position: int) -> None:
+        """Give ``target``, which is empty, all that ``source`` holds before ``position``.
+
+        Raises as ``copy`` does.
+        """
+        self.copy(source, target, 0, position)
+
     def remove(self, seq: int, start: int, end: int) -> None:
         """Forget positions start … end - 1."""
         held = bits.positions(self._maps[0].masks[seq])

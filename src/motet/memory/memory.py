@@ -6,15 +6,29 @@ from typing import Any
 
 import numpy as np
 
-from motet.errors import BatchError, CannotRewind, CapacityError, MotetError, OptionError
+from motet.errors import BatchError, CapacityError, MotetError, OptionError
 from motet.memory.arguments import FOREVER, position_range, whole_number
 from motet.memory.attention import AttentionMemory
+from motet.memory.checks import (
+    cannot_rewind,
+    cannot_take_out,
+    check_fork,
+    check_positions,
+    check_shift,
+    check_target,
+)
 from motet.memory.draft import AttentionDraft
 from motet.memory.part import Draft, Part
 from motet.memory.plan import Plan, Step
+from motet.memory.recurrent import RecurrentMemory
+from motet.memory.slots import SlotPool
 from motet.memory.store import PagedStore, State
 from motet.memory.writes import MicroBatch, Writes
-from motet.spec import LayerSpec
+from motet.spec import LayerSpec, Recurrent
+
+_SLOTS = 3
+"""States for each sequence: the one it has, the one being computed, and that of those which it
+shared a token with."""
 
 
 class Memory:
@@ -51,6 +65,9 @@ class Memory:
         )
         self._attention = AttentionMemory(store)
         self._parts: tuple[Part, ...] = (self._attention,)
+        if any(isinstance(spec, Recurrent) for spec in layers):
+            pool = SlotPool(layers, _SLOTS * max_sequences)
+            self._parts += (RecurrentMemory(pool, max_sequences),)
         self._part_of = {i: n for n, part in enumerate(self._parts) for i in part.layers}
         self._states: tuple[Any, ...] = tuple(part.empty() for part in self._parts)
         self._lock = threading.Lock()
@@ -77,44 +94,55 @@ class Memory:
         """Forget the tokens at positions start … end - 1, by default to the last.
 
         Other positions stay as they are: removing from the middle leaves a gap. Raises
-        CannotRewind if a layer no longer holds what the token that follows has to see.
+        CannotRewind if a layer no longer holds what the token that follows has to see; recurrent
+        layers can't forget from the middle.
         """
         seq, (start, stop) = self._seq(seq), position_range(start, end)
         with self.exclusive():
-            last = int(self._state.ends[seq])
-            if start >= min(stop, last):
+            removed = self._held(seq, start, stop)
+            if not removed.size:
                 return
-            drafts = self._drafts()
-            if stop >= last:
-                _require_reachable(drafts, seq, start)
-            for draft in drafts:
-                draft.remove(seq, start, min(stop, last))
+            attention, *others = drafts = self._drafts()
+            if stop >= int(self._state.ends[seq]):
+                nearest = self._reachable(drafts, seq, start)
+                if nearest != start:
+                    raise cannot_rewind(seq, start, nearest)
+                for draft in drafts:
+                    draft.cut(seq, start)
+            elif others:
+                raise cannot_take_out(seq, removed, self._reachable(drafts, seq, start))
+            else:
+                attention.remove(seq, start, stop)
             self._take(drafts)
 
     def copy(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
         """Give ``target`` the tokens of ``source`` at positions start … end - 1.
 
-        Nothing is computed and whole pages are shared; a page is copied when one of the two
-        writes to it. Copying onto itself does nothing. Raises OptionError where ``target`` holds
+        Nothing is computed and whole pages are shared; a page or state is copied when one of the
+        two goes on. Copying onto itself does nothing. Raises OptionError where ``target`` holds
         one of these positions already, CannotRewind if a layer no longer holds what ``target``'s
-        next token has to see, CapacityError when no page is free.
+        next token has to see, CapacityError when no page is free. Recurrent layers give an empty
+        ``target`` all of ``source`` only.
         """
         source, target = self._seq(source), self._seq(target)
         start, stop = position_range(start, end)
         with self.exclusive():
-            if source == target:
-                return
             given = self._held(source, start, stop)
-            taken = given[np.isin(given, self._held(target))]
-            if taken.size:
-                raise OptionError(
-                    f"sequence {target} already holds position {taken[0]}, which would be copied"
-                    f" to it from sequence {source}",
-                    hint="remove it first, or copy to an empty sequence",
-                )
-            drafts = self._drafts()
-            for draft in drafts:
-                draft.copy(source, target, start, min(stop, int(self._state.ends[source])))
+            if source == target or not given.size:
+                return
+            present = self._held(target)
+            check_target(source, target, given, present)
+            attention, *others = drafts = self._drafts()
+            first, last = int(self._held(source)[0]), int(given[-1])
+            if others:
+                check_fork(source, target, given, first, bool(present.size))
+            if given[0] > first or present.size:
+                attention.copy(source, target, start, last + 1)
+            else:
+                if others and last + 1 < int(self._state.ends[source]):
+                    raise cannot_rewind(source, stop, self._reachable(drafts, source, stop))
+                for draft in drafts:
+                    draft.fork(source, target, last + 1)
             self._take(drafts)
 
     def keep(self, seq: int) -> None:
@@ -122,10 +150,9 @@ class Memory:
         seq = self._seq(seq)
         with self.exclusive():
             drafts = self._drafts()
-            ends = self._state.ends
-            for other in np.flatnonzero(ends).tolist():
+            for other in np.flatnonzero(self._state.ends).tolist():
                 for draft in drafts if other != seq else ():
-                    draft.remove(other, 0, int(ends[other]))
+                    draft.cut(other, 0)
             self._take(drafts)
 
     def clear(self) -> None:
@@ -136,9 +163,10 @@ class Memory:
     def shift(self, seq: int, start: int, end: int | None, delta: int) -> None:
         """Move the tokens at positions start … end - 1 by ``delta`` positions.
 
-        Exact: keys are stored without their position. Raises OptionError where a token would come
-        below 0 or onto another one, CapacityError beyond the model's context or when no page is
-        free, CannotRewind as ``copy`` does.
+        Exact: keys are stored without their position, and recurrent states have none. Raises
+        OptionError where a token would come below 0, onto another one or, of recurrent layers,
+        past another one; CapacityError beyond the model's context or when no page is free;
+        CannotRewind as ``copy`` does.
         """
         seq, (start, stop), delta = (
             self._seq(seq),
@@ -149,11 +177,12 @@ class Memory:
             moved = self._held(seq, start, stop)
             if not moved.size or delta == 0:
                 return
-            self._check_shift(seq, moved, delta)
-            drafts = self._drafts(int(moved[-1]) + delta + 1)
-            for draft in drafts:
-                draft.shift(seq, start, min(stop, int(self._state.ends[seq])), delta)
-            self._take(drafts)
+            staying = np.setdiff1d(self._held(seq), moved, assume_unique=True)
+            ordered = len(self._parts) > 1
+            check_shift(seq, moved, staying, delta, self.context_length, ordered=ordered)
+            attention, *others = self._drafts(int(moved[-1]) + delta + 1)
+            attention.shift(seq, start, int(moved[-1]) + 1, delta)
+            self._take([attention, *others])
 
     def plan(self, ubatches: Sequence[MicroBatch]) -> Plan:
         """Places for the tokens of all micro-batches, which continue the sequences in order.
@@ -162,9 +191,9 @@ class Memory:
         ``exclusive()`` from here to there. Raises CapacityError when the tokens do not fit,
         BatchError for a token whose sequences have different pasts.
         """
+        check_positions(ubatches, self.context_length)
         self._check_room(ubatches)
         attention, *others = self._drafts(max(int(u.positions.max()) + 1 for u in ubatches))
-        assert isinstance(attention, AttentionDraft)
         drafts: list[Draft] = [attention, *others]
         steps = []
         for ubatch in ubatches:
@@ -196,10 +225,20 @@ class Memory:
         held = self._attention.positions(self._state, seq)
         return held[(held >= start) & (held < stop)]
 
-    def _drafts(self, end: int = 0) -> list[Draft]:
-        return [
-            part.draft(state, end) for part, state in zip(self._parts, self._states, strict=True)
-        ]
+    def _drafts(self, end: int = 0) -> "tuple[AttentionDraft, *tuple[Draft, ...]]":
+        attention, *others = self._states
+        return (
+            self._attention.draft(attention, end),
+            *(part.draft(state, end) for part, state in zip(self._parts[1:], others, strict=True)),
+        )
+
+    def _reachable(self, drafts: Sequence[Draft], seq: int, position: int) -> int:
+        """The greatest position up to ``position`` that ``seq`` can be cut back to exactly."""
+        first, nearest, before = int(self._held(seq)[0]), position, -1
+        while nearest > first and nearest != before:
+            before = nearest
+            nearest = min(draft.reachable(seq, nearest) for draft in drafts)
+        return max(nearest, min(first, position))
 
     def _take(self, drafts: Sequence[Draft]) -> None:
         self._states = tuple(draft.seal() for draft in drafts)
@@ -214,39 +253,7 @@ class Memory:
             )
         return number
 
-    def _check_shift(self, seq: int, moved: np.ndarray, delta: int) -> None:
-        lowest, highest = int(moved[0]), int(moved[-1])
-        if lowest + delta < 0:
-            raise OptionError(
-                f"shifting sequence {seq} by {delta} would put position {lowest} at"
-                f" {lowest + delta}"
-            )
-        if highest + delta >= self.context_length:
-            raise CapacityError(
-                f"shifting sequence {seq} by {delta} would put position {highest} at"
-                f" {highest + delta}, and the model's context is {self.context_length} tokens"
-            )
-        target = moved + delta
-        staying = np.setdiff1d(self._held(seq), moved, assume_unique=True)
-        hit = target[np.isin(target, staying)]
-        if hit.size:
-            raise OptionError(
-                f"shifting sequence {seq} by {delta} would put position {hit[0] - delta} onto"
-                f" position {hit[0]}, which is held",
-                hint="remove that one first, or shift it too",
-            )
-
     def _check_room(self, ubatches: Sequence[MicroBatch]) -> None:
-        for ubatch in ubatches:
-            furthest = int(ubatch.positions.argmax())
-            needed = int(ubatch.positions[furthest]) + 1
-            if needed > self.context_length:
-                seq = ubatch.sets[ubatch.rows[furthest]][0]
-                raise CapacityError(
-                    f"sequence {seq} would take {needed} positions, and the model's context is"
-                    f" {self.context_length} tokens",
-                    hint="shorten it, or remove and shift part of it",
-                )
         needed = sum(len(ubatch.positions) for ubatch in ubatches)
         if int(self._state.lengths.sum()) + needed > self.max_tokens:  # shared ones counted twice
             free = self.max_tokens - self._attention.distinct(self._state)
@@ -273,19 +280,3 @@ class Memory:
                     )
                 for draft in drafts:
                     draft.adopt(leader, member)
-
-
-def _require_reachable(drafts: Sequence[Draft], seq: int, position: int) -> None:
-    nearest, before = position, -1
-    while nearest != before:
-        before = nearest
-        nearest = min(draft.reachable(seq, nearest) for draft in drafts)
-    if nearest != position:
-        raise CannotRewind(
-            f"sequence {seq} can't go back to position {position}: a layer no longer holds what"
-            " the next token would have to see",
-            seq=seq,
-            position=position,
-            nearest=nearest,
-            hint=f"position {nearest} is the nearest before it; decode again from there",
-        )

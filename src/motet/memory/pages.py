@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motet.errors import CapacityError
 from motet.kernels.paged import PAGE
 from motet.memory import bits
+from motet.memory.counts import Counts
 from motet.memory.writes import Writes
 
 Copies = list[tuple[int, int]]
@@ -54,17 +54,13 @@ class PageDraft:
     def __init__(self, base: PageMap, columns: int) -> None:
         self.tables = _widened(base.tables, columns, -1)
         self.masks = _widened(base.masks, columns, 0)
-        self.refs = base.refs.copy()
         self._base = base
-        self._base_refs = base.refs
-        self._free: np.ndarray | None = None
-        """Pages that the base does not use, lowest first, so that few are ever touched."""
-        self._taken = 0
-        """How many of them this draft has taken."""
-        self._spare: list[int] = []
-        """Those that it has given up again."""
-        self._left: set[int] = set()
-        """Pages of the base that a sequence gave up, so ``refs`` no longer counts it."""
+        self._counts = Counts(
+            base.refs,
+            base.pages,
+            f"pages of {PAGE} tokens",
+            hint="remove sequences, or give the context a larger max_tokens",
+        )
         self._shown = self.tables, self.masks
         """What micro-batches are shown. Entries are only added to it, so that all those of a
         long prompt share it: a later position is no query's past, and a retired entry (gone
@@ -81,23 +77,22 @@ class PageDraft:
 
         Raises CapacityError when no page is free.
         """
-        pages = self.tables[w.entry_seqs, w.entries]
-        doubtful = (pages >= 0) & (self.refs[pages] > w.sharers)
-        if self._left:
-            doubtful |= np.isin(pages, list(self._left))
+        counts, pages = self._counts, self.tables[w.entry_seqs, w.entries]
+        doubtful = (pages >= 0) & (counts.refs[pages] > w.sharers)
+        if counts.left:
+            doubtful |= np.isin(pages, list(counts.left))
         copies = []
         for k in np.flatnonzero(doubtful):
-            page, sharers = int(pages[k]), w.sharers[k]
-            if self.refs[page] > sharers or self._base_holds(page, w.bits[k]):
-                pages[k] = self._allocate(1)[0]
-                copies.append((page, int(pages[k])))
-                self.refs[page] -= sharers
-                self.refs[pages[k]] = sharers
-                self._left.add(page)
+            page, sharers = pages[k : k + 1].copy(), w.sharers[k]
+            if counts.refs[page[0]] > sharers or self._base_holds(page[0], w.bits[k]):
+                pages[k : k + 1] = counts.allocate(1)
+                copies.append((int(page[0]), int(pages[k])))
+                counts.release(page, sharers)
+                counts.acquire(pages[k : k + 1], sharers)
         missing = np.flatnonzero(pages < 0)
         if missing.size:
-            pages[missing] = self._allocate(missing.size)
-            self.refs[pages[missing]] = w.sharers[missing]
+            pages[missing] = counts.allocate(missing.size)
+            counts.acquire(pages[missing], w.sharers[missing])
         if copies:
             self._replace()
         where = w.member_seqs, w.entries[w.member_entry]
@@ -112,9 +107,9 @@ class PageDraft:
             return
         self._replace()
         old, new = self.tables[member].copy(), self.tables[leader]
-        self._acquire(new[new >= 0])
+        self._counts.acquire(new[new >= 0])
         self.tables[member], self.masks[member] = new, self.masks[leader]
-        self._release(old[old >= 0])
+        self._counts.release(old[old >= 0])
 
     def retire(self, seqs: np.ndarray, limits: np.ndarray) -> None:
         """Give up the entries of ``seqs`` below ``limits`` (int64 ``[M]`` each)."""
@@ -130,7 +125,7 @@ class PageDraft:
         pages = self.tables[where]
         self.tables[where] = -1
         self.masks[where] = 0
-        self._release(pages)
+        self._counts.release(pages)
 
     def remove(self, seq: int, start: int, end: int) -> None:
         """Forget positions start … end - 1."""
@@ -139,7 +134,7 @@ class PageDraft:
         empty = (table >= 0) & (mask == 0)
         pages = table[empty]
         table[empty] = -1
-        self._release(pages)
+        self._counts.release(pages)
 
     def share(self, source: int, target: int, start: int, end: int) -> Moves:
         """Give ``target`` the positions start … end - 1 of ``source``, where it has none.
@@ -150,7 +145,7 @@ class PageDraft:
         own, theirs = self.tables[target], self.tables[source]
         merged = (given != 0) & (own >= 0) & (own != theirs)
         added = (given != 0) & (own < 0)
-        self._acquire(theirs[added])
+        self._counts.acquire(theirs[added])
         own[added] = theirs[added]
         copies = self._renew(target, np.flatnonzero(merged))
         self.masks[target] |= given
@@ -171,7 +166,7 @@ class PageDraft:
     def seal(self, columns: int) -> PageMap:
         """The map as it has become, of which ``columns`` entries are in use."""
         tables, masks = self.tables[:, :columns], self.masks[:, :columns]
-        return PageMap(tables, masks, self.refs, self._base.pages)
+        return PageMap(tables, masks, self._counts.refs, self._base.pages)
 
     def _same(self, a: int, b: int) -> bool:
         same_pages = np.array_equal(self.tables[a], self.tables[b])
@@ -179,50 +174,15 @@ class PageDraft:
 
     def _renew(self, seq: int, entries: np.ndarray) -> Copies:
         """A fresh page for each of the entries; those to copy into it."""
-        old, new = self.tables[seq, entries], self._allocate(len(entries))
-        self._acquire(new)
+        old, new = self.tables[seq, entries], self._counts.allocate(len(entries))
+        self._counts.acquire(new)
         self.tables[seq, entries] = new
-        self._release(old[old >= 0])
+        self._counts.release(old[old >= 0])
         return [(int(o), int(n)) for o, n in zip(old, new, strict=True) if o >= 0]
 
     def _base_holds(self, page: int, wanted: np.uint64) -> bool:
         """Whether a sequence of the base holds a token where one is to be written."""
         return bool(np.bitwise_or.reduce(self._base.masks[self._base.tables == page]) & wanted)
-
-    def _allocate(self, n: int) -> np.ndarray:
-        if self._free is None:
-            self._free = np.flatnonzero(self._base_refs == 0).astype(np.int32)
-        spare = [self._spare.pop() for _ in range(min(n, len(self._spare)))]
-        end = self._taken + n - len(spare)
-        if end > len(self._free):
-            self._free = np.concatenate([self._free, self._grow(end - len(self._free))])
-        if end > len(self._free):
-            free = len(self._free) - self._taken + len(spare)
-            raise CapacityError(
-                f"{n} more pages of {PAGE} tokens are needed, and {free} of {self._base.pages}"
-                " are free",
-                hint="remove sequences, or give the context a larger max_tokens",
-            )
-        fresh = self._free[self._taken : end]
-        self._taken = end
-        return np.concatenate([np.array(spare, np.int32), fresh])
-
-    def _grow(self, n: int) -> np.ndarray:
-        """At least ``n`` pages that were never in use, or as many as there are."""
-        known = len(self.refs)
-        more = min(max(n, known), self._base.pages - known)
-        self.refs = np.pad(self.refs, (0, more))
-        self._base_refs = np.pad(self._base_refs, (0, more))
-        return np.arange(known, known + more, dtype=np.int32)
-
-    def _acquire(self, pages: np.ndarray) -> None:
-        np.add.at(self.refs, pages, 1)
-
-    def _release(self, pages: np.ndarray) -> None:
-        np.subtract.at(self.refs, pages, 1)
-        taken_here = self._base_refs[pages] == 0
-        self._left.update(pages[~taken_here].tolist())
-        self._spare += np.unique(pages[taken_here & (self.refs[pages] == 0)]).tolist()
 
     def _arrays(self) -> list[tuple[np.ndarray, np.ndarray]]:
         live = self.tables, self.masks

@@ -28,11 +28,16 @@ class Draft(Protocol):
         """The greatest position up to ``position`` that ``seq`` can be cut back to exactly."""
         ...
 
-    def remove(self, seq: int, start: int, end: int) -> None: ...
+    def cut(self, seq: int, position: int) -> None:
+        """Forget ``position`` and all that follows; it can be reached, or nothing is left."""
+        ...
 
-    def copy(self, source: int, target: int, start: int, end: int) -> None: ...
+    def fork(self, source: int, target: int, position: int) -> None:
+        """Give ``target``, which is empty, all that ``source`` holds before ``position``.
 
-    def shift(self, seq: int, start: int, end: int, delta: int) -> None: ...
+        Raises CannotRewind where ``source`` no longer holds what the next token has to see.
+        """
+        ...
 
     def adopt(self, leader: int, member: int) -> None:
         """Let ``member``, whose past equals ``leader``'s, go on with the memory of ``leader``."""

@@ -1,6 +1,6 @@
 """Where attention layers keep their keys and values, and the tokens beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,9 @@ from motet.errors import CapacityError
 from motet.kernels.paged import PAGE, KVPool
 from motet.memory.pages import PageMap
 from motet.memory.tokens import TokenPool
-from motet.spec import LayerSpec, SlidingAttention
+from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
+
+_Paged = FullAttention | SlidingAttention
 
 REWIND = 64
 """Tokens that sliding layers keep beyond their window, so that taking back so many is exact."""
@@ -53,7 +55,7 @@ class State:
 class PagedStore:
     """The pools of pages, grouped by what their layers remember.
 
-    Group 0 holds every token: its id, and the keys and values of full attention.
+    Group 0 holds every token, of every model: its id, and the keys and values of full attention.
     """
 
     def __init__(
@@ -72,9 +74,10 @@ class PagedStore:
         """Layer: its group and its keys and values."""
         try:
             self.tokens = TokenPool(most)
-            for window in sorted({0, *map(_window, layers)}):
+            paged = {i: spec for i, spec in enumerate(layers) if not isinstance(spec, Recurrent)}
+            for window in sorted({0, *map(_window, paged.values())}):
                 sliding = _sliding_pages(window, max_sequences, ubatch)
-                self._add_group(layers, window, min(most, sliding) if window else most, kv_type)
+                self._add_group(paged, window, min(most, sliding) if window else most, kv_type)
         except (OSError, ValueError, OverflowError, MemoryError) as error:
             raise CapacityError(
                 f"no address space for {most} pages of {PAGE} tokens in {len(layers)} layers:"
@@ -83,18 +86,18 @@ class PagedStore:
             ) from error
 
     def _add_group(
-        self, layers: Sequence[LayerSpec], window: int, pages: int, kv_type: str
+        self, layers: Mapping[int, _Paged], window: int, pages: int, kv_type: str
     ) -> None:
         pools = {
             i: KVPool(pages, spec.kv_heads, spec.head_dim, spec.value_dim, kv_type)
-            for i, spec in enumerate(layers)
+            for i, spec in layers.items()
             if _window(spec) == window
         }
         self.pools |= {i: (len(self.groups), pool) for i, pool in pools.items()}
         self.groups.append(Group(window, pages, tuple(pools.values())))
 
 
-def _window(spec: LayerSpec) -> int:
+def _window(spec: _Paged) -> int:
     return spec.window if isinstance(spec, SlidingAttention) else 0
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from motet.kernels.paged import PAGE
+from motet.kernels.paged import PAGE, reserve
 
 _TOKEN = np.dtype([("id", np.int32), ("serial", np.int64)], align=True)
 
@@ -15,7 +15,7 @@ class TokenPool:
     """
 
     def __init__(self, pages: int) -> None:
-        self._slots = np.zeros(pages * PAGE, _TOKEN)  # committed when it is first written
+        self._slots = reserve(pages * PAGE, _TOKEN.itemsize).view(_TOKEN)[:, 0]
         self._decoded = 0
 
     def put(self, slots: np.ndarray, ids: np.ndarray) -> None:

@@ -29,7 +29,7 @@ class MicroBatch(Protocol):
 class Writes:
     """A micro-batch's tokens by set, and the table entries that they touch.
 
-    It is the same for every kind of layer, because a token's place in its sequence's pages
+    It is the same for all attention layers, because a token's place in its sequence's pages
     follows from its position alone. A set's table is read as its first sequence's.
     """
 
@@ -37,6 +37,12 @@ class Writes:
     """int32 ``[T]``."""
     positions: np.ndarray
     """int32 ``[T]``."""
+    rows: np.ndarray
+    """int64 ``[T]``: the set that each token belongs to."""
+    leaders: np.ndarray
+    """int64 ``[R]``: the first sequence of each set."""
+    sizes: np.ndarray
+    """int64 ``[R]``: how many there are in it."""
     readers: np.ndarray
     """int64 ``[T]``: the sequence whose table each token reads."""
     first: np.ndarray
@@ -74,6 +80,9 @@ class Writes:
         return cls(
             tokens=batch.tokens,
             positions=batch.positions,
+            rows=batch.rows,
+            leaders=leaders,
+            sizes=sizes,
             readers=leaders[batch.rows],
             first=np.repeat(first, sizes),
             end=np.repeat(end, sizes),

@@ -1,0 +1,114 @@
+"""What Memory refuses before it changes anything, in words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from motet.errors import CannotRewind, CapacityError, OptionError
+from motet.memory.writes import MicroBatch
+
+
+def check_positions(ubatches: Sequence[MicroBatch], most: int) -> None:
+    """CapacityError if a token stands at position ``most`` or beyond it."""
+    for ubatch in ubatches:
+        furthest = int(ubatch.positions.argmax())
+        needed = int(ubatch.positions[furthest]) + 1
+        if needed > most:
+            seq = ubatch.sets[ubatch.rows[furthest]][0]
+            raise CapacityError(
+                f"sequence {seq} would take {needed} positions, and the model's context is"
+                f" {most} tokens",
+                hint="shorten it, or remove and shift part of it",
+            )
+
+
+def check_target(source: int, target: int, given: np.ndarray, present: np.ndarray) -> None:
+    """OptionError if ``target`` holds a position that ``source`` would give it."""
+    taken = given[np.isin(given, present)]
+    if taken.size:
+        raise OptionError(
+            f"sequence {target} already holds position {taken[0]}, which would be copied"
+            f" to it from sequence {source}",
+            hint="remove it first, or copy to an empty sequence",
+        )
+
+
+def check_shift(
+    seq: int, moved: np.ndarray, staying: np.ndarray, delta: int, most: int, *, ordered: bool
+) -> None:
+    """OptionError or CapacityError if a moved token has no place.
+
+    ``most``: positions that a sequence has. ``ordered``: whether the order of tokens must stay.
+    """
+    lowest, highest = int(moved[0]), int(moved[-1])
+    if lowest + delta < 0:
+        raise OptionError(
+            f"shifting sequence {seq} by {delta} would put position {lowest} at {lowest + delta}"
+        )
+    if highest + delta >= most:
+        raise CapacityError(
+            f"shifting sequence {seq} by {delta} would put position {highest} at"
+            f" {highest + delta}, and the model's context is {most} tokens"
+        )
+    target = moved + delta
+    hit = target[np.isin(target, staying)]
+    if hit.size:
+        raise OptionError(
+            f"shifting sequence {seq} by {delta} would put position {hit[0] - delta} onto"
+            f" position {hit[0]}, which is held",
+            hint="remove that one first, or shift it too",
+        )
+    passed = staying[(staying > lowest) != (staying > lowest + delta)]
+    if ordered and passed.size:
+        raise OptionError(
+            f"shifting sequence {seq} by {delta} would take position {lowest} past position"
+            f" {passed[0]}, and recurrent layers remember tokens in their order",
+            hint="shift by less, or shift those in between too",
+        )
+
+
+def check_fork(source: int, target: int, given: np.ndarray, first: int, present: bool) -> None:
+    """Refuse to give ``target`` what recurrent layers cannot take out of ``source``.
+
+    ``given``: the positions; ``first``: the first one that ``source`` holds; ``present``: whether
+    ``target`` holds any. Raises CannotRewind or OptionError.
+    """
+    if given[0] > first:
+        raise CannotRewind(
+            f"sequence {target} can't take positions {given[0]} to {given[-1]} of sequence"
+            f" {source} without those before: recurrent layers remember all tokens in one state",
+            seq=source,
+            position=int(given[0]),
+            nearest=first,
+            hint=f"copy from position {first} on",
+        )
+    if present:
+        raise OptionError(
+            f"sequence {target} holds tokens already, and recurrent layers can't join those of"
+            f" sequence {source} to them",
+            hint="copy to an empty sequence",
+        )
+
+
+def cannot_rewind(seq: int, position: int, nearest: int) -> CannotRewind:
+    """The error for a position that ``seq`` can't be cut back to."""
+    return CannotRewind(
+        f"sequence {seq} can't go back to position {position}: a layer no longer holds what"
+        " the next token would have to see",
+        seq=seq,
+        position=position,
+        nearest=nearest,
+        hint=f"position {nearest} is the nearest before it; decode again from there",
+    )
+
+
+def cannot_take_out(seq: int, removed: np.ndarray, nearest: int) -> CannotRewind:
+    """The error for removing what recurrent layers have read other tokens after."""
+    return CannotRewind(
+        f"positions {removed[0]} to {removed[-1]} of sequence {seq} can't be taken out before"
+        " those that follow: recurrent layers remember all tokens in one state",
+        seq=seq,
+        position=int(removed[0]),
+        nearest=nearest,
+        hint=f"remove everything from position {nearest} on, and decode the rest again",
+    )

@@ -1,0 +1,69 @@
+"""How often each page or slot is referred to, and which of them are free."""
+
+import numpy as np
+
+from motet.errors import CapacityError
+
+
+class Counts:
+    """Reference counts of a draft, beside those of the base that it began from.
+
+    What the base uses is never handed out, so that dropping the draft undoes it.
+    """
+
+    def __init__(self, base: np.ndarray, most: int, unit: str, hint: str) -> None:
+        """``base``: int32, for those that were ever in use. ``most``: how many there are."""
+        self.refs = base.copy()
+        """int32, as long as ``base`` or, once more were taken, longer."""
+        self.left: set[int] = set()
+        """Those of the base that something gave up, so ``refs`` no longer counts it."""
+        self._base = base
+        self._most = most
+        self._unit, self._hint = unit, hint
+        self._free: np.ndarray | None = None
+        """What the base does not use, lowest first, so that little memory is ever touched."""
+        self._taken = 0
+        """How many of them this draft has taken."""
+        self._spare: list[int] = []
+        """Those that it has given up again."""
+
+    def allocate(self, n: int) -> np.ndarray:
+        """``n`` free ones, int32, with no references yet. Raises CapacityError."""
+        if self._free is None:
+            self._free = np.flatnonzero(self._base == 0).astype(np.int32)
+        spare = [self._spare.pop() for _ in range(min(n, len(self._spare)))]
+        end = self._taken + n - len(spare)
+        if end > len(self._free):
+            self._free = np.concatenate([self._free, self._grow(end - len(self._free))])
+        if end > len(self._free):
+            free = len(self._free) - self._taken + len(spare)
+            raise CapacityError(
+                f"{n} more {self._unit} are needed, and {free} of {self._most} are free",
+                hint=self._hint,
+            )
+        fresh = self._free[self._taken : end]
+        self._taken = end
+        return np.concatenate([np.array(spare, np.int32), fresh]) if spare else fresh
+
+    def acquire(self, numbers: np.ndarray, times: np.ndarray | int = 1) -> None:
+        """Count ``times`` more references to each; a number may come twice."""
+        np.add.at(self.refs, numbers, times)
+
+    def release(self, numbers: np.ndarray, times: np.ndarray | int = 1) -> None:
+        """Count so many fewer."""
+        np.subtract.at(self.refs, numbers, times)
+        ours = self._base[numbers] == 0
+        self.left.update(numbers[~ours].tolist())
+        self._spare += np.unique(numbers[ours & (self.refs[numbers] == 0)]).tolist()
+
+    def ours(self, numbers: np.ndarray) -> np.ndarray:
+        """Which of them the base does not use, bool."""
+        return self._base[numbers] == 0
+
+    def _grow(self, n: int) -> np.ndarray:
+        """At least ``n`` that were never in use, or as many as there are."""
+        known = len(self.refs)
+        more = min(max(n, known), self._most - known)
+        self.refs = np.pad(self.refs, (0, more))
+        self._base = np.pad(self._base, (0, more))
+        return np.arange(known, known + more, dtype=np.int32)

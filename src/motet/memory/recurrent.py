@@ -1,0 +1,107 @@
+"""Memory of recurrent layers: one state a sequence, which every token rewrites, in a slot."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from motet.kernels.slots import RecurrentState, Runs
+from motet.memory.counts import Counts
+from motet.memory.slots import SlotMap, SlotPool
+from motet.memory.writes import Writes
+
+
+class RecurrentMemory:
+    """A ``Part`` of Memory."""
+
+    def __init__(self, pool: SlotPool, max_sequences: int) -> None:
+        self.pool = pool
+        self.layers = frozenset(pool.arrays)
+        self._max_sequences = max_sequences
+
+    def empty(self) -> SlotMap:
+        """The state in which nothing is held."""
+        return SlotMap(np.full(self._max_sequences, -1, np.int32), np.zeros(1, np.int32))
+
+    def draft(self, state: SlotMap, end: int) -> "RecurrentDraft":
+        """A draft of ``state``; a state takes the same room wherever it stands."""
+        return RecurrentDraft(self.pool, state)
+
+
+class RecurrentDraft:
+    """A ``Draft``.
+
+    A slot that the base uses is never written: the first micro-batch of a transaction reads it
+    and writes a fresh one, in which later micro-batches go on as long as nobody shares it.
+    """
+
+    def __init__(self, pool: SlotPool, base: SlotMap) -> None:
+        self._pool = pool
+        self._slots = base.slots.copy()
+        self._counts = Counts(
+            base.refs,
+            pool.slots,
+            "states of sequences",
+            hint="remove sequences, or give the context a larger max_sequences",
+        )
+
+    def advance(self, writes: Writes) -> "RecurrentView":
+        """A slot to write for each set of sequences. Raises CapacityError when none is free."""
+        counts, read = self._counts, self._slots[writes.leaders]
+        alone = (read >= 0) & counts.ours(read) & (counts.refs[read] == writes.sizes)
+        write, parting = read.copy(), np.flatnonzero(~alone)
+        if parting.size:
+            sharers = writes.sizes[parting]
+            write[parting] = counts.allocate(parting.size)
+            counts.acquire(write[parting], sharers)
+            left = read[parting] >= 0
+            counts.release(read[parting][left], sharers[left])
+            self._slots[writes.members] = np.repeat(write, writes.sizes)
+        starts = np.zeros(len(read) + 1, np.int32)
+        np.cumsum(np.bincount(writes.rows, minlength=len(read)), out=starts[1:])
+        order = np.argsort(writes.rows, kind="stable").astype(np.int32)
+        return RecurrentView(self._pool, Runs(order, starts, read, write))
+
+    def reachable(self, seq: int, position: int) -> int:
+        """0: a state of fewer tokens is not kept."""
+        return 0
+
+    def cut(self, seq: int, position: int) -> None:
+        """Forget everything."""
+        self._replace(seq, -1)
+
+    def fork(self, source: int, target: int, position: int) -> None:
+        """Let ``target``, which is empty, begin from the state of ``source``."""
+        self._replace(target, int(self._slots[source]))
+
+    def adopt(self, leader: int, member: int) -> None:
+        """Let ``member``, whose past equals ``leader``'s, go on from the same state."""
+        self._replace(member, int(self._slots[leader]))
+
+    def seal(self) -> SlotMap:
+        """The state as it has become."""
+        return SlotMap(self._slots, self._counts.refs)
+
+    def _replace(self, seq: int, slot: int) -> None:
+        old = int(self._slots[seq])
+        if old == slot:
+            return
+        self._slots[seq] = slot
+        if slot >= 0:
+            self._counts.acquire(np.array([slot]))
+        if old >= 0:
+            self._counts.release(np.array([old]))
+
+
+@dataclass(frozen=True)
+class RecurrentView:
+    """A ``PartView``."""
+
+    pool: SlotPool
+    runs: Runs
+
+    def begin(self) -> None:
+        """Nothing: what is read and what is written are different slots, or one sequence's."""
+
+    def layer(self, index: int) -> RecurrentState:
+        """What layer ``index`` reads and writes."""
+        return RecurrentState(self.pool.arrays[index], self.runs)
