@@ -33,14 +33,33 @@ def test_json_is_what_the_library_gives(text):
     assert facts["nll"] == expected.nll
     assert facts["tokens"] == expected.tokens
     assert tuple(facts["chunks"]) == expected.chunks
-    assert f"of {len(expected.chunks)}: {expected.perplexity:.4f}" in result.stderr
+    count = len(expected.chunks)
+    assert f"{count} of {count}: {expected.perplexity:.4f}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "groups"),
+    [
+        ("-b 64 -ub 64", 1),  # 1 chunk per batch
+        ("-b 256 -ub 256", 4),  # 4 chunks per batch
+        ("-b 16", 1),  # 4 batches per chunk
+        ("-b 64 -ub 16", 1),  # 4 ubatches per batch
+        ("-b 256 -ub 64 --split equal", 4),
+        ("--batch 30 --parallel 3 --ubatch 7 --split sequence", 3),
+    ],
+)
+def test_no_way_to_batch_changes_a_digit(text, options, groups):
+    plain = json.loads(invoke(TINY, "-f", text, "-c", "64", "--json").stdout)
+    result = invoke(TINY, "-f", text, "-c", "64", *options.split(), "--json")
+    assert json.loads(result.stdout) == plain
+    assert result.stderr.startswith(f"{groups} of ")  # chunks after the first batch
 
 
 def test_a_line_for_people(text):
     result = invoke(TINY, "-f", text, "--ctx", "64", "--chunks", "1")
     assert result.stdout.startswith("perplexity ")
     assert "±" in result.stdout
-    assert "chunk 1 of 1" in result.stderr
+    assert "1 of 1: " in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -50,6 +69,8 @@ def test_a_line_for_people(text):
         (["--ctx", "2"], "ctx"),
         (["--ctx", "257"], "trained for 256"),
         (["--chunks", "0"], "chunks"),
+        (["-b", "0"], "--batch"),
+        (["--split", "even"], "--split"),
         (["-f", "/nowhere"], "No such file"),
     ],
 )

@@ -4,9 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motet.errors import OptionError
+from motet.errors import NumericalError, OptionError
 from motet.evals.perplexity import Perplexity, perplexity
 from motet.model import Model
+from tests.evals.models import MODELS, loaded
 from tests.scripted import BOS, ScriptedModel, noise
 from tests.shared import SHARED, needs_shared
 
@@ -61,6 +62,48 @@ def test_chunks_at_once_give_the_same(parallel):
     assert last(ScriptedModel(soft), ctx=16, parallel=parallel) == last(ScriptedModel(soft), ctx=16)
 
 
+CTX = 32
+MATRIX = {
+    "1 chunk per batch": {"batch": CTX, "ubatch": CTX},
+    "4 chunks per batch": {"batch": 4 * CTX, "ubatch": 4 * CTX},
+    "4 batches per chunk": {"batch": CTX // 4, "ubatch": CTX},
+    "4 ubatches per batch": {"batch": CTX, "ubatch": CTX // 4},
+    "all at once": {"batch": 4 * CTX, "parallel": 3, "ubatch": 5},
+}
+"""What llama.cpp's pull request 8526, which gave recurrent models batches, was tested with."""
+
+
+@pytest.mark.parametrize("split", ["simple", "equal", "sequence"])
+@pytest.mark.parametrize("name", MODELS)
+def test_no_way_to_batch_changes_a_digit(name, split):
+    model = loaded(name)
+    tokens = np.random.default_rng(1).integers(3, model.n_vocab, 9 * CTX).tolist()
+    expected = last(model, tokens, ctx=CTX)
+    assert len(set(expected.chunks)) == 9
+    for options in MATRIX.values():
+        assert last(model, tokens, ctx=CTX, split=split, **options) == expected
+
+
+def test_batches_are_as_asked():
+    def sizes(**options) -> list[int]:
+        model = ScriptedModel(soft)
+        last(model, ctx=16, **options)
+        return [len(batch) for batch in model.made.batches]
+
+    assert sizes() == [15] * 4
+    assert sizes(batch=32) == [30, 30]
+    assert sizes(batch=70) == [60]
+    assert sizes(batch=4) == [4, 4, 4, 3] * 4
+    assert sizes(parallel=2) == [30, 30]
+    assert sizes(parallel=2, batch=20) == [20, 10, 20, 10]
+
+
+def test_logits_that_are_no_numbers():
+    model = ScriptedModel(lambda history: np.full(258, np.nan, np.float32))
+    with pytest.raises(NumericalError, match="not all numbers"):
+        last(model, ctx=16)
+
+
 def test_large_vocabularies_are_scored_in_parts(monkeypatch):
     whole = last(ScriptedModel(soft), ctx=16, parallel=2)
     monkeypatch.setattr("motet.evals.predictions.LOGIT_VALUES", 2 * 3 * 258)
@@ -81,6 +124,7 @@ def test_running_values_and_a_limit_on_chunks():
         ({"ctx": 129}, "ctx is 129, but the model was trained for 128"),
         ({"chunks": 0}, "chunks is 0"),
         ({"parallel": 0}, "parallel is 0"),
+        ({"batch": 0}, "batch is 0"),
     ],
 )
 def test_unusable_options_are_refused_at_the_call(options, message):

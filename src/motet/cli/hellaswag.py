@@ -100,18 +100,18 @@ def command(
         split=split,
         kv_type=kv_type,
     ):
-        show_progress(len(result.answers), count, _accuracy(result))
+        show_progress(len(result.answers), count, _running(result))
     assert result is not None
     end_progress()
     if as_json:
         click.echo(json.dumps(_facts(result)))
     else:
-        click.echo(f"accuracy {_accuracy(result)}, {count} tasks")
+        click.echo(f"accuracy {_running(result)}, 95 % confidence, {count} tasks")
 
 
-def _accuracy(result: "HellaSwag") -> str:
+def _running(result: "HellaSwag") -> str:
     low, high = result.interval
-    return f"{result.accuracy:.2%} (95 % confidence: {low:.2%} to {high:.2%})"
+    return f"{100 * result.accuracy:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
 
 
 def _facts(result: "HellaSwag") -> dict:

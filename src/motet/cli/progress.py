@@ -4,7 +4,7 @@ import sys
 
 import click
 
-_WIDTH = 24
+_WIDTH = 20
 
 
 def show_progress(done: int, total: int, text: str) -> None:
