@@ -17,7 +17,13 @@ import torch
 from gguf import GGMLQuantizationType, LlamaFileType, TokenType
 
 from training.data import BATCH_TOKENS, CURRICULUM, SOURCES, TRAINED_LENGTH, Diet
-from training.evaluate import held_out_loss, pass_key_accuracy, recall_accuracy, story
+from training.evaluate import (
+    bigram_loss,
+    held_out_loss,
+    pass_key_accuracy,
+    recall_accuracy,
+    story,
+)
 from training.models import MODELS, TinyModel
 from training.texts import Text, read_texts
 from training.train import PEAK_RATE
@@ -137,6 +143,7 @@ def make_record(
             "log": checkpoint["log"],
         },
         "held_out_loss": held_out_loss(model, diet, rows=64),
+        "bigram_loss": bigram_loss(diet, rows=64),
         "pass_key_accuracy": pass_key_accuracy(model, diet, lengths, rows=100),
         "recall_accuracy": recall_accuracy(model, diet, [64, 128, TRAINED_LENGTH]),
         "greedy": {p: story(model, vocabulary, p, TRAINED_LENGTH) for p in PROMPTS},

@@ -1,9 +1,20 @@
+from collections import Counter
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch, which is not installed")
 
-from training.evaluate import held_out_loss, pass_key_accuracy, recall_accuracy, story  # noqa: E402
+from training.evaluate import (  # noqa: E402
+    PRIOR,
+    bigram_loss,
+    held_out_loss,
+    held_out_passages,
+    pass_key_accuracy,
+    recall_accuracy,
+    story,
+)
 
 
 class Oracle(torch.nn.Module):
@@ -63,3 +74,21 @@ def test_story_stops_at_the_end(pieces):
     written = story(Ender(), pieces, prompt, 50)
     assert written.startswith(prompt)
     assert len(pieces.encode(written)) + 1 == 9
+
+
+def test_bigram_loss_is_of_the_pairs_seen(diet, pieces):
+    streams = [stream.tokens.tolist() for stream in diet.train.values()]
+    pairs = Counter(pair for tokens in streams for pair in pairwise(tokens))
+    firsts, seconds = Counter(), Counter()
+    for (first, second), count in pairs.items():
+        firsts[first] += count
+        seconds[second] += count
+    total, n_vocab = sum(pairs.values()), pieces.vocab_size()
+    losses = bigram_loss(diet, rows=1)
+    for name, tokens in held_out_passages(diet, 1).items():
+        own = []
+        for first, second in pairwise(tokens[0].tolist()):
+            alone = (seconds[second] + 1) / (total + n_vocab)
+            share = (pairs[first, second] + PRIOR * alone) / (firsts[first] + PRIOR)
+            own.append(-np.log(share))
+        assert losses[name] == round(np.mean(own), 4)
