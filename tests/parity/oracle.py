@@ -13,6 +13,8 @@ import numpy as np
 import torch
 import transformers
 
+from tests.parity import oracle_recurrent
+
 _SIZES = {
     "vocab_size": 48,
     "max_position_embeddings": 256,
@@ -126,6 +128,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "gemma": _gemma,
     "gemma2": _gemma2,
     "gemma3": _gemma3,
+    **oracle_recurrent.CASES,
 }
 
 
@@ -136,14 +139,16 @@ def random_model(config: Any, seed: int) -> Any:
     offset = 0.0 if config.model_type.startswith("gemma") else 1.0
     with torch.no_grad():
         for name, p in model.named_parameters():
-            if "norm" in name:
+            if oracle_recurrent.fill(name, p):
+                pass
+            elif "norm" in name:
                 p.copy_(offset + 0.3 * torch.randn_like(p))
             elif name.endswith("bias"):
                 p.copy_(0.3 * torch.randn_like(p))
-            elif "embed_tokens" in name or "lm_head" in name:
+            elif "embed" in name or "lm_head" in name:
                 p.copy_(4 / config.hidden_size**0.5 * torch.randn_like(p))
             else:
-                p.copy_(torch.randn_like(p) / p.shape[1] ** 0.5)
+                p.copy_(torch.randn_like(p) / p.shape[-1] ** 0.5)
     return model
 
 
@@ -157,11 +162,16 @@ def write_gguf(model: Any, path: Path) -> None:
     """The model as F32 GGUF with llama.cpp's names and no vocabulary."""
     config = model.config
     kind = config.model_type.removesuffix("_text")
-    architecture = "llama" if kind == "mistral" else kind
+    architecture = {"mistral": "llama", "falcon_mamba": "mamba"}.get(kind, kind)
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_tokenizer_model("no_vocab")
-    _write_keys(writer, config, architecture)
-    for name, tensor in _tensors(model, architecture).items():
+    if architecture in oracle_recurrent.ARCHITECTURES:
+        oracle_recurrent.write_keys(writer, config)
+        tensors = oracle_recurrent.tensors(model)
+    else:
+        _write_keys(writer, config, architecture)
+        tensors = _tensors(model, architecture)
+    for name, tensor in tensors.items():
         writer.add_tensor(name, np.ascontiguousarray(tensor.detach().numpy(), np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
