@@ -254,6 +254,10 @@ class LLM:
         """
         return self._engine.restore(file)
 
+    def held(self) -> list[int]:
+        """How many tokens each idle sequence remembers, least recently used first."""
+        return self._engine.held()
+
     def close(self) -> None:
         """End the engine thread and let the memory go; answers under way end with an error."""
         self._close()

@@ -6,11 +6,11 @@ import re
 import select
 import sys
 import time
-from functools import partial
 
 import pytest
 
 from motet.cli.chat import Chat
+from motet.cli.conversation import Asking, Conversation
 from motet.cli.demo import shipped_model
 from motet.llm import LLM
 from tests.scripted import ByteTokenizer, ScriptedConfig, ScriptedModel, noise, saying
@@ -31,7 +31,8 @@ def talk(typed: str, model: ScriptedModel, templated: bool = True, system: str |
     from prompt_toolkit.output import DummyOutput
 
     with LLM(model, max_sequences=1) as llm:  # type: ignore[arg-type]
-        chat = Chat(llm, partial(llm.generate, stream=True, max_tokens=40), templated, system)
+        asking = Asking(templated, max_tokens=40)
+        chat = Chat(Conversation(llm, asking, system))
         with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
             keys.send_text(typed)
             chat.run()
@@ -39,7 +40,7 @@ def talk(typed: str, model: ScriptedModel, templated: bool = True, system: str |
 
 
 def turns(chat: Chat) -> list[str]:
-    return [f"{message['role']}: {message['content']}" for message in chat._messages]
+    return [f"{message['role']}: {message['content']}" for message in chat._conversation.messages]
 
 
 def test_a_conversation(capsys):
@@ -68,7 +69,10 @@ def test_the_model_sees_the_whole_conversation():
 def test_without_a_template_text_goes_on(capsys):
     model = ScriptedModel(saying("Yes. "))
     chat = talk("Well?\rReally?\r%q\r", model, templated=False)
-    assert "".join(message["content"] for message in chat._messages) == "Well?Yes. Really?Yes. "
+    assert (
+        "".join(message["content"] for message in chat._conversation.messages)
+        == "Well?Yes. Really?Yes. "
+    )
     assert "without a chat template" in capsys.readouterr().err
 
 
@@ -153,7 +157,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_it_said(monkeypatch, capsys):
 
     monkeypatch.setattr(Stream, "__next__", interrupted)
     chat = talk("Hi\rAgain\r%q\r", ScriptedModel(noise, ByteTokenizer(TEMPLATE)))
-    user, assistant, again, answer = chat._messages
+    user, assistant, again, answer = chat._conversation.messages
     assert (user["content"], again["content"]) == ("Hi", "Again")
     assert len(assistant["content"].encode(errors="replace")) >= 1
     assert len(answer["content"]) > len(assistant["content"])

@@ -28,7 +28,7 @@ def show(stream: Stream) -> Completion:
             for chunk in stream:
                 begin()
                 texts.append(chunk.text)
-                click.echo(_harmless(chunk.text) if terminal else chunk.text, nl=False)
+                click.echo(harmless(chunk.text) if terminal else chunk.text, nl=False)
                 if chunk.completion:
                     return chunk.completion
     except KeyboardInterrupt:
@@ -39,8 +39,9 @@ def show(stream: Stream) -> Completion:
 def statistics(completion: Completion, context: int) -> str:
     """One line: speed, time to the first token, memory, whether the context is full."""
     usage, timings = completion.usage, completion.timings
+    reused = f"{usage.cached_tokens} reused, " if usage.cached_tokens else ""
     parts = [
-        f"prompt {usage.prompt_tokens} ({timings.prefill_tokens_per_second:.0f} tokens/s)",
+        f"prompt {usage.prompt_tokens} ({reused}{timings.prefill_tokens_per_second:.0f} tokens/s)",
         f"answer {usage.completion_tokens} ({timings.tokens_per_second:.1f} tokens/s)",
         f"first token {timings.time_to_first_token:.2f} s",
         f"memory {size(peak_memory())}",
@@ -55,7 +56,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """Text without the control characters that steer a terminal."""
     return "".join(
         c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text

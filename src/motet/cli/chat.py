@@ -1,20 +1,20 @@
 """The chat prompt of ``motet run``."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from motet.cli.answers import Interrupted, show, statistics
+from motet.cli.answers import Interrupted, harmless, show, statistics
+from motet.cli.conversation import Conversation
 from motet.engine import Completion
-from motet.engine.stream import Stream
 from motet.errors import CapacityError, MotetError
-from motet.llm import LLM
 
 HELP = """\
 %reset, %c  forget the conversation
-%stats      speed and size of the last answer
+%save FILE  write the conversation to a file, with its memory and options
+%load FILE  go on with one that was written so
+%stats      speed and size of the last answer, and what is held in memory
 %help       this
 %quit, %q   leave (or Ctrl-D)
 Ctrl-C stops an answer and keeps what it said. Alt-Enter begins a new line."""
@@ -23,15 +23,8 @@ Ctrl-C stops an answer and keeps what it said. Alt-Enter begins a new line."""
 class Chat:
     """A conversation on a terminal, by the model's chat template or as plain continued text."""
 
-    def __init__(
-        self, llm: LLM, answer: Callable[..., Stream], templated: bool, system: str | None
-    ) -> None:
-        """``answer`` starts an answer to a prompt, text or ids."""
-        self._llm = llm
-        self._answer = answer
-        self._templated = templated
-        self._opening = [] if system is None else [{"role": "system", "content": system}]
-        self._messages = list(self._opening)
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
         self._last: Completion | None = None
 
     def run(self) -> None:
@@ -61,56 +54,91 @@ class Chat:
 
     def command(self, line: str) -> bool:
         """Do what a line beginning with % says; False to leave."""
-        name = line.strip()
+        name, _, rest = line.strip().partition(" ")
+        file = rest.strip()
         if name in ("%quit", "%q"):
             return False
         if name in ("%reset", "%c"):
-            self._messages = list(self._opening)
+            self._conversation.forget()
             self._note("the conversation is forgotten")
+        elif name in ("%save", "%load"):
+            self._keep(name, file)
         elif name == "%stats":
             self._note(self._statistics())
         elif name == "%help":
             self._note(HELP)
         else:
-            self._note(f"there is no command {name.split()[0]}; %help lists them")
+            self._note(f"there is no command {name}; %help lists them")
         return True
 
     def say(self, text: str) -> None:
         """Answer ``text``; a failure leaves the conversation as it was."""
-        messages = [*self._messages, {"role": "user", "content": text}]
         try:
-            said = self._show(messages)
+            said = self._show(text)
         except CapacityError as error:
             self._note(f"error: {error.message} (%reset begins anew)")
             return
         except MotetError as error:
             self._note(f"error: {error}")
             return
-        self._messages = [*messages, {"role": "assistant", "content": said}]
+        self._conversation.add(text, said)
 
-    def _show(self, messages: list[dict[str, str]]) -> str:
-        if self._templated:
-            prompt = self._llm.chat_prompt(messages)
-        else:
-            prompt = "".join(message["content"] for message in messages)
+    def _show(self, text: str) -> str:
         try:
-            self._last = show(self._answer(prompt))
-            said, closing = self._last.text, statistics(self._last, self._llm.max_tokens)
+            self._last = show(self._conversation.answer(text))
+            said, closing = self._last.text, statistics(self._last, self._context)
         except Interrupted as interrupted:
             said, closing = interrupted.text, "stopped"
         click.echo()
         click.secho(closing, err=True, dim=True)
         return said
 
+    def _keep(self, name: str, file: str) -> None:
+        """``%save`` or ``%load``; a failure changes nothing."""
+        if not file:
+            self._note(f"{name} what? Give the name of a file: {name} FILE")
+            return
+        try:
+            path = Path(file).expanduser()
+            if name == "%save":
+                self._conversation.save(path)
+                self._note(f"saved to {path}")
+            else:
+                self._conversation.load(path)
+                self._last = None
+                self._note(self._summary())
+        except (MotetError, RuntimeError) as error:  # the latter for the home of an unknown user
+            self._note(f"error: {error}")
+        except KeyboardInterrupt:
+            self._note("stopped waiting for it")
+
+    def _summary(self) -> str:
+        """What was loaded: how many turns, and the last one."""
+        conversation = self._conversation
+        turns = sum(message["role"] == "user" for message in conversation.messages)
+        if not turns:
+            return "a conversation that has not begun"
+        *_, asked, said = conversation.messages
+        last = harmless(f"> {asked['content']}\n{said['content']}")
+        return f"a conversation of {turns} turns; the last one:\n{last}"
+
     def _statistics(self) -> str:
         if self._last is None:
-            return "nothing has been answered yet"
+            return f"nothing has been answered yet · {self._held()}"
         used = self._last.usage.prompt_tokens + self._last.usage.completion_tokens
-        held = f"context {used} of {self._llm.max_tokens} tokens"
-        return f"{statistics(self._last, self._llm.max_tokens)} · {held}"
+        context = f"context {used} of {self._context} tokens"
+        return f"{statistics(self._last, self._context)} · {context} · {self._held()}"
+
+    def _held(self) -> str:
+        held = self._conversation.llm.held()
+        return f"{sum(held)} tokens of {len(held)} conversations held in memory"
+
+    @property
+    def _context(self) -> int:
+        return self._conversation.llm.max_tokens
 
     def _greet(self) -> None:
-        if self._templated:
+        if self._conversation.asking.templated:
             self._note("%help lists the commands; the model file's own chat template is in use")
         else:
             self._note("%help lists the commands; without a chat template, text is continued as is")

@@ -11,17 +11,18 @@ _INTERVAL = 0.2
 
 
 @contextmanager
-def waiting(what: str, fraction: Callable[[], float]) -> Iterator[Callable[[], None]]:
-    """Show ``what`` and the percentage on a terminal until the block ends or the result is called.
+def waiting(what: str, fraction: Callable[[], float] | None = None) -> Iterator[Callable[[], None]]:
+    """Show ``what`` on a terminal, with a percentage, until the block ends or the result is called.
 
-    ``fraction``: how much is done, 0 to 1, asked from another thread.
+    ``fraction``: how much is done, 0 to 1, asked from another thread; None where nobody knows.
     """
     done = threading.Event()
 
     def show() -> None:
         shown = not done.wait(PATIENCE)
         while not done.is_set():
-            print(f"\r{what} {100 * fraction():3.0f} %", end="", file=sys.stderr, flush=True)
+            share = "…" if fraction is None else f" {100 * fraction():3.0f} %"
+            print(f"\r{what}{share}", end="", file=sys.stderr, flush=True)
             done.wait(_INTERVAL)
         if shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -3,11 +3,11 @@
 import json
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from motet.cli.answers import Interrupted, show, statistics
 from motet.cli.loading import load_model
@@ -20,6 +20,8 @@ from motet.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from motet.cli.conversation import Conversation
+    from motet.engine import Completion
     from motet.engine.stream import Stream
     from motet.llm import LLM
 
@@ -51,6 +53,12 @@ if TYPE_CHECKING:
 )
 @click.option("--system", metavar="TEXT", help="Instructions before the chat.")
 @click.option(
+    "--session",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Go on with the conversation in FILE, if there is one, and save it there at the end.",
+)
+@click.option(
     "--ctx",
     type=click.IntRange(1),
     metavar="N",
@@ -78,6 +86,7 @@ def command(
     stop: tuple[str, ...],
     chat: bool | None,
     system: str | None,
+    session: Path | None,
     ctx: int | None,
     ubatch: int,
     kv_type: str,
@@ -88,43 +97,76 @@ def command(
 
     The answer alone goes to standard output; progress and the closing line to standard error.
     """
+    from motet.cli.conversation import Asking, Conversation
     from motet.llm import LLM
+    from motet.sampling import Sampling
 
     talking = prompt is None and prompt_file is None and sys.stdin.isatty()
     if talking and (as_json or not sys.stdout.isatty()):
         raise click.UsageError("give a prompt with -p, -f or on standard input")
     if not talking:
         prompt = _prompt(prompt, prompt_file)
+    if session is not None and not session.absolute().parent.is_dir():
+        raise click.UsageError(f"--session: there is no directory {str(session.parent)!r}")
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        typical_p=typical,
+        repeat_penalty=repeat_penalty,
+        repeat_last_n=repeat_last_n,
+        frequency_penalty=frequency_penalty,
+        presence_penalty=presence_penalty,
+        seed=seed,
+    )
     loaded = load_model(model, threads)
     with LLM(loaded, max_sequences=1, max_tokens=ctx, ubatch=ubatch, kv_type=kv_type) as llm:
-        templated = _templated(llm, chat, system)
-        answer = partial(
-            llm.generate,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            typical_p=typical,
-            repeat_penalty=repeat_penalty,
-            repeat_last_n=repeat_last_n,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            seed=seed,
-            stop=stop,
-            stream=True,
-        )
+        asking = Asking(_templated(llm, chat, system), sampling, max_tokens, stop)
+        conversation = Conversation(llm, asking, system)
+        if session is not None and session.exists():
+            _go_on(conversation, session, chat, system)
         if talking:
             from motet.cli.chat import Chat
 
-            Chat(llm, answer, templated, system).run()
-            return
-        assert prompt is not None
-        whole = llm.chat_prompt(_messages(prompt, system)) if templated else prompt
-        if as_json:
-            _print_json(answer(whole))
+            Chat(conversation).run()
         else:
-            _print(answer(whole), llm.max_tokens)
+            assert prompt is not None
+            _answer(conversation, prompt, as_json)
+        if session is not None:
+            conversation.save(session)
+
+
+def _go_on(
+    conversation: "Conversation", session: Path, chat: bool | None, system: str | None
+) -> None:
+    """Take a saved conversation up; options that were given hold, others are as they were."""
+    given, opening = conversation.asking, conversation.opening
+    conversation.load(session)
+    if chat is not None and chat != conversation.asking.templated:
+        raise click.UsageError(f"{session} was begun with {'--raw' if chat else '--chat'}")
+    if system is not None and opening != conversation.opening:
+        raise click.UsageError(f"{session} was begun with another --system, or without one")
+    conversation.ask_with(conversation.asking.but(given, _given_options()))
+
+
+def _given_options() -> set[str]:
+    """Parameters that the command line sets."""
+    context = click.get_current_context()
+    names = {
+        n for n in context.params if context.get_parameter_source(n) is ParameterSource.COMMANDLINE
+    }
+    return {"typical_p" if name == "typical" else name for name in names}
+
+
+def _answer(conversation: "Conversation", prompt: str, as_json: bool) -> None:
+    stream = conversation.answer(prompt)
+    if as_json:
+        completion = _finished(stream)
+        click.echo(json.dumps(_facts(completion)))
+    else:
+        completion = _print(stream, conversation.llm.max_tokens)
+    conversation.add(prompt, completion.text)
 
 
 def _prompt(prompt: str | None, file: str | None) -> str:
@@ -156,12 +198,7 @@ def _templated(llm: "LLM", chat: bool | None, system: str | None) -> bool:
     return templated
 
 
-def _messages(prompt: str, system: str | None) -> list[dict[str, str]]:
-    user = {"role": "user", "content": prompt}
-    return [user] if system is None else [{"role": "system", "content": system}, user]
-
-
-def _print(stream: "Stream", context: int) -> None:
+def _print(stream: "Stream", context: int) -> "Completion":
     try:
         completion = show(stream)
     except Interrupted:
@@ -170,14 +207,18 @@ def _print(stream: "Stream", context: int) -> None:
     if sys.stdout.isatty() or not completion.text.endswith("\n"):
         click.echo()
     click.echo(statistics(completion, context), err=True)
+    return completion
 
 
-def _print_json(stream: "Stream") -> None:
+def _finished(stream: "Stream") -> "Completion":
     with stream:
-        completion = next(chunk.completion for chunk in stream if chunk.completion)
+        return next(chunk.completion for chunk in stream if chunk.completion)
+
+
+def _facts(completion: "Completion") -> dict[str, Any]:
     facts = {key: value for key, value in asdict(completion).items() if value is not None}
     facts["timings"] |= {
         "prefill_tokens_per_second": completion.timings.prefill_tokens_per_second,
         "tokens_per_second": completion.timings.tokens_per_second,
     }
-    click.echo(json.dumps(facts))
+    return facts

@@ -73,6 +73,11 @@ class Engine:
         """Remember what was saved, in sequences that no answer has; see ``LLM.restore``."""
         raise NotImplementedError
 
+    def held(self) -> list[int]:
+        """Tokens in each idle sequence; see ``LLM.held``."""
+        memory, sequences = self._context.memory, self._scheduler.sequences
+        return self._between_steps(lambda: [memory.length(seq) for seq in sequences.idle])
+
     def close(self) -> None:
         """End the thread; answers under way end with an error. Closing twice does no harm."""
         if os.getpid() != self._process:
