@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from motet.errors import ModelFileError, UnsupportedError
 from motet.kernels import CPU
+from motet.models.config import Config
 from motet.models.keys import Keys
 from motet.models.registry import family_of
 from motet.models.tensors import load, only_f32
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _EMBEDDING = "token_embd.weight"
 _OUTPUT = "output.weight"
+_EXPERTS = "_exps.weight"
 
 
 class Model:
@@ -41,7 +43,7 @@ class Model:
         self.tokenizer = _tokenizer(file, self.config.n_vocab)
         expected = family.expected_tensors(self.config)
         tensors = load(file, kernels, expected, progress)
-        self.bytes_per_token = _read_per_token(tensors)
+        self.bytes_per_token = _read_per_token(tensors, self.config)
         self.family = family(self.config, tensors, kernels)
         self.kernels = kernels
         self.layers = self.family.layers
@@ -116,10 +118,21 @@ class Model:
         )
 
 
-def _read_per_token(tensors: Mapping[str, Any]) -> int:
-    """All bytes, but of an embedding that is not the output head too only a row is read."""
+def _read_per_token(tensors: Mapping[str, Any], config: Config) -> int:
+    """All bytes, but only a row of an embedding that is not the output head too.
+
+    Of a mixture of experts, those that a token goes to.
+    """
     untied = _OUTPUT in tensors
-    return sum(t.nbytes for name, t in tensors.items() if not (untied and name == _EMBEDDING))
+    total = 0
+    for name, tensor in tensors.items():
+        if untied and name == _EMBEDDING:
+            continue
+        nbytes = sum(m.nbytes for m in tensor) if isinstance(tensor, tuple) else tensor.nbytes
+        if name.endswith(_EXPERTS):
+            nbytes = nbytes // config.n_experts * config.n_experts_used
+        total += nbytes
+    return total
 
 
 def _refuse_other_files(file: GGUFFile) -> None:

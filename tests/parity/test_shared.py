@@ -10,6 +10,8 @@ from tests.parity.common import KERNELS, tolerance
 from tests.shared import SHARED, needs_shared
 
 PARITY = SHARED / "parity"
+EXACT = ["llama", "mistral", "qwen2", "gemma", "gemma2", "gemma2_46l", "gemma3"]
+EXACT += ["mamba", "falcon_mamba", "mamba2", "jamba"]
 TYPES = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K_S", "Q4_K_S", "Q5_K_S", "Q6_K"]
 TYPES += ["IQ4_NL", "IQ4_XS", "Q4_K_M_mix"]
 
@@ -17,9 +19,7 @@ pytestmark = needs_shared
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
-@pytest.mark.parametrize(
-    "name", ["llama", "mistral", "qwen2", "gemma", "gemma2", "gemma2_46l", "gemma3"]
-)
+@pytest.mark.parametrize("name", EXACT)
 def test_exact(name: str, kernels: str) -> None:
     tokens = np.load(PARITY / name / "tokens.npy")
     ours = logits(PARITY / name / "model.gguf", KERNELS[kernels](), tokens)

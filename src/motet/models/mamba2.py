@@ -20,7 +20,8 @@ class Block:
     """One layer's tensors, by their GGUF names; ``ssm_a`` and ``ssm_d`` are ``[n_heads]``."""
 
     attn_norm: np.ndarray
-    ssm_in: Any
+    ssm_in: tuple[Any, ...]
+    """For the gate z; for x, B and C; and for the time step."""
     ssm_conv1d: np.ndarray
     ssm_conv1d_bias: np.ndarray | None
     ssm_dt_bias: np.ndarray
@@ -67,7 +68,9 @@ class Mamba2:
                 f"blk.{i}.ssm_out.weight": (d, inner),
             }
             optional[f"blk.{i}.ssm_conv1d.bias"] = (convolved,)
-        return Expected(required, optional, _ARRAYS)
+        return Expected(
+            required, optional, _ARRAYS, parts={"ssm_in.weight": (inner, convolved, heads)}
+        )
 
     def forward(self, tokens: np.ndarray, view: View, wanted: np.ndarray) -> np.ndarray:
         """Logits float32 ``[R, n_vocab]`` of the rows ``wanted`` (int64 ``[R]``) of ``tokens``.
@@ -95,8 +98,7 @@ class Mamba2:
         config, kernels = self.config, self.kernels
         tails, states = state.arrays
         inner, grouped = config.d_inner, config.n_groups * config.d_state
-        (h,) = kernels.linear(h, block.ssm_in)
-        z, xbc, dt = h[:, :inner], h[:, inner : -config.n_heads], h[:, -config.n_heads :]
+        z, xbc, dt = kernels.linear(h, *block.ssm_in)
         xbc = kernels.causal_conv(
             xbc, block.ssm_conv1d, block.ssm_conv1d_bias, tails, state.runs, "silu"
         )
@@ -104,4 +106,4 @@ class Mamba2:
         y = kernels.mamba2_scan(
             x, dt, block.ssm_dt_bias, block.ssm_a, b, c, block.ssm_d, states, state.runs
         )
-        return np.ascontiguousarray(z), y
+        return z, y

@@ -1,7 +1,9 @@
 """A file's tensors for a family: each is expected by name and shape, used, or refused."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import accumulate
+from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -43,6 +45,9 @@ class Expected:
     arrays: frozenset[str] = frozenset()
     """Tensors of several axes that are kept as float32 arrays; names without ``blk.N.``."""
     choices: tuple[Choice, ...] = ()
+    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Rows of the matrices that stand one above the other in a tensor, by its name within
+    ``blk.N.``; they are packed apart, so that each gives an array of its own."""
 
 
 def check(file: GGUFFile, expected: Expected) -> None:
@@ -77,9 +82,9 @@ def load(
 ) -> dict[str, Any]:
     """Pack matrices and widen the rest to float32 arrays, in the file's order.
 
-    Two axes make a matrix and three a tuple of matrices, one an expert, unless ``expected`` has
-    them as arrays. The file's rows are dropped from memory as soon as they are packed, so that a
-    model is never there twice.
+    Two axes make a matrix and three a tuple of matrices (one an expert, say), unless ``expected``
+    has them as arrays or in parts. The file's rows are dropped from memory as soon as they are
+    packed, so that a model is never there twice.
     """
     check(file, expected)
     total = sum(info.nbytes for info in file.tensors.values())
@@ -93,9 +98,14 @@ def load(
                 progress(before + last * info.row_bytes, total)
 
         try:
-            if len(info.shape) in (2, 3) and _in_layer(name) not in expected.arrays:
-                matrices = _pack(file.raw(name), info, kernels, packed)
-                loaded[name] = matrices if len(info.shape) == 3 else matrices[0]
+            inner = _in_layer(name)
+            if inner in expected.parts:
+                rows = expected.parts[inner]
+                loaded[name] = _pack(file.raw(name), info, rows, kernels, packed)
+            elif len(info.shape) in (2, 3) and inner not in expected.arrays:
+                *experts, rows, _ = info.shape
+                matrices = _pack(file.raw(name), info, (rows,) * prod(experts), kernels, packed)
+                loaded[name] = matrices if experts else matrices[0]
             else:
                 loaded[name] = dequantize(file.raw(name), info.type).reshape(info.shape)
                 packed(0, info.rows)
@@ -106,19 +116,23 @@ def load(
 
 
 def _pack(
-    raw: np.ndarray, info: TensorInfo, kernels: Any, packed: Callable[[int, int], None]
+    raw: np.ndarray,
+    info: TensorInfo,
+    parts: Sequence[int],
+    kernels: Any,
+    packed: Callable[[int, int], None],
 ) -> tuple[Any, ...]:
-    """The matrices that a tensor is, one for each index of its axes before the last two."""
-    rows, columns = info.shape[-2:]
+    """A matrix of each of ``parts`` rows."""
+    starts = accumulate(parts, initial=0)
     return tuple(
         kernels.pack(
             raw[start : start + rows],
             info.type,
             rows,
-            columns,
+            info.columns,
             lambda first, last, start=start: packed(start + first, start + last),
         )
-        for start in range(0, info.rows, rows)
+        for start, rows in zip(starts, parts, strict=False)
     )
 
 
