@@ -4,7 +4,7 @@ import pytest
 
 from motet.errors import TokenizerError
 from motet.tokenizer import chat
-from tests.tokenizer.vocabularies import CONTROL, made, spm_metadata
+from tests.tokenizer.vocabularies import CONTROL, made, rwkv_metadata, spm_metadata
 
 USER, MODEL = "<start_of_turn>user\n", "<start_of_turn>model\n"
 GEMMA = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}
@@ -53,6 +53,13 @@ def test_its_ids_have_bos_once() -> None:
     assert chat.encode(text.removeprefix("<s>"), TOKENIZER) == ids
     assert ids[1] == TOKENIZER.n_vocab - 2
     assert TOKENIZER.decode(ids) == text
+
+
+def test_rwkvs_template_is_known_by_its_name() -> None:
+    tokenizer = made(rwkv_metadata() | {"tokenizer.chat_template": "rwkv-world"})
+    text = chat.render(chat.select(tokenizer), TALK, tokenizer)
+    assert text == "<s>User: hello\n\nAssistant: a\n\nUser: the\n\nAssistant:"
+    assert chat.encode(text, tokenizer)[0] == 0
 
 
 def test_templates_by_name() -> None:

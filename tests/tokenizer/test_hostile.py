@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from motet.errors import MotetError
 from motet.tokenizer import from_gguf
-from tests.tokenizer.vocabularies import bpe_metadata, gemma4_metadata, spm_metadata
+from tests.tokenizer.vocabularies import (
+    bpe_metadata,
+    gemma4_metadata,
+    rwkv_metadata,
+    spm_metadata,
+)
 
 VALUES: st.SearchStrategy[Any] = st.one_of(
     st.none(),
@@ -20,8 +25,8 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
     st.lists(st.one_of(st.integers(-9, 9), st.floats(), st.text(max_size=3)), max_size=4),
 )
 NUMBERS = st.one_of(st.integers(-9, 9), st.integers(), st.floats())
-WORDS = st.text(st.sampled_from("ab▁<>0xF \n\0\ud800\udcffé"), max_size=6)
-MAKERS = st.sampled_from([spm_metadata, bpe_metadata, gemma4_metadata])
+WORDS = st.text(st.sampled_from("ab▁<>0xF \n\0\ud800\udcffé\\"), max_size=6)
+MAKERS = st.sampled_from([spm_metadata, bpe_metadata, gemma4_metadata, rwkv_metadata])
 
 
 def try_it(metadata: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from tests.tokenizer.vocabularies import (
     bpe_metadata,
     gemma4_metadata,
     made,
+    rwkv_metadata,
     spm_metadata,
 )
 
@@ -31,7 +32,7 @@ def test_no_vocabulary() -> None:
     assert from_gguf({"tokenizer.ggml.model": "none"}) is None
 
 
-@pytest.mark.parametrize("kind", ["bert", "t5", "rwkv", "plamo2", ""])
+@pytest.mark.parametrize("kind", ["bert", "t5", "plamo2", ""])
 def test_other_kinds_are_named(kind: str) -> None:
     with pytest.raises(UnsupportedError, match=f"tokenizer.ggml.model.*'{kind}'"):
         from_gguf({"tokenizer.ggml.model": kind})
@@ -81,7 +82,7 @@ def test_one_wrong_element(key: str, wrong: Any, problem: str) -> None:
         from_gguf(metadata)
 
 
-@pytest.mark.parametrize("make", [spm_metadata, bpe_metadata, gemma4_metadata])
+@pytest.mark.parametrize("make", [spm_metadata, bpe_metadata, gemma4_metadata, rwkv_metadata])
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -1,5 +1,6 @@
 """Small vocabularies as a GGUF file's metadata, and readers of the shared ones."""
 
+import ast
 import json
 from functools import cache
 from pathlib import Path
@@ -139,3 +140,42 @@ def goldens(kind: str, vocabulary: str) -> list[tuple[str, list[int]]]:
         return [(text, ids[0])]
     texts = [line.replace("\\n", "\n").replace("\\s", " ") for line in text.split("\n")]
     return list(zip(texts, ids, strict=True))
+
+
+def rwkv_metadata(*extra: tuple[str, int], **keys: Any) -> dict[str, Any]:
+    """A vocabulary like RWKV's: <s>, all bytes, some longer tokens, then ``extra``."""
+    words = [b"he", b"hello", b"hello wor", b" hello", b"\n\n", b"aa", b"a" * 13, b"\xc3\xa9t"]
+    words += ["é".encode(), b"\\n", b"\xff\xfe", b"'\""]
+    texts = [repr(word)[2:-1] for word in [*(bytes((byte,)) for byte in range(256)), *words]]
+    tokens = [("<s>", CONTROL), *((text, NORMAL) for text in texts), *extra]
+    return {
+        "tokenizer.ggml.model": "rwkv",
+        "tokenizer.ggml.tokens": [text for text, _ in tokens],
+        "tokenizer.ggml.token_type": [kind for _, kind in tokens],
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 0,
+    } | {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
+
+
+def world_metadata(path: Path) -> dict[str, Any]:
+    """What llama.cpp's converter writes for ``rwkv_vocab_v20230424.txt``: 65,536 tokens."""
+    texts = ["<s>", *(repr(token)[2:-1] for token in world_tokens(path))]
+    padding = [f"[PAD{token}]" for token in range(len(texts), 1 << 16)]
+    types = [CONTROL] + [NORMAL] * (len(texts) - 1) + [UNUSED] * len(padding)
+    return {
+        "tokenizer.ggml.model": "rwkv",
+        "tokenizer.ggml.tokens": texts + padding,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 0,
+        "tokenizer.ggml.eot_token_id": 261,
+    }
+
+
+def world_tokens(path: Path) -> list[bytes]:
+    """The tokens of RWKV's own list, from id 1: lines of an id, a Python literal and a size."""
+    tokens = []
+    for line in path.read_text("utf-8").splitlines():
+        literal = ast.literal_eval(line[line.index(" ") : line.rindex(" ")].strip())
+        tokens.append(literal.encode() if isinstance(literal, str) else literal)
+    return tokens

@@ -174,8 +174,8 @@ _BY_NAME = {
     "llada-moe": _BAILING,
 }
 
-_BY_ARCHITECTURE = {"gpt2": _GPT2_STYLE, "gptneox": _GPT_NEOX}
-"""Architectures whose vocabularies all have one pre-tokenizer, for files that name none."""
+_BY_ARCHITECTURE = {"gpt2": _GPT2_STYLE, "gptneox": _GPT_NEOX, "mamba": _GPT_NEOX}
+"""Architectures whose vocabularies all had one pre-tokenizer when files named none."""
 
 
 def pre_tokenizer(name: str | None, architecture: str | None) -> PreTokenizer:

@@ -11,6 +11,7 @@ from motet.tokenizer.bpe import ByteLevelCodec, CharacterCodec, read_merges
 from motet.tokenizer.decoder import IncrementalDecoder
 from motet.tokenizer.metadata import VocabularyKeys
 from motet.tokenizer.pretokenizers import pre_tokenizer
+from motet.tokenizer.rwkv import LongestMatchCodec, unescaped
 from motet.tokenizer.split import SpecialSplitter
 from motet.tokenizer.spm import read_sentencepiece
 from motet.tokenizer.templates import read_chat_templates
@@ -43,11 +44,11 @@ class Codec(Protocol):
 class Tokenizer:
     """The vocabulary of a model: made by ``from_gguf``, safe to share between threads.
 
-    ``kind``: "llama" (SentencePiece), "gpt2" (byte-level BPE) or "gemma4". ``n_vocab``: number of
-    tokens. ``bos``, ``eos``, ``unk``, ``sep``, ``pad``, ``eot``, ``eom``: ids, None where there is
-    none. ``eog``: ids that end a generation. ``special``: ids of control and unknown tokens, which
-    stand for no text. ``add_bos``, ``add_eos``: whether ``encode`` adds them. ``chat_templates``:
-    name -> Jinja source, the file's main one under "default".
+    ``kind``: "llama" (SentencePiece), "gpt2" (byte-level BPE), "gemma4" or "rwkv" (longest match).
+    ``n_vocab``: number of tokens. ``bos``, ``eos``, ``unk``, ``sep``, ``pad``, ``eot``, ``eom``:
+    ids, None where there is none. ``eog``: ids that end a generation. ``special``: ids of control
+    and unknown tokens, which stand for no text. ``add_bos``, ``add_eos``: whether ``encode`` adds
+    them. ``chat_templates``: name -> Jinja source, the file's main one under "default".
     """
 
     def __init__(
@@ -178,11 +179,15 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer | None:
         codec = CharacterCodec(vocabulary, read_merges(keys))
         # Whatever the file says: early conversions say false, and the model needs it.
         add_bos = vocabulary.special.bos is not None
+    elif kind == "rwkv":
+        vocabulary = read_vocabulary(keys, {}, unescaped)
+        codec = LongestMatchCodec(vocabulary)
+        add_bos = _adds(keys, "bos", False, vocabulary.special.bos)
     else:
         raise UnsupportedError(
             f"metadata key {_MODEL!r} names the vocabulary kind {kind[:60]!r}, which is not "
             "supported",
-            hint="supported are llama (SentencePiece), gpt2 (byte-level BPE) and gemma4",
+            hint="supported are llama (SentencePiece), gpt2 (byte-level BPE), gemma4 and rwkv",
         )
     return Tokenizer(
         kind,

@@ -1,6 +1,7 @@
 """The tokens of a vocabulary, what each is, and which of them have a part to play."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -42,7 +43,8 @@ class SpecialTokens:
 class Vocabulary:
     """Tokens in the order of their ids.
 
-    ``texts``: each token as the file spells it. ``ids``: text -> id. ``types``: a TokenType each.
+    ``texts``: each token as the file spells it, or what its spelling stands for where the kind of
+    vocabulary has escapes. ``ids``: text -> id. ``types``: a TokenType each.
     """
 
     texts: list[str]
@@ -118,13 +120,15 @@ _FILL_IN_THE_MIDDLE = tuple(
 )
 
 
-def read_vocabulary(keys: VocabularyKeys, defaults: dict[str, int]) -> Vocabulary:
+def read_vocabulary(
+    keys: VocabularyKeys, defaults: dict[str, int], unescape: Callable[[str], str] | None = None
+) -> Vocabulary:
     """The tokens and special tokens that ``keys`` describe.
 
     ``defaults``: id of "bos" and "eos" where the file does not name them and that token is a
-    control token.
+    control token. ``unescape``: from a token's spelling to its text; ValueError if it is none.
     """
-    texts = _texts(keys)
+    texts = _texts(keys, unescape)
     ids = dict(zip(texts, range(len(texts)), strict=True))
     if len(ids) != len(texts):
         index = next(i for i, text in enumerate(texts) if ids[text] != i)
@@ -134,8 +138,10 @@ def read_vocabulary(keys: VocabularyKeys, defaults: dict[str, int]) -> Vocabular
     return Vocabulary(texts, ids, bytes(types), special)
 
 
-def _texts(keys: VocabularyKeys) -> list[str]:
+def _texts(keys: VocabularyKeys, unescape: Callable[[str], str] | None) -> list[str]:
     texts = keys.strings(TOKENS)
+    if unescape is not None:
+        texts = _unescaped(keys, texts, unescape)
     if "" in texts:
         # As in llama.cpp: an empty token can never be met in a text, but it has an id.
         texts = [text or f"[EMPTY_{index}]" for index, text in enumerate(texts)]
@@ -148,6 +154,16 @@ def _texts(keys: VocabularyKeys) -> list[str]:
             TOKENS, f"has a lone surrogate, U+{ord(wrong):04X}, at index {index}"
         ) from None
     return texts
+
+
+def _unescaped(keys: VocabularyKeys, texts: list[str], unescape: Callable[[str], str]) -> list[str]:
+    meant = []
+    for index, text in enumerate(texts):
+        try:
+            meant.append(unescape(text))
+        except ValueError as error:
+            raise keys.error(TOKENS, f"has {text[:40]!r} at index {index}: {error}") from None
+    return meant
 
 
 def _types(keys: VocabularyKeys, texts: list[str]) -> bytearray:
