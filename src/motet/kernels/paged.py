@@ -85,14 +85,18 @@ class KVPool:
             (self.page_bytes, token, self.head_bytes, channel),
         )
 
-    def _parts(self) -> list[np.ndarray]:
-        parts = [self.keys, self.values, self.key_scales, self.value_scales]
-        return [part for part in parts if part is not None]
+    @property
+    def parts(self) -> dict[str, np.ndarray]:
+        """What is stored, as views ``[pages, PAGE, kv_heads, channels or groups of them]``."""
+        parts = {"keys": self.keys, "values": self.values}
+        if self.key_scales is not None and self.value_scales is not None:
+            parts |= {"key_scales": self.key_scales, "value_scales": self.value_scales}
+        return parts
 
     @property
     def token_bytes(self) -> int:
         """Bytes that ``read`` gives for one token."""
-        return sum(part.shape[2] * part.shape[3] * part.itemsize for part in self._parts())
+        return sum(part.shape[2] * part.shape[3] * part.itemsize for part in self.parts.values())
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy page ``source`` over page ``target``."""
@@ -105,14 +109,14 @@ class KVPool:
         depend on which pages the tokens lie in.
         """
         page, slot = np.divmod(slots, PAGE)
-        rows = [np.ascontiguousarray(part[page, slot]) for part in self._parts()]
+        rows = [np.ascontiguousarray(part[page, slot]) for part in self.parts.values()]
         return np.concatenate([r.reshape(len(slots), -1).view(np.uint8) for r in rows], axis=1)
 
     def write(self, slots: np.ndarray, raw: np.ndarray) -> None:
         """Put what ``read`` gave, uint8 ``[n, token_bytes]``, into ``slots``."""
         page, slot = np.divmod(slots, PAGE)
         at = 0
-        for part in self._parts():
+        for part in self.parts.values():
             width = part.shape[2] * part.shape[3] * part.itemsize
             block = np.ascontiguousarray(raw[:, at : at + width]).view(part.dtype)
             part[page, slot] = block.reshape(len(slots), *part.shape[2:])

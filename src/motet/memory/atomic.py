@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if descriptor is None:
             descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, _READ_WRITE)
     try:
-        with _explained(path, OSError), open(descriptor, "wb", buffering=0) as file:
+        with _explained(path, OSError), os.fdopen(descriptor, "wb", 0) as file:
             yield file
             if mode is not None:
                 os.fchmod(descriptor, mode)
@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             if not named:
                 named = True
                 os.link(f"/proc/self/fd/{descriptor}", beside, follow_symlinks=True)
-            os.replace(beside, target)
+            beside.replace(target)
             named = False
             _sync_directory(target.parent)
     finally:

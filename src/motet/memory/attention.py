@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from motet.kernels.paged import PAGE
 from motet.memory import bits
 from motet.memory.draft import AttentionDraft
 from motet.memory.pages import PageMap
+from motet.memory.saved import Export, Held, Pool
 from motet.memory.store import UNBROKEN, PagedStore, State
 
 
@@ -42,6 +44,40 @@ class AttentionMemory:
         np.bitwise_or.at(masks, tokens.tables[used], tokens.masks[used])
         return np.unique(self._store.tokens.serials(bits.positions(masks))).size
 
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """One of the tokens of full attention, then one for each sliding window."""
+        layers = [
+            {i: pool.parts for i, (group, pool) in self._store.pools.items() if group == n}
+            for n in range(len(self._store.groups))
+        ]
+        names = [f"sliding_{g.window}" if g.window else "full" for g in self._store.groups]
+        return tuple(map(Pool, names, layers))
+
+    def export(self, state: State, seqs: np.ndarray) -> Export:
+        """What ``seqs`` hold of each pool, and the slots of its rows."""
+        tokens, tables = self._store.tokens, state.maps[0].tables
+        held, slots = [], []
+        for pages in state.maps:
+            at = [bits.positions(pages.masks[seq]) for seq in seqs]
+            owners = np.repeat(seqs, lengths := np.array([len(each) for each in at], np.int64))
+            positions = np.concatenate([np.arange(0), *at])
+            said = tables[owners, positions // PAGE].astype(np.int64) * PAGE + positions % PAGE
+            _, first, rows = np.unique(tokens.serials(said), return_index=True, return_inverse=True)
+            order = np.argsort(first)  # of first appearance, so that most rows follow each other
+            owner, position = owners[first[order]], positions[first[order]]
+            page = pages.tables[owner, position // PAGE].astype(np.int64)
+            slots.append(page * PAGE + position % PAGE)
+            held.append(Held(lengths, positions.astype(np.int32), _inverse(order)[rows]))
+        return Export(tokens.ids(slots[0]), state.broken[seqs], tuple(held), tuple(slots))
+
     def draft(self, state: State, end: int) -> AttentionDraft:
         """A draft of ``state`` with room for positions below ``end``."""
         return AttentionDraft(self._store, state, end)
+
+
+def _inverse(order: np.ndarray) -> np.ndarray:
+    """int32: where each index stands in ``order``."""
+    ranks = np.empty(len(order), np.int32)
+    ranks[order] = np.arange(len(order), dtype=np.int32)
+    return ranks

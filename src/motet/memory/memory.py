@@ -21,6 +21,8 @@ from motet.memory.draft import AttentionDraft
 from motet.memory.part import Draft, Part
 from motet.memory.plan import Plan, Step
 from motet.memory.recurrent import RecurrentMemory
+from motet.memory.saved import Pool, Saved
+from motet.memory.saving import Filling, check_room, export, fill
 from motet.memory.slots import SlotPool
 from motet.memory.store import PagedStore, State
 from motet.memory.writes import MicroBatch, Writes
@@ -65,9 +67,11 @@ class Memory:
         )
         self._attention = AttentionMemory(store)
         self._parts: tuple[Part, ...] = (self._attention,)
+        self._recurrent = None
         if any(isinstance(spec, Recurrent) for spec in layers):
             pool = SlotPool(layers, _SLOTS * max_sequences)
-            self._parts += (RecurrentMemory(pool, max_sequences),)
+            self._recurrent = RecurrentMemory(pool, max_sequences)
+            self._parts += (self._recurrent,)
         self._part_of = {i: n for n, part in enumerate(self._parts) for i in part.layers}
         self._states: tuple[Any, ...] = tuple(part.empty() for part in self._parts)
         self._lock = threading.Lock()
@@ -207,6 +211,33 @@ class Memory:
             self._states = states
 
         return Plan(tuple(steps), commit)
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The arrays that hold what is remembered, as state files see them."""
+        return self._attention.pools + (self._recurrent.pools if self._recurrent else ())
+
+    def export(self, seqs: Sequence[int]) -> tuple[Saved, tuple[np.ndarray, ...]]:
+        """What ``seqs`` hold, and for each pool the slots of its rows. Hold ``exclusive()``."""
+        rows = np.array([self._seq(seq) for seq in seqs], np.int64)
+        return export(self._attention, self._recurrent, self._states, rows)
+
+    def fill(self, saved: Saved, seqs: Sequence[int]) -> Filling:
+        """Places for what was saved, in ``seqs``, which hold nothing.
+
+        Nothing changes until the filling's ``commit``. Hold ``exclusive()`` from here to there.
+        Raises CapacityError if it does not fit, StateFileError if it makes no sense.
+        """
+        free = self.max_tokens - self._attention.distinct(self._state)
+        check_room(saved, self.context_length, free, self.max_tokens)
+        drafts = self._drafts(int(saved.held[0].positions.max(initial=-1)) + 1)
+        places = fill(drafts, saved, np.array(seqs, np.int64))
+        states = tuple(draft.seal() for draft in drafts)
+
+        def commit() -> None:
+            self._states = states
+
+        return Filling(places, commit)
 
     def exclusive(self) -> threading.Lock:
         """The lock to hold while something changes; raises MotetError when another holds it."""

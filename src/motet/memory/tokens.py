@@ -20,9 +20,13 @@ class TokenPool:
 
     def put(self, slots: np.ndarray, ids: np.ndarray) -> None:
         """Newly decoded tokens, int32 ``[n]``, into ``slots``."""
+        self.put_rows(slots, ids, np.arange(len(ids)))
+
+    def put_rows(self, slots: np.ndarray, ids: np.ndarray, rows: np.ndarray) -> None:
+        """Tokens that are new here; those with equal ``rows``, int ``[n]`` from 0, are one."""
         self._slots["id"][slots] = ids
-        self._slots["serial"][slots] = np.arange(self._decoded, self._decoded + len(ids))
-        self._decoded += len(ids)
+        self._slots["serial"][slots] = self._decoded + rows
+        self._decoded += int(rows.max(initial=-1)) + 1
 
     def ids(self, slots: np.ndarray) -> np.ndarray:
         """int32 ``[n]``."""
