@@ -77,6 +77,8 @@ class ScriptedMemory:
     def __init__(self, sequences: int, recurrent: bool) -> None:
         self.held: list[list[tuple[int, int]]] = [[] for _ in range(sequences)]
         self.rewinds_anywhere = not recurrent
+        self.context_length = 0
+        """Positions of a sequence; set by the model."""
         self.budget: int | None = None
         """Checkpoints that may still be made."""
         self._points: set[tuple[int, ...]] = set()
@@ -206,4 +208,5 @@ class ScriptedModel:
     ) -> ScriptedContext:
         del max_tokens, ubatch, split, kv_type
         self.made = ScriptedContext(self.rule, max_sequences, self.recurrent)
+        self.made.memory.context_length = self.config.context_length
         return self.made

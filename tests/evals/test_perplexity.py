@@ -77,7 +77,7 @@ MATRIX = {
 @pytest.mark.parametrize("name", MODELS)
 def test_no_way_to_batch_changes_a_digit(name, split):
     model = loaded(name)
-    tokens = np.random.default_rng(1).integers(3, model.n_vocab, 9 * CTX).tolist()
+    tokens = np.random.default_rng(1).integers(3, model.config.n_vocab, 9 * CTX).tolist()
     expected = last(model, tokens, ctx=CTX)
     assert len(set(expected.chunks)) == 9
     for options in MATRIX.values():

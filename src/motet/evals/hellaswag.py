@@ -15,7 +15,7 @@ import numpy as np
 
 from motet.context import Context
 from motet.errors import CapacityError, OptionError, UnsupportedError
-from motet.evals.predictions import Run, log_probabilities
+from motet.evals.predictions import Run, log_probabilities, positions
 from motet.evals.tasks import ENDINGS, Task
 from motet.model import Model
 from motet.sampling.options import whole_number
@@ -92,7 +92,8 @@ def hellaswag(
         raise OptionError("there are no tasks")
     if model.tokenizer is None:
         raise UnsupportedError("the model has no vocabulary, so a text means nothing to it")
-    questions = [_question(model, task) for task in tasks]
+    most = positions(model)
+    questions = [_question(model, task, most) for task in tasks]
     groups = [questions[i : i + parallel] for i in range(0, len(questions), parallel)]
     context = model.context(
         max_sequences=ENDINGS * min(parallel, len(tasks)),
@@ -136,21 +137,21 @@ class _Question:
         return Answer(self.task.number, self.task.gold, int(np.argmax(scores)), tuple(scores))
 
 
-def _question(model: Model, task: Task) -> _Question:
+def _question(model: Model, task: Task, most: int) -> _Question:
+    """Raises CapacityError where it takes more than ``most`` positions."""
     texts = [
         np.array(model.tokenizer.encode(f"{task.context} {ending}"), np.int64)
         for ending in task.endings
     ]
-    longest, trained = max(map(len, texts)) - 1, model.config.context_length
-    if longest > trained:
+    longest, shortest = max(map(len, texts)), min(map(len, texts))
+    if longest - 1 > most:
         raise CapacityError(
-            f"task {task.number}, line {task.line}, takes {longest} positions, and the model's"
-            f" context is {trained} tokens",
+            f"task {task.number}, line {task.line}, takes {longest - 1} positions, and the"
+            f" model's context is {most} tokens",
             hint="leave it out of the file, or use a model with a longer context",
         )
-    most = min(map(len, texts)) - 1
-    same = np.all([text[:most] == texts[0][:most] for text in texts], axis=0)
-    shared = most if same.all() else int(np.argmin(same))
+    same = np.all([text[: shortest - 1] == texts[0][: shortest - 1] for text in texts], axis=0)
+    shared = shortest - 1 if same.all() else int(np.argmin(same))
     if shared == 0:
         raise OptionError(
             f"task {task.number}, line {task.line}: the four texts have no token in common to"

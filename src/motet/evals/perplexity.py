@@ -13,7 +13,7 @@ import numpy as np
 
 from motet.context import Context
 from motet.errors import OptionError
-from motet.evals.predictions import Run, log_probabilities
+from motet.evals.predictions import Run, log_probabilities, positions
 from motet.model import Model
 from motet.sampling.options import whole_number
 
@@ -56,10 +56,9 @@ def perplexity(
     for name, value in (("chunks", chunks), ("parallel", parallel), ("batch", batch)):
         if value is not None:
             whole_number(name, value, 1)
-    if ctx > model.config.context_length:
+    if ctx > (most := positions(model)):
         raise OptionError(
-            f"ctx is {ctx}, but the model was trained for {model.config.context_length}",
-            hint=f"use at most {model.config.context_length}",
+            f"ctx is {ctx}, but the model was trained for {most}", hint=f"use at most {most}"
         )
     count = min(len(tokens) // ctx, chunks or len(tokens))
     if count == 0:

@@ -8,6 +8,7 @@ import numpy as np
 from motet.batch import Batch
 from motet.context import Context
 from motet.errors import NumericalError
+from motet.model import Model
 from motet.sampling import token_logprobs
 
 LOGIT_VALUES = 1 << 26
@@ -25,6 +26,11 @@ class Run:
     seqs: int | tuple[int, ...]
     targets: np.ndarray | None = None
     """int64 ``[T, K]``: ids whose log probability after each token is asked; None: nothing is."""
+
+
+def positions(model: Model) -> int:
+    """How many a sequence of this model may have: without attention there is no limit."""
+    return model.context(max_tokens=1).memory.context_length
 
 
 def log_probabilities(

@@ -9,6 +9,7 @@ import numpy as np
 
 from motet.batch import Batch
 from motet.errors import OptionError
+from motet.evals.predictions import positions
 from motet.model import Model
 
 
@@ -57,13 +58,13 @@ def measure(
     """For each prompt length: reading it alone, then writing after it, so many sequences at once.
 
     The tokens are random ones of the vocabulary, and no sampling is done. Raises OptionError, at
-    the call, when a prompt and what is generated after it are longer than the trained length.
+    the call, when a prompt and what is generated after it are more than a sequence may have.
     """
-    longest, trained = max(prompts) + generate, model.config.context_length
-    if longest > trained:
+    longest, most = max(prompts) + generate, positions(model)
+    if longest > most:
         raise OptionError(
             f"prompts of up to {max(prompts)} tokens and {generate} generated after them make "
-            f"{longest}, but the model was trained for {trained}",
+            f"{longest}, but the model was trained for {most}",
             hint="use shorter prompts or generate less",
         )
     return (
