@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType as Quant
 
-from motet.errors import ModelFileError, UnsupportedError
+from motet.errors import ModelFileError, MotetError, UnsupportedError
 from motet.kernels import CPU
 from motet.kernels.reference import Reference
 from motet.models.family import Family
-from tests.models.running import open_family
+from motet.weights.gguf import GGUFFile
+from tests.models.running import OneSequence, open_family
 from tests.models.tiny import ARCHITECTURES, metadata, shapes, write
 
 
@@ -77,3 +79,92 @@ def test_output_is_the_embedding_unless_the_file_has_one(tmp_path: Path) -> None
     assert tied.output is tied.token_embd  # type: ignore[attr-defined]
     untied = family(tmp_path, **{"output.weight": (40, 16)})
     assert untied.output is not untied.token_embd  # type: ignore[attr-defined]
+
+
+def test_experts_are_a_matrix_each(tmp_path: Path) -> None:
+    keys = metadata("jamba")
+    path = write(tmp_path / "m.gguf", keys)
+    block = open_family(path, Reference()).feed_forwards[1]  # type: ignore[attr-defined]
+    assert block.ffn_gate is None
+    with GGUFFile.open(path) as file:
+        stored = file.raw("blk.1.ffn_up_exps.weight").view(np.float32).reshape(4, 24, 16)
+        assert np.array_equal(np.stack([m.weights for m in block.ffn_up_exps]), stored)
+
+
+def test_a_scan_reads_plain_arrays(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", metadata("mamba"))
+    block = open_family(path, CPU(1)).blocks[0]  # type: ignore[attr-defined]
+    assert block.ssm_conv1d.shape == (24, 4)
+    assert block.ssm_a.shape == (5, 24)
+    assert all(a.dtype == np.float32 for a in (block.ssm_conv1d, block.ssm_a, block.ssm_d))
+    with GGUFFile.open(path) as file:
+        stored = file.raw("blk.0.ssm_a").view(np.float32)
+        assert np.array_equal(block.ssm_a.T, stored)
+
+
+def test_a_tensor_in_parts(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", metadata("mamba2"))
+    parts = open_family(path, Reference()).blocks[1].ssm_in  # type: ignore[attr-defined]
+    assert [part.rows for part in parts] == [24, 24 + 2 * 2 * 5, 6]
+    with GGUFFile.open(path) as file:
+        stored = file.raw("blk.1.ssm_in.weight").view(np.float32)
+        assert np.array_equal(np.concatenate([part.weights for part in parts]), stored)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "named"),
+    [
+        ({"blk.1.ffn_down_exps.weight": None}, ModelFileError, "blk.1.ffn_down_exps.weight"),
+        ({"blk.1.ffn_gate_inp.weight": None}, ModelFileError, "blk.1.ffn_gate.weight"),
+        ({"blk.0.ffn_gate_exps.weight": (4, 24, 16)}, UnsupportedError, "blk.0.ffn_gate_exps"),
+        ({"blk.1.ffn_gate.weight": (24, 16)}, UnsupportedError, "blk.1.ffn_gate.weight"),
+        ({"blk.1.ffn_up_exps.weight": (5, 24, 16)}, ModelFileError, "blk.1.ffn_up_exps.weight"),
+        ({"blk.1.ssm_in.weight": (48, 16)}, UnsupportedError, "blk.1.ssm_in.weight"),
+        ({"blk.0.ssm_dt_norm.weight": None}, ModelFileError, "blk.0.ssm_dt_norm.weight"),
+        ({"blk.2.ssm_a": (5, 24)}, ModelFileError, "blk.2.ssm_a"),
+    ],
+)
+def test_layers_of_a_hybrid_are_of_one_kind(
+    change: dict[str, tuple[int, ...] | None],
+    error: type[MotetError],
+    named: str,
+    tmp_path: Path,
+) -> None:
+    keys = metadata("jamba")
+    tensors = {name: shape for name, shape in (shapes(keys) | change).items() if shape}
+    with pytest.raises(error) as caught:
+        open_family(write(tmp_path / "m.gguf", keys, tensors), Reference())
+    assert named in str(caught.value)
+
+
+def test_experts_need_their_count(tmp_path: Path) -> None:
+    tensors = shapes(metadata("jamba"))
+    keys = metadata("jamba", expert_count=None, expert_used_count=None)
+    with pytest.raises(ModelFileError, match=r"blk\.1\.ffn_gate_inp\.weight .*\[0, 16\]"):
+        open_family(write(tmp_path / "m.gguf", keys, tensors), Reference())
+
+
+@pytest.mark.parametrize("architecture", ["mamba", "mamba2", "jamba"])
+def test_matrices_that_cannot_be_quantised_stay_float(architecture: str, tmp_path: Path) -> None:
+    """As quantised files have it: Q8_0 where a row is whole blocks, F16 elsewhere."""
+    sizes = {"embedding_length": 32, "ssm__inner_size": 64, "feed_forward_length": None}
+    if architecture == "mamba2":
+        sizes["ssm__time_step_rank"] = 8
+    if architecture == "jamba":
+        sizes["feed_forward_length"] = 40  # so ffn_down's rows are no whole blocks
+    keys = metadata(architecture, **sizes)
+    types = {
+        name: Quant.Q8_0 if shape[-1] % 32 == 0 else np.float16
+        for name, shape in shapes(keys).items()
+        if len(shape) > 1 and not name.endswith(("ssm_a", "ssm_d", "conv1d.weight", "norm.weight"))
+    }
+    assert set(types.values()) == (
+        {Quant.Q8_0} if architecture == "mamba2" else {Quant.Q8_0, np.float16}
+    )
+    path = write(tmp_path / "m.gguf", keys, types=types)
+    tokens = np.arange(30)
+    np.testing.assert_allclose(
+        OneSequence(open_family(path, CPU(1)), 64).feed(tokens),
+        OneSequence(open_family(path, Reference()), 64).feed(tokens),
+        atol=0.02,
+    )

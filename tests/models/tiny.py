@@ -37,6 +37,15 @@ _OWN = {
     "jamba": _SCAN
     | {"block_count": 4, "attention.head_count_kv": [0, 2, 0, 1]}
     | {"expert_count": 4, "expert_used_count": 2},
+    "rwkv6": {
+        "attention.head_count": 0,
+        "attention.head_count_kv": None,
+        "attention.layer_norm_rms_epsilon": None,
+        "attention.layer_norm_epsilon": 1e-5,
+        "wkv.head_size": 8,
+        "time_mix_extra_dim": 3,
+        "time_decay_extra_dim": 5,
+    },
 }
 ARCHITECTURES = tuple(_OWN)
 
@@ -67,7 +76,7 @@ def write(
     path: Path,
     keys: dict[str, Any],
     tensors: Shapes | None = None,
-    types: Mapping[str, type] = MappingProxyType({}),
+    types: Mapping[str, type | gguf.GGMLQuantizationType] = MappingProxyType({}),
 ) -> Path:
     """A GGUF file with random tensors: by default those that the keys call for.
 
@@ -83,7 +92,11 @@ def write(
         values += "norm" in name
         if name.endswith("ssm_a"):
             values = -np.abs(values)
-        writer.add_tensor(name, values.astype(types.get(name, np.float32)))
+        kind = types.get(name, np.float32)
+        if isinstance(kind, gguf.GGMLQuantizationType):
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(name, values.astype(kind))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
