@@ -12,14 +12,17 @@ from tests.shared import SHARED
 from tests.solo.voices import SPLITS, UBATCHES, Voices, alone, feed, load, random_tokens
 
 GOLDENS = Path(__file__).parents[1] / "parity" / "goldens"
-TINY = Path(__file__).parents[2] / "src" / "motet" / "data" / "motet-tiny.gguf"
+SHIPPED = Path(__file__).parents[2] / "src" / "motet" / "data"
 MODELS = {
     **{f"golden-{path.stem}": path for path in sorted(GOLDENS.glob("*.gguf"))},
-    "motet-tiny": TINY,
+    **{path.stem: path for path in sorted(SHIPPED.glob("*.gguf"))},
     "stories260K": SHARED / "stories260K" / "stories260K-F32.gguf",
     **{
         name: SHARED / "parity" / name / "model.gguf"
-        for name in ("llama", "mistral", "qwen2", "gemma", "gemma2", "gemma2_46l", "gemma3")
+        for name in (
+            *("llama", "mistral", "qwen2", "gemma", "gemma2", "gemma2_46l", "gemma3"),
+            *("mamba", "falcon_mamba", "mamba2", "jamba", "rwkv6", "rwkv6_real"),
+        )
     },
     **{
         f"{name}-{type}": SHARED / "parity" / name / f"model-{type}.gguf"
@@ -61,7 +64,9 @@ def test_random_batches(name: str, isa: str) -> None:
             assert np.array_equal(logits, expected[seq][position]), (seed, seq, position)
 
 
-@pytest.mark.parametrize("name", ["golden-gemma2", "motet-tiny", "stories260K", "gemma3"])
+@pytest.mark.parametrize(
+    "name", ["golden-gemma2", "motet-tiny", "stories260K", "gemma3", "mamba2", "jamba", "rwkv6"]
+)
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("ubatch", UBATCHES)
 def test_every_ubatch_and_split(name: str, split: str, ubatch: int) -> None:
