@@ -3,21 +3,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from motet.cli.demo import shipped_model
 from motet.evals.solo import same, write
-from motet.model import Model
 from motet.sampling import Sampling
+from tests.evals.models import MODELS, loaded
 
 PROMPTS = ["Once upon a time", "The", "One day, a dog named Tim went to the park and said"]
 
 
-@pytest.fixture(scope="module")
-def model():
-    return Model.load(shipped_model())
-
-
 @pytest.mark.parametrize("sampling", [Sampling(seed=4), Sampling(temperature=0)])
-def test_answers_are_the_same_alone(model, sampling):
+@pytest.mark.parametrize("name", MODELS)
+def test_answers_are_the_same_alone(name, sampling):
+    model = loaded(name)
     prompts = [model.tokenizer.encode(prompt) for prompt in PROMPTS]
     together = write(model, prompts, 20, sampling)
     for i, prompt in enumerate(prompts):
@@ -27,7 +23,8 @@ def test_answers_are_the_same_alone(model, sampling):
         assert same(together, i, alone, 0)
 
 
-def test_a_difference_shows(model):
+def test_a_difference_shows():
+    model = loaded("motet-tiny")
     prompts = [model.tokenizer.encode(prompt) for prompt in PROMPTS]
     written = write(model, prompts, 5, Sampling(seed=4))
     assert not same(written, 0, written, 1)
