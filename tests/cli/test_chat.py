@@ -9,38 +9,16 @@ import time
 
 import pytest
 
-from motet.cli.chat import Chat
-from motet.cli.conversation import Asking, Conversation
+from motet.cli.conversation import Conversation
 from motet.cli.demo import shipped_model
-from motet.llm import LLM
+from tests.cli.talking import talk
 from tests.scripted import ByteTokenizer, ScriptedConfig, ScriptedModel, noise, saying
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}?"
 
 
-@pytest.fixture(autouse=True)
-def state(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return tmp_path / "state" / "motet"
-
-
-def talk(typed: str, model: ScriptedModel, templated: bool = True, system: str | None = None):
-    """The Chat after everything ``typed`` (one line an input) was answered."""
-    from prompt_toolkit.application import create_app_session
-    from prompt_toolkit.input import create_pipe_input
-    from prompt_toolkit.output import DummyOutput
-
-    with LLM(model, max_sequences=1) as llm:  # type: ignore[arg-type]
-        asking = Asking(templated, max_tokens=40)
-        chat = Chat(Conversation(llm, asking, system))
-        with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
-            keys.send_text(typed)
-            chat.run()
-        return chat
-
-
-def turns(chat: Chat) -> list[str]:
-    return [f"{message['role']}: {message['content']}" for message in chat._conversation.messages]
+def turns(chat: Conversation) -> list[str]:
+    return [f"{message['role']}: {message['content']}" for message in chat.messages]
 
 
 def test_a_conversation(capsys):
@@ -69,10 +47,7 @@ def test_the_model_sees_the_whole_conversation():
 def test_without_a_template_text_goes_on(capsys):
     model = ScriptedModel(saying("Yes. "))
     chat = talk("Well?\rReally?\r%q\r", model, templated=False)
-    assert (
-        "".join(message["content"] for message in chat._conversation.messages)
-        == "Well?Yes. Really?Yes. "
-    )
+    assert "".join(message["content"] for message in chat.messages) == "Well?Yes. Really?Yes. "
     assert "without a chat template" in capsys.readouterr().err
 
 
@@ -157,7 +132,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_it_said(monkeypatch, capsys):
 
     monkeypatch.setattr(Stream, "__next__", interrupted)
     chat = talk("Hi\rAgain\r%q\r", ScriptedModel(noise, ByteTokenizer(TEMPLATE)))
-    user, assistant, again, answer = chat._conversation.messages
+    user, assistant, again, answer = chat.messages
     assert (user["content"], again["content"]) == ("Hi", "Again")
     assert len(assistant["content"].encode(errors="replace")) >= 1
     assert len(answer["content"]) > len(assistant["content"])
