@@ -24,7 +24,7 @@ SPLITS = ("simple", "equal", "sequence")
 SEQUENCES = 32
 PROMPTS = (17, 250, 64, 130, 41, 5, 200, 90)
 STEPS = 8
-TASKS = 8
+TASKS = 4
 SHARED = 80
 ENDINGS = (9, 24, 15, 31)
 

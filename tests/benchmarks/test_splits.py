@@ -17,7 +17,7 @@ def test_the_batches():
     prompts, decoding, tasks = workloads(40)
     assert prompts.tokens == 797 and not prompts.before
     assert decoding.tokens == 8 * 16
-    assert tasks.tokens == 8 * (80 + 79)
+    assert tasks.tokens == 4 * (80 + 79)
     assert max(map(len, tasks.measured[0].entries().sets)) == 4
 
 
