@@ -9,7 +9,7 @@ import motet
 from motet.errors import ModelFileError, OptionError, UnsupportedError
 from motet.spec import SlidingAttention
 from tests.models.running import OneSequence
-from tests.models.tiny import VOCAB, metadata, shapes, write
+from tests.models.tiny import VOCAB, load, metadata, shapes, write
 
 
 @pytest.fixture
@@ -35,6 +35,19 @@ def test_bytes_that_a_token_reads(tmp_path: Path) -> None:
     untied = motet.Model.load(write(tmp_path / "untied.gguf", keys, shapes(keys) | head))
     assert tied.bytes_per_token == untied.bytes_per_token
     assert tied.bytes_per_token >= sum(i.nbytes for i in tied.file.tensors.values())
+
+
+def test_of_experts_a_token_reads_those_that_it_goes_to(tmp_path: Path) -> None:
+    few = load(tmp_path, "jamba", expert_used_count=1)
+    all_four = load(tmp_path, "jamba", expert_used_count=4)
+    experts = [
+        matrix.nbytes
+        for block in all_four.family.feed_forwards  # type: ignore[attr-defined]
+        for each in (block.ffn_gate_exps, block.ffn_up_exps, block.ffn_down_exps)
+        for matrix in each or ()
+    ]
+    assert len(experts) == 2 * 3 * 4
+    assert all_four.bytes_per_token - few.bytes_per_token == sum(experts) * 3 // 4
 
 
 def test_the_config_is_frozen(path: Path) -> None:

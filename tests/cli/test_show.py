@@ -126,22 +126,6 @@ def test_sliding_layers_keep_their_window(
     assert short["total"] == token * 26 * 256
 
 
-def test_recurrent_memory_is_constant(tmp_path: Path) -> None:
-    path = model(tmp_path / "m.gguf", "mamba", MAMBA)
-    memory = context(path, "--context", "1000000")
-    assert memory["total"] == memory["constant"] == 24 * 4 * (3 * 1536 + 16 * 1536)
-    assert memory["per_token"] == 0
-    assert "constant at any length" in show(path, "--context", "9").stdout
-
-
-def test_a_hybrid_has_both(tmp_path: Path) -> None:
-    keys = MAMBA | LLAMA | {"block_count": 3, "attention.head_count_kv": [0, 2, 0]}
-    memory = context(model(tmp_path / "m.gguf", "jamba", keys), "--context", "64")
-    states = 2 * 4 * (3 * 1536 + 16 * 1536)
-    assert memory["constant"] == states
-    assert memory["total"] == states + 64 * 2 * 128 * 2
-
-
 def test_an_encoder_keeps_nothing(tmp_path: Path) -> None:
     path = model(tmp_path / "m.gguf", "bert", LLAMA | {"attention.causal": False})
     assert context(path)["total"] == 0

@@ -20,8 +20,8 @@ class ContextMemory:
     """What one sequence of ``tokens`` tokens takes: ``total`` bytes.
 
     ``constant`` of them are recurrent states, which do not grow with the sequence; ``per_token``
-    is what each further token adds once every sliding window is full. ``sliding_layers`` layers
-    keep only ``window`` tokens.
+    is what each further token adds once every sliding window is full. ``attending`` are the layers,
+    from 0, that keep keys and values; ``sliding_layers`` of them keep only ``window`` tokens.
     """
 
     tokens: int
@@ -29,6 +29,7 @@ class ContextMemory:
     total: int
     constant: int
     per_token: int
+    attending: list[int]
     sliding_layers: int
     window: int
 
@@ -41,23 +42,23 @@ def context_memory(file: GGUFFile, tokens: int, kv_type: str) -> ContextMemory:
     """
     metadata = Metadata(file)
     if "attention.causal" in metadata and metadata.value("attention.causal") is False:
-        return ContextMemory(tokens, kv_type, 0, 0, 0, 0, 0)
+        return ContextMemory(tokens, kv_type, 0, 0, 0, [], 0, 0)
     if "decoder_block_count" in metadata:
         raise UnsupportedError("the memory of an encoder-decoder depends on both its texts")
     layers = metadata.integer("block_count", _MAX_LAYERS)
     heads = metadata.per_layer("attention.head_count", layers, 0)
     kv_heads = metadata.per_layer("attention.head_count_kv", layers, heads)
     window, slides = _sliding(metadata, layers)
-    total = constant = per_token = 0
-    for layer in range(layers):
-        if heads[layer] and kv_heads[layer]:
-            token = kv_heads[layer] * _head_bytes(metadata, heads[layer], kv_type)
-            total += token * _kept(tokens, window if slides[layer] else 0)
-            per_token += 0 if slides[layer] else token
-        else:
-            constant += _state_bytes(metadata)
+    attending = [layer for layer in range(layers) if heads[layer] and kv_heads[layer]]
+    constant = _state_bytes(metadata) * (layers - len(attending)) if len(attending) < layers else 0
+    total = constant
+    per_token = 0
+    for layer in attending:
+        token = kv_heads[layer] * _head_bytes(metadata, heads[layer], kv_type)
+        total += token * _kept(tokens, window if slides[layer] else 0)
+        per_token += 0 if slides[layer] else token
     return ContextMemory(
-        tokens, kv_type, total + constant, constant, per_token, sum(slides), window
+        tokens, kv_type, total, constant, per_token, attending, sum(slides), window
     )
 
 

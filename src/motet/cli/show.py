@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.text import amount, printable, size
+from motet.cli.show_tables import print_facts
 from motet.errors import MotetError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from motet.weights.gguf import GGUFFile
 
-_LONG = 8
-"""Elements of an array, and lines of a string, from which it is abbreviated for people."""
-
-_NUMBERS = {"tensors", "parameters", "size", "share", "offset"}
-"""Titles of the columns that are aligned as numbers are."""
+_ROUTER = ".ffn_gate_inp.weight"
+"""Of a layer that is a mixture of experts."""
 
 
 @click.command("show")
@@ -60,7 +55,7 @@ def command(
     if as_json:
         click.echo(json.dumps(_finite(facts), indent=2))
     else:
-        _print(facts)
+        print_facts(facts)
 
 
 def _facts(model: "GGUFFile", tokens: int | None, kv_type: str) -> dict:
@@ -92,6 +87,9 @@ def _facts(model: "GGUFFile", tokens: int | None, kv_type: str) -> dict:
         "key_length": own("attention.key_length"),
         "value_length": own("attention.value_length"),
         "sliding_window": own("attention.sliding_window"),
+        "experts": own("expert_count"),
+        "experts_used": own("expert_used_count"),
+        "expert_layers": sum(name.endswith(_ROUTER) for name in model.tensors),
         "context_length": trained,
         "vocabulary": (
             len(vocabulary)
@@ -156,131 +154,3 @@ def _finite(value: object) -> object:
         case float() if not math.isfinite(value):
             return str(value)
     return value
-
-
-def _print(facts: dict) -> None:
-    from rich.console import Console
-
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(width=200, markup=False, highlight=False, emoji=False)
-    console.print(_overview(facts))
-    if facts["tensor_types"]:
-        console.print(_types_table(facts["tensor_types"]))
-    if "tensors" in facts:
-        console.print(_tensors_table(facts["tensors"]))
-    if "metadata" in facts:
-        rows = [(key, _abbreviated(value)) for key, value in facts["metadata"].items()]
-        console.print(_table(["metadata", ""], rows))
-
-
-def _overview(facts: dict) -> "Table":
-    heads = _shown(facts["heads"])
-    if facts["kv_heads"] is not None:
-        heads += f", {_shown(facts['kv_heads'])} for keys and values"
-    if facts["key_length"] is not None:
-        heads += f", of {_shown(facts['key_length'])}"
-    vocabulary = _shown(facts["vocabulary"]) + " tokens"
-    kinds = [_shown(facts[key]) for key in ("tokenizer", "pre_tokenizer") if facts[key]]
-    files = f" in {facts['files']} files" if facts["files"] > 1 else ""
-    rows = [
-        ("file", facts["path"]),
-        ("size", f"{size(facts['bytes'])}{files}, {facts['format']}"),
-        ("architecture", _shown(facts["architecture"])),
-        ("name", _shown(facts["name"])),
-        ("parameters", amount(facts["parameters"])),
-        ("layers", _shown(facts["layers"])),
-        ("model width", _shown(facts["d_model"])),
-        ("feed-forward", _shown(facts["feed_forward"])),
-        ("attention heads", heads),
-        ("trained context", f"{_shown(facts['context_length'])} tokens"),
-        ("vocabulary", f"{vocabulary} ({', '.join(kinds)})" if kinds else vocabulary),
-        ("chat template", "yes" if facts["chat_template"] else "no"),
-        ("context memory", _memory(facts["context"])),
-    ]
-    return _table(None, rows)
-
-
-def _memory(context: dict) -> str:
-    if "unknown" in context:
-        return f"unknown: {context['unknown']}"
-    if not context["total"]:
-        return "none: the model looks both ways and keeps nothing"
-    if context["total"] == context["constant"]:
-        return f"{size(context['total'])} a sequence, constant at any length"
-    text = f"{size(context['total'])} for one sequence of {context['tokens']} tokens"
-    text += f" ({context['kv_type']})"
-    if context["sliding_layers"]:
-        text += f", a window of {context['window']} in {context['sliding_layers']} of the layers"
-    if context["constant"]:
-        text += f", {size(context['constant'])} of it constant"
-    return text
-
-
-def _types_table(types: list[dict]) -> "Table":
-    total = sum(row["bytes"] for row in types)
-    return _table(
-        ["type", "tensors", "parameters", "size", "share"],
-        [
-            (
-                row["type"],
-                str(row["tensors"]),
-                amount(row["parameters"]),
-                size(row["bytes"]),
-                f"{row['bytes'] / total:.1%}",
-            )
-            for row in types
-        ],
-    )
-
-
-def _tensors_table(tensors: list[dict]) -> "Table":
-    return _table(
-        ["tensor", "shape", "type", "size", "offset"],
-        [
-            (
-                row["name"],
-                " × ".join(map(str, row["shape"])),
-                row["type"],
-                size(row["bytes"]),
-                str(row["offset"]),
-            )
-            for row in tensors
-        ],
-    )
-
-
-def _table(titles: list[str] | None, rows: list[tuple[str, ...]]) -> "Table":
-    """Columns side by side without lines; long cells are folded, never cut."""
-    from rich.table import Table
-
-    table = Table(box=None, show_header=titles is not None, pad_edge=False, header_style="bold")
-    for title in titles or ["", ""]:
-        right = title in _NUMBERS
-        table.add_column(title, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(printable, row))
-    return table
-
-
-def _shown(value: object) -> str:
-    """A metadata value in the overview. Lists, which give a number a layer, by their range."""
-    match value:
-        case None:
-            return "–"
-        case [first, *_] if all(isinstance(item, int) for item in value):
-            low, high = min(value), max(value)
-            return str(first) if low == high else f"{low} to {high} by layer"
-        case list():
-            return _abbreviated(value)
-    return str(value)
-
-
-def _abbreviated(value: object) -> str:
-    """A metadata value in the list of all; ``--json`` has it whole."""
-    if isinstance(value, list) and len(value) > _LONG:
-        return f"{len(value)} values: [{', '.join(map(repr, value[:_LONG]))}, …]"
-    lines = value.split("\n") if isinstance(value, str) else []
-    if len(lines) > _LONG:
-        return "\n".join(lines[:_LONG]) + f"\n… {len(lines) - _LONG} lines more"
-    return value if isinstance(value, str) else repr(value)
