@@ -1,6 +1,7 @@
 """Make the committed goldens: `python -m tests.parity.make_goldens` (needs torch, transformers).
 
-Each is a random model of a few kilobytes as GGUF, 72 tokens, and transformers' logits for them.
+Each is a random model of a few kilobytes as GGUF, 72 tokens, and transformers' logits for them;
+those of RWKV-6, which transformers does not have, come from ``oracle_rwkv6``.
 """
 
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tests.parity import oracle_rwkv6
 from tests.parity.oracle import CASES, oracle_logits, random_model, write_gguf
 
 FOLDER = Path(__file__).parent / "goldens"
@@ -25,6 +27,17 @@ def main() -> None:
             FOLDER / f"{name}.npz", tokens=tokens, logits=oracle_logits(model, tokens)
         )
         print(name, *((FOLDER / f"{name}{end}").stat().st_size for end in (".gguf", ".npz")))
+    make_rwkv6()
+
+
+def make_rwkv6() -> None:
+    """The goldens of RWKV-6 alone."""
+    for name, sizes in oracle_rwkv6.CASES.items():
+        weights = oracle_rwkv6.random_weights(sizes, SEED)
+        tokens = np.random.default_rng(SEED).integers(0, sizes.n_vocab, 72, np.int32)
+        oracle_rwkv6.write_gguf(weights, sizes, FOLDER / f"{name}.gguf")
+        logits = oracle_rwkv6.logits(weights, sizes, tokens).astype(np.float32)
+        np.savez_compressed(FOLDER / f"{name}.npz", tokens=tokens, logits=logits)
 
 
 if __name__ == "__main__":
