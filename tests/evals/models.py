@@ -20,7 +20,7 @@ FILES = {
     "stories260K": SHARED / "stories260K" / "stories260K-F32.gguf",
 }
 TOYS = {"toy recurrent": RECURRENT, "toy hybrid": HYBRID, "toy of all kinds": ALL_KINDS}
-RANDOM = ("gemma3", "mamba", "mamba2", "jamba")
+RANDOM = ("gemma3", "mamba", "mamba2", "jamba", "rwkv6")
 MODELS = (*FILES, *TOYS, *RANDOM)
 
 
