@@ -1,5 +1,6 @@
 """LLM: the thread-safe front of a model. Concurrent callers share batches."""
 
+import math
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -131,8 +132,9 @@ class LLM:
         context or ``n`` is more than ``max_sequences``, before anything is computed; a MotetError
         when the computation fails.
         """
+        banned = self.tokenizer.suppressed if self.tokenizer else ()
         sampling = Sampling(
-            logit_bias=logit_bias or {},
+            logit_bias={**(logit_bias or {}), **dict.fromkeys(banned, -math.inf)},
             repeat_last_n=repeat_last_n,
             repeat_penalty=repeat_penalty,
             frequency_penalty=frequency_penalty,

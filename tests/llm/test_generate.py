@@ -211,3 +211,11 @@ def test_the_published_greedy_text():
     with LLM(folder / "stories260K-F32.gguf") as llm:
         text = llm.generate("", temperature=0, max_tokens=256).text
     assert text + "\n" == (folder / "greedy.txt").read_text()
+
+
+def test_tokens_that_the_file_suppresses_are_never_chosen():
+    tokenizer = ByteTokenizer()
+    tokenizer.suppressed = frozenset(b"Y")
+    with make(ScriptedModel(saying("Yes"), tokenizer)) as llm:
+        said = llm.generate("is it?", temperature=0, logit_bias={ord("Y"): 100.0}).tokens
+    assert list(said) == [0, *b"es", EOS]

@@ -165,6 +165,18 @@ def test_ends_of_generation() -> None:
     assert tokenizer.eog == {end, end + 1, end + 2, end + 4, end + 5, end + 7, 260}
 
 
+def test_suppressed_tokens() -> None:
+    assert made(bpe_metadata()).suppressed == frozenset()
+    assert made(bpe_metadata(suppress_tokens=[])).suppressed == frozenset()
+    assert made(bpe_metadata(suppress_tokens=[7, 3, 7])).suppressed == {3, 7}
+
+
+@pytest.mark.parametrize("wrong", [[-1], [3, 10**6], ["a"], [1.0], [[1]], 7, "7", [2**64]])
+def test_suppressed_tokens_that_cannot_be(wrong: Any) -> None:
+    with pytest.raises(TokenizerError, match=r"tokenizer\.ggml\.suppress_tokens"):
+        made(bpe_metadata(suppress_tokens=wrong))
+
+
 def test_a_text_cannot_end_a_generation_by_spelling() -> None:
     tokenizer = made(bpe_metadata(("<end_of_turn>", USER_DEFINED), ("<fim_middle>", USER_DEFINED)))
     assert tokenizer.n_vocab - 2 not in tokenizer.encode("<end_of_turn>")

@@ -50,6 +50,16 @@ class VocabularyKeys:
             raise self.error(key, f"is {value}, but the vocabulary has {n_vocab} tokens")
         return int(value)
 
+    def token_ids(self, key: str, n_vocab: int) -> frozenset[int]:
+        """The ids in the array under ``key``; empty where the file has none."""
+        if not self.has(key) or (isinstance(ids := self._metadata[key], list) and not ids):
+            return frozenset()
+        array = self._numbers(key, np.int64)
+        wrong = np.flatnonzero((array < 0) | (array >= n_vocab))
+        if wrong.size:
+            raise self.error(key, f"has {array[wrong[0]]}, but the vocabulary has {n_vocab} tokens")
+        return frozenset(array.tolist())
+
     def strings(self, key: str) -> list[str]:
         """A required array of strings."""
         value = self._array(key)
@@ -60,9 +70,13 @@ class VocabularyKeys:
 
     def numbers(self, key: str, dtype: type, count: int) -> np.ndarray:
         """A required array of ``count`` numbers, as ``dtype``, finite or not."""
+        array = self._numbers(key, dtype)
+        if len(array) != count:
+            raise self.error(key, f"has {len(array)} elements, but there are {count} tokens")
+        return array
+
+    def _numbers(self, key: str, dtype: type) -> np.ndarray:
         value = self._array(key)
-        if len(value) != count:
-            raise self.error(key, f"has {len(value)} elements, but there are {count} tokens")
         try:
             array = np.asarray(value)
         except ValueError:

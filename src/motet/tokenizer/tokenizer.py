@@ -46,9 +46,10 @@ class Tokenizer:
 
     ``kind``: "llama" (SentencePiece), "gpt2" (byte-level BPE), "gemma4" or "rwkv" (longest match).
     ``n_vocab``: number of tokens. ``bos``, ``eos``, ``unk``, ``sep``, ``pad``, ``eot``, ``eom``:
-    ids, None where there is none. ``eog``: ids that end a generation. ``special``: ids of control
-    and unknown tokens, which stand for no text. ``add_bos``, ``add_eos``: whether ``encode`` adds
-    them. ``chat_templates``: name -> Jinja source, the file's main one under "default".
+    ids, None where there is none. ``eog``: ids that end a generation. ``suppressed``: ids that are
+    never to be generated. ``special``: ids of control and unknown tokens, which stand for no text.
+    ``add_bos``, ``add_eos``: whether ``encode`` adds them. ``chat_templates``: name -> Jinja
+    source, the file's main one under "default".
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Tokenizer:
         self.eot = vocabulary.special.eot
         self.eom = vocabulary.special.eom
         self.eog = vocabulary.special.eog
+        self.suppressed = vocabulary.special.suppressed
         self.special = frozenset(vocabulary.of_type(TokenType.CONTROL, TokenType.UNKNOWN))
         self.add_bos = add_bos
         self.add_eos = add_eos

@@ -37,6 +37,7 @@ class SpecialTokens:
     eot: int | None
     eom: int | None
     eog: frozenset[int]
+    suppressed: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,7 @@ def _special_tokens(
         eot=eot,
         eom=eom,
         eog=frozenset(ends - ordinary),
+        suppressed=keys.token_ids("tokenizer.ggml.suppress_tokens", len(types)),
     )
 
 
