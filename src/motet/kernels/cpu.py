@@ -160,6 +160,12 @@ class CPU(RecurrentCPU, ExpertsCPU):
         if rope is not None:
             table, places = rope.table(int(kv.positions.max(initial=0)) + 1), rope.places
             interleaved, rope_scale = rope.pairing == "normal", rope.scale
+        window_of_extend, stages, stage, factors = 0, [], None, None
+        if kv.extended is not None and rope is not None:
+            groups, stage = np.unique(kv.extended.groups, return_inverse=True)
+            stages = [(int(group), rope.grouped_places(int(group))) for group in groups]
+            stage, factors = stage.astype(np.int32), kv.extended.factors
+            window_of_extend = kv.extended.window
         fine = self._native.attention(
             self._pool,
             q,
@@ -179,6 +185,10 @@ class CPU(RecurrentCPU, ExpertsCPU):
             places,
             interleaved,
             rope_scale,
+            window_of_extend,
+            stages,
+            stage,
+            factors,
             out,
         )
         if not fine:
