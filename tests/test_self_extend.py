@@ -104,5 +104,5 @@ def test_refused(arguments: tuple, match: str) -> None:
 
 def test_a_window_beyond_the_trained_length_is_refused() -> None:
     SelfExtend(2, 255).check(256)
-    with pytest.raises(OptionError, match="window is 256.*256 tokens"):
+    with pytest.raises(OptionError, match=r"window is 256.*256 tokens"):
         SelfExtend(2, 256).check(256)
