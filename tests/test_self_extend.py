@@ -3,9 +3,18 @@
 import numpy as np
 import pytest
 
-from motet.errors import OptionError
+from motet.errors import OptionError, UnsupportedError
 from motet.kernels.reference import extended_positions
-from motet.self_extend import AutoExtend, SelfExtend, log_factors, relative_positions
+from motet.self_extend import (
+    AutoExtend,
+    SelfExtend,
+    check_reach,
+    log_factors,
+    relative_positions,
+    require_positions,
+    setting_of,
+)
+from motet.spec import FullAttention, Recurrent, SlidingAttention
 
 FIGURE_3 = """
 0
@@ -71,15 +80,15 @@ def test_longest_context_by_trying(group: int, window: int) -> None:
 
 
 def test_auto_is_plain_within_the_trained_length_and_never_beyond_it() -> None:
-    auto = AutoExtend(256)
+    auto = AutoExtend()
     positions = np.arange(20_000, dtype=np.int32)
-    groups = auto.groups_at(positions)
+    groups = auto.groups_at(positions, 256)
     assert np.all(groups[:256] == 1) and np.all(groups[256:] > 1)
     assert np.all(np.diff(groups) >= 0)
-    far = positions // groups + auto.window - auto.window // groups
+    far = positions // groups + 64 - 64 // groups
     assert far[256:].max() <= 256 * 2 / 3 + 1
     # A position's group does not depend on the others.
-    assert np.array_equal(auto.groups_at(positions[[5, 900, 300]]), groups[[5, 900, 300]])
+    assert np.array_equal(auto.groups_at(positions[[5, 900, 300]], 256), groups[[5, 900, 300]])
 
 
 def test_log_factors() -> None:
@@ -103,6 +112,43 @@ def test_refused(arguments: tuple, match: str) -> None:
 
 
 def test_a_window_beyond_the_trained_length_is_refused() -> None:
-    SelfExtend(2, 255).check(256)
+    check_reach(SelfExtend(2, 255), 256, 256)
     with pytest.raises(OptionError, match=r"window is 256.*256 tokens"):
-        SelfExtend(2, 256).check(256)
+        check_reach(SelfExtend(2, 256), 256, 256)
+
+
+def test_a_context_beyond_the_reach_is_refused_with_how_far_it_is() -> None:
+    check_reach(SelfExtend(4, 64), 256, 832)
+    with pytest.raises(OptionError, match=r"833 tokens .* group 4, window 64 reaches: 832"):
+        check_reach(SelfExtend(4, 64), 256, 833)
+    check_reach(AutoExtend(), 256, 1 << 30)
+
+
+FULL, SLIDING = FullAttention(1, 2, 2), SlidingAttention(1, 2, 2, 8)
+STATE = Recurrent(((2,),))
+
+
+@pytest.mark.parametrize(
+    ("layers", "positional", "match"),
+    [
+        ([STATE, STATE], "none", "is recurrent"),
+        ([STATE, FULL], "none", "attends without positions"),
+        ([SLIDING, SLIDING], "rotary", "sliding layers alone"),
+    ],
+)
+def test_models_without_distances_to_extend(layers: list, positional: str, match: str) -> None:
+    with pytest.raises(UnsupportedError, match=match):
+        require_positions(layers, positional, 256)
+
+
+def test_models_with_some() -> None:
+    require_positions([SLIDING, FULL], "rotary", 256)
+    require_positions([STATE, FULL], "rotary", 256)
+
+
+def test_settings_as_callers_give_them() -> None:
+    assert setting_of(None) is None
+    assert setting_of("auto") == AutoExtend()
+    assert setting_of(SelfExtend(2, 4)) == SelfExtend(2, 4)
+    with pytest.raises(OptionError, match="self_extend is 8"):
+        setting_of(8)

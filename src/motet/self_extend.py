@@ -7,11 +7,17 @@ ones. It is applied when attention reads its keys; what is stored does not depen
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from motet.errors import OptionError
+from motet.errors import OptionError, UnsupportedError
+from motet.kernels.paged import Extended
+from motet.spec import LayerSpec, Recurrent, SlidingAttention
+
+FARTHEST = (1 << 31) - 1
+"""Positions are int32."""
 
 AUTO_WINDOW = 4
 """The window of "auto" is the trained length divided by this."""
@@ -43,22 +49,17 @@ class SelfExtend:
                 )
         _check_scale(self.scale)
 
-    def groups_at(self, positions: np.ndarray) -> np.ndarray:
+    def window_of(self, trained: int) -> int:
+        """Nearest keys that are seen at their true distance."""
+        return self.window
+
+    def groups_at(self, positions: np.ndarray, trained: int) -> np.ndarray:
         """int32 ``[T]``: the group size of a query at each position."""
         return np.full(len(positions), self.group, np.int32)
 
-    def longest_context(self, trained: int) -> int | None:
+    def longest_context(self, trained: int) -> int:
         """Tokens up to which no distance exceeds those below ``trained``: (L − w + ⌊w/G⌋)·G."""
         return (trained - self.window + self.window // self.group) * self.group
-
-    def check(self, trained: int) -> None:
-        """Raise OptionError unless the window is below the trained length."""
-        if self.window >= trained:
-            raise OptionError(
-                f"Self-Extend's window is {self.window}, and the model was trained for {trained}"
-                " tokens",
-                hint=f"use a window below {trained}: a quarter of it serves well",
-            )
 
     def __str__(self) -> str:
         log = ", log scale" if self.scale else ""
@@ -69,35 +70,32 @@ class SelfExtend:
 class AutoExtend:
     """Self-Extend whose group grows with the query's position.
 
-    Within the ``trained`` length nothing changes. Beyond it the group of a query at position p is
-    the smallest power of two for which the farthest key's distance, ``window`` + (p + 1 −
-    ``window``) / group, is at most two thirds of the trained length: a function of p alone.
+    Within the trained length L nothing changes. Beyond it the window is L / 4, and the group of a
+    query at position p the smallest power of two for which the farthest key's distance, window +
+    (p + 1 − window) / group, is at most two thirds of L: a function of p alone. ``scale`` as in
+    SelfExtend.
     """
 
-    trained: int
     scale: str | None = None
 
     def __post_init__(self) -> None:
         _check_scale(self.scale)
 
-    @property
-    def window(self) -> int:
+    def window_of(self, trained: int) -> int:
         """Nearest keys that are seen at their true distance."""
-        return max(1, self.trained // AUTO_WINDOW)
+        return max(1, trained // AUTO_WINDOW)
 
-    def groups_at(self, positions: np.ndarray) -> np.ndarray:
+    def groups_at(self, positions: np.ndarray, trained: int) -> np.ndarray:
         """int32 ``[T]``: the group size of a query at each position."""
-        far = np.maximum(positions.astype(np.float64) + 1 - self.window, 1)
-        room = max(self.trained * AUTO_REACH - self.window, 1.0)
+        window = self.window_of(trained)
+        far = np.maximum(positions.astype(np.float64) + 1 - window, 1)
+        room = max(trained * AUTO_REACH - window, 1.0)
         groups = 2 ** np.ceil(np.log2(np.maximum(far / room, 1)))
-        return np.where(positions < self.trained, 1, groups).astype(np.int32)
+        return np.where(positions < trained, 1, groups).astype(np.int32)
 
-    def longest_context(self, trained: int) -> int | None:
-        """None: the group grows as far as it has to."""
-        return None
-
-    def check(self, trained: int) -> None:
-        """Nothing can be wrong."""
+    def longest_context(self, trained: int) -> int:
+        """As far as positions are counted: the group grows as it has to."""
+        return FARTHEST
 
     def __str__(self) -> str:
         return f"auto{', log scale' if self.scale else ''}"
@@ -122,3 +120,58 @@ def log_factors(positions: np.ndarray, trained: int) -> np.ndarray:
 def _check_scale(scale: str | None) -> None:
     if scale not in (None, "log"):
         raise OptionError(f"Self-Extend's scale is {scale!r}", hint='use "log", or leave it out')
+
+
+def setting_of(value: object) -> SelfExtend | AutoExtend | None:
+    """A caller's ``self_extend``: a setting, "auto", or None. Raises OptionError for another."""
+    if value == "auto":
+        return AutoExtend()
+    if value is None or isinstance(value, SelfExtend | AutoExtend):
+        return value
+    raise OptionError(
+        f"self_extend is {value!r}",
+        hint='use "auto", motet.SelfExtend(group, window) or motet.AutoExtend()',
+    )
+
+
+def require_positions(layers: Sequence[LayerSpec], positional: str, trained: int) -> None:
+    """Raise UnsupportedError for a model that Self-Extend means nothing to.
+
+    ``positional``: how attention knows positions, "rotary" or "none".
+    """
+    attention = [spec for spec in layers if not isinstance(spec, Recurrent)]
+    if not attention:
+        reason, hint = "is recurrent: it has no positions", "a longer context needs nothing"
+    elif positional == "none":
+        reason, hint = "attends without positions", "a longer context needs nothing"
+    elif all(isinstance(spec, SlidingAttention) for spec in attention):
+        reason, hint = "has sliding layers alone, whose window bounds every distance", ""
+    else:
+        return
+    raise UnsupportedError(f"Self-Extend groups positions, and the model {reason}", hint=hint)
+
+
+def check_reach(setting: SelfExtend | AutoExtend, trained: int, context: int) -> None:
+    """Raise OptionError unless ``context`` tokens stay within the trained distances."""
+    window, longest = setting.window_of(trained), setting.longest_context(trained)
+    if window >= trained:
+        raise OptionError(
+            f"Self-Extend's window is {window}, and the model was trained for {trained} tokens",
+            hint=f"use a window below {trained}: a quarter of it serves well",
+        )
+    if context > longest:
+        raise OptionError(
+            f"a context of {context} tokens is beyond what Self-Extend with {setting} reaches:"
+            f" {longest} tokens",
+            hint="use a larger group, a smaller window, or auto",
+        )
+
+
+def extend(
+    setting: SelfExtend | AutoExtend | None, positions: np.ndarray, trained: int
+) -> Extended | None:
+    """What attention needs for queries at ``positions``, int32 ``[T]``."""
+    if setting is None:
+        return None
+    factors = log_factors(positions, trained) if setting.scale else None
+    return Extended(setting.window_of(trained), setting.groups_at(positions, trained), factors)

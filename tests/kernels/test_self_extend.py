@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 
 from motet.kernels import CPU, PagedKV
-from motet.kernels.paged import KINDS, Extended
+from motet.kernels.paged import KINDS
 from motet.kernels.reference import Reference
-from motet.self_extend import AutoExtend, SelfExtend, log_factors
+from motet.self_extend import AutoExtend, SelfExtend, extend
 from tests.kernels.test_attention import Case, rope_of, split_at
 
 REFERENCE = Reference()
 Setting = SelfExtend | AutoExtend
+TRAINED = 100
 
 
 class ExtendedCase(Case):
-    """A case whose queries are extended by a setting, for a trained length of 100."""
+    """A case whose queries are extended by a setting, for a trained length of TRAINED."""
 
     def __init__(self, lengths: list[int], setting: Setting, **shape) -> None:
         super().__init__(lengths, **shape)
@@ -24,9 +25,7 @@ class ExtendedCase(Case):
 
     def view(self, tokens: np.ndarray, held: np.ndarray) -> PagedKV:
         kv = super().view(tokens, held)
-        factors = log_factors(kv.positions, 100) if self.setting.scale else None
-        groups = self.setting.groups_at(kv.positions)
-        return replace(kv, extended=Extended(self.setting.window, groups, factors))
+        return replace(kv, extended=extend(self.setting, kv.positions, TRAINED))
 
 
 SETTINGS = [
@@ -36,8 +35,8 @@ SETTINGS = [
     SelfExtend(5, 37),
     SelfExtend(128, 30),
     SelfExtend(7, 70, scale="log"),
-    AutoExtend(100),
-    AutoExtend(20, scale="log"),
+    AutoExtend(),
+    AutoExtend(scale="log"),
 ]
 
 
@@ -74,7 +73,7 @@ def test_any_split_gives_the_same_bits(cpu: CPU, kind: str, setting: Setting) ->
 
 @pytest.mark.parametrize(
     "setting",
-    [SelfExtend(1, 4), SelfExtend(1, 70), SelfExtend(9, 300), AutoExtend(300, scale="log")],
+    [SelfExtend(1, 4), SelfExtend(1, 70), SelfExtend(9, 300), SelfExtend(3, 300, scale="log")],
     ids=str,
 )
 def test_identity_to_the_bit(cpu: CPU, setting: Setting) -> None:
@@ -84,7 +83,7 @@ def test_identity_to_the_bit(cpu: CPU, setting: Setting) -> None:
     case, plain = ExtendedCase(lengths, setting), Case(lengths)
     got = case.run(cpu, case.whole(), **options)
     expected = plain.run(cpu, plain.whole(), **options)
-    within = case.positions < 100  # beyond the trained length the log scale sets in
+    within = case.positions < TRAINED  # beyond the trained length the log scale sets in
     assert np.array_equal(got[within], expected[within])
     if not setting.scale:
         assert np.array_equal(got, expected)
