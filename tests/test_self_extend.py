@@ -138,12 +138,12 @@ STATE = Recurrent(((2,),))
 )
 def test_models_without_distances_to_extend(layers: list, positional: str, match: str) -> None:
     with pytest.raises(UnsupportedError, match=match):
-        require_positions(layers, positional, 256)
+        require_positions(layers, positional)
 
 
 def test_models_with_some() -> None:
-    require_positions([SLIDING, FULL], "rotary", 256)
-    require_positions([STATE, FULL], "rotary", 256)
+    require_positions([SLIDING, FULL], "rotary")
+    require_positions([STATE, FULL], "rotary")
 
 
 def test_settings_as_callers_give_them() -> None:

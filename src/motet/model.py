@@ -16,6 +16,7 @@ from motet.weights.gguf import GGUFFile
 
 if TYPE_CHECKING:
     from motet.context import Context
+    from motet.self_extend import AutoExtend, SelfExtend
 
 _EMBEDDING = "token_embd.weight"
 _OUTPUT = "output.weight"
@@ -96,14 +97,15 @@ class Model:
         ubatch: int = 512,
         split: str = "auto",
         kv_type: str = "auto",
-        self_extend: object = None,
+        self_extend: "SelfExtend | AutoExtend | str | None" = None,
+        context_length: int | None = None,
     ) -> "Context":
         """Memory for ``max_sequences`` sequences, and ``decode`` to run batches on it.
 
         ``max_tokens``: tokens held in all; None for the trained length times the sequences.
         ``ubatch``: tokens computed at once. ``split``: "auto", "simple", "equal" or "sequence".
         ``kv_type``: "auto" (``default_kv_type``), "f32", "f16", "bf16" or "q8_0".
-        ``self_extend``: None. Raises OptionError for a value that makes no sense.
+        ``self_extend``, ``context_length``: see ``Context``. Raises OptionError for a value that makes no sense.
         """
         from motet.context import Context
 
@@ -115,6 +117,7 @@ class Model:
             split=split,
             kv_type=kv_type,
             self_extend=self_extend,
+            context_length=context_length,
         )
 
 

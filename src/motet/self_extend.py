@@ -8,19 +8,23 @@ ones. It is applied when attention reads its keys; what is stored does not depen
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from motet.errors import OptionError, UnsupportedError
 from motet.kernels.paged import Extended
-from motet.spec import LayerSpec, Recurrent, SlidingAttention
+from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
 
 FARTHEST = (1 << 31) - 1
 """Positions are int32."""
 
 AUTO_WINDOW = 4
 """The window of "auto" is the trained length divided by this."""
+
+AUTO_TIMES = 16
+"""A context's default length with "auto", in trained lengths."""
 
 AUTO_REACH = 2 / 3
 """The farthest distance that "auto" lets a key have, as a share of the trained length; the
@@ -134,7 +138,7 @@ def setting_of(value: object) -> SelfExtend | AutoExtend | None:
     )
 
 
-def require_positions(layers: Sequence[LayerSpec], positional: str, trained: int) -> None:
+def require_positions(layers: Sequence[LayerSpec], positional: str) -> None:
     """Raise UnsupportedError for a model that Self-Extend means nothing to.
 
     ``positional``: how attention knows positions, "rotary" or "none".
@@ -149,6 +153,12 @@ def require_positions(layers: Sequence[LayerSpec], positional: str, trained: int
     else:
         return
     raise UnsupportedError(f"Self-Extend groups positions, and the model {reason}", hint=hint)
+
+
+def default_context(setting: SelfExtend | AutoExtend, trained: int) -> int:
+    """Tokens of a context where nothing is said: as far as a group reaches, with auto 16 times the
+    trained length."""
+    return min(setting.longest_context(trained), AUTO_TIMES * trained)
 
 
 def check_reach(setting: SelfExtend | AutoExtend, trained: int, context: int) -> None:
@@ -167,11 +177,32 @@ def check_reach(setting: SelfExtend | AutoExtend, trained: int, context: int) ->
         )
 
 
-def extend(
-    setting: SelfExtend | AutoExtend | None, positions: np.ndarray, trained: int
-) -> Extended | None:
+def extend(setting: SelfExtend | AutoExtend, positions: np.ndarray, trained: int) -> Extended:
     """What attention needs for queries at ``positions``, int32 ``[T]``."""
-    if setting is None:
-        return None
     factors = log_factors(positions, trained) if setting.scale else None
     return Extended(setting.window_of(trained), setting.groups_at(positions, trained), factors)
+
+
+@dataclass(frozen=True)
+class ExtendedView:
+    """A micro-batch's view of memory whose layers that see every token see far ones in groups.
+
+    Memory does not know of it: keys lie there without positions, and what is made of them is the
+    reader's choice.
+    """
+
+    view: Any
+    layers: Sequence[LayerSpec]
+    extended: Extended
+
+    @property
+    def positions(self) -> np.ndarray:
+        """int32 ``[T]``."""
+        return self.view.positions
+
+    def layer(self, index: int) -> Any:
+        """What layer ``index`` reads and writes."""
+        state = self.view.layer(index)
+        if isinstance(self.layers[index], FullAttention):
+            return replace(state, extended=self.extended)
+        return state

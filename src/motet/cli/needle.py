@@ -179,7 +179,8 @@ def _run(
     found = []
     for arm in arms:
         left = [trial for trial in trials if (arm.name, *trial.key) not in known]
-        found += [known[arm.name, *t.key] for t in trials if (arm.name, *t.key) in known]
+        keys = [(arm.name, *trial.key) for trial in trials]
+        found += [known[key] for key in keys if key in known]
         done = len(found)
         for some in search(model, left, arm, ubatch=ubatch, kv_type=kv_type):
             found += some
