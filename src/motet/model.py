@@ -105,7 +105,8 @@ class Model:
         ``max_tokens``: tokens held in all; None for the trained length times the sequences.
         ``ubatch``: tokens computed at once. ``split``: "auto", "simple", "equal" or "sequence".
         ``kv_type``: "auto" (``default_kv_type``), "f32", "f16", "bf16" or "q8_0".
-        ``self_extend``, ``context_length``: see ``Context``. Raises OptionError for a value that makes no sense.
+        ``self_extend``, ``context_length``: see ``Context``. Raises OptionError for a value that
+        makes no sense.
         """
         from motet.context import Context
 
