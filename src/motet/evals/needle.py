@@ -9,11 +9,13 @@ import numpy as np
 
 from motet.batch import Batch
 from motet.context import Context
+from motet.errors import NumericalError
 from motet.evals.haystack import Trial
 from motet.sampling import token_logprobs
 
 TOGETHER = 8192
 """Tokens of the trials that are computed together."""
+SCORES = ("exact", "likelihood")
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Found:
     seed: int
     exact: bool
     """Greedy generation writes the answer."""
-    preferred: bool | None
-    """The answer is likelier, a token, than every wrong one; None where there are none."""
+    preferred: bool
+    """The answer is likelier, a token, than every wrong one."""
     nll: float
     """Mean negative log probability of the answer's tokens, in nats."""
 
@@ -45,19 +47,24 @@ class Found:
         """What tells it from the other results of a run."""
         return self.arm, self.task, self.length, self.depth, self.seed
 
+    def right(self, score: str) -> bool:
+        """By "exact" or "likelihood"."""
+        return self.exact if score == "exact" else self.preferred
+
 
 def search(
     model: Any, trials: Iterable[Trial], arm: Arm, *, ubatch: int = 512, kv_type: str = "auto"
 ) -> Iterator[list[Found]]:
     """What the model finds of the trials, in order; some of them together, as memory allows.
 
-    Raises OptionError or CapacityError where the arm does not reach as far as a trial.
+    Raises OptionError or CapacityError where the arm does not reach as far as a trial,
+    NumericalError when the model's logits are not numbers.
     """
-    for group in _groups(list(trials)):
+    for group in _groups(trials):
         context = model.context(
-            max_sequences=sum(1 + len(trial.others) for trial in group),
-            max_tokens=sum(map(_tokens, group)),
-            context_length=max(trial.length for trial in group),
+            max_sequences=sum(len(trial.ways) for trial in group),
+            max_tokens=sum(trial.tokens for trial in group),
+            context_length=max(trial.positions for trial in group),
             ubatch=ubatch,
             kv_type=kv_type,
             self_extend=arm.self_extend,
@@ -70,9 +77,8 @@ def _find(context: Context, group: Sequence[Trial], arm: str) -> list[Found]:
     prompts, endings = Batch(), Batch()
     seq = 0
     for trial in group:
-        ways = (trial.answer, *trial.others)
-        prompts.extend(trial.prompt, 0, tuple(range(seq, seq + len(ways))), "last")
-        for way in ways:
+        prompts.extend(trial.prompt, 0, tuple(range(seq, seq + len(trial.ways))), "last")
+        for way in trial.ways:
             if len(way) > 1:  # an ending's last token predicts nothing that is asked
                 endings.extend(way[:-1], len(trial.prompt), seq, "all")
             seq += 1
@@ -80,22 +86,25 @@ def _find(context: Context, group: Sequence[Trial], arm: str) -> list[Found]:
     rests = iter(context.decode(endings).logits if len(endings) else ())
     found = []
     for trial, begin in zip(group, begins, strict=True):
-        ways = (trial.answer, *trial.others)
-        rows = [np.stack([begin, *islice(rests, len(way) - 1)]) for way in ways]
-        scores = [
+        rows = [np.stack([begin, *islice(rests, len(way) - 1)]) for way in trial.ways]
+        right, *wrong = (
             float(token_logprobs(logits, np.array(way)).mean())
-            for logits, way in zip(rows, ways, strict=True)
-        ]
+            for logits, way in zip(rows, trial.ways, strict=True)
+        )
+        if np.isnan(right):
+            raise NumericalError(
+                "the model's logits are not all numbers",
+                hint="its file may be damaged; motet show lists what it holds",
+            )
         exact = bool(np.array_equal(rows[0].argmax(axis=1), trial.answer))
-        preferred = scores[0] > max(scores[1:]) if trial.others else None
-        found.append(Found(arm, *trial.key, exact, preferred, -scores[0]))
+        found.append(Found(arm, *trial.key, exact, all(right > other for other in wrong), -right))
     return found
 
 
-def _groups(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
+def _groups(trials: Iterable[Trial]) -> Iterator[list[Trial]]:
     group: list[Trial] = []
     for trial in trials:
-        if group and sum(map(_tokens, group)) + _tokens(trial) > TOGETHER:
+        if group and sum(one.tokens for one in group) + trial.tokens > TOGETHER:
             yield group
             group = []
         group.append(trial)
@@ -103,14 +112,9 @@ def _groups(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
         yield group
 
 
-def _tokens(trial: Trial) -> int:
-    return len(trial.prompt) + len(trial.answer) + sum(map(len, trial.others))
-
-
 def grid(found: Iterable[Found], score: str) -> dict[tuple[int, float], float]:
-    """The mean score by (length, depth). ``score``: "exact" or "likelihood"."""
+    """The share found by (length, depth). ``score``: "exact" or "likelihood"."""
     cells: dict[tuple[int, float], list[bool]] = {}
     for one in found:
-        right = one.exact if score == "exact" else bool(one.preferred)
-        cells.setdefault((one.length, one.depth), []).append(right)
+        cells.setdefault((one.length, one.depth), []).append(one.right(score))
     return {cell: sum(rights) / len(rights) for cell, rights in sorted(cells.items())}
