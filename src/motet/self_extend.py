@@ -26,6 +26,9 @@ AUTO_WINDOW = 4
 AUTO_TIMES = 16
 """A context's default length with "auto", in trained lengths."""
 
+BEYOND = 'or go beyond it with Self-Extend: self_extend="auto", --self-extend auto'
+"""A hint where something is longer than the trained length."""
+
 AUTO_REACH = 2 / 3
 """The farthest distance that "auto" lets a key have, as a share of the trained length; the
 authors advise one half to two thirds (their §4.4)."""
