@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from motet.cli.extending import chosen_self_extend, self_extend_options
+from motet.cli.arms import plain_and_extended
+from motet.cli.extending import self_extend_options
 from motet.cli.haystacks import SCORES, Haystack, examples, haystack_options, trials
 from motet.cli.loading import load_model
 from motet.cli.options import json_option, kv_type_option, threads_option, ubatch_option
@@ -67,7 +68,7 @@ def command(
     if loaded.tokenizer is None:
         raise UnsupportedError(f"{model} has no vocabulary, so a text means nothing to it")
     trained = loaded.config.context_length
-    arms = _arms(loaded)
+    arms = plain_and_extended(loaded)
     make = examples if haystack.of_examples else trials
     searched = make(haystack, text, loaded.tokenizer, trained, arms)
     known = None
@@ -91,25 +92,6 @@ def command(
         click.echo(json.dumps(_facts(trained, score, rows, found)))
     else:
         _show(trained, score, rows)
-
-
-def _arms(model: "Model") -> "list[Arm]":
-    """Plain, and with Self-Extend; without, and with a note why, where it means nothing."""
-    from motet.errors import UnsupportedError
-    from motet.evals.needle import Arm
-    from motet.self_extend import AutoExtend, require_positions
-
-    chosen = chosen_self_extend()
-    plain = Arm("plain", None)
-    try:
-        require_positions(model.layers, model.config.positional)
-    except UnsupportedError as error:
-        if chosen is not None:
-            raise
-        click.echo(f"plain alone: {error}", err=True)
-        return [plain]
-    extended = chosen or AutoExtend()
-    return [plain, Arm(f"Self-Extend {extended}", extended)]
 
 
 def _run(
