@@ -149,8 +149,12 @@ class Context:
 
     @property
     def self_extend(self) -> SelfExtend | AutoExtend | None:
-        """What is made of distances beyond the trained ones. It may be set at any time: what
-        memory holds stays, and what is decoded from then on is extended, or no longer."""
+        """What is made of distances beyond the trained ones.
+
+        It may be set at any time, to what reaches as far as the context is long: what memory holds
+        stays, and what is decoded from then on is extended, or no longer. Raises as the constructor
+        does.
+        """
         return self._setting
 
     @self_extend.setter
@@ -159,7 +163,7 @@ class Context:
         with self.memory.exclusive():
             if setting is not None:
                 require_positions(self.model.family.layers, self.model.config.positional)
-                check_reach(setting, self.model.config.context_length, int(self.memory.ends.max()))
+                check_reach(setting, self.model.config.context_length, self.memory.context_length)
             self._setting = setting
 
     def _positions(self, given: int | None) -> int:
