@@ -10,6 +10,7 @@ from motet.batch import Batch
 from motet.errors import BatchError, OptionError, UnsupportedError
 from motet.kernels.paged import KINDS
 from motet.memory import Memory
+from motet.memory.budget import default_checkpoint_bytes
 from motet.spec import LayerSpec, Recurrent
 from motet.split import check_policy, split
 
@@ -89,11 +90,15 @@ class Context:
         split: str = "auto",
         kv_type: str = "auto",
         self_extend: object = None,
+        checkpoint_bytes: int | None = None,
     ) -> None:
         """``max_tokens``: held by all sequences together, one that several share counting once;
         by default the model's context for each, which without attention layers is as good as no
         limit. ``ubatch``: tokens computed at once. ``split``: "simple", "equal", "sequence", or
         "auto". ``kv_type``: "f32", "f16", "bf16", "q8_0", or "auto" for what suits the weights.
+        ``checkpoint_bytes``: what checkpoints may keep, beside what sequences hold; by default a
+        sixteenth of the machine's memory. While a batch is computed, those that it drops are
+        still there.
 
         Raises OptionError for a value that makes no sense, CapacityError for sizes that no
         machine has, UnsupportedError for ``self_extend``.
@@ -126,6 +131,7 @@ class Context:
             context_length=positions,
             ubatch=self.ubatch,
             kv_type=self.kv_type,
+            checkpoint_bytes=_checkpoint_bytes(checkpoint_bytes),
         )
 
     def decode(self, batch: Batch) -> Output:
@@ -153,6 +159,21 @@ class Context:
             output = Output(logits, entries.wanted)
             plan.commit()
             return output
+
+
+def _checkpoint_bytes(given: int | None) -> int:
+    if given is None:
+        return default_checkpoint_bytes()
+    try:
+        number = index(given)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise OptionError(
+            f"checkpoint_bytes is {given!r}",
+            hint="it has to be a whole number, 0 for no checkpoints; or leave it out",
+        )
+    return number
 
 
 def _positive(name: str, value: int) -> int:

@@ -97,13 +97,15 @@ class Model:
         split: str = "auto",
         kv_type: str = "auto",
         self_extend: object = None,
+        checkpoint_bytes: int | None = None,
     ) -> "Context":
         """Memory for ``max_sequences`` sequences, and ``decode`` to run batches on it.
 
         ``max_tokens``: tokens held in all; None for the trained length times the sequences.
         ``ubatch``: tokens computed at once. ``split``: "auto", "simple", "equal" or "sequence".
         ``kv_type``: "auto" (``default_kv_type``), "f32", "f16", "bf16" or "q8_0".
-        ``self_extend``: None. Raises OptionError for a value that makes no sense.
+        ``self_extend``: None. ``checkpoint_bytes``: what checkpoints may keep; None for a
+        sixteenth of the machine's memory, 0 for none. Raises OptionError for a value that makes no sense.
         """
         from motet.context import Context
 
@@ -115,6 +117,7 @@ class Model:
             split=split,
             kv_type=kv_type,
             self_extend=self_extend,
+            checkpoint_bytes=checkpoint_bytes,
         )
 
 

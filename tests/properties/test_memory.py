@@ -69,7 +69,7 @@ class Conversation(RuleBasedStateMachine):
     )
     def decode_and_fail(self, turns, call, error):
         batch, calls = self._batch(turns, mixed=True), []
-        before = self.memory._state
+        before = self.memory._now
 
         def fail(index: int) -> None:
             calls.append(index)
@@ -80,7 +80,7 @@ class Conversation(RuleBasedStateMachine):
         try:
             self.context.decode(batch)
         except (error, BatchError, CapacityError):
-            assert self.memory._state is before
+            assert self.memory._now is before
         else:  # too few micro-batches to come so far
             assert len(calls) <= call
             self._forget_last(before)
@@ -233,7 +233,7 @@ class Conversation(RuleBasedStateMachine):
             assert [said.kept for said in first.values()] == [said.kept for said in other.values()]
 
     def _forget_last(self, before) -> None:
-        self.memory._states = (before,)
+        self.memory._now = before
 
     def _truncate(self, seq: int, end: int) -> None:
         self.plain.held[seq] = {p: s for p, s in self.plain.held[seq].items() if p < end}

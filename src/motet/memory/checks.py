@@ -112,3 +112,15 @@ def cannot_take_out(seq: int, removed: np.ndarray, nearest: int) -> CannotRewind
         nearest=nearest,
         hint=f"remove everything from position {nearest} on, and decode the rest again",
     )
+
+
+def cannot_copy(seq: int, position: int, nearest: int) -> CannotRewind:
+    """The error for a position up to which ``seq`` can't be copied."""
+    return CannotRewind(
+        f"sequence {seq} can't be copied up to position {position} only: a layer no longer holds"
+        " what the next token would have to see",
+        seq=seq,
+        position=position,
+        nearest=nearest,
+        hint=f"position {nearest} is the nearest before it; decode again from there",
+    )
