@@ -108,7 +108,7 @@ class CPU(RecurrentCPU, ExpertsCPU):
         return out
 
     def rms_norm(self, x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
-        """x / sqrt(mean(x²) + eps) · weight over the last axis; weight ``[n]`` or ``[groups, n]``."""
+        """x / sqrt(mean(x²) + eps) · weight over the last axis; weight ``[n]`` or ``[G, n]``."""
         out = np.empty_like(x)
         self._native.rms_norm(self._pool, x, weight, eps, out)
         return out
@@ -116,7 +116,10 @@ class CPU(RecurrentCPU, ExpertsCPU):
     def layer_norm(
         self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, eps: float
     ) -> np.ndarray:
-        """(x − mean) / sqrt(variance + eps) · weight + bias over the last axis, both ``[n]`` or ``[groups, n]``."""
+        """(x − mean) / sqrt(variance + eps) · weight + bias over the last axis.
+
+        weight and bias are ``[n]``, or ``[G, n]`` for x ``[…, G, n]``.
+        """
         out = np.empty_like(x)
         self._native.layer_norm(self._pool, x, weight, bias, eps, out)
         return out
