@@ -15,6 +15,7 @@ from motet.context import Context
 from motet.kernels.paged import PAGE, PagedKV
 from motet.kernels.slots import RecurrentState
 from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
+from motet.weights.fingerprint import Fingerprint
 
 PRIME = 2039
 WINDOW = 5
@@ -176,6 +177,7 @@ class ToyModel:
     config: ToyConfig = field(default_factory=ToyConfig)
     layers: Sequence[LayerSpec] = LAYERS
     default_kv_type: str = "f32"
+    fingerprint: Fingerprint = Fingerprint("toy weights", "toy settings", "toy tokenizer")
 
     def __post_init__(self) -> None:
         self.family = ToyFamily(self.config.n_vocab, self.layers)

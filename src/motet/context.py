@@ -1,8 +1,9 @@
 """Context: memory, and ``decode`` to run batches on it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -11,8 +12,11 @@ from motet.errors import BatchError, OptionError, UnsupportedError
 from motet.kernels.paged import KINDS
 from motet.memory import Memory
 from motet.memory.budget import default_checkpoint_bytes
+from motet.memory.state_file import Into, Restored, restore, save
+from motet.memory.state_format import Owner
 from motet.spec import LayerSpec, Recurrent
 from motet.split import check_policy, split
+from motet.weights.fingerprint import Fingerprint
 
 _MOST_SEQUENCES = 1 << 16
 _MOST_POSITIONS = 1 << 31
@@ -47,6 +51,8 @@ class Runnable(Protocol):
     def family(self) -> Layers: ...
     @property
     def default_kv_type(self) -> str: ...
+    @property
+    def fingerprint(self) -> Fingerprint: ...
 
 
 class Output:
@@ -159,6 +165,51 @@ class Context:
             output = Output(logits, entries.wanted)
             plan.commit()
             return output
+
+    def save(
+        self,
+        file: str | Path | BinaryIO,
+        seqs: int | Iterable[int] | None = None,
+        *,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write what ``seqs`` remember, by default all that hold something, to a state file.
+
+        ``file``: a path, at which the old file stays until the new one is whole and on the disk,
+        or a binary file object, written from where it stands. ``notes``: strings to be given back
+        by ``restore``. Whatever one shares with another is stored once. The first call reads the
+        model's file for its fingerprint.
+
+        Raises StateFileError where the path cannot be written, OptionError for a sequence that
+        there is not or that comes twice; what a file object raises passes through.
+        """
+        with self.memory.exclusive():
+            if seqs is None:
+                chosen = np.flatnonzero(self.memory.ends).tolist()
+            else:
+                chosen = [seqs] if isinstance(seqs, int) else list(seqs)
+            save(file, self.memory, self._owner, chosen, notes or {})
+
+    def restore(self, file: str | Path | BinaryIO, into: Into = None) -> Restored:
+        """Bring back what ``save`` wrote, bit for bit, into sequences that hold nothing.
+
+        ``into``: {saved number: number here} for those to bring back, or a function that is given
+        the saved numbers, in the order in which they were saved, and returns that; by default all
+        keep their numbers. A file object is read from where it stands to the end of the state.
+        The numbers of sequences, ``ubatch``, ``split``, threads and capacity may differ from those
+        of the context that saved it; sequences that shared memory share it again.
+
+        All or nothing: when it raises, memory is as before. Raises StateFileError for a file that
+        is damaged, is no state file or belongs to another model, tokenizer, settings or
+        ``kv_type``; OptionError for an ``into`` that is not possible; CapacityError for more
+        tokens than there is room for.
+        """
+        with self.memory.exclusive():
+            return restore(file, self.memory, self._owner, self.model.config.n_vocab, into)
+
+    @property
+    def _owner(self) -> Owner:
+        return Owner(self.model.fingerprint, self.model.family.layers, self.kv_type)
 
 
 def _checkpoint_bytes(given: int | None) -> int:

@@ -15,6 +15,16 @@ _READ_WRITE = 0o666
 
 
 @contextmanager
+def opened_for_writing(file: str | Path | BinaryIO) -> Iterator[BinaryIO]:
+    """The file object given, or the file at a path, as ``replacing`` makes it."""
+    if not isinstance(file, str | Path):
+        yield file
+        return
+    with replacing(Path(file)) as opened:
+        yield opened
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file, to be written from beginning to end, that takes the place of ``path``.
 
