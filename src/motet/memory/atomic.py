@@ -49,10 +49,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(descriptor)
             if not named:
                 named = True
-                os.link(f"/proc/self/fd/{descriptor}", beside, follow_symlinks=True)
+                _name(descriptor, beside)
             beside.replace(target)
             named = False
-            _sync_directory(target.parent)
+            with _directory(target.parent) as folder:
+                os.fsync(folder)
     finally:
         if named:
             with suppress(OSError):
@@ -85,10 +86,16 @@ def _open_nameless(directory: Path) -> int | None:
         return None
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def _name(descriptor: int, path: Path) -> None:
+    with _directory(path.parent) as folder:  # given a directory, Python follows the link in /proc
+        os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=folder, follow_symlinks=True)
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
 
