@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from motet.cli import main
+from motet.cli.answers import Interrupted
 from motet.cli.conversation import Asking, Conversation
 from motet.cli.demo import shipped_model
 from motet.llm import LLM
@@ -73,6 +74,18 @@ def test_a_failure_leaves_the_file_as_it_was(file):
     result = run("--session", str(file), "-p", "word " * 300)
     assert result.exit_code == 1
     assert "the context holds 256" in result.stderr
+    assert file.read_bytes() == before
+
+
+def test_ctrl_c_leaves_the_file_as_it_was(file, monkeypatch):
+    def interrupted(stream):
+        stream.close()
+        raise Interrupted("half an")
+
+    run("--session", str(file), "-p", TURNS[0])
+    before = file.read_bytes()
+    monkeypatch.setattr("motet.cli.run.show", interrupted)
+    assert run("--session", str(file), "-p", TURNS[1]).exit_code != 0
     assert file.read_bytes() == before
 
 
