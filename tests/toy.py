@@ -292,6 +292,40 @@ def _groups(context: Context):
     return context.memory._attention._store.groups
 
 
+def contents(context: Context) -> list:
+    """Everything that sequences and checkpoints hold, byte for byte, and where it lies."""
+    memory = context.memory
+    tokens = context.memory._attention._store.tokens
+    state, *others = memory._now.parts
+    out: list = [memory._now, state.ends.copy(), state.lengths.copy(), state.broken.copy()]
+    for g, (group, pages) in enumerate(zip(_groups(context), state.maps, strict=True)):
+        entries = np.nonzero(pages.tables >= 0)
+        held = [(pages.tables[entries], pages.masks[entries])]
+        if g:
+            held += [(h[0][g - 1].pages, h[0][g - 1].masks) for h in checkpoint_holds(context)]
+        out += [pages.tables.copy(), pages.masks.copy(), pages.refs.copy(), pages.held.copy()]
+        for numbers, masks in held:
+            bits = np.unpackbits(masks.astype("<u8").view(np.uint8), bitorder="little")
+            which, at = np.nonzero(bits.reshape(-1, PAGE))
+            slots = numbers[which].astype(np.int64) * PAGE + at
+            pools = (*group.pools, *(() if g else (tokens,)))
+            out += [pool.read(slots) for pool in pools if slots.size]
+    for slots in others:
+        assert memory._recurrent is not None
+        out += [slots.slots.copy(), slots.refs.copy()]
+        used = slots.refs > 0
+        for arrays in memory._recurrent.pool.arrays.values():
+            out += [array[: len(used)][used] for array in arrays]
+    return out
+
+
+def assert_same(before: list, after: list) -> None:
+    """That two ``contents`` are the same object, and the same bytes."""
+    assert before[0] is after[0] and len(before) == len(after)
+    for a, b in zip(before[1:], after[1:], strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
 def poison(context: Context) -> None:
     """Fill every page and slot that nothing uses with NaN, so that reading one shows.
 

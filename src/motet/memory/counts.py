@@ -27,6 +27,12 @@ class Counts:
         self._spare: list[int] = []
         """Those that it has given up again."""
 
+    def take(self, times: np.ndarray) -> np.ndarray:
+        """As ``allocate``, one for each of ``times``: so many references to it are counted."""
+        fresh = self.allocate(len(times))
+        self.refs[fresh] += times
+        return fresh
+
     def allocate(self, n: int) -> np.ndarray:
         """``n`` free ones, int32, with no references yet. Raises CapacityError."""
         if self._free is None:
@@ -53,8 +59,10 @@ class Counts:
         """Count so many fewer."""
         np.subtract.at(self.refs, numbers, times)
         ours = self._base[numbers] == 0
-        self.left.update(numbers[~ours].tolist())
-        self._spare += np.unique(numbers[ours & (self.refs[numbers] == 0)]).tolist()
+        if not ours.all():
+            self.left.update(numbers[~ours].tolist())
+        if ours.any():
+            self._spare += sorted(set(numbers[ours & (self.refs[numbers] == 0)].tolist()))
 
     def ours(self, numbers: np.ndarray) -> np.ndarray:
         """Which of them the base does not use, bool."""

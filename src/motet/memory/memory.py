@@ -15,6 +15,7 @@ from motet.memory.checks import (
     check_fork,
     check_positions,
     check_shift,
+    check_tables,
     check_target,
 )
 from motet.memory.part import Part
@@ -182,6 +183,7 @@ class Memory:
             ordered = self._recurrent is not None
             check_shift(seq, moved, staying, delta, self.context_length, ordered=ordered)
             last = int(moved[-1])
+            check_tables(last + delta + 1, self.max_sequences)
             changes = self._changes(last + delta + 1)
             changes.shift(seq, start, last + 1, delta)
             self._now = changes.seal()
@@ -221,9 +223,9 @@ class Memory:
         ``exclusive()`` from here to there. Raises CapacityError when the tokens do not fit,
         BatchError for a token whose sequences have different pasts.
         """
-        check_positions(ubatches, self.context_length)
+        end = check_positions(ubatches, self.context_length, self.max_sequences)
         self._check_room(ubatches)
-        changes = self._changes(max(int(u.positions.max()) + 1 for u in ubatches))
+        changes = self._changes(end)
         automatic = self.checkpoint_bytes > 0
         steps = plan_steps(changes, ubatches, self._part_of, checkpoints=automatic)
         return Plan(steps, self._commit(changes))
@@ -245,9 +247,11 @@ class Memory:
         """
         free = self.max_tokens - self._attention.distinct(self._state)
         check_room(saved, self.context_length, free, self.max_tokens)
+        end = int(saved.held[0].positions.max(initial=-1)) + 1
+        check_tables(end, self.max_sequences)
         most = saved.checkpoints if self.checkpoint_bytes else 0
         while True:
-            changes = self._changes(int(saved.held[0].positions.max(initial=-1)) + 1)
+            changes = self._changes(end)
             try:
                 places = fill(changes, saved.with_checkpoints(most), np.array(seqs, np.int64))
             except CapacityError:

@@ -111,14 +111,12 @@ class PageDraft:
         for k in np.flatnonzero(doubtful):
             page, sharers = pages[k : k + 1].copy(), w.sharers[k]
             if counts.refs[page[0]] > sharers or self._base_holds(page[0], w.bits[k]):
-                pages[k : k + 1] = counts.allocate(1)
+                pages[k : k + 1] = counts.take(w.sharers[k : k + 1])
                 copies.append((int(page[0]), int(pages[k])))
                 counts.release(page, sharers)
-                counts.acquire(pages[k : k + 1], sharers)
         missing = np.flatnonzero(pages < 0)
         if missing.size:
-            pages[missing] = counts.allocate(missing.size)
-            counts.acquire(pages[missing], w.sharers[missing])
+            pages[missing] = counts.take(w.sharers[missing])
         if copies:
             self._replace()
         where = w.member_seqs, w.entries[w.member_entry]
@@ -247,8 +245,7 @@ class PageDraft:
 
     def _renew(self, seq: int, entries: np.ndarray) -> Copies:
         """A fresh page for each of the entries; those to copy into it."""
-        old, new = self.tables[seq, entries], self._counts.allocate(len(entries))
-        self._counts.acquire(new)
+        old, new = self.tables[seq, entries], self._counts.take(np.ones(len(entries), np.int64))
         self.tables[seq, entries] = new
         self._counts.release(old[old >= 0])
         return [(int(o), int(n)) for o, n in zip(old, new, strict=True) if o >= 0]

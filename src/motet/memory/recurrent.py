@@ -68,17 +68,19 @@ class RecurrentDraft:
         """A slot to write for each set of sequences. Raises CapacityError when none is free."""
         counts, read = self._counts, self._slots[writes.leaders]
         alone = (read >= 0) & counts.ours(read) & (counts.refs[read] == writes.sizes)
-        write, parting = read.copy(), np.flatnonzero(~alone)
+        parting = np.flatnonzero(~alone)
+        write = read
         if parting.size:
             sharers = writes.sizes[parting]
-            write[parting] = counts.allocate(parting.size)
-            counts.acquire(write[parting], sharers)
+            write = read.copy()
+            write[parting] = counts.take(sharers)
             left = read[parting] >= 0
             counts.release(read[parting][left], sharers[left])
             self._slots[writes.members] = np.repeat(write, writes.sizes)
-        starts = np.zeros(len(read) + 1, np.int32)
-        np.cumsum(np.bincount(writes.rows, minlength=len(read)), out=starts[1:])
         order = np.argsort(writes.rows, kind="stable").astype(np.int32)
+        starts = np.arange(len(read) + 1, dtype=np.int32)
+        if len(order) > len(read):  # not a token each
+            np.cumsum(np.bincount(writes.rows), out=starts[1:])
         return RecurrentView(self._pool, Runs(order, starts, read, write))
 
     def reachable(self, seq: int, position: int) -> int:
