@@ -170,6 +170,7 @@ RECURRENT = (
 HYBRID = (RECURRENT[0], LAYERS[0], RECURRENT[1], LAYERS[2])
 """As Jamba."""
 ALL_KINDS = (RECURRENT[0], *LAYERS, RECURRENT[2])
+FINGERPRINT = Fingerprint("toy weights", "toy settings", "toy tokenizer")
 
 
 @dataclass
@@ -177,7 +178,7 @@ class ToyModel:
     config: ToyConfig = field(default_factory=ToyConfig)
     layers: Sequence[LayerSpec] = LAYERS
     default_kv_type: str = "f32"
-    fingerprint: Fingerprint = Fingerprint("toy weights", "toy settings", "toy tokenizer")
+    fingerprint: Fingerprint = FINGERPRINT
 
     def __post_init__(self) -> None:
         self.family = ToyFamily(self.config.n_vocab, self.layers)

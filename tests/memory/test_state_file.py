@@ -20,13 +20,13 @@ kinds = pytest.mark.parametrize("layers", KINDS.values(), ids=KINDS)
 
 
 @kinds
-@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
 @pytest.mark.parametrize(
-    "options",
+    ("count", "options"),
     [
-        {},
-        {"ubatch": 3, "split": "sequence", "max_sequences": 9, "max_tokens": 500},
-        {"ubatch": 64, "split": "simple", "max_sequences": 3, "max_tokens": 350},
+        (1, {"ubatch": 3, "split": "sequence", "max_sequences": 9, "max_tokens": 500}),
+        (64, {"ubatch": 64, "split": "simple", "max_sequences": 3, "max_tokens": 142}),
+        (65, {}),
+        (150, {"ubatch": 5, "split": "simple"}),
     ],
 )
 def test_one_sequence_into_another_slot(layers, count, options):
@@ -110,7 +110,7 @@ def test_what_is_saved_again_is_the_same(layers):
 
 
 @kinds
-@pytest.mark.parametrize("length", [1, 64, 100, 130])
+@pytest.mark.parametrize("length", [1, 64, 100])
 def test_forks_share_again(layers, length):
     talk = Talk(layers=layers, max_sequences=4, max_tokens=length + 30)
     talk.say(length, 0)

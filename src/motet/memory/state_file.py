@@ -1,13 +1,7 @@
-"""Writing what sequences hold to a state file, and reading it; ``docs/memory.md`` has the format.
-
-Tensors are moved in blocks, in the order of layers: one thread gathers or scatters a block while
-the caller's thread, which alone touches the file, writes or reads another.
-"""
+"""Writing what sequences hold to a state file, and reading it; ``docs/memory.md`` describes it."""
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,8 +13,7 @@ from motet.memory.arguments import whole_number
 from motet.memory.atomic import opened_for_writing
 from motet.memory.checked_io import Sink, Source, as_bytes, opened_for_reading
 from motet.memory.memory import Memory
-from motet.memory.rows import gather, scatter
-from motet.memory.saved import Places
+from motet.memory.moving import digest, read_rows, write_rows
 from motet.memory.saved_checks import check_saved
 from motet.memory.state_format import (
     DATA_DIGESTS,
@@ -36,9 +29,6 @@ from motet.memory.state_format import (
 from motet.memory.state_tables import count_rows, index_of, read_saved, stored_in
 
 Into = Mapping[int, int] | Callable[[Sequence[int]], Mapping[int, int]] | None
-
-_BLOCK = 4 << 20
-"""Bytes that are moved at once."""
 
 
 @dataclass(frozen=True)
@@ -75,21 +65,13 @@ def save(
             Entry(DATA_DIGESTS, "U8", (len(layers), DIGEST)),
         ],
     ).encode()
-    with opened_for_writing(file) as raw, ThreadPoolExecutor(1) as helper:
-        sink, digest = Sink(raw), _digest()
+    with opened_for_writing(file) as raw:
+        sink, checksum = Sink(raw), digest()
         for data in (header, *map(as_bytes, index.values())):
-            digest.update(data)
+            checksum.update(data)
             sink.write(data)
-        sink.write(digest.digest())
-        digests = []
-        for _, pool, array in stored:
-            digest = _digest()
-            jobs = ((gather, array, block) for block in _blocks(array, slots[pool]))
-            for rows in _ahead(helper, jobs):
-                digest.update(data := as_bytes(rows))
-                sink.write(data)
-            digests.append(digest.digest())
-        sink.write(b"".join(digests))
+        sink.write(checksum.digest())
+        sink.write(write_rows(sink, [(array, slots[pool]) for _, pool, array in stored]))
 
 
 def restore(
@@ -112,14 +94,9 @@ def restore(
         chosen = np.flatnonzero(chosen)
         targets = [places_of[seq] for seq in saved.sequences[chosen].tolist()]
         filling = memory.fill(saved.only(chosen), targets)
-        digests = []
-        with ThreadPoolExecutor(1) as helper:
-            for _, pool, array in stored:
-                digest = _digest()
-                jobs = _scattering(source, array, counts[pool], filling.places[pool], digest)
-                deque(_ahead(helper, jobs), maxlen=0)
-                digests.append(digest.digest())
-        if bytes(source.take(DIGEST * len(digests))) != b"".join(digests):
+        tensors = [(array, counts[pool], filling.places[pool]) for _, pool, array in stored]
+        checksums = read_rows(source, tensors)
+        if bytes(source.take(len(checksums))) != checksums:
             raise damaged("the checksums of its layers are not those of their data")
     filling.commit()
     return Restored(places_of, notes)
@@ -132,10 +109,10 @@ def _read_index(source: Source, size: int | None) -> tuple[Header, dict[str, np.
     """
     if size == 0:
         raise StateFileError("is empty", hint="give a file that save wrote")
-    digest = _digest()
-    length = _header_length(source, digest)
+    checksum = digest()
+    length = _header_length(source, checksum)
     text = source.take(length)
-    digest.update(text)
+    checksum.update(text)
     header = Header.decode(text)
     whole = 8 + length + sum(entry.nbytes for entry in header.entries)
     if size is not None and size != whole:
@@ -154,60 +131,22 @@ def _read_index(source: Source, size: int | None) -> tuple[Header, dict[str, np.
         if len(entry.shape) != 1:
             raise damaged(f"tensor {entry.name!r} is not a table")
         data = source.take(entry.nbytes)
-        digest.update(data)
+        checksum.update(data)
         tables[entry.name] = np.frombuffer(data, entry.numpy_dtype)
-    if bytes(source.take(DIGEST)) != digest.digest():
+    if bytes(source.take(DIGEST)) != checksum.digest():
         raise damaged("the checksum of its header and tables is not that of their data")
     return header, tables
 
 
-def _header_length(source: Source, digest: Any) -> int:
+def _header_length(source: Source, checksum: Any) -> int:
     beginning = source.take(8)
-    digest.update(beginning)
+    checksum.update(beginning)
     length = int.from_bytes(beginning, "little")
     if beginning.startswith(b"GGUF"):
         raise StateFileError("is a GGUF model, not a state file", hint="give the file of a state")
     if not 2 <= length <= MAX_HEADER:
         raise StateFileError("is not a state file", hint="give a file that save wrote")
     return length
-
-
-def _scattering(
-    source: Source, array: np.ndarray, count: int, places: Places, digest: Any
-) -> Iterator[tuple[Any, ...]]:
-    """Jobs that bring the rows of one tensor to their places, as they are read."""
-    shape, step = array.shape[2:], _rows_at_once(array)
-    for first in range(0, count, step):
-        rows = np.empty((min(step, count - first), *shape), array.dtype)
-        source.fill(data := as_bytes(rows))
-        digest.update(data)
-        a, b = np.searchsorted(places.rows, (first, first + len(rows)))
-        if a == b:
-            continue
-        wanted = places.rows[a:b] - first
-        if b - a < len(rows) or not np.array_equal(wanted, np.arange(b - a)):
-            rows = rows[wanted]
-        yield scatter, array, places.slots[a:b], rows
-
-
-def _blocks(array: np.ndarray, slots: np.ndarray) -> Iterator[np.ndarray]:
-    step = _rows_at_once(array)
-    return (slots[first : first + step] for first in range(0, len(slots), step))
-
-
-def _rows_at_once(array: np.ndarray) -> int:
-    return max(1, _BLOCK // max(1, array[0, 0].nbytes))
-
-
-def _ahead(helper: ThreadPoolExecutor, jobs: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    """What the jobs (function, arguments …) give, in order; the helper is a job or two ahead."""
-    pending: deque[Future] = deque()
-    for job in jobs:
-        pending.append(helper.submit(*job))
-        if len(pending) > 2:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def _targets(saved: Sequence[int], into: Into, memory: Memory) -> dict[int, int]:
@@ -247,9 +186,3 @@ def _encoded(notes: Mapping[str, str]) -> str:
         if not isinstance(key, str) or not isinstance(value, str):
             raise OptionError(f"notes has {key!r}: {str(value)[:40]!r}, which are not both strings")
     return json.dumps(dict(notes))
-
-
-def _digest() -> Any:
-    from xxhash import xxh3_128
-
-    return xxh3_128()
