@@ -39,6 +39,7 @@ class Shape:
     layers: tuple[LayerSpec, ...]
     default_kv_type: str = "f16"
     fingerprint: Fingerprint = RANDOM
+    arithmetic: str = "random"
 
     @property
     def family(self) -> "Shape":

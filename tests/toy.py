@@ -179,6 +179,7 @@ class ToyModel:
     layers: Sequence[LayerSpec] = LAYERS
     default_kv_type: str = "f32"
     fingerprint: Fingerprint = FINGERPRINT
+    arithmetic: str = "toy"
 
     def __post_init__(self) -> None:
         self.family = ToyFamily(self.config.n_vocab, self.layers)

@@ -15,7 +15,7 @@ from motet.memory.budget import default_checkpoint_bytes
 from motet.memory.state_file import Into, Restored, restore, save
 from motet.memory.state_format import Owner
 from motet.spec import LayerSpec, Recurrent
-from motet.split import check_policy, split
+from motet.split import choose_policy, split
 from motet.weights.fingerprint import Fingerprint
 
 _MOST_SEQUENCES = 1 << 16
@@ -53,6 +53,8 @@ class Runnable(Protocol):
     def default_kv_type(self) -> str: ...
     @property
     def fingerprint(self) -> Fingerprint: ...
+    @property
+    def arithmetic(self) -> str: ...
 
 
 class Output:
@@ -128,7 +130,7 @@ class Context:
             max_tokens = tokens if attends else min(tokens, _MOST_TOKENS)
         self.max_tokens = _positive("max_tokens", max_tokens)
         self.ubatch = _positive("ubatch", ubatch)
-        self.split = check_policy(split)
+        self.split = choose_policy(split, model.family.layers)
         self.kv_type = model.default_kv_type if kv_type == "auto" else kv_type
         self.memory = Memory(
             model.family.layers,
@@ -209,7 +211,8 @@ class Context:
 
     @property
     def _owner(self) -> Owner:
-        return Owner(self.model.fingerprint, self.model.family.layers, self.kv_type)
+        model = self.model
+        return Owner(model.fingerprint, model.family.layers, self.kv_type, model.arithmetic)
 
 
 def _checkpoint_bytes(given: int | None) -> int:

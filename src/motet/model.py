@@ -1,10 +1,10 @@
 """Model: a file's weights, settings and tokenizer, ready to run."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from motet import __version__
 from motet.errors import ModelFileError, UnsupportedError
 from motet.kernels import CPU
 from motet.models.config import Config
@@ -17,6 +17,8 @@ from motet.weights.gguf import GGUFFile
 if TYPE_CHECKING:
     from motet.context import Context
 
+_FUSED = ("avx2", "avx512", "amx", "emulated")
+"""Instruction sets on which kernels agree bit for bit."""
 _EMBEDDING = "token_embd.weight"
 _OUTPUT = "output.weight"
 _EXPERTS = "_exps.weight"
@@ -49,6 +51,7 @@ class Model:
         self.layers = self.family.layers
         self.default_kv_type = "f32" if only_f32(file) else "f16"
         self.file = file
+        self._fingerprint: Fingerprint | None = None
 
     @classmethod
     def load(
@@ -76,13 +79,21 @@ class Model:
             file.close()
             raise
 
-    @cached_property
+    @property
     def fingerprint(self) -> Fingerprint:
         """Digests of the file's content, so that what was computed with another is told apart.
 
         The first use reads the whole file, at the speed of memory if it was read not long ago.
         """
-        return fingerprint_of(self.file)
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint_of(self.file)
+        return self._fingerprint
+
+    @property
+    def arithmetic(self) -> str:
+        """A name for how numbers are rounded: the same bits come of a file where it is the same."""
+        isa = self.kernels.isa
+        return f"motet {__version__}, {'fused' if isa in _FUSED else isa}"
 
     @property
     def n_vocab(self) -> int:
@@ -105,7 +116,8 @@ class Model:
         ``ubatch``: tokens computed at once. ``split``: "auto", "simple", "equal" or "sequence".
         ``kv_type``: "auto" (``default_kv_type``), "f32", "f16", "bf16" or "q8_0".
         ``self_extend``: None. ``checkpoint_bytes``: what checkpoints may keep; None for a
-        sixteenth of the machine's memory, 0 for none. Raises OptionError for a value that makes no sense.
+        sixteenth of the machine's memory, 0 for none. Raises OptionError for a value that makes no
+        sense.
         """
         from motet.context import Context
 

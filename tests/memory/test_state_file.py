@@ -216,6 +216,30 @@ def test_who_agrees_still_does_and_nobody_else():
     other.say(3, 4, 2)  # decoded here and restored: the same bits
 
 
+@pytest.mark.parametrize("kind", ["full", "hybrid"])
+def test_what_was_rounded_elsewhere_is_not_taken_for_what_is_computed_here(kind):
+    talk = Talk(layers=KINDS[kind], max_sequences=2)
+    tokens = talk.tokens(50)
+    talk.say(0, 0, tokens=tokens)
+    talk.copy(0, 1)
+    talk.model.arithmetic = "toy with another rounding"
+    other = restored(talk, saved(talk))
+    other.say(0, 2, tokens=tokens)
+    batch = Batch()
+    batch.add(1, 50, (0, 2))
+    with pytest.raises(BatchError, match="whose pasts differ"):
+        other.context.decode(batch)
+    other.say(3, 0, 1)
+    again = restored(other, saved(other))
+    again.say(3, 0, 1)
+    again.say(0, 3, tokens=tokens)
+    again.say(3, 2, 3)
+    for seq in (0, 1):
+        again.remove(seq)
+        again.say(0, seq, tokens=tokens)
+    again.say(3, 0, 1)
+
+
 @kinds
 def test_going_back_as_far_as_before(layers):
     talk = Talk(layers=layers)

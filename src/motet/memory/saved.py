@@ -116,6 +116,13 @@ class Saved:
         """How many there are, C."""
         return len(self.states) - len(self.sequences)
 
+    def from_elsewhere(self) -> "Saved":
+        """The same, told apart from what is computed here, where numbers are rounded otherwise.
+
+        So sequences share no token with others whose tokens are equal but not the same.
+        """
+        return replace(self, broken=np.zeros_like(self.broken))
+
     def only(self, chosen: np.ndarray) -> "Saved":
         """Some of the sequences, by index, with what they need; pools are as they were."""
         marks = self.marks.only(chosen)

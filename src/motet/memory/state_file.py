@@ -57,7 +57,7 @@ def save(
     counts = [len(each) for each in slots]
     layers = [Entry.like(name, array, counts[pool]) for name, pool, array in stored]
     header = Header(
-        owner.metadata() | {"notes": _encoded(notes)},
+        owner.metadata() | {"arithmetic": owner.arithmetic, "notes": _encoded(notes)},
         [
             *(Entry.of(name, array) for name, array in index.items()),
             Entry(INDEX_DIGEST, "U8", (DIGEST,)),
@@ -89,6 +89,8 @@ def restore(
         stored = list(stored_in(pools))
         counts = count_rows(header, index, stored, pools)
         check_saved(saved, counts, n_vocab)
+        if header.metadata.get("arithmetic") != owner.arithmetic:
+            saved = saved.from_elsewhere()
         places_of = _targets(saved.sequences.tolist(), into, memory)
         chosen = np.array([seq in places_of for seq in saved.sequences.tolist()], bool)
         chosen = np.flatnonzero(chosen)

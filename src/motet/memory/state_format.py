@@ -56,6 +56,8 @@ class Owner:
     fingerprint: Fingerprint
     layers: Sequence[LayerSpec]
     kv_type: str
+    arithmetic: str
+    """What rounds alike has the same. A file may come from elsewhere."""
 
     def metadata(self) -> dict[str, str]:
         """As strings, in the order in which a difference is told."""
