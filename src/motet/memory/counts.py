@@ -36,7 +36,7 @@ class Counts:
     def allocate(self, n: int) -> np.ndarray:
         """``n`` free ones, int32, with no references yet. Raises CapacityError."""
         if self._free is None:
-            self._free = np.flatnonzero(self._base == 0).astype(np.int32)
+            self._free = (self._base == 0).nonzero()[0].astype(np.int32)
         spare = [self._spare.pop() for _ in range(min(n, len(self._spare)))]
         end = self._taken + n - len(spare)
         if end > len(self._free):

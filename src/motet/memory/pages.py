@@ -108,13 +108,13 @@ class PageDraft:
         if counts.left:
             doubtful |= np.isin(pages, list(counts.left))
         copies = []
-        for k in np.flatnonzero(doubtful):
+        for k in doubtful.nonzero()[0]:
             page, sharers = pages[k : k + 1].copy(), w.sharers[k]
             if counts.refs[page[0]] > sharers or self._base_holds(page[0], w.bits[k]):
                 pages[k : k + 1] = counts.take(w.sharers[k : k + 1])
                 copies.append((int(page[0]), int(pages[k])))
                 counts.release(page, sharers)
-        missing = np.flatnonzero(pages < 0)
+        missing = (pages < 0).nonzero()[0]
         if missing.size:
             pages[missing] = counts.take(w.sharers[missing])
         if copies:
@@ -277,6 +277,8 @@ class PageDraft:
 
 
 def _widened(array: np.ndarray, columns: int, fill: int) -> np.ndarray:
+    if array.shape[1] == columns:
+        return array.copy()
     wide = np.full((len(array), columns), fill, array.dtype)
     wide[:, : array.shape[1]] = array
     return wide

@@ -68,7 +68,7 @@ class RecurrentDraft:
         """A slot to write for each set of sequences. Raises CapacityError when none is free."""
         counts, read = self._counts, self._slots[writes.leaders]
         alone = (read >= 0) & counts.ours(read) & (counts.refs[read] == writes.sizes)
-        parting = np.flatnonzero(~alone)
+        parting = (~alone).nonzero()[0]
         write = read
         if parting.size:
             sharers = writes.sizes[parting]
