@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -201,6 +202,8 @@ class ScriptedModel:
 
     def context(
         self,
+        self_extend: Any = None,
+        context_length: int | None = None,
         max_sequences: int = 1,
         max_tokens: int | None = None,
         ubatch: int = 512,
@@ -210,5 +213,6 @@ class ScriptedModel:
     ) -> ScriptedContext:
         del max_tokens, ubatch, split, kv_type, checkpoint_bytes
         self.made = ScriptedContext(self.rule, max_sequences, self.recurrent)
-        self.made.memory.context_length = self.config.context_length
+        self.made.self_extend = self_extend
+        self.made.memory.context_length = context_length or self.config.context_length
         return self.made

@@ -5,7 +5,7 @@ import pytest
 
 from motet.batch import Batch
 from motet.context import Context
-from motet.errors import BatchError, CapacityError, MotetError, OptionError, UnsupportedError
+from motet.errors import BatchError, CapacityError, MotetError, OptionError
 from motet.memory.counts import Counts
 from tests.toy import (
     ALL_KINDS,
@@ -327,7 +327,7 @@ def test_two_threads_at_once_are_refused():
         ({"ubatch": 0}, OptionError, "ubatch"),
         ({"split": "odd"}, OptionError, "equal"),
         ({"kv_type": "f8"}, OptionError, "q8_0"),
-        ({"self_extend": "auto"}, UnsupportedError, "self_extend"),
+        ({"self_extend": 8}, OptionError, "self_extend is 8"),
     ],
 )
 def test_options_that_make_no_sense(options, error, match):

@@ -12,6 +12,7 @@ FLOORS = [
     {"memory", "models"},
     {"batch"},
     {"split"},
+    {"self_extend"},
     {"model"},
     {"context"},
     {"sampling"},

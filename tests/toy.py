@@ -25,6 +25,7 @@ WINDOW = 5
 class ToyConfig:
     context_length: int = 2048
     n_vocab: int = 11
+    positional: str = "rotary"
 
 
 def layer_output(

@@ -1,4 +1,4 @@
-"""Rows of training data: plain text, pass-key retrieval, recall of a repeated segment.
+"""Rows of training data: plain text, pass keys and their order, recall of a repeated segment.
 
 A row is ``length + 1`` tokens and the loss weight of each of them as a target (the first, which is
 never a target, has weight 0). All start with BOS, as prompts do.
@@ -74,9 +74,6 @@ class Tasks:
         before = round(filler * (rng.random() if depth is None else depth))
         first = self._words(stream, before, rng)
         second = self._words(stream, filler - len(first), rng)
-        rest = filler - len(first) - len(second)
-        after = int(rng.choice(stream.words[stream.words + rest <= len(stream.tokens)]))
-        tail = stream.tokens[after : after + rest]
         parts = [
             (first, FILLER_WEIGHT),
             (told, 0.0),
@@ -84,11 +81,36 @@ class Tasks:
             (asked, 0.0),
             (answer[:-1], ANSWER_WEIGHT),
             (answer[-1:], FILLER_WEIGHT),
-            (tail, FILLER_WEIGHT),
         ]
-        tokens = np.concatenate([np.asarray(ids, np.int64) for ids, _ in parts])
-        weights = np.concatenate([np.full(len(ids), weight) for ids, weight in parts])
-        return self._row(tokens, weights)
+        return self._filled(parts, stream, length, rng)
+
+    def order(self, stream: Stream, length: int, rng: np.random.Generator) -> Row:
+        """Two keys told at chance places within filler, and the last one asked for at the end.
+
+        Scored as in ``pass_key``, and filled up as there.
+        """
+        keys = ["".join(str(d) for d in rng.integers(0, 10, KEY_DIGITS)) for _ in range(2)]
+        told = [self.vocabulary.encode(f"The pass key is {key}. Remember it.") for key in keys]
+        asked = self.vocabulary.encode("What is the last pass key? The last pass key is")
+        answer = self.vocabulary.encode(f"{keys[-1]}.")
+        filler = length - sum(map(len, (*told, asked, answer)))
+        if filler < 0:
+            raise ValueError(f"a row of two keys needs more than {length} tokens")
+        before, until = np.sort(rng.integers(0, filler + 1, 2))
+        first = self._words(stream, before, rng)
+        second = self._words(stream, until - before, rng)
+        third = self._words(stream, filler - until, rng)
+        parts = [
+            (first, FILLER_WEIGHT),
+            (told[0], 0.0),
+            (second, FILLER_WEIGHT),
+            (told[1], 0.0),
+            (third, FILLER_WEIGHT),
+            (asked, 0.0),
+            (answer[:-1], ANSWER_WEIGHT),
+            (answer[-1:], FILLER_WEIGHT),
+        ]
+        return self._filled(parts, stream, length, rng)
 
     def recall(self, length: int, rng: np.random.Generator) -> Row:
         """Random common pieces, then a segment of them again (or over and over), scored there."""
@@ -119,6 +141,21 @@ class Tasks:
             end -= 1
         words = stream.tokens[start:end]
         return words[words != self.vocabulary.eos_id()]
+
+    def _filled(
+        self,
+        parts: list[tuple[np.ndarray | list[int], float]],
+        stream: Stream,
+        length: int,
+        rng: np.random.Generator,
+    ) -> Row:
+        """Tokens with their weights, and text after them up to the row's length."""
+        rest = length - sum(len(ids) for ids, _ in parts)
+        after = int(rng.choice(stream.words[stream.words + rest <= len(stream.tokens)]))
+        parts = [*parts, (stream.tokens[after : after + rest], FILLER_WEIGHT)]
+        tokens = np.concatenate([np.asarray(ids, np.int64) for ids, _ in parts])
+        weights = np.concatenate([np.full(len(ids), weight) for ids, weight in parts])
+        return self._row(tokens, weights)
 
     def _row(self, tokens: np.ndarray, weights: np.ndarray) -> Row:
         bos = self.vocabulary.bos_id()

@@ -24,18 +24,22 @@ if TYPE_CHECKING:
     from motet.context import Context
     from motet.llm import LLM
     from motet.model import Model
+    from motet.self_extend import AutoExtend, SelfExtend
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AutoExtend": "motet.self_extend",
     "Batch": "motet.batch",
     "Context": "motet.context",
     "LLM": "motet.llm",
     "Model": "motet.model",
+    "SelfExtend": "motet.self_extend",
 }
 
 __all__ = [
     "LLM",
+    "AutoExtend",
     "Batch",
     "BatchError",
     "CannotRewind",
@@ -46,6 +50,7 @@ __all__ = [
     "MotetError",
     "NumericalError",
     "OptionError",
+    "SelfExtend",
     "StateFileError",
     "TokenizerError",
     "UnsupportedError",

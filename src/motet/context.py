@@ -8,12 +8,23 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from motet.batch import Batch
-from motet.errors import BatchError, OptionError, UnsupportedError
+from motet.errors import BatchError, OptionError
 from motet.kernels.paged import KINDS
 from motet.memory import Memory
 from motet.memory.budget import default_checkpoint_bytes
+from motet.memory.plan import Step
 from motet.memory.state_file import Into, Restored, restore, save
 from motet.memory.state_format import Owner
+from motet.self_extend import (
+    AutoExtend,
+    ExtendedView,
+    SelfExtend,
+    check_reach,
+    default_context,
+    extend,
+    require_positions,
+    setting_of,
+)
 from motet.spec import LayerSpec, Recurrent
 from motet.split import choose_policy, split
 from motet.weights.fingerprint import Fingerprint
@@ -32,6 +43,8 @@ class Sizes(Protocol):
     def context_length(self) -> int: ...
     @property
     def n_vocab(self) -> int: ...
+    @property
+    def positional(self) -> str: ...
 
 
 class Layers(Protocol):
@@ -97,8 +110,9 @@ class Context:
         ubatch: int = 512,
         split: str = "auto",
         kv_type: str = "auto",
-        self_extend: object = None,
+        self_extend: SelfExtend | AutoExtend | str | None = None,
         checkpoint_bytes: int | None = None,
+        context_length: int | None = None,
     ) -> None:
         """``max_tokens``: held by all sequences together, one that several share counting once;
         by default the model's context for each, which without attention layers is as good as no
@@ -107,12 +121,14 @@ class Context:
         ``checkpoint_bytes``: what checkpoints may keep, beside what sequences hold; by default a
         sixteenth of the machine's memory. While a batch is computed, those that it drops are
         still there.
+        ``self_extend``: motet.SelfExtend(group, window), motet.AutoExtend() or "auto", for contexts
+        longer than the trained one. ``context_length``: positions that a sequence has; by default
+        the trained length, or as far as Self-Extend reaches (with "auto" 16 times the trained
+        length). More than these is for measuring what becomes of a model there.
 
         Raises OptionError for a value that makes no sense, CapacityError for sizes that no
-        machine has, UnsupportedError for ``self_extend``.
+        machine has, UnsupportedError where Self-Extend means nothing to the model.
         """
-        if self_extend is not None:
-            raise UnsupportedError("self_extend is not there yet", hint="leave it out")
         if kv_type != "auto" and kv_type not in KINDS:
             raise OptionError(
                 f"kv_type is {kv_type!r}", hint=f"use one of auto, {', '.join(KINDS)}"
@@ -124,7 +140,10 @@ class Context:
                 f"max_sequences is {max_sequences}", hint=f"use at most {_MOST_SEQUENCES}"
             )
         attends = any(not isinstance(spec, Recurrent) for spec in model.family.layers)
-        positions = model.config.context_length if attends else _MOST_POSITIONS
+        self._setting = setting_of(self_extend)
+        if self._setting is not None:
+            require_positions(model.family.layers, model.config.positional)
+        positions = self._positions(context_length) if attends else _MOST_POSITIONS
         if max_tokens is None:
             tokens = self.max_sequences * positions
             max_tokens = tokens if attends else min(tokens, _MOST_TOKENS)
@@ -142,6 +161,38 @@ class Context:
             checkpoint_bytes=_checkpoint_bytes(checkpoint_bytes),
         )
 
+    @property
+    def self_extend(self) -> SelfExtend | AutoExtend | None:
+        """What is made of distances beyond the trained ones. It may be set at any time: what
+        memory holds stays, and what is decoded from then on is extended, or no longer."""
+        return self._setting
+
+    @self_extend.setter
+    def self_extend(self, value: SelfExtend | AutoExtend | str | None) -> None:
+        setting = setting_of(value)
+        with self.memory.exclusive():
+            if setting is not None:
+                require_positions(self.model.family.layers, self.model.config.positional)
+                check_reach(setting, self.model.config.context_length, int(self.memory.ends.max()))
+            self._setting = setting
+
+    def _positions(self, given: int | None) -> int:
+        """Positions that a sequence has."""
+        trained = self.model.config.context_length
+        wanted = None if given is None else _positive("context_length", given)
+        if self._setting is None:
+            return wanted or trained
+        positions = wanted or default_context(self._setting, trained)
+        check_reach(self._setting, trained, positions)
+        return positions
+
+    def _view(self, step: Step) -> Step | ExtendedView:
+        """What the model's layers see of memory in a step."""
+        if self._setting is None:
+            return step
+        extended = extend(self._setting, step.positions, self.model.config.context_length)
+        return ExtendedView(step, self.model.family.layers, extended)
+
     def decode(self, batch: Batch) -> Output:
         """Compute the entries of ``batch``, and remember them.
 
@@ -158,7 +209,7 @@ class Context:
             logits = np.empty((int(rows[-1]) + 1, self.model.config.n_vocab), np.float32)
             for ubatch, step in zip(ubatches, plan.steps, strict=True):
                 step.begin()
-                out = self.model.family.forward(ubatch.tokens, step, ubatch.wanted)
+                out = self.model.family.forward(ubatch.tokens, self._view(step), ubatch.wanted)
                 where = rows[ubatch.entries[ubatch.wanted]]
                 if len(where) == len(logits) and np.all(np.diff(where) > 0):
                     logits = out  # all rows, in order: nothing to gather

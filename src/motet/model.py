@@ -16,6 +16,7 @@ from motet.weights.gguf import GGUFFile
 
 if TYPE_CHECKING:
     from motet.context import Context
+    from motet.self_extend import AutoExtend, SelfExtend
 
 _FUSED = ("avx2", "avx512", "amx", "emulated")
 """Instruction sets on which kernels agree bit for bit."""
@@ -107,17 +108,18 @@ class Model:
         ubatch: int = 512,
         split: str = "auto",
         kv_type: str = "auto",
-        self_extend: object = None,
+        self_extend: "SelfExtend | AutoExtend | str | None" = None,
         checkpoint_bytes: int | None = None,
+        context_length: int | None = None,
     ) -> "Context":
         """Memory for ``max_sequences`` sequences, and ``decode`` to run batches on it.
 
         ``max_tokens``: tokens held in all; None for the trained length times the sequences.
         ``ubatch``: tokens computed at once. ``split``: "auto", "simple", "equal" or "sequence".
         ``kv_type``: "auto" (``default_kv_type``), "f32", "f16", "bf16" or "q8_0".
-        ``self_extend``: None. ``checkpoint_bytes``: what checkpoints may keep; None for a
-        sixteenth of the machine's memory, 0 for none. Raises OptionError for a value that makes no
-        sense.
+        ``checkpoint_bytes``: what checkpoints may keep; None for a sixteenth of the machine's
+        memory, 0 for none. ``self_extend``, ``context_length``: see ``Context``. Raises
+        OptionError for a value that makes no sense.
         """
         from motet.context import Context
 
@@ -130,6 +132,7 @@ class Model:
             kv_type=kv_type,
             self_extend=self_extend,
             checkpoint_bytes=checkpoint_bytes,
+            context_length=context_length,
         )
 
 

@@ -7,7 +7,7 @@ import click
 from motet import __version__
 from motet.errors import MotetError, OptionError
 
-COMMANDS = ("run", "show", "tokenize", "perplexity", "hellaswag", "bench", "demo")
+COMMANDS = ("run", "show", "tokenize", "perplexity", "hellaswag", "bench", "needle", "demo")
 """Each name is a module ``motet.cli.<name>`` with a click command called ``command``."""
 
 _DEBUG = "motet.debug"

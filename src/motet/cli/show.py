@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from motet.cli.positions import positions
 from motet.cli.show_tables import print_facts
 from motet.errors import MotetError
 
@@ -111,6 +112,7 @@ def _facts(model: "GGUFFile", tokens: int | None, kv_type: str) -> dict:
             for type, count in types.most_common()
         ],
         "context": _context(model, tokens, kv_type),
+        "positions": positions(model),
     }
 
 

@@ -50,7 +50,9 @@ def _overview(facts: dict) -> "Table":
         ("model width", _shown(facts["d_model"])),
         ("feed-forward", _feed_forward(facts)),
         ("attention heads", heads),
+        ("positional encoding", _shown(facts["positions"]["encoding"])),
         ("trained context", f"{_shown(facts['context_length'])} tokens"),
+        ("Self-Extend auto", _self_extend(facts["positions"])),
         ("vocabulary", f"{vocabulary} ({', '.join(kinds)})" if kinds else vocabulary),
         ("chat template", "yes" if facts["chat_template"] else "no"),
         ("context memory", _memory(facts["context"])),
@@ -78,6 +80,15 @@ def _feed_forward(facts: dict) -> str:
         return width
     used, experts = _shown(facts["experts_used"]), _shown(facts["experts"])
     return f"{width}; {used} of {experts} experts a token in {facts['expert_layers']} of the layers"
+
+
+def _self_extend(positions: dict) -> str:
+    """What it would choose for longer contexts, or why it does nothing."""
+    if "auto" not in positions:
+        return f"no: {positions['no_self_extend']}"
+    first, *others = positions["auto"]
+    text = f"window {first['window']}; groups of {first['group']} at {first['tokens']} tokens"
+    return "".join([text, *(f", {each['group']} at {each['tokens']}" for each in others)])
 
 
 def _memory(context: dict) -> str:

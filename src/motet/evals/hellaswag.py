@@ -19,6 +19,7 @@ from motet.evals.predictions import Run, log_probabilities, positions
 from motet.evals.tasks import ENDINGS, Task
 from motet.model import Model
 from motet.sampling.options import whole_number
+from motet.self_extend import BEYOND, AutoExtend, SelfExtend
 
 _Z = 1.95996398454
 """Standard deviations that hold 95 % of a normal distribution."""
@@ -75,6 +76,7 @@ def hellaswag(
     *,
     parallel: int = 16,
     batch: int = 2048,
+    self_extend: SelfExtend | AutoExtend | str | None = None,
     ubatch: int = 512,
     split: str = "auto",
     kv_type: str = "auto",
@@ -82,9 +84,10 @@ def hellaswag(
     """The running result after every ``parallel`` tasks; the last one is the result.
 
     ``parallel``: tasks computed together, as four sequences each, in batches of at most ``batch``
-    tokens. None of the options but ``kv_type`` changes a score. Raises OptionError for an unusable
-    value, CapacityError for a task longer than the model's context, UnsupportedError for a model
-    without a vocabulary, all at the call.
+    tokens. ``self_extend``: as for ``Model.context``. Of the options only this and ``kv_type``
+    change a score. Raises OptionError for an unusable value, CapacityError for a task longer than
+    the model's context, UnsupportedError for a model without a vocabulary or where Self-Extend
+    means nothing to it, all at the call.
     """
     whole_number("parallel", parallel, 1)
     whole_number("batch", batch, 1)
@@ -92,12 +95,14 @@ def hellaswag(
         raise OptionError("there are no tasks")
     if model.tokenizer is None:
         raise UnsupportedError("the model has no vocabulary, so a text means nothing to it")
-    most = positions(model)
+    most = positions(model, self_extend)
     questions = [_question(model, task, most) for task in tasks]
     groups = [questions[i : i + parallel] for i in range(0, len(questions), parallel)]
     context = model.context(
         max_sequences=ENDINGS * min(parallel, len(tasks)),
         max_tokens=max(sum(question.size for question in group) for group in groups),
+        self_extend=self_extend,
+        context_length=max(question.longest for question in questions) if self_extend else None,
         ubatch=ubatch,
         split=split,
         kv_type=kv_type,
@@ -120,6 +125,11 @@ class _Question:
     def size(self) -> int:
         """Tokens to compute."""
         return len(self.shared) + sum(len(ending) - 1 for ending in self.endings)
+
+    @property
+    def longest(self) -> int:
+        """Positions that the longest of the four texts takes."""
+        return len(self.shared) + max(len(ending) - 1 for ending in self.endings)
 
     def runs(self, first: int) -> Iterator[Run]:
         """For the sequences ``first`` … ``first`` + 3."""
@@ -149,7 +159,7 @@ def _question(model: Model, task: Task, most: int) -> _Question:
         raise CapacityError(
             f"task {task.number}, line {task.line}, takes {longest - 1} positions, and the"
             f" model's context is {most} tokens",
-            hint="leave it out of the file, or use a model with a longer context",
+            hint=f"leave it out of the file, {BEYOND}",
         )
     same = np.all([text[: shortest - 1] == texts[0][: shortest - 1] for text in texts], axis=0)
     shared = shortest - 1 if same.all() else int(np.argmin(same))

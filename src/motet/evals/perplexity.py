@@ -16,6 +16,7 @@ from motet.errors import OptionError
 from motet.evals.predictions import Run, log_probabilities, positions
 from motet.model import Model
 from motet.sampling.options import whole_number
+from motet.self_extend import BEYOND, AutoExtend, SelfExtend
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def perplexity(
     chunks: int | None = None,
     parallel: int | None = None,
     batch: int | None = None,
+    self_extend: SelfExtend | AutoExtend | str | None = None,
     ubatch: int = 512,
     split: str = "auto",
     kv_type: str = "auto",
@@ -49,16 +51,19 @@ def perplexity(
     ``tokens``: ids of the whole text, BOS included where the tokenizer adds one. ``chunks``: at
     most so many, None for all. ``batch``: tokens of a decode, ``parallel``: chunks computed
     together, as so many sequences; None of either is what the other makes of it, and of both one
-    chunk. None of these, nor ``ubatch`` and ``split``, changes the value. Raises OptionError for
-    an unusable value or too short a text, at the call.
+    chunk. None of these, nor ``ubatch`` and ``split``, changes the value. ``self_extend``: as for
+    ``Model.context``; with it ``ctx`` may be beyond the trained length. Raises OptionError for an
+    unusable value or too short a text, UnsupportedError where Self-Extend means nothing to the
+    model, at the call.
     """
     whole_number("ctx", ctx, 4)
     for name, value in (("chunks", chunks), ("parallel", parallel), ("batch", batch)):
         if value is not None:
             whole_number(name, value, 1)
-    if ctx > (most := positions(model)):
+    if self_extend is None and ctx > (most := positions(model)):
         raise OptionError(
-            f"ctx is {ctx}, but the model was trained for {most}", hint=f"use at most {most}"
+            f"ctx is {ctx}, but the model was trained for {most}",
+            hint=f"use at most {most}, {BEYOND}",
         )
     count = min(len(tokens) // ctx, chunks or len(tokens))
     if count == 0:
@@ -71,6 +76,8 @@ def perplexity(
     context = model.context(
         max_sequences=parallel,
         max_tokens=parallel * ctx,
+        self_extend=self_extend,
+        context_length=None if self_extend is None else ctx,
         ubatch=ubatch,
         split=split,
         kv_type=kv_type,

@@ -10,6 +10,7 @@ from motet.context import Context
 from motet.errors import NumericalError
 from motet.model import Model
 from motet.sampling import token_logprobs
+from motet.self_extend import AutoExtend, SelfExtend
 
 LOGIT_VALUES = 1 << 26
 """Logits held at once, 256 MiB: where vocabularies are large, batches have fewer tokens."""
@@ -28,9 +29,15 @@ class Run:
     """int64 ``[T, K]``: ids whose log probability after each token is asked; None: nothing is."""
 
 
-def positions(model: Model) -> int:
-    """How many a sequence of this model may have: without attention there is no limit."""
-    return model.context(max_tokens=1).memory.context_length
+def positions(model: Model, self_extend: SelfExtend | AutoExtend | str | None = None) -> int:
+    """How many a sequence of this model may have: without attention there is no limit.
+
+    Raises what ``Model.context`` does for a ``self_extend`` that means nothing.
+    """
+    context = model.context(max_tokens=1, self_extend=self_extend)
+    if context.self_extend is None:
+        return context.memory.context_length
+    return context.self_extend.longest_context(model.config.context_length)
 
 
 def log_probabilities(

@@ -11,6 +11,7 @@ from motet.batch import Batch
 from motet.errors import OptionError
 from motet.evals.predictions import positions
 from motet.model import Model
+from motet.self_extend import BEYOND, AutoExtend, SelfExtend
 
 
 @dataclass(frozen=True)
@@ -52,27 +53,30 @@ def measure(
     generate: int,
     parallel: list[int],
     repeat: int,
+    self_extend: SelfExtend | AutoExtend | str | None = None,
     ubatch: int = 512,
     kv_type: str = "auto",
 ) -> Iterator[Speed]:
     """For each prompt length: reading it alone, then writing after it, so many sequences at once.
 
-    The tokens are random ones of the vocabulary, and no sampling is done. Raises OptionError, at
-    the call, when a prompt and what is generated after it are more than a sequence may have.
+    The tokens are random ones of the vocabulary, and no sampling is done. ``self_extend``: as for
+    ``Model.context``. Raises OptionError, at the call, when a prompt and what is generated after it
+    are more than a sequence may have, UnsupportedError where Self-Extend means nothing.
     """
-    longest, most = max(prompts) + generate, positions(model)
+    longest, most = max(prompts) + generate, positions(model, self_extend)
     if longest > most:
+        reason = "Self-Extend reaches" if self_extend else "the model was trained for"
         raise OptionError(
             f"prompts of up to {max(prompts)} tokens and {generate} generated after them make "
-            f"{longest}, but the model was trained for {most}",
-            hint="use shorter prompts or generate less",
+            f"{longest}, but {reason} {most}",
+            hint="use shorter prompts or generate less" + ("" if self_extend else f", {BEYOND}"),
         )
     return (
         speed
         for prompt in prompts
         for sequences in sorted({1, *parallel})
         for speed in _measure(
-            _Run(model, sequences, prompt, generate, ubatch, kv_type),
+            _Run(model, sequences, prompt, generate, self_extend, ubatch, kv_type),
             decodes=sequences in parallel,
             repeat=repeat,
         )
@@ -103,7 +107,14 @@ class _Run:
     """Sequences of random tokens; each has a second one that keeps its prompt."""
 
     def __init__(
-        self, model: Model, sequences: int, prompt: int, generate: int, ubatch: int, kv_type: str
+        self,
+        model: Model,
+        sequences: int,
+        prompt: int,
+        generate: int,
+        self_extend: SelfExtend | AutoExtend | str | None,
+        ubatch: int,
+        kv_type: str,
     ) -> None:
         self.model = model
         self.sequences = sequences
@@ -112,6 +123,8 @@ class _Run:
         self._context = model.context(
             max_sequences=2 * sequences,
             max_tokens=sequences * (prompt + generate),
+            self_extend=self_extend,
+            context_length=prompt + generate if self_extend else None,
             ubatch=ubatch,
             kv_type=kv_type,
         )

@@ -64,6 +64,7 @@ class CPU(RecurrentCPU, ExpertsCPU):
             raise OptionError(f"threads is {threads}", hint="give a whole number from 1")
         self.isa = choose_isa(isa)
         self._native: Any = import_module(f"motet.kernels._{self.isa}")
+        self._arena = self._native.Arena()
         self._pool = self._native.ThreadPool(self.threads)
 
     def pack(
@@ -86,7 +87,7 @@ class CPU(RecurrentCPU, ExpertsCPU):
                 raise UnsupportedError(f"weights of type {type.name} can't be read") from error
             raw = np.ascontiguousarray(values, np.float32).reshape(rows, columns).view(np.uint8)
             type = TensorType.F32
-        matrix = self._native.Matrix(int(type), rows, columns)
+        matrix = self._native.Matrix(self._arena, int(type), rows, columns)
         step = max(16, _PACK_BYTES // max(1, raw.shape[1]) // 16 * 16)
         for first in range(0, rows, step):
             last = min(rows, first + step)
@@ -163,6 +164,12 @@ class CPU(RecurrentCPU, ExpertsCPU):
         if rope is not None:
             table, places = rope.table(int(kv.positions.max(initial=0)) + 1), rope.places
             interleaved, rope_scale = rope.pairing == "normal", rope.scale
+        window_of_extend, stages, stage, factors = 0, [], None, None
+        if kv.extended is not None and rope is not None:
+            groups, stage = np.unique(kv.extended.groups, return_inverse=True)
+            stages = [(int(group), rope.grouped_places(int(group))) for group in groups]
+            stage, factors = stage.astype(np.int32), kv.extended.factors
+            window_of_extend = kv.extended.window
         fine = self._native.attention(
             self._pool,
             q,
@@ -182,6 +189,10 @@ class CPU(RecurrentCPU, ExpertsCPU):
             places,
             interleaved,
             rope_scale,
+            window_of_extend,
+            stages,
+            stage,
+            factors,
             out,
         )
         if not fine:

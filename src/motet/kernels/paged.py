@@ -131,6 +131,21 @@ def reserve(count: int, item_bytes: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Extended:
+    """Self-Extend (Jin et al. 2024, arXiv 2401.01325, eq. 3 and 4) for a micro-batch's queries.
+
+    A query at position q with group G sees a key at position k, q − k < window, at its distance
+    q − k; and one farther away at ⌊q / G⌋ + window − ⌊window / G⌋ − ⌊k / G⌋.
+    """
+
+    window: int
+    groups: np.ndarray
+    """int32 ``[T]``: positions that count as one, for far keys, to each query."""
+    factors: np.ndarray | None
+    """float32 ``[T]``: what each query is multiplied by; None for 1."""
+
+
+@dataclass(frozen=True)
 class PagedKV:
     """What one micro-batch reads and writes in one layer.
 
@@ -149,3 +164,5 @@ class PagedKV:
     """int32 ``[T]``."""
     slots: np.ndarray
     """int64 ``[T]``: page × PAGE + position % PAGE, where each token is written."""
+    extended: Extended | None = None
+    """Self-Extend, where it is on."""

@@ -155,22 +155,42 @@ class Reference(RecurrentReference, ExpertsReference):
         out = np.zeros((len(q), q.shape[1], kv.pool.value_dim), np.float32)
         for row in np.unique(kv.rows):
             positions, keys, values = _held(kv, row)
-            if rope is not None:
-                keys = rotate(keys, positions, rope)
             keys, values = np.repeat(keys, group, axis=1), np.repeat(values, group, axis=1)
             for t in np.flatnonzero(kv.rows == row):
                 at = kv.positions[t]
-                query = q[t] if rope is None else rotate(q[t : t + 1], at[None], rope)[0]
                 seen = positions <= at
                 if window:
                     seen &= positions > at - window
-                scores = scale * np.einsum("hd,khd->hk", query, keys[seen], dtype=np.float64)
+                scores = scale * _scores(q[t], at, keys[seen], positions[seen], rope)
+                if kv.extended is not None and rope is not None:
+                    e = kv.extended
+                    moved = extended_positions(at, positions[seen], e.window, int(e.groups[t]))
+                    grouped = scale * _scores(q[t], moved[0], keys[seen], moved[1], rope)
+                    scores = np.where(at - positions[seen] < e.window, scores, grouped)
+                    scores *= 1.0 if e.factors is None else e.factors[t]
                 if softcap:
                     scores = softcap * np.tanh(scores / softcap)
                 weights = np.exp(scores - scores.max(axis=1, keepdims=True))
                 weights /= weights.sum(axis=1, keepdims=True)
                 out[t] = np.einsum("hk,khd->hd", weights, values[seen])
         return out.reshape(len(q), -1)
+
+
+def _scores(
+    query: np.ndarray, at: int, keys: np.ndarray, positions: np.ndarray, rope: Rope | None
+) -> np.ndarray:
+    """q·k, ``[heads, keys]``, of a query at position ``at`` and keys at theirs."""
+    if rope is not None:
+        query = rotate(query[None], np.array([at]), rope)[0]
+        keys = rotate(keys, positions, rope)
+    return np.einsum("hd,khd->hk", query, keys, dtype=np.float64)
+
+
+def extended_positions(
+    at: int, positions: np.ndarray, window: int, group: int
+) -> tuple[int, np.ndarray]:
+    """Where Self-Extend puts a query and its far keys (arXiv 2401.01325, eq. 3 and 4)."""
+    return at // group + window - window // group, positions // group
 
 
 def round_activations(x: np.ndarray) -> np.ndarray:

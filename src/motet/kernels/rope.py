@@ -6,6 +6,7 @@ matter to a score, so attention turns keys by their place in their page and quer
 distance from the page's start: both angles come from this one table.
 """
 
+import math
 import threading
 
 import numpy as np
@@ -38,6 +39,7 @@ class Rope:
         places = self.table(PAGE)[:PAGE, :, : len(self.inv_freq)]
         self.places = np.ascontiguousarray(places.transpose(2, 1, 0))
         """Cosines and sines of the places in a page, float32 ``[rotary_dim / 2, 2, PAGE]``."""
+        self._grouped: dict[int, np.ndarray] = {}
 
     def table(self, positions: int) -> np.ndarray:
         """Cosines and sines, float32 ``[≥ positions, 2, rotary_dim / 2 padded to LANES]``.
@@ -57,3 +59,21 @@ class Rope:
                 new[:, 1, : len(self.inv_freq)] = np.sin(angles)
                 self._table = np.concatenate([old, new])
             return self._table
+
+    def grouped_places(self, group: int) -> np.ndarray:
+        """As ``places``, where each ``group`` positions from the sequence's start share one place.
+
+        float32 ``[group / gcd(group, PAGE), rotary_dim / 2, 2, PAGE]``: a page may begin anywhere
+        in a group that is no divisor of its size; entry i is for pages whose start is
+        i · gcd(group, PAGE) positions into a group.
+        """
+        places = self._grouped.get(group)
+        if places is None:
+            step = math.gcd(group, PAGE)
+            table = self.table(PAGE)
+            starts = np.arange(0, group, step)[:, None]
+            at = (starts + np.arange(PAGE)) // group
+            turns = table[at][..., : len(self.inv_freq)]
+            places = np.ascontiguousarray(turns.transpose(0, 3, 2, 1))
+            self._grouped[group] = places
+        return places

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from motet.errors import ModelFileError, UnsupportedError
 from motet.models.keys import Keys
@@ -40,6 +41,8 @@ class RopeConfig:
 class Config:
     """What every model has. Sizes are counts of channels, lengths are in tokens."""
 
+    positional: ClassVar[str] = "none"
+    """How attention knows where tokens stand: "rotary", by their distance; or "none"."""
     architecture: str
     n_layers: int
     d_model: int
@@ -61,6 +64,7 @@ class Config:
 class AttentionConfig(Config):
     """A decoder whose every layer attends, with the same sizes."""
 
+    positional: ClassVar[str] = "rotary"
     n_heads: int
     n_kv_heads: int
     head_dim: int

@@ -1,5 +1,7 @@
 // One block of keys and values against some rows of queries: scores, softmax in the making, sums.
 #pragma once
+#include <numeric>
+
 #include "pages.hpp"
 
 namespace {
@@ -10,6 +12,23 @@ struct Rotary {
   int half = 0, padded = 0;
   bool interleaved = false;
   float scale = 1;
+};
+
+// Self-Extend with one group size: far keys are turned by their group's place in the block. Blocks
+// begin at different places in a group, unless the group's size divides a block's.
+struct Stage {
+  int64_t group;
+  const float* places;  // [group / gcd(group, PAGE)][half][2][PAGE]
+  const float* places_of(int64_t start, int half) const {
+    return places + start % group / std::gcd(group, (int64_t)PAGE) * half * 2 * PAGE;
+  }
+};
+struct Extend {
+  int window = 0;                  // 0: no Self-Extend
+  const int32_t* stage = nullptr;  // [tokens]: index of each query's stage
+  const float* factors = nullptr;  // [tokens] that multiply queries; may be absent
+  std::vector<Stage> stages;
+  int32_t stage_of(int64_t t) const { return window ? stage[t] : 0; }
 };
 
 struct Attention {
@@ -26,6 +45,7 @@ struct Attention {
   int window;
   float softcap;
   Rotary rotary;
+  Extend extend;
   float* out;
 
   int group() const { return heads / pool.kv_heads; }
@@ -40,6 +60,7 @@ template <int kind>
 struct PageKeys {
   const Attention& a;
   const uint8_t* head;
+  const float* places;
 
   f32x16 raw(int channel, int part) const {
     const f32x16 v =
@@ -52,8 +73,8 @@ struct PageKeys {
   void pair(int i, int part, f32x16& x, f32x16& y) const {
     const f32x16 k0 = raw(first_channel(a.rotary, i), part);
     const f32x16 k1 = raw(second_channel(a.rotary, i), part);
-    const f32x16 cos = f32x16::load(a.rotary.places + (i * 2) * PAGE + part * LANES);
-    const f32x16 sin = f32x16::load(a.rotary.places + (i * 2 + 1) * PAGE + part * LANES);
+    const f32x16 cos = f32x16::load(places + (i * 2) * PAGE + part * LANES);
+    const f32x16 sin = f32x16::load(places + (i * 2 + 1) * PAGE + part * LANES);
     x = k0 * cos - k1 * sin;
     y = k0 * sin + k1 * cos;
   }

@@ -98,7 +98,10 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
                   Array<const int64_t, 1> slots, float scale, int window, float softcap,
                   std::optional<Array<const float, 3>> turns,
                   std::optional<Array<const float, 3>> places, bool interleaved, float rope_scale,
-                  Array<float, 2> out) {
+                  int extend_window,
+                  const std::vector<std::pair<int64_t, Array<const float, 4>>>& stages,
+                  std::optional<Array<const int32_t, 1>> stage,
+                  std::optional<Array<const float, 1>> factors, Array<float, 2> out) {
   const int64_t tokens = q.shape(0);
   const int heads = (int)q.shape(1), kv_heads = (int)k.shape(1), dim = (int)q.shape(2);
   const Pool pool(pages.data(), pages.shape(0), kv_heads, dim, (int)v.shape(2), kind);
@@ -132,6 +135,24 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
   for (size_t i = 0; i < tables.size(); i++)
     need(tables.data()[i] < pool.pages, "attention: a page beyond the pool");
   need(!turns || (int64_t)turns->shape(0) > furthest, "attention: rotation table too short");
+  Extend extend;
+  if (extend_window) {
+    need(extend_window > 0 && turns && stage && (int64_t)stage->shape(0) == tokens &&
+             (!factors || (int64_t)factors->shape(0) == tokens),
+         "attention: half a Self-Extend");
+    for (const auto& [group, far] : stages) {
+      need(group > 0 && (int64_t)far.shape(0) == group / std::gcd(group, (int64_t)PAGE) &&
+               (int)far.shape(1) == half && far.shape(2) == 2 && far.shape(3) == PAGE,
+           "attention: a stage of another shape");
+      extend.stages.push_back({group, far.data()});
+    }
+    for (int64_t t = 0; t < tokens; t++)
+      need(stage->data()[t] >= 0 && (size_t)stage->data()[t] < stages.size(),
+           "attention: no such stage");
+    extend.window = extend_window;
+    extend.stage = stage->data();
+    extend.factors = factors ? factors->data() : nullptr;
+  }
   nb::gil_scoped_release free_python;
   if (!store(threads, pool, k.data(), v.data(), slots.data(), tokens)) return false;
   Rotary rotary;
@@ -156,6 +177,7 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
                     window,
                     softcap,
                     rotary,
+                    extend,
                     out.data()};
   if (tokens) attend(threads, a);
   return true;
@@ -188,8 +210,9 @@ NB_MODULE(MOTET_MODULE, m) {
   nb::class_<ThreadPool>(m, "ThreadPool")
       .def(nb::init<int>())
       .def_prop_ro("threads", &ThreadPool::threads);
+  nb::class_<Arena>(m, "Arena").def(nb::init<>());
   nb::class_<Matrix>(m, "Matrix")
-      .def(nb::init<int, int64_t, int64_t>())
+      .def(nb::init<Arena&, int, int64_t, int64_t>())
       .def_ro("type", &Matrix::type)
       .def_ro("rows", &Matrix::rows)
       .def_ro("columns", &Matrix::columns)
@@ -204,7 +227,8 @@ NB_MODULE(MOTET_MODULE, m) {
   m.def("softcap", &softcap_of);
   m.def("attention", &attention_of, "threads"_a, "q"_a, "k"_a, "v"_a, "pages"_a, "kind"_a,
         "tables"_a, "masks"_a, "rows"_a, "positions"_a, "slots"_a, "scale"_a, "window"_a,
-        "softcap"_a, "turns"_a.none(), "places"_a.none(), "interleaved"_a, "rope_scale"_a, "out"_a);
+        "softcap"_a, "turns"_a.none(), "places"_a.none(), "interleaved"_a, "rope_scale"_a,
+        "extend_window"_a, "stages"_a, "stage"_a.none(), "factors"_a.none(), "out"_a);
   m.def("read_all", &read_all);
   bind_recurrent(m);
   bind_experts(m);

@@ -1,0 +1,120 @@
+"""How well a model finds needles in haystacks, with and without Self-Extend."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from motet.batch import Batch
+from motet.context import Context
+from motet.errors import NumericalError
+from motet.evals.haystack import Trial
+from motet.sampling import token_logprobs
+
+TOGETHER = 8192
+"""Tokens of the trials that are computed together."""
+SCORES = ("exact", "likelihood")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to run the model: a name, and the context's ``self_extend``."""
+
+    name: str
+    self_extend: Any
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a model made of one trial."""
+
+    arm: str
+    task: str
+    length: int
+    depth: float
+    seed: int
+    exact: bool
+    """Greedy generation writes the answer."""
+    preferred: bool
+    """The answer is likelier, a token, than every wrong one."""
+    nll: float
+    """Mean negative log probability of the answer's tokens, in nats."""
+
+    @property
+    def key(self) -> tuple[str, str, int, float, int]:
+        """What tells it from the other results of a run."""
+        return self.arm, self.task, self.length, self.depth, self.seed
+
+    def right(self, score: str) -> bool:
+        """By "exact" or "likelihood"."""
+        return self.exact if score == "exact" else self.preferred
+
+
+def search(
+    model: Any, trials: Iterable[Trial], arm: Arm, *, ubatch: int = 512, kv_type: str = "auto"
+) -> Iterator[list[Found]]:
+    """What the model finds of the trials, in order; some of them together, as memory allows.
+
+    Raises OptionError or CapacityError where the arm does not reach as far as a trial,
+    NumericalError when the model's logits are not numbers.
+    """
+    for group in _groups(trials):
+        context = model.context(
+            max_sequences=sum(len(trial.ways) for trial in group),
+            max_tokens=sum(trial.tokens for trial in group),
+            context_length=max(trial.positions for trial in group),
+            ubatch=ubatch,
+            kv_type=kv_type,
+            self_extend=arm.self_extend,
+        )
+        yield _find(context, group, arm.name)
+
+
+def _find(context: Context, group: Sequence[Trial], arm: str) -> list[Found]:
+    """Each prompt once, as tokens that its endings share, and then the endings."""
+    prompts, endings = Batch(), Batch()
+    seq = 0
+    for trial in group:
+        prompts.extend(trial.prompt, 0, tuple(range(seq, seq + len(trial.ways))), "last")
+        for way in trial.ways:
+            if len(way) > 1:  # an ending's last token predicts nothing that is asked
+                endings.extend(way[:-1], len(trial.prompt), seq, "all")
+            seq += 1
+    begins = context.decode(prompts).logits
+    rests = iter(context.decode(endings).logits if len(endings) else ())
+    found = []
+    for trial, begin in zip(group, begins, strict=True):
+        rows = [np.stack([begin, *islice(rests, len(way) - 1)]) for way in trial.ways]
+        right, *wrong = (
+            float(token_logprobs(logits, np.array(way)).mean())
+            for logits, way in zip(rows, trial.ways, strict=True)
+        )
+        if np.isnan(right):
+            raise NumericalError(
+                "the model's logits are not all numbers",
+                hint="its file may be damaged; motet show lists what it holds",
+            )
+        exact = bool(np.array_equal(rows[0].argmax(axis=1), trial.answer))
+        found.append(Found(arm, *trial.key, exact, all(right > other for other in wrong), -right))
+    return found
+
+
+def _groups(trials: Iterable[Trial]) -> Iterator[list[Trial]]:
+    group: list[Trial] = []
+    for trial in trials:
+        if group and sum(one.tokens for one in group) + trial.tokens > TOGETHER:
+            yield group
+            group = []
+        group.append(trial)
+    if group:
+        yield group
+
+
+def grid(found: Iterable[Found], score: str) -> dict[tuple[int, float], float]:
+    """The share found by (length, depth). ``score``: "exact" or "likelihood"."""
+    cells: dict[tuple[int, float], list[bool]] = {}
+    for one in found:
+        cells.setdefault((one.length, one.depth), []).append(one.right(score))
+    return {cell: sum(rights) / len(rights) for cell, rights in sorted(cells.items())}

@@ -1,0 +1,211 @@
+"""Self-Extend: contexts longer than the trained one, without training.
+
+Jin et al. 2024, "LLM Maybe LongLM: Self-Extend LLM Context Window Without Tuning", arXiv
+2401.01325. A query sees its nearest ``window`` keys at their true distances, and those farther
+away in groups of ``group`` positions that count as one, so that no distance exceeds the trained
+ones. It is applied when attention reads its keys; what is stored does not depend on it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from motet.errors import OptionError, UnsupportedError
+from motet.kernels.paged import Extended
+from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
+
+FARTHEST = (1 << 31) - 1
+"""Positions are int32."""
+
+AUTO_WINDOW = 4
+"""The window of "auto" is the trained length divided by this."""
+
+AUTO_TIMES = 16
+"""A context's default length with "auto", in trained lengths."""
+
+BEYOND = 'or go beyond it with Self-Extend: self_extend="auto", --self-extend auto'
+"""A hint where something is longer than the trained length."""
+
+AUTO_REACH = 2 / 3
+"""The farthest distance that "auto" lets a key have, as a share of the trained length; the
+authors advise one half to two thirds (their §4.4)."""
+
+
+@dataclass(frozen=True)
+class SelfExtend:
+    """Positions in groups of ``group`` for keys ``window`` or more tokens before the query.
+
+    ``group``: from 1 (which changes nothing) up. ``window``: from 1 up, below the trained length.
+    ``scale``: "log" multiplies the query at position p by max(1, ln(p + 1) / ln(trained length)),
+    which keeps attention from spreading too thin over very long contexts; None does not.
+    Raises OptionError for any other value.
+    """
+
+    group: int
+    window: int
+    scale: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("group", self.group), ("window", self.window)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise OptionError(
+                    f"Self-Extend's {name} is {value!r}", hint="it has to be a whole number from 1"
+                )
+        _check_scale(self.scale)
+
+    def window_of(self, trained: int) -> int:
+        """Nearest keys that are seen at their true distance."""
+        return self.window
+
+    def groups_at(self, positions: np.ndarray, trained: int) -> np.ndarray:
+        """int32 ``[T]``: the group size of a query at each position."""
+        return np.full(len(positions), self.group, np.int32)
+
+    def longest_context(self, trained: int) -> int:
+        """Tokens up to which no distance exceeds those below ``trained``: (L − w + ⌊w/G⌋)·G."""
+        return (trained - self.window + self.window // self.group) * self.group
+
+    def __str__(self) -> str:
+        log = ", log scale" if self.scale else ""
+        return f"group {self.group}, window {self.window}{log}"
+
+
+@dataclass(frozen=True)
+class AutoExtend:
+    """Self-Extend whose group grows with the query's position.
+
+    Within the trained length L nothing changes. Beyond it the window is L / 4, and the group of a
+    query at position p the smallest power of two for which the farthest key's distance, window +
+    (p + 1 − window) / group, is at most two thirds of L: a function of p alone. ``scale`` as in
+    SelfExtend.
+    """
+
+    scale: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_scale(self.scale)
+
+    def window_of(self, trained: int) -> int:
+        """Nearest keys that are seen at their true distance."""
+        return max(1, trained // AUTO_WINDOW)
+
+    def groups_at(self, positions: np.ndarray, trained: int) -> np.ndarray:
+        """int32 ``[T]``: the group size of a query at each position."""
+        window = self.window_of(trained)
+        far = np.maximum(positions.astype(np.float64) + 1 - window, 1)
+        room = max(trained * AUTO_REACH - window, 1.0)
+        groups = 2 ** np.ceil(np.log2(np.maximum(far / room, 1)))
+        return np.where(positions < trained, 1, groups).astype(np.int32)
+
+    def longest_context(self, trained: int) -> int:
+        """As far as positions are counted: the group grows as it has to."""
+        return FARTHEST
+
+    def __str__(self) -> str:
+        return f"auto{', log scale' if self.scale else ''}"
+
+
+def relative_positions(length: int, group: int, window: int) -> np.ndarray:
+    """int64 ``[length, length]``: each query's (row's) relative position to each key.
+
+    The paper's Fig. 3: near keys at q − k, far ones at ⌊q/G⌋ + w − ⌊w/G⌋ − ⌊k/G⌋; -1 above the
+    diagonal, which causal attention does not see.
+    """
+    q, k = np.arange(length)[:, None], np.arange(length)
+    far = q // group + window - window // group - k // group
+    return np.where(k > q, -1, np.where(q - k < window, q - k, far))
+
+
+def log_factors(positions: np.ndarray, trained: int) -> np.ndarray:
+    """float32 ``[T]``: max(1, ln(p + 1) / ln(trained)) for each position."""
+    return np.maximum(1, np.log(positions + 1.0) / math.log(max(trained, 2))).astype(np.float32)
+
+
+def _check_scale(scale: str | None) -> None:
+    if scale not in (None, "log"):
+        raise OptionError(f"Self-Extend's scale is {scale!r}", hint='use "log", or leave it out')
+
+
+def setting_of(value: object) -> SelfExtend | AutoExtend | None:
+    """A caller's ``self_extend``: a setting, "auto", or None. Raises OptionError for another."""
+    if value == "auto":
+        return AutoExtend()
+    if value is None or isinstance(value, SelfExtend | AutoExtend):
+        return value
+    raise OptionError(
+        f"self_extend is {value!r}",
+        hint='use "auto", motet.SelfExtend(group, window) or motet.AutoExtend()',
+    )
+
+
+def require_positions(layers: Sequence[LayerSpec], positional: str) -> None:
+    """Raise UnsupportedError for a model that Self-Extend means nothing to.
+
+    ``positional``: how attention knows positions, "rotary" or "none".
+    """
+    attention = [spec for spec in layers if not isinstance(spec, Recurrent)]
+    if not attention:
+        reason, hint = "is recurrent: it has no positions", "a longer context needs nothing"
+    elif positional == "none":
+        reason, hint = "attends without positions", "a longer context needs nothing"
+    elif all(isinstance(spec, SlidingAttention) for spec in attention):
+        reason, hint = "has sliding layers alone, whose window bounds every distance", ""
+    else:
+        return
+    raise UnsupportedError(f"Self-Extend groups positions, and the model {reason}", hint=hint)
+
+
+def default_context(setting: SelfExtend | AutoExtend, trained: int) -> int:
+    """Tokens of a context where nothing is said: as far as a group reaches, with auto 16 times the
+    trained length."""
+    return min(setting.longest_context(trained), AUTO_TIMES * trained)
+
+
+def check_reach(setting: SelfExtend | AutoExtend, trained: int, context: int) -> None:
+    """Raise OptionError unless ``context`` tokens stay within the trained distances."""
+    window, longest = setting.window_of(trained), setting.longest_context(trained)
+    if window >= trained:
+        raise OptionError(
+            f"Self-Extend's window is {window}, and the model was trained for {trained} tokens",
+            hint=f"use a window below {trained}: a quarter of it serves well",
+        )
+    if context > longest:
+        raise OptionError(
+            f"a context of {context} tokens is beyond what Self-Extend with {setting} reaches:"
+            f" {longest} tokens",
+            hint="use a larger group, a smaller window, or auto",
+        )
+
+
+def extend(setting: SelfExtend | AutoExtend, positions: np.ndarray, trained: int) -> Extended:
+    """What attention needs for queries at ``positions``, int32 ``[T]``."""
+    factors = log_factors(positions, trained) if setting.scale else None
+    return Extended(setting.window_of(trained), setting.groups_at(positions, trained), factors)
+
+
+@dataclass(frozen=True)
+class ExtendedView:
+    """A micro-batch's view of memory whose layers that see every token see far ones in groups.
+
+    Memory does not know of it: keys lie there without positions, and what is made of them is the
+    reader's choice.
+    """
+
+    view: Any
+    layers: Sequence[LayerSpec]
+    extended: Extended
+
+    @property
+    def positions(self) -> np.ndarray:
+        """int32 ``[T]``."""
+        return self.view.positions
+
+    def layer(self, index: int) -> Any:
+        """What layer ``index`` reads and writes."""
+        state = self.view.layer(index)
+        if isinstance(self.layers[index], FullAttention):
+            return replace(state, extended=self.extended)
+        return state
