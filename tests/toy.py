@@ -224,11 +224,14 @@ class Plain:
             seen.append((position, kept[-1]))
             numbers = np.array([(position - p, *kv) for p, kv in seen])
             h = layer_output(h, index, *numbers.T)
-        said = Said(token, self._serial, tuple(kept))
-        self._serial += 1
+        said = Said(token, self.new_serial(), tuple(kept))
         for seq in seqs:
             self.held.setdefault(seq, {})[position] = said
         return logits_of(h, self.model.config.n_vocab)
+
+    def new_serial(self) -> int:
+        self._serial += 1
+        return self._serial
 
     def end(self, seq: int) -> int:
         return max(self.held.get(seq, {}), default=-1) + 1

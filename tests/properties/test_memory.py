@@ -4,15 +4,18 @@ Every step also checks that pages, slots, tables, masks, checkpoints and counts 
 what is free with NaN.
 """
 
+import io
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from motet.batch import Batch
-from motet.errors import BatchError, CannotRewind, CapacityError, OptionError
+from motet.errors import BatchError, CannotRewind, CapacityError, OptionError, StateFileError
 from motet.memory.store import REWIND
 from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
 from tests.toy import (
@@ -52,7 +55,7 @@ class Conversation(RuleBasedStateMachine):
         ubatch=st.sampled_from([1, 2, 3, 7, 64, 512]),
         split=st.sampled_from(["simple", "equal", "sequence"]),
         max_tokens=st.sampled_from([200, 700, SEQUENCES * CONTEXT]),
-        checkpoint_bytes=st.sampled_from([0, 5000, AMPLE]),
+        checkpoint_bytes=st.sampled_from([AMPLE, 12_000, 500, 0]),
         random=st.randoms(use_true_random=False),
     )
     def begin(self, ubatch, split, max_tokens, checkpoint_bytes, random):
@@ -79,26 +82,18 @@ class Conversation(RuleBasedStateMachine):
 
     # What is said
 
+    @rule(seq=seqs, count=counts)
+    def say(self, seq, count):
+        self._decode([((seq,), count)], mixed=False)
+
+    @rule(shared=members, steps=st.integers(1, 5))
+    def generate(self, shared, steps):
+        for _ in range(steps):
+            self._decode([((seq,), 1) for seq in shared], mixed=False)
+
     @rule(turns=st.lists(st.tuples(members, counts), min_size=1, max_size=4), mixed=st.booleans())
     def decode(self, turns, mixed):
-        batch = self._batch(turns, mixed)
-        before = contents(self.context)
-        try:
-            logits = self.context.decode(batch).logits
-        except BatchError as error:
-            assert not self._plausible(batch, error.entry)
-            assert_same(before, contents(self.context))
-            return
-        except CapacityError as error:
-            assert self._too_many(batch, str(error))
-            assert_same(before, contents(self.context))
-            return
-        for row, (token, position, shared) in zip(logits, _listed(batch), strict=True):
-            self._assert_one_past(shared)
-            assert np.array_equal(row, self.plain.decode(token, position, shared))
-            if any(seq in self.edited for seq in shared):
-                self.edited.update(shared)
-        self._note_ends()
+        self._decode(turns, mixed)
 
     @rule(
         turns=st.lists(st.tuples(members, counts), min_size=1, max_size=4),
@@ -225,15 +220,19 @@ class Conversation(RuleBasedStateMachine):
             return
         assert_same(before, contents(self.context))
 
-    @rule(seq=seqs)
-    def keep(self, seq):
+    @rule(seq=seqs, really=st.integers(0, 3))
+    def keep(self, seq, really):
+        if really:
+            return  # now and then is enough
         self.memory.keep(seq)
         for other in range(SEQUENCES):
             if other != seq:
                 self._truncate(other, 0)
 
-    @rule()
-    def clear(self):
+    @rule(really=st.integers(0, 7))
+    def clear(self, really):
+        if really:
+            return
         self.memory.clear()
         for seq in range(SEQUENCES):
             self._truncate(seq, 0)
@@ -257,6 +256,26 @@ class Conversation(RuleBasedStateMachine):
         poison(self.context)
 
     # Helpers
+
+    def _decode(self, turns, mixed: bool) -> None:
+        batch = self._batch(turns, mixed)
+        before = contents(self.context)
+        try:
+            logits = self.context.decode(batch).logits
+        except BatchError as error:
+            assert not self._plausible(batch, error.entry)
+            assert_same(before, contents(self.context))
+            return
+        except CapacityError as error:
+            assert self._too_many(batch, str(error))
+            assert_same(before, contents(self.context))
+            return
+        for row, (token, position, shared) in zip(logits, _listed(batch), strict=True):
+            self._assert_one_past(shared)
+            assert np.array_equal(row, self.plain.decode(token, position, shared))
+            if any(seq in self.edited for seq in shared):
+                self.edited.update(shared)
+        self._note_ends()
 
     def _remove(self, seq: int, start: int, end: int | None) -> bool:
         """Whether it was done, and not refused for good reason."""

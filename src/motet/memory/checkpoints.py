@@ -109,10 +109,12 @@ class CheckpointDraft:
         self.latest[target] = min(self.latest[source], position)
 
     def adopt(self, leader: int, member: int) -> None:
-        """Both hold the same: ``member`` may use those of ``leader`` too."""
+        """Both hold the same: each may use those of the other too."""
         if self._marks[member] is not self._marks[leader]:
             both = {**dict(self._marks[member]), **dict(self._marks[leader])}
-            self._keep(member, tuple(sorted(both.items(), key=_position)))
+            marks = tuple(sorted(both.items(), key=_position))
+            self._keep(member, marks)
+            self._keep(leader, marks)
 
     def shift(self, seq: int, start: int, end: int, delta: int) -> None:
         """The tokens start … end - 1 of ``seq`` have moved, and their order is the same."""
