@@ -82,7 +82,11 @@ def measure(model: Model, work: Workload, turns: int, ubatch: int) -> dict[str, 
     """Tokens a second of every turn, by split."""
     contexts = {
         split: model.context(
-            max_sequences=SEQUENCES, max_tokens=SEQUENCES * 320, ubatch=ubatch, split=split
+            max_sequences=SEQUENCES,
+            max_tokens=SEQUENCES * 320,
+            ubatch=ubatch,
+            split=split,
+            checkpoint_bytes=0,
         )
         for split in SPLITS
     }

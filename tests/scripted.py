@@ -209,8 +209,9 @@ class ScriptedModel:
         ubatch: int = 512,
         split: str = "auto",
         kv_type: str = "auto",
+        checkpoint_bytes: int | None = None,
     ) -> ScriptedContext:
-        del max_tokens, ubatch, split, kv_type
+        del max_tokens, ubatch, split, kv_type, checkpoint_bytes
         self.made = ScriptedContext(self.rule, max_sequences, self.recurrent)
         self.made.self_extend = self_extend
         self.made.memory.context_length = context_length or self.config.context_length

@@ -7,7 +7,18 @@ from motet.batch import Batch
 from motet.context import Context
 from motet.errors import BatchError, CapacityError, MotetError, OptionError
 from motet.memory.counts import Counts
-from tests.toy import Plain, ToyConfig, ToyModel, bookkeeping, poison
+from tests.toy import (
+    ALL_KINDS,
+    LAYERS,
+    RECURRENT,
+    Plain,
+    ToyConfig,
+    ToyModel,
+    assert_same,
+    bookkeeping,
+    contents,
+    poison,
+)
 
 SPLITS = ("auto", "simple", "equal", "sequence")
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3] * 12
@@ -134,16 +145,17 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, MemoryError])
-@pytest.mark.parametrize("call", [0, 1, 2, 3, 4, 5, 6, 8])  # of nine: three layers, three times
-def test_a_failure_in_any_micro_batch_changes_nothing(error, call):
-    model = ToyModel()
+@pytest.mark.parametrize("layers", [LAYERS, RECURRENT, ALL_KINDS], ids=["paged", "slots", "both"])
+@pytest.mark.parametrize("call", [0, 1, 2, 3, 4, 5, 6, 8])  # of nine or more: three micro-batches
+def test_a_failure_in_any_micro_batch_changes_nothing(error, layers, call):
+    model = ToyModel(layers=layers)
     context, plain = model.context(max_sequences=3, ubatch=40), Plain(model)
     for seq, n in ((0, 150), (1, 40)):
         context.decode(prompt(PROMPT[:n], seq))
         [plain.decode(t, i, [seq]) for i, t in enumerate(PROMPT[:n])]
     context.memory.copy(1, 2)
     plain.held[2] = dict(plain.held[1])
-    before = snapshot(context)
+    before = contents(context)
     calls = []
 
     def fail(index: int) -> None:
@@ -161,8 +173,7 @@ def test_a_failure_in_any_micro_batch_changes_nothing(error, call):
         context.decode(batch)
     model.family.on_layer = lambda index: None
     assert len(calls) == call + 1
-    after = snapshot(context)
-    assert after[0] == before[0] and after[1] is before[1]
+    assert_same(before, contents(context))
     bookkeeping(context)
     poison(context)
     for seq, n in ((0, 150), (1, 40), (2, 40)):
@@ -208,6 +219,24 @@ def test_a_failure_while_planning_changes_nothing(monkeypatch, failing):
         context.decode(batch)
     assert snapshot(context)[0] == before[0] and context.memory._state is before[1]
     bookkeeping(context)
+
+
+@pytest.mark.parametrize("layers", [RECURRENT, ALL_KINDS], ids=["slots", "both"])
+def test_no_free_slot_changes_nothing(layers):
+    context = ToyModel(layers=layers).context(max_sequences=2, ubatch=40, checkpoint_bytes=0)
+    context.decode(prompt(PROMPT[:100]))
+    context.memory.copy(0, 1)
+    recurrent = context.memory._recurrent
+    assert recurrent is not None
+    recurrent.pool.slots = 2  # of which sequences 0 and 1 have one, and 0 takes the other
+    before = contents(context)
+    batch = prompt(PROMPT[:90], 0, start=100)
+    batch.extend(PROMPT[:90], 100, seqs=1)
+    with pytest.raises(CapacityError, match="1 more states of sequences are needed, and 0 of 2"):
+        context.decode(batch)
+    assert_same(before, contents(context))
+    bookkeeping(context)
+    context.decode(prompt(PROMPT[:90], 0, start=100))
 
 
 def test_one_token_too_many_names_both_numbers_and_changes_nothing():

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from motet.batch import Batch, Entries
 from motet.errors import OptionError
-from motet.split import check_policy, split
+from motet.split import choose_policy, split
+from tests.toy import HYBRID, LAYERS, RECURRENT
 
-POLICIES = ("auto", "simple", "equal", "sequence")
+POLICIES = ("simple", "equal", "sequence")
 
 
 def entries_of(*seqs: int | tuple[int, ...]) -> Entries:
@@ -29,7 +30,6 @@ def test_simple_takes_the_next_tokens_in_order():
     entries = entries_of(0, 1, 0, 2, 1, 0, 2)
     assert cut(entries, 3, "simple") == [[0, 1, 2], [3, 4, 5], [6]]
     assert cut(entries, 100, "simple") == [list(range(7))]
-    assert cut(entries, 3, "auto") == cut(entries, 3, "simple")
 
 
 def test_equal_advances_sequences_together():
@@ -61,10 +61,12 @@ def test_sets_that_meet_again_keep_their_order():
     assert cut(entries, 100, "sequence") == [[0], [1], [2], [3], [4], [5]]
 
 
-def test_an_unknown_split_is_refused_with_the_known_ones():
-    with pytest.raises(OptionError, match="simple, equal, sequence"):
-        check_policy("eqal")
-    assert [check_policy(policy) for policy in POLICIES] == list(POLICIES)
+@pytest.mark.parametrize("layers", [LAYERS, RECURRENT, HYBRID])
+def test_an_unknown_split_is_refused_with_the_known_ones(layers):
+    with pytest.raises(OptionError, match="auto, simple, equal, sequence"):
+        choose_policy("eqal", layers)
+    assert [choose_policy(policy, layers) for policy in POLICIES] == list(POLICIES)
+    assert choose_policy("auto", layers) == "simple"
 
 
 @given(

@@ -14,8 +14,8 @@ import numpy as np
 from motet.context import Context
 from motet.kernels.paged import PAGE, PagedKV
 from motet.kernels.slots import RecurrentState
-from motet.memory.recurrent import RecurrentMemory
 from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
+from motet.weights.fingerprint import Fingerprint
 
 PRIME = 2039
 WINDOW = 5
@@ -171,6 +171,7 @@ RECURRENT = (
 HYBRID = (RECURRENT[0], LAYERS[0], RECURRENT[1], LAYERS[2])
 """As Jamba."""
 ALL_KINDS = (RECURRENT[0], *LAYERS, RECURRENT[2])
+FINGERPRINT = Fingerprint("toy weights", "toy settings", "toy tokenizer")
 
 
 @dataclass
@@ -178,12 +179,14 @@ class ToyModel:
     config: ToyConfig = field(default_factory=ToyConfig)
     layers: Sequence[LayerSpec] = LAYERS
     default_kv_type: str = "f32"
+    fingerprint: Fingerprint = FINGERPRINT
+    arithmetic: str = "toy"
 
     def __post_init__(self) -> None:
         self.family = ToyFamily(self.config.n_vocab, self.layers)
 
     def context(self, **options) -> Context:
-        return Context(self, **options)
+        return Context(self, **{"checkpoint_bytes": 1 << 16, **options})
 
 
 @dataclass(frozen=True)
@@ -221,11 +224,14 @@ class Plain:
             seen.append((position, kept[-1]))
             numbers = np.array([(position - p, *kv) for p, kv in seen])
             h = layer_output(h, index, *numbers.T)
-        said = Said(token, self._serial, tuple(kept))
-        self._serial += 1
+        said = Said(token, self.new_serial(), tuple(kept))
         for seq in seqs:
             self.held.setdefault(seq, {})[position] = said
         return logits_of(h, self.model.config.n_vocab)
+
+    def new_serial(self) -> int:
+        self._serial += 1
+        return self._serial
 
     def end(self, seq: int) -> int:
         return max(self.held.get(seq, {}), default=-1) + 1
@@ -235,20 +241,29 @@ class Plain:
 
 
 def bookkeeping(context: Context) -> None:
-    """Assert that pages, masks and counts agree, so that no page is lost or used twice."""
+    """Assert that pages, slots, masks and counts agree, so that none is lost or used twice."""
     memory = context.memory
-    state = memory._state
+    state, *others = memory._now.parts
+    holds = checkpoint_holds(context)
     held = state.maps[0].masks
-    for group, pages in zip(memory._attention._store.groups, state.maps, strict=True):
+    for g, (group, pages) in enumerate(zip(_groups(context), state.maps, strict=True)):
+        by_checkpoints = np.zeros(len(pages.refs), int)
+        for hold in holds if g else ():
+            by_checkpoints[hold[0][g - 1].pages] += 1
+        assert np.array_equal(by_checkpoints[: len(pages.held)], pages.held)
+        assert not by_checkpoints[len(pages.held) :].any()
         used = pages.tables[pages.tables >= 0]
-        assert np.array_equal(np.bincount(used, minlength=len(pages.refs)), pages.refs)
+        counts = np.bincount(used, minlength=len(pages.refs)) + by_checkpoints
+        assert np.array_equal(counts, pages.refs)
         assert len(pages.refs) <= pages.pages == group.pages
         assert np.array_equal(pages.tables >= 0, pages.masks != 0)
         assert not np.any(pages.masks & ~held)
-    for part, slots in zip(memory._parts[1:], memory._states[1:], strict=True):
-        used = slots.slots[slots.slots >= 0]
+    for slots in others:
+        assert memory._recurrent is not None
+        used = [*slots.slots[slots.slots >= 0], *(hold[1] for hold in holds)]
         assert np.array_equal(np.bincount(used, minlength=len(slots.refs)), slots.refs)
-        assert len(slots.refs) <= part.pool.slots
+        assert slots.held == len(holds)
+        assert len(slots.refs) <= memory._recurrent.pool.slots
         assert np.array_equal(slots.slots >= 0, state.lengths > 0)
     for seq in range(memory.max_sequences):
         at = np.flatnonzero(
@@ -259,18 +274,80 @@ def bookkeeping(context: Context) -> None:
         assert memory.ends[seq] == (at[-1] + 1 if len(at) else 0)
 
 
-def poison(context: Context) -> None:
-    """Fill every page and slot that nothing uses with NaN, so that reading one shows."""
+def checkpoint_holds(context: Context) -> list[tuple]:
+    """What each checkpoint refers to; asserts that marks, owners and the budget agree."""
     memory = context.memory
-    for group, pages in zip(memory._attention._store.groups, memory._state.maps, strict=True):
-        free = np.ones(group.pages, bool)
-        free[: len(pages.refs)] = pages.refs == 0
+    checkpoints = memory._now.checkpoints
+    owners: dict = {}
+    for seq, marks in enumerate(checkpoints.marks):
+        positions = memory.checkpoints(seq)
+        assert positions == sorted(set(positions)) == [at for at, _ in marks]
+        if positions:
+            ends = memory.positions(seq)
+            assert ends is not None and ends[0] < positions[0] and positions[-1] <= ends[1] + 1
+        for _, checkpoint in marks:
+            owners[checkpoint] = owners.get(checkpoint, 0) + 1
+    assert owners == {c: count for c, (_, count) in checkpoints.uses.items()}
+    states = zip(memory._parts, memory._now.parts, strict=True)
+    drafts = [part.draft(state, 0) for part, state in states]
+    assert sum(draft.held_bytes for draft in drafts) <= memory.checkpoint_bytes
+    return [checkpoint.holds for checkpoint in owners]
+
+
+def _groups(context: Context):
+    return context.memory._attention._store.groups
+
+
+def contents(context: Context) -> list:
+    """Everything that sequences and checkpoints hold, byte for byte, and where it lies."""
+    memory = context.memory
+    tokens = context.memory._attention._store.tokens
+    state, *others = memory._now.parts
+    out: list = [memory._now, state.ends.copy(), state.lengths.copy(), state.broken.copy()]
+    for g, (group, pages) in enumerate(zip(_groups(context), state.maps, strict=True)):
+        entries = np.nonzero(pages.tables >= 0)
+        held = [(pages.tables[entries], pages.masks[entries])]
+        if g:
+            held += [(h[0][g - 1].pages, h[0][g - 1].masks) for h in checkpoint_holds(context)]
+        out += [pages.tables.copy(), pages.masks.copy(), pages.refs.copy(), pages.held.copy()]
+        for numbers, masks in held:
+            bits = np.unpackbits(masks.astype("<u8").view(np.uint8), bitorder="little")
+            which, at = np.nonzero(bits.reshape(-1, PAGE))
+            slots = numbers[which].astype(np.int64) * PAGE + at
+            pools = (*group.pools, *(() if g else (tokens,)))
+            out += [pool.read(slots) for pool in pools if slots.size]
+    for slots in others:
+        assert memory._recurrent is not None
+        out += [slots.slots.copy(), slots.refs.copy()]
+        used = slots.refs > 0
+        for arrays in memory._recurrent.pool.arrays.values():
+            out += [array[: len(used)][used] for array in arrays]
+    return out
+
+
+def assert_same(before: list, after: list) -> None:
+    """That two ``contents`` are the same object, and the same bytes."""
+    assert before[0] is after[0] and len(before) == len(after)
+    for a, b in zip(before[1:], after[1:], strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def poison(context: Context) -> None:
+    """Fill every page and slot that nothing uses with NaN, so that reading one shows.
+
+    Of those never in use, as many as a test may come to use next.
+    """
+    memory = context.memory
+    state, *others = memory._now.parts
+    for group, pages in zip(_groups(context), state.maps, strict=True):
         for pool in group.pools:
-            pool.buffer[free] = 0xFF
-    for part, slots in zip(memory._parts[1:], memory._states[1:], strict=True):
-        assert isinstance(part, RecurrentMemory)
-        free = np.ones(part.pool.slots, bool)
-        free[: len(slots.refs)] = slots.refs == 0
-        for arrays in part.pool.arrays.values():
-            for array in arrays:
-                array[free] = np.nan
+            pool.buffer[_free(pages.refs, group.pages)] = 0xFF
+    for slots in others:
+        assert memory._recurrent is not None
+        pool = memory._recurrent.pool
+        for array in (array for arrays in pool.arrays.values() for array in arrays):
+            array[_free(slots.refs, pool.slots)] = np.nan
+
+
+def _free(refs: np.ndarray, most: int) -> np.ndarray:
+    return np.flatnonzero(np.pad(refs, (0, min(most - len(refs), 100))) == 0)

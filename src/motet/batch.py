@@ -70,6 +70,8 @@ class Batch:
 
     def entries(self) -> "Entries":
         """Everything added so far, as arrays."""
+        if len(self._runs) == len(self):
+            return self._single_entries()
         counts = np.array([len(run.tokens) for run in self._runs], np.int64)
         ends = np.cumsum(counts)
         wanted = np.array([run.wanted for run in self._runs], np.int64)
@@ -82,6 +84,16 @@ class Batch:
             set_of=np.repeat(np.array([run.set for run in self._runs], np.int64), counts),
             sets=tuple(self._sets),
             wanted=rows,
+        )
+
+    def _single_entries(self) -> "Entries":
+        """As ``entries``, where each was added by itself: when text is generated."""
+        return Entries(
+            tokens=np.array([run.tokens[0] for run in self._runs], np.int32),
+            positions=np.array([run.start for run in self._runs], np.int32),
+            set_of=np.array([run.set for run in self._runs], np.int64),
+            sets=tuple(self._sets),
+            wanted=np.array([run.wanted != _NONE for run in self._runs], bool),
         )
 
     def _append(
@@ -129,7 +141,6 @@ class Entries:
                 f"entry {entry} is token {self.tokens[entry]}, and the vocabulary has {n_vocab}",
                 entry=entry,
             )
-        sizes = np.array([len(members) for members in self.sets])
         members = np.fromiter(chain.from_iterable(self.sets), np.int64)
         if members.max() >= len(ends):
             unknown = [members[-1] >= len(ends) for members in self.sets]
@@ -144,9 +155,10 @@ class Entries:
             due = ends[members[self.set_of]]
             if np.all((due == self.positions) | (due == 0)):
                 return
-        self._check_positions(sizes, members, ends)
+        self._check_positions(members, ends)
 
-    def _check_positions(self, sizes: np.ndarray, members: np.ndarray, ends: np.ndarray) -> None:
+    def _check_positions(self, members: np.ndarray, ends: np.ndarray) -> None:
+        sizes = np.array([len(members) for members in self.sets])
         counts = sizes[self.set_of]
         entry = np.repeat(np.arange(len(self)), counts)
         offset = (np.cumsum(sizes) - sizes)[self.set_of] - (np.cumsum(counts) - counts)

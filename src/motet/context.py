@@ -1,8 +1,9 @@
 """Context: memory, and ``decode`` to run batches on it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -10,7 +11,10 @@ from motet.batch import Batch
 from motet.errors import BatchError, OptionError
 from motet.kernels.paged import KINDS
 from motet.memory import Memory
+from motet.memory.budget import default_checkpoint_bytes
 from motet.memory.plan import Step
+from motet.memory.state_file import Into, Restored, restore, save
+from motet.memory.state_format import Owner
 from motet.self_extend import (
     AutoExtend,
     ExtendedView,
@@ -22,7 +26,8 @@ from motet.self_extend import (
     setting_of,
 )
 from motet.spec import LayerSpec, Recurrent
-from motet.split import check_policy, split
+from motet.split import choose_policy, split
+from motet.weights.fingerprint import Fingerprint
 
 _MOST_SEQUENCES = 1 << 16
 _MOST_POSITIONS = 1 << 31
@@ -59,6 +64,10 @@ class Runnable(Protocol):
     def family(self) -> Layers: ...
     @property
     def default_kv_type(self) -> str: ...
+    @property
+    def fingerprint(self) -> Fingerprint: ...
+    @property
+    def arithmetic(self) -> str: ...
 
 
 class Output:
@@ -102,12 +111,16 @@ class Context:
         split: str = "auto",
         kv_type: str = "auto",
         self_extend: SelfExtend | AutoExtend | str | None = None,
+        checkpoint_bytes: int | None = None,
         context_length: int | None = None,
     ) -> None:
         """``max_tokens``: held by all sequences together, one that several share counting once;
         by default the model's context for each, which without attention layers is as good as no
         limit. ``ubatch``: tokens computed at once. ``split``: "simple", "equal", "sequence", or
         "auto". ``kv_type``: "f32", "f16", "bf16", "q8_0", or "auto" for what suits the weights.
+        ``checkpoint_bytes``: what checkpoints may keep, beside what sequences hold; by default a
+        sixteenth of the machine's memory. While a batch is computed, those that it drops are
+        still there.
         ``self_extend``: motet.SelfExtend(group, window), motet.AutoExtend() or "auto", for contexts
         longer than the trained one. ``context_length``: positions that a sequence has; by default
         the trained length, or as far as Self-Extend reaches (with "auto" 16 times the trained
@@ -136,7 +149,7 @@ class Context:
             max_tokens = tokens if attends else min(tokens, _MOST_TOKENS)
         self.max_tokens = _positive("max_tokens", max_tokens)
         self.ubatch = _positive("ubatch", ubatch)
-        self.split = check_policy(split)
+        self.split = choose_policy(split, model.family.layers)
         self.kv_type = model.default_kv_type if kv_type == "auto" else kv_type
         self.memory = Memory(
             model.family.layers,
@@ -145,6 +158,7 @@ class Context:
             context_length=positions,
             ubatch=self.ubatch,
             kv_type=self.kv_type,
+            checkpoint_bytes=_checkpoint_bytes(checkpoint_bytes),
         )
 
     @property
@@ -208,6 +222,67 @@ class Context:
             output = Output(logits, entries.wanted)
             plan.commit()
             return output
+
+    def save(
+        self,
+        file: str | Path | BinaryIO,
+        seqs: int | Iterable[int] | None = None,
+        *,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write what ``seqs`` remember, by default all that hold something, to a state file.
+
+        ``file``: a path, at which the old file stays until the new one is whole and on the disk,
+        or a binary file object, written from where it stands. ``notes``: strings to be given back
+        by ``restore``. Whatever one shares with another is stored once. The first call reads the
+        model's file for its fingerprint.
+
+        Raises StateFileError where the path cannot be written, OptionError for a sequence that
+        there is not or that comes twice; what a file object raises passes through.
+        """
+        with self.memory.exclusive():
+            if seqs is None:
+                chosen = np.flatnonzero(self.memory.ends).tolist()
+            else:
+                chosen = [seqs] if isinstance(seqs, int) else list(seqs)
+            save(file, self.memory, self._owner, chosen, notes or {})
+
+    def restore(self, file: str | Path | BinaryIO, into: Into = None) -> Restored:
+        """Bring back what ``save`` wrote, bit for bit, into sequences that hold nothing.
+
+        ``into``: {saved number: number here} for those to bring back, or a function that is given
+        the saved numbers, in the order in which they were saved, and returns that; by default all
+        keep their numbers. A file object is read from where it stands to the end of the state.
+        The numbers of sequences, ``ubatch``, ``split``, threads and capacity may differ from those
+        of the context that saved it; sequences that shared memory share it again.
+
+        All or nothing: when it raises, memory is as before. Raises StateFileError for a file that
+        is damaged, is no state file or belongs to another model, tokenizer, settings or
+        ``kv_type``; OptionError for an ``into`` that is not possible; CapacityError for more
+        tokens than there is room for.
+        """
+        with self.memory.exclusive():
+            return restore(file, self.memory, self._owner, self.model.config.n_vocab, into)
+
+    @property
+    def _owner(self) -> Owner:
+        model = self.model
+        return Owner(model.fingerprint, model.family.layers, self.kv_type, model.arithmetic)
+
+
+def _checkpoint_bytes(given: int | None) -> int:
+    if given is None:
+        return default_checkpoint_bytes()
+    try:
+        number = index(given)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise OptionError(
+            f"checkpoint_bytes is {given!r}",
+            hint="it has to be a whole number, 0 for no checkpoints; or leave it out",
+        )
+    return number
 
 
 def _positive(name: str, value: int) -> int:

@@ -45,12 +45,14 @@ class LLM:
         kv_type: str = "auto",
         threads: int | None = None,
         prefix_reuse: bool = True,
+        checkpoint_bytes: int | None = None,
     ) -> None:
         """``model``: a loaded one, or the path of a GGUF file.
 
         ``max_sequences``: answers computed at once; further requests wait. ``max_tokens``: the
         context, which is how many tokens a sequence holds, prompt and answer together; None for
-        the trained length. ``ubatch``, ``split``, ``kv_type``: as in ``Model.context``.
+        the trained length. ``ubatch``, ``split``, ``kv_type``, ``checkpoint_bytes``: as in
+        ``Model.context``.
         ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: remember what was said;
         False computes each prompt anew and keeps no memory between requests. Raises OptionError
         for an unusable value, and what ``Model.load`` raises.
@@ -67,10 +69,12 @@ class LLM:
         self.max_sequences = max_sequences
         trained = self.model.config.context_length
         if max_tokens is not None and max_tokens > trained:
-            raise OptionError(
-                f"max_tokens is {max_tokens}, but the model was trained for {trained}",
-                hint=f"use at most {trained}",
-            )
+            most = self.model.context(max_tokens=1).memory.context_length  # recurrent: no limit
+            if max_tokens > most:
+                raise OptionError(
+                    f"max_tokens is {max_tokens}, but the model was trained for {trained}",
+                    hint=f"use at most {trained}",
+                )
         self.max_tokens = max_tokens or trained
         context = self.model.context(
             max_sequences=max_sequences,
@@ -78,8 +82,9 @@ class LLM:
             ubatch=ubatch,
             split=split,
             kv_type=kv_type,
+            checkpoint_bytes=checkpoint_bytes if prefix_reuse else 0,
         )
-        self._goes_anywhere = getattr(context.memory, "rewinds_anywhere", True)
+        self._goes_anywhere = context.memory.rewinds_anywhere
         n_vocab = self.model.config.n_vocab
         self._engine = Engine(context, max_sequences, ubatch, n_vocab, prefix_reuse)
         self._close = weakref.finalize(self, self._engine.close)
@@ -154,6 +159,8 @@ class LLM:
             whole_number("logprobs", logprobs, 0)
         if max_tokens is not None:
             whole_number("max_tokens", max_tokens, 0)
+        for position in checkpoints:
+            whole_number("a position in checkpoints", position, 0)
         self._check_answers(n)
         single, prompts = one_or_many(prompt)
         outputs: SimpleQueue[Chunk | MotetError] = SimpleQueue()
@@ -243,18 +250,24 @@ class LLM:
     def save(self, file: str | Path | BinaryIO, notes: Mapping[str, str] | None = None) -> None:
         """Write what idle sequences remember to a state file, with ``notes`` of your own.
 
-        Answers under way are not part of it. A path is replaced as a whole or not at all.
+        Answers under way are not part of it. A path is replaced as a whole or not at all. Raises
+        StateFileError when it cannot be written.
         """
         self._engine.save(file, notes)
 
     def restore(self, file: str | Path | BinaryIO) -> dict[str, str]:
         """Remember what ``save`` wrote, so that prompts go on from there; returns the notes.
 
-        Raises ModelFileError for a damaged file, OptionError for one of another model or other
-        settings, CapacityError when it holds more than fits beside the answers under way; then
-        nothing has changed.
+        It takes the place of the idle sequences least recently used, which are forgotten. A file
+        object has to be one that can seek. Raises StateFileError for a file that is damaged or of
+        another model or ``kv_type``, CapacityError when it holds more sequences than no answer
+        has, or longer ones than the context.
         """
-        return self._engine.restore(file)
+        return self._engine.restore(file, self.max_tokens)
+
+    def forget(self) -> None:
+        """Forget what idle sequences remember."""
+        self._engine.forget()
 
     def held(self) -> list[int]:
         """How many tokens each idle sequence remembers, least recently used first."""

@@ -1,10 +1,10 @@
 """Model: a file's weights, settings and tokenizer, ready to run."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from motet import __version__
 from motet.errors import ModelFileError, UnsupportedError
 from motet.kernels import CPU
 from motet.models.config import Config
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from motet.context import Context
     from motet.self_extend import AutoExtend, SelfExtend
 
+_FUSED = ("avx2", "avx512", "amx", "emulated")
+"""Instruction sets on which kernels agree bit for bit."""
 _EMBEDDING = "token_embd.weight"
 _OUTPUT = "output.weight"
 _EXPERTS = "_exps.weight"
@@ -50,6 +52,7 @@ class Model:
         self.layers = self.family.layers
         self.default_kv_type = "f32" if only_f32(file) else "f16"
         self.file = file
+        self._fingerprint: Fingerprint | None = None
 
     @classmethod
     def load(
@@ -77,13 +80,21 @@ class Model:
             file.close()
             raise
 
-    @cached_property
+    @property
     def fingerprint(self) -> Fingerprint:
         """Digests of the file's content, so that what was computed with another is told apart.
 
         The first use reads the whole file, at the speed of memory if it was read not long ago.
         """
-        return fingerprint_of(self.file)
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint_of(self.file)
+        return self._fingerprint
+
+    @property
+    def arithmetic(self) -> str:
+        """A name for how numbers are rounded: the same bits come of a file where it is the same."""
+        isa = self.kernels.isa
+        return f"motet {__version__}, {'fused' if isa in _FUSED else isa}"
 
     @property
     def n_vocab(self) -> int:
@@ -98,6 +109,7 @@ class Model:
         split: str = "auto",
         kv_type: str = "auto",
         self_extend: "SelfExtend | AutoExtend | str | None" = None,
+        checkpoint_bytes: int | None = None,
         context_length: int | None = None,
     ) -> "Context":
         """Memory for ``max_sequences`` sequences, and ``decode`` to run batches on it.
@@ -105,8 +117,9 @@ class Model:
         ``max_tokens``: tokens held in all; None for the trained length times the sequences.
         ``ubatch``: tokens computed at once. ``split``: "auto", "simple", "equal" or "sequence".
         ``kv_type``: "auto" (``default_kv_type``), "f32", "f16", "bf16" or "q8_0".
-        ``self_extend``, ``context_length``: see ``Context``. Raises OptionError for a value that
-        makes no sense.
+        ``checkpoint_bytes``: what checkpoints may keep; None for a sixteenth of the machine's
+        memory, 0 for none. ``self_extend``, ``context_length``: see ``Context``. Raises
+        OptionError for a value that makes no sense.
         """
         from motet.context import Context
 
@@ -118,6 +131,7 @@ class Model:
             split=split,
             kv_type=kv_type,
             self_extend=self_extend,
+            checkpoint_bytes=checkpoint_bytes,
             context_length=context_length,
         )
 

@@ -1,6 +1,6 @@
 """The three ways to cut a batch into micro-batches. By the solo law all give the same bits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from motet.batch import Entries
 from motet.errors import OptionError
+from motet.spec import LayerSpec, Recurrent
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,37 @@ def split(entries: Entries, size: int, policy: str) -> list[Ubatch]:
     """``entries`` in micro-batches of at most ``size`` tokens.
 
     ``policy``: "simple", the next tokens in order; "equal", sequences advance together by equal
-    lengths; "sequence", one set of sequences at a time; "auto", whichever suits the memory.
+    lengths; "sequence", one set of sequences at a time.
     """
-    return [_ubatch(entries, numbers) for numbers in _POLICIES[policy](entries, size)]
+    cut = _POLICIES[policy]
+    if cut is _simple and len(entries) <= size and _disjoint(entries):
+        return [_whole(entries)]
+    return [_ubatch(entries, numbers) for numbers in cut(entries, size)]
 
 
-def check_policy(policy: str) -> str:
-    """``policy``, or OptionError if there is none of that name."""
+def choose_policy(policy: str, layers: Sequence[LayerSpec]) -> str:
+    """``policy``, or for "auto" the fastest for what ``layers`` remember.
+
+    Raises OptionError if there is none of that name.
+    """
+    if policy == "auto":
+        recurrent = any(isinstance(spec, Recurrent) for spec in layers)
+        return _FASTEST_RECURRENT if recurrent else _FASTEST
     if policy not in _POLICIES:
-        raise OptionError(f"split is {policy!r}", hint=f"use one of {', '.join(_POLICIES)}")
+        known = ", ".join(["auto", *_POLICIES])
+        raise OptionError(f"split is {policy!r}", hint=f"use one of {known}")
     return policy
+
+
+def _whole(entries: Entries) -> Ubatch:
+    return Ubatch(
+        tokens=entries.tokens,
+        positions=entries.positions,
+        rows=entries.set_of,
+        sets=entries.sets,
+        entries=np.arange(len(entries)),
+        wanted=np.flatnonzero(entries.wanted),
+    )
 
 
 def _ubatch(entries: Entries, numbers: np.ndarray) -> Ubatch:
@@ -104,11 +126,13 @@ def _equal(entries: Entries, size: int) -> Iterator[np.ndarray]:
 
 
 _POLICIES: dict[str, Callable[[Entries, int], Iterator[np.ndarray]]] = {
-    "auto": _simple,
     "simple": _simple,
     "equal": _equal,
     "sequence": _sequence,
 }
+
+_FASTEST = _FASTEST_RECURRENT = "simple"
+"""It makes the fewest and fullest micro-batches; kernels take runs of any lengths in any order."""
 
 
 def _disjoint(entries: Entries) -> bool:

@@ -78,7 +78,8 @@ def test_a_line_for_people(tasks):
     result = invoke(TINY, "-f", tasks)
     assert result.exit_code == 0
     assert result.stdout.startswith("accuracy ")
-    assert result.stdout.endswith("), 95 % confidence, 5 tasks\n")
+    assert "% (95 % interval by Wilson: " in result.stdout
+    assert result.stdout.endswith(" %), 5 tasks\n")
 
 
 def test_without_a_file_it_says_where_to_get_one():

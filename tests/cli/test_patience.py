@@ -29,6 +29,13 @@ def test_what_takes_long_says_how_far_it_has_come(monkeypatch):
         assert sys.stderr.getvalue().endswith("\r\x1b[K")  # type: ignore[attr-defined]
 
 
+def test_where_nobody_knows_how_far_it_is_there_is_no_number(monkeypatch):
+    monkeypatch.setattr(patience, "PATIENCE", 0.0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with patience.waiting("saving"):
+        wait_until_shown(sys.stderr, "\rsaving…")  # type: ignore[arg-type]
+
+
 def test_what_is_quick_says_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     with patience.waiting("loading", lambda: 0.5):

@@ -125,6 +125,11 @@ def test_a_task_that_is_too_long_is_named_before_anything_is_computed():
         hellaswag(model, [*TASKS[:3], long])
 
 
+def test_without_attention_none_is_too_long():
+    task = replace(TASKS[3], context="red ball " * 300)
+    assert len(last(loaded("mamba"), [task]).answers) == 1
+
+
 def test_one_that_just_fits():
     model = loaded("motet-tiny")
     endings = ("ran", "sat", "ate", "x")

@@ -84,6 +84,16 @@ def test_no_way_to_batch_changes_a_digit(name, split):
         assert last(model, tokens, ctx=CTX, split=split, **options) == expected
 
 
+@pytest.mark.parametrize("name", ["mamba", "rwkv6"])
+def test_without_attention_a_chunk_may_be_longer_than_the_training(name):
+    model = loaded(name)
+    ctx = model.config.context_length + 44
+    tokens = np.random.default_rng(1).integers(3, model.config.n_vocab, ctx).tolist()
+    assert last(model, tokens, ctx=ctx).tokens == ctx - ctx // 2 - 1
+    with pytest.raises(OptionError, match="trained for 256"):
+        perplexity(loaded("jamba"), tokens, ctx=ctx)
+
+
 def test_batches_are_as_asked():
     def sizes(**options) -> list[int]:
         model = ScriptedModel(soft)

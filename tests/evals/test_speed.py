@@ -4,6 +4,7 @@ import pytest
 
 from motet.errors import OptionError
 from motet.evals.speed import Speed, measure
+from tests.evals.models import loaded
 from tests.scripted import ScriptedModel
 
 
@@ -37,3 +38,14 @@ def test_lengths_past_the_trained_one_are_refused():
     model: Any = ScriptedModel()
     with pytest.raises(OptionError, match=r"100 tokens and 29 .* make 129, .* trained for 128"):
         measure(model, prompts=[4, 100], generate=29, parallel=[1], repeat=1)
+
+
+@pytest.mark.parametrize("name", ["mamba", "jamba"])
+def test_recurrent_models(name):
+    speeds = list(measure(loaded(name), prompts=[70], generate=2, parallel=[3], repeat=1))
+    assert [(speed.test, speed.sequences) for speed in speeds] == [("prefill", 1), ("decode", 3)]
+
+
+def test_without_attention_prompts_may_be_longer_than_the_training():
+    speeds = measure(loaded("mamba"), prompts=[300], generate=2, parallel=[1], repeat=1)
+    assert [speed.prompt for speed in speeds] == [300, 300]

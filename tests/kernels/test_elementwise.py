@@ -28,6 +28,29 @@ def test_norms(cpu: CPU, width: int) -> None:
         assert np.array_equal(getattr(cpu, name)(x[4:5].copy(), *arguments), got[4:5])
 
 
+@pytest.mark.parametrize(("groups", "width"), [(8, 5), (3, 64), (1, 33)])
+def test_each_group_has_its_own_weight(cpu: CPU, groups: int, width: int) -> None:
+    x = normal(7, groups, width, scale=3)
+    weight, bias = normal(groups, width, seed=1), normal(groups, width, seed=2)
+    for name, arguments in (
+        ("rms_norm", (weight, 1e-6)),
+        ("layer_norm", (weight, bias, 1e-5)),
+        ("layer_norm", (weight, None, 1e-5)),
+    ):
+        got = getattr(cpu, name)(x, *arguments)
+        expected = getattr(REFERENCE, name)(x, *arguments)
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
+        for g in range(groups):
+            own = [a[g].copy() if isinstance(a, np.ndarray) else a for a in arguments]
+            assert np.array_equal(getattr(cpu, name)(x[:, g].copy(), *own), got[:, g])
+    for bad in (weight[:, :-1].copy(), normal(groups + 1, width), normal(1, groups, width)):
+        with pytest.raises(ValueError, match="norm"):
+            cpu.rms_norm(x, bad, 1e-6)
+    if groups > 1:
+        with pytest.raises(ValueError, match="norm"):
+            cpu.layer_norm(x, weight, bias[0], 1e-6)
+
+
 def test_norm_of_heads(cpu: CPU) -> None:
     x, weight = normal(5, 3, 24), normal(24)
     np.testing.assert_allclose(
@@ -35,7 +58,9 @@ def test_norm_of_heads(cpu: CPU) -> None:
     )
 
 
-@pytest.mark.parametrize("activation", ["silu", "gelu_tanh", "gelu_erf"])
+@pytest.mark.parametrize(
+    "activation", ["silu", "gelu_tanh", "gelu_erf", "sigmoid", "tanh", "relu2"]
+)
 def test_activations(cpu: CPU, activation: str) -> None:
     extremes = np.array([0, -0.0, 1e-30, -1e-30, 80, -80, 1e4, -1e4], np.float32)
     x = np.concatenate([np.linspace(-12, 12, 4999, dtype=np.float32), extremes])

@@ -14,7 +14,7 @@ from tests.kernels.test_linear import random_raw
 
 def product(native: Any, raw: np.ndarray, type: TensorType, rows: int, x: np.ndarray) -> np.ndarray:
     pool = native.ThreadPool(2)
-    weight = native.Matrix(int(type), rows, x.shape[1])
+    weight = native.Matrix(native.Arena(), int(type), rows, x.shape[1])
     native.pack(pool, weight, raw, 0)
     out = np.empty((len(x), rows), np.float32)
     native.linear(pool, x, [weight], [out])

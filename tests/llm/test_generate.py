@@ -139,6 +139,7 @@ def test_special_text_in_a_prompt(llm):
         ({"prompt": [1, N_VOCAB]}, "token 258 at 1"),
         ({"prompt": [-1]}, "token -1 at 0"),
         ({"max_tokens": -1}, "max_tokens is -1"),
+        ({"checkpoints": [3, -1]}, "checkpoints is -1"),
         ({"n": 0}, "n is 0"),
         ({"logprobs": -1}, "logprobs is -1"),
         ({"temperature": -1}, "temperature is -1"),

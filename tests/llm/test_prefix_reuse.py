@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motet.engine.sequences import LITTLE, Sequences
-from motet.errors import CannotRewind, CapacityError, MotetError
+from motet.errors import MotetError
 from motet.llm import LLM
 from tests.llm.making import free_sequences, make
-from tests.scripted import BOS, ByteTokenizer, ScriptedMemory, ScriptedModel, noise, saying
+from tests.scripted import BOS, ByteTokenizer, ScriptedModel, noise, saying
 
 BOTH = pytest.mark.parametrize("recurrent", [False, True], ids=["anywhere", "checkpoints"])
 LONG = "The beginning that all of them have in common. "
@@ -237,47 +236,3 @@ def test_the_answers_are_those_of_an_llm_that_computes_everything(
             expected = plain.generate(some, n=n, max_tokens=5, seed=3)
             assert [answer.tokens for answer in answers] == [answer.tokens for answer in expected]
         assert free_sequences(reusing) == max_sequences
-
-
-class Held(ScriptedMemory):
-    """Memory with tokens put there, that refuses to go where it says it can."""
-
-    refuses: type[MotetError] | None = None
-
-    def put(self, seq: int, tokens: bytes) -> None:
-        self.held[seq] = [(token, 1000 * seq + i) for i, token in enumerate(tokens)]
-
-    def copy(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
-        assert end is not None
-        if self.refuses is CannotRewind and end != 3:
-            raise CannotRewind("no", seq=source, position=end, nearest=3)
-        if self.refuses is CapacityError:
-            raise CapacityError("no page is free")
-        super().copy(source, target, start, end)
-
-
-@pytest.mark.parametrize(("refuses", "reused"), [(None, 6), (CannotRewind, 3), (CapacityError, 0)])
-def test_a_fork_that_memory_refuses_goes_on_from_the_nearest(refuses, reused):
-    memory = Held(3, recurrent=False)
-    memory.refuses = refuses
-    memory.put(2, b"abcdef" + LITTLE * b"-" + b"-")
-    sequences = Sequences(memory, 3)  # type: ignore[arg-type]
-    loan = sequences.lend([*b"abcdefX"], 1, reuse=True)
-    assert (loan.sequences, loan.reused, loan.common) == ([0], reused, 6)
-    assert memory.length(0) == reused
-    assert memory.length(2) == 7 + LITTLE
-
-
-def test_an_idle_sequence_that_goes_little_further_is_taken_over():
-    memory = Held(3, recurrent=False)
-    memory.put(2, LITTLE * b"a" + LITTLE * b"-")
-    sequences = Sequences(memory, 3)  # type: ignore[arg-type]
-    loan = sequences.lend([*LITTLE * b"a", 1], 2, reuse=True)
-    assert (loan.sequences, loan.reused) == ([2, 0], LITTLE)
-    assert [memory.length(seq) for seq in range(3)] == [0, 0, LITTLE]
-    assert len(sequences) == 1
-    sequences.give_back(2, keep=True)
-    sequences.give_back(0, keep=True)
-    assert sequences.idle == [2]
-    sequences.give_back(sequences.lend([5, 6], 1, reuse=True).sequences[0], keep=False)
-    assert sequences.idle == [2]

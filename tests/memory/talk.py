@@ -73,6 +73,23 @@ class Talk:
         bookkeeping(self.context)
         poison(self.context)
 
+    def together(self, *turns: tuple[int, tuple[int, ...]], mixed: bool = False) -> None:
+        """(tokens, sequences) in one batch, one after the other or in turns."""
+        rows = []
+        ends = [self.plain.end(seq) for seq in range(self.memory.max_sequences)]
+        for n, (count, seqs) in enumerate(turns):
+            for _ in range(count):
+                rows.append((ends[seqs[0]] if mixed else n, n, ends[seqs[0]], seqs))
+                for seq in seqs:
+                    ends[seq] += 1
+        batch, expected = Batch(), []
+        for _, n, position, seqs in sorted(rows):
+            token = (7 * position + n) % 11
+            batch.add(token, position, seqs, logits=True)
+            expected.append(self.plain.decode(token, position, seqs))
+        assert np.array_equal(self.context.decode(batch).logits, expected)
+        self.check()
+
     def pages(self, group: int = 0) -> int:
         """Pages in use."""
         return int(np.count_nonzero(self.memory._state.maps[group].refs))

@@ -1,4 +1,7 @@
-"""Recurrent layers, alone and beside attention: slots are never shared by two that write."""
+"""Recurrent layers, alone and beside attention: slots are never shared by two that write.
+
+All without checkpoints.
+"""
 
 import numpy as np
 import pytest
@@ -13,61 +16,47 @@ KINDS = pytest.mark.parametrize(
 )
 
 
+def without_checkpoints(**options) -> Talk:
+    return Talk(checkpoint_bytes=0, **options)
+
+
 def slots(talk: Talk) -> int:
     """Slots in use."""
-    return int(np.count_nonzero(talk.memory._states[1].refs))
-
-
-def together(talk: Talk, *turns: tuple[int, tuple[int, ...]], mixed: bool = False) -> None:
-    """(tokens, sequences) in one batch, one after the other or in turns."""
-    rows = []
-    ends = [talk.plain.end(seq) for seq in range(talk.memory.max_sequences)]
-    for n, (count, seqs) in enumerate(turns):
-        for _ in range(count):
-            rows.append((ends[seqs[0]] if mixed else n, n, ends[seqs[0]], seqs))
-            for seq in seqs:
-                ends[seq] += 1
-    batch, expected = Batch(), []
-    for _, n, position, seqs in sorted(rows):
-        token = (7 * position + n) % 11
-        batch.add(token, position, seqs, logits=True)
-        expected.append(talk.plain.decode(token, position, seqs))
-    assert np.array_equal(talk.context.decode(batch).logits, expected)
-    talk.check()
+    return int(np.count_nonzero(talk.memory._now.parts[1].refs))
 
 
 @KINDS
 @pytest.mark.parametrize("split", ["simple", "equal", "sequence"])
 @pytest.mark.parametrize("ubatch", [1, 2, 3, 5, 64, 512])
 def test_any_micro_batches(layers, split, ubatch):
-    talk = Talk(layers=layers, ubatch=ubatch, split=split, max_sequences=8)
-    together(talk, (1, (0,)), (70, (5,)), (9, (3,)), (2, (1,)), (30, (2,)))
-    together(talk, (1, (0,)), (7, (5,)), (1, (1,)), (3, (7,)), (6, (2,)), mixed=True)
+    talk = without_checkpoints(layers=layers, ubatch=ubatch, split=split, max_sequences=8)
+    talk.together((1, (0,)), (70, (5,)), (9, (3,)), (2, (1,)), (30, (2,)))
+    talk.together((1, (0,)), (7, (5,)), (1, (1,)), (3, (7,)), (6, (2,)), mixed=True)
     talk.say(130)
     assert slots(talk) == 6
 
 
 @KINDS
 def test_any_sequences_in_one_pass(layers):
-    talk = Talk(layers=layers, max_sequences=5)
+    talk = without_checkpoints(layers=layers, max_sequences=5)
     for seq in range(5):
         talk.say(3 + seq, seq)
-    together(talk, (1, (0,)), (1, (2,)))
-    together(talk, (4, (4,)), (1, (1,)), (2, (3,)), mixed=True)
-    together(talk, (1, (4,)), (1, (2,)), (1, (0,)))
+    talk.together((1, (0,)), (1, (2,)))
+    talk.together((4, (4,)), (1, (1,)), (2, (3,)), mixed=True)
+    talk.together((1, (4,)), (1, (2,)), (1, (0,)))
 
 
 @KINDS
 def test_more_sequences_than_a_micro_batch_has_tokens(layers):
-    talk = Talk(layers=layers, max_sequences=9, ubatch=2)
+    talk = without_checkpoints(layers=layers, max_sequences=9, ubatch=2)
     for _ in range(3):
-        together(talk, *((1, (seq,)) for seq in range(9)))
+        talk.together(*((1, (seq,)) for seq in range(9)))
 
 
 @KINDS
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_fork_then_part_in_either_order(layers, order):
-    talk = Talk(layers=layers, max_sequences=2)
+    talk = without_checkpoints(layers=layers, max_sequences=2)
     talk.say(70)
     talk.copy(0, 1)
     assert slots(talk) == 1
@@ -80,17 +69,17 @@ def test_fork_then_part_in_either_order(layers, order):
 @pytest.mark.parametrize("ubatch", [3, 64])
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
 def test_shared_tokens_and_endings_at_full_capacity(layers, ubatch, order):
-    talk = Talk(layers=layers, max_sequences=4, ubatch=ubatch)
-    together(talk, (10, (0, 1, 2, 3)), *((5 + seq, (seq,)) for seq in order))
+    talk = without_checkpoints(layers=layers, max_sequences=4, ubatch=ubatch)
+    talk.together((10, (0, 1, 2, 3)), *((5 + seq, (seq,)) for seq in order))
     assert slots(talk) == 4
-    together(talk, *((2, (seq,)) for seq in order), mixed=True)
+    talk.together(*((2, (seq,)) for seq in order), mixed=True)
 
 
 @KINDS
 def test_sets_that_meet_and_part_in_one_batch(layers):
-    talk = Talk(layers=layers, max_sequences=2, ubatch=4)
+    talk = without_checkpoints(layers=layers, max_sequences=2, ubatch=4)
     talk.say(5, 0, 1)
-    together(talk, (3, (0, 1)), (4, (1,)), (4, (0,)))
+    talk.together((3, (0, 1)), (4, (1,)), (4, (0,)))
     tokens = [1, 2, 3]
     talk.memory.clear()
     talk.plain.held.clear()
@@ -107,7 +96,7 @@ def test_sets_that_meet_and_part_in_one_batch(layers):
 
 @KINDS
 def test_a_slot_used_again_starts_from_zeros(layers):
-    talk = Talk(layers=layers, max_sequences=2)
+    talk = without_checkpoints(layers=layers, max_sequences=2)
     for _ in range(4):
         talk.say(9, 0)
         talk.say(2, 1)
@@ -120,7 +109,7 @@ def test_a_slot_used_again_starts_from_zeros(layers):
 
 @KINDS
 def test_clear_and_keep(layers):
-    talk = Talk(layers=layers, max_sequences=3)
+    talk = without_checkpoints(layers=layers, max_sequences=3)
     talk.say(9, 0)
     talk.copy(0, 1)
     talk.say(9, 2)
@@ -137,15 +126,15 @@ def test_clear_and_keep(layers):
 
 @KINDS
 def test_decoding_in_micro_batches_takes_one_more_slot(layers):
-    talk = Talk(layers=layers, ubatch=1)
+    talk = without_checkpoints(layers=layers, ubatch=1)
     talk.say(200)
     talk.say(200)
-    assert len(talk.memory._states[1].refs) <= 3
+    assert len(talk.memory._now.parts[1].refs) <= 3
 
 
 @KINDS
 def test_going_back_is_refused(layers):
-    talk = Talk(layers=layers, max_sequences=2)
+    talk = without_checkpoints(layers=layers, max_sequences=2)
     talk.say(20)
     with pytest.raises(CannotRewind) as error:
         talk.memory.remove(0, 15)
@@ -169,7 +158,7 @@ def test_going_back_is_refused(layers):
 
 @KINDS
 def test_copies_onto_other_tokens_are_refused(layers):
-    talk = Talk(layers=layers, max_sequences=2)
+    talk = without_checkpoints(layers=layers, max_sequences=2)
     talk.say(20)
     talk.memory.shift(0, 0, None, 30)
     talk.memory.shift(0, 0, None, -30)
@@ -182,7 +171,7 @@ def test_copies_onto_other_tokens_are_refused(layers):
 
 @KINDS
 def test_shifts_keep_the_order(layers):
-    talk = Talk(layers=layers)
+    talk = without_checkpoints(layers=layers)
     talk.say(20)
     for args in ((0, 10, 25), (15, 20, -10), (0, 5, 15)):
         with pytest.raises(OptionError):
@@ -197,12 +186,12 @@ def test_shifts_keep_the_order(layers):
 
 
 def test_the_trained_length_is_no_limit_without_attention():
-    talk = Talk(context_length=16, layers=RECURRENT)
+    talk = without_checkpoints(context_length=16, layers=RECURRENT)
     talk.say(100)
     talk.shift(0, 0, None, 1000)
     talk.say(10)
     assert talk.memory.positions(0) == (1000, 1109)
-    hybrid = Talk(context_length=16, layers=HYBRID)
+    hybrid = without_checkpoints(context_length=16, layers=HYBRID)
     with pytest.raises(CapacityError, match="context is 16 tokens"):
         hybrid.say(17)
 

@@ -1,4 +1,7 @@
-"""Sliding layers free what no query can see; going back is exact or says how far it can go."""
+"""Sliding layers free what no query can see; going back is exact or says how far it can go.
+
+All without checkpoints.
+"""
 
 import pytest
 
@@ -9,13 +12,17 @@ from tests.memory.talk import Talk
 from tests.toy import WINDOW, Plain, ToyModel
 
 
+def without_checkpoints(**options) -> Talk:
+    return Talk(checkpoint_bytes=0, **options)
+
+
 def sliding_pages_per_sequence() -> int:
     return -(-(WINDOW - 1 + REWIND) // 64) + 1
 
 
 @pytest.mark.parametrize("ubatch", [1, 7, 64, 512])
 def test_a_long_sequence_keeps_the_window_only(ubatch):
-    talk = Talk(ubatch=ubatch, max_sequences=2)
+    talk = without_checkpoints(ubatch=ubatch, max_sequences=2)
     talk.say(700)
     assert talk.pages(0) == 11
     assert talk.pages(1) <= sliding_pages_per_sequence()
@@ -25,7 +32,7 @@ def test_a_long_sequence_keeps_the_window_only(ubatch):
 
 
 def test_a_long_prompt_needs_no_pages_for_its_whole_length():
-    talk = Talk(ubatch=64, max_sequences=1)
+    talk = without_checkpoints(ubatch=64, max_sequences=1)
     pages = talk.memory._attention._store.groups[1].pages
     talk.say(1200)
     touched = len(talk.memory._state.maps[1].refs)
@@ -35,7 +42,7 @@ def test_a_long_prompt_needs_no_pages_for_its_whole_length():
 
 def test_a_long_prompt_beside_what_is_already_held():
     """Pages of earlier transactions are free for others only when this one is done."""
-    talk = Talk(ubatch=64, max_sequences=3)
+    talk = without_checkpoints(ubatch=64, max_sequences=3)
     for seq in (0, 1, 2):
         talk.say(300, seq)
     for seq in (0, 1, 2):
@@ -44,7 +51,7 @@ def test_a_long_prompt_beside_what_is_already_held():
 
 @pytest.mark.parametrize("length", [69, 128, 200, 260, 261, 300, 333])
 def test_going_back_as_far_as_promised_is_always_exact(length):
-    talk = Talk()
+    talk = without_checkpoints()
     talk.say(length)
     talk.remove(0, length - REWIND)
     talk.say(150)
@@ -52,7 +59,7 @@ def test_going_back_as_far_as_promised_is_always_exact(length):
 
 @pytest.mark.parametrize("length", [133, 300, 321])
 def test_every_position_is_reached_or_refused_for_one_that_is(length):
-    talk = Talk(max_sequences=2)
+    talk = without_checkpoints(max_sequences=2)
     talk.say(length)
     reached = []
     for position in range(length):
@@ -78,7 +85,7 @@ def test_every_position_is_reached_or_refused_for_one_that_is(length):
 
 def test_nearest_beyond_a_gap():
     """What lies a window before the gap's end is out of sight there, so that can be reached."""
-    talk = Talk()
+    talk = without_checkpoints()
     talk.say(100)
     talk.shift(0, 50, None, 300)  # positions 0 … 49 and 350 … 399
     talk.say(400)
@@ -91,7 +98,7 @@ def test_nearest_beyond_a_gap():
 
 def test_nearest_in_what_a_copy_kept():
     """The fork still holds pages that the other one has given up."""
-    talk = Talk(max_sequences=2)
+    talk = without_checkpoints(max_sequences=2)
     talk.say(100)
     talk.copy(0, 1)
     talk.say(300)
@@ -102,7 +109,7 @@ def test_nearest_in_what_a_copy_kept():
 
 
 def test_a_fork_at_an_earlier_position_is_exact_or_refused():
-    talk = Talk(max_sequences=3)
+    talk = without_checkpoints(max_sequences=3)
     talk.say(300)
     talk.copy(0, 1, 0, 260)
     talk.say(50, 1)
@@ -113,7 +120,7 @@ def test_a_fork_at_an_earlier_position_is_exact_or_refused():
 
 
 def test_tokens_of_another_sequence_s_distant_past_are_refused_in_the_window():
-    talk = Talk(max_sequences=2)
+    talk = without_checkpoints(max_sequences=2)
     talk.say(500)
     talk.plain.held[1] = {}
     with pytest.raises(CannotRewind, match="sliding window of 5"):
@@ -123,7 +130,7 @@ def test_tokens_of_another_sequence_s_distant_past_are_refused_in_the_window():
 
 
 def test_a_shift_that_brings_lost_tokens_into_the_window_is_refused():
-    talk = Talk()
+    talk = without_checkpoints()
     talk.say(300)
     talk.remove(0, 4, 298)
     with pytest.raises(CannotRewind, match="position 7 of sequence 0 would see position 3"):
@@ -134,9 +141,9 @@ def test_a_shift_that_brings_lost_tokens_into_the_window_is_refused():
 
 
 def test_only_sliding_layers():
-    talk = Talk(max_sequences=2)
+    talk = without_checkpoints(max_sequences=2)
     talk.model = ToyModel(layers=(SlidingAttention(1, 4, 4, 5), SlidingAttention(2, 4, 4, 90)))
-    talk.context = talk.model.context(max_sequences=2, ubatch=70)
+    talk.context = talk.model.context(max_sequences=2, ubatch=70, checkpoint_bytes=0)
     talk.memory, talk.plain = talk.context.memory, Plain(talk.model)
     talk.say(400)
     talk.copy(0, 1)

@@ -1,66 +1,99 @@
-"""Random conversations: memory against dictionaries of tokens, logits bit for bit.
+"""Random conversations on each kind of memory, beside dictionaries of tokens, bit for bit.
 
-Every step also checks that page counts, tables and masks agree, and fills what is free with NaN.
+Every step also checks that pages, slots, tables, masks, checkpoints and counts agree, and fills
+what is free with NaN.
 """
 
+import io
+from dataclasses import replace
+from typing import ClassVar
+
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from motet.batch import Batch
-from motet.errors import BatchError, CannotRewind, CapacityError, OptionError
+from motet.errors import BatchError, CannotRewind, CapacityError, OptionError, StateFileError
 from motet.memory.store import REWIND
-from tests.toy import WINDOW, Plain, Said, ToyConfig, ToyModel, bookkeeping, poison
+from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
+from tests.toy import (
+    ALL_KINDS,
+    HYBRID,
+    LAYERS,
+    RECURRENT,
+    WINDOW,
+    Plain,
+    Said,
+    ToyConfig,
+    ToyModel,
+    assert_same,
+    bookkeeping,
+    contents,
+    poison,
+)
 
 SEQUENCES = 4
 CONTEXT = 420
+AMPLE = 1 << 20
+"""Bytes that the checkpoints of no conversation here exceed."""
 
 seqs = st.integers(0, SEQUENCES - 1)
 positions = st.one_of(
     st.integers(0, CONTEXT), st.sampled_from([0, 1, 63, 64, 65, 127, 128, 129, 192, 256])
 )
+ends = st.one_of(st.none(), positions)
 counts = st.one_of(st.integers(1, 12), st.sampled_from([60, 64, 70, 130, 200]))
 members = st.lists(seqs, min_size=1, max_size=SEQUENCES, unique=True).map(tuple)
 
 
 class Conversation(RuleBasedStateMachine):
+    layers: ClassVar[tuple[LayerSpec, ...]]
+
     @initialize(
-        ubatch=st.sampled_from([1, 3, 7, 64, 512]),
+        ubatch=st.sampled_from([1, 2, 3, 7, 64, 512]),
         split=st.sampled_from(["simple", "equal", "sequence"]),
         max_tokens=st.sampled_from([200, 700, SEQUENCES * CONTEXT]),
+        checkpoint_bytes=st.sampled_from([AMPLE, 12_000, 500, 0]),
         random=st.randoms(use_true_random=False),
     )
-    def begin(self, ubatch, split, max_tokens, random):
-        self.model = ToyModel(ToyConfig(CONTEXT))
+    def begin(self, ubatch, split, max_tokens, checkpoint_bytes, random):
+        self.model = ToyModel(ToyConfig(CONTEXT), self.layers)
         self.context = self.model.context(
-            max_sequences=SEQUENCES, max_tokens=max_tokens, ubatch=ubatch, split=split
+            max_sequences=SEQUENCES,
+            max_tokens=max_tokens,
+            ubatch=ubatch,
+            split=split,
+            checkpoint_bytes=checkpoint_bytes,
         )
         self.memory = self.context.memory
         self.plain = Plain(self.model)
         self.plain.held = {seq: {} for seq in range(SEQUENCES)}
         self.edited: set[int] = set()
+        self.furthest = dict.fromkeys(range(SEQUENCES), 0)
+        """Where each sequence ever ended since it was empty."""
+        self.promised: dict[int, set[int]] = {seq: set() for seq in range(SEQUENCES)}
+        """Checkpoints that were asked for, where the budget is ample."""
         self.random = random
         self.fragmented = False
+        self.recurrent = any(isinstance(spec, Recurrent) for spec in self.layers)
+        self.slides = any(isinstance(spec, SlidingAttention) for spec in self.layers)
 
     # What is said
 
+    @rule(seq=seqs, count=counts)
+    def say(self, seq, count):
+        self._decode([((seq,), count)], mixed=False)
+
+    @rule(shared=members, steps=st.integers(1, 5))
+    def generate(self, shared, steps):
+        for _ in range(steps):
+            self._decode([((seq,), 1) for seq in shared], mixed=False)
+
     @rule(turns=st.lists(st.tuples(members, counts), min_size=1, max_size=4), mixed=st.booleans())
     def decode(self, turns, mixed):
-        batch = self._batch(turns, mixed)
-        try:
-            logits = self.context.decode(batch).logits
-        except BatchError as error:
-            assert not self._plausible(batch, error.entry)
-            return
-        except CapacityError as error:
-            assert self._too_many(batch, str(error))
-            return
-        for row, (token, position, shared) in zip(logits, _listed(batch), strict=True):
-            self._assert_one_past(shared)
-            assert np.array_equal(row, self.plain.decode(token, position, shared))
-            if any(seq in self.edited for seq in shared):
-                self.edited.update(shared)
+        self._decode(turns, mixed)
 
     @rule(
         turns=st.lists(st.tuples(members, counts), min_size=1, max_size=4),
@@ -69,7 +102,7 @@ class Conversation(RuleBasedStateMachine):
     )
     def decode_and_fail(self, turns, call, error):
         batch, calls = self._batch(turns, mixed=True), []
-        before = self.memory._state
+        before = contents(self.context)
 
         def fail(index: int) -> None:
             calls.append(index)
@@ -80,100 +113,133 @@ class Conversation(RuleBasedStateMachine):
         try:
             self.context.decode(batch)
         except (error, BatchError, CapacityError):
-            assert self.memory._state is before
+            pass
         else:  # too few micro-batches to come so far
             assert len(calls) <= call
-            self._forget_last(before)
+            self.memory._now = before[0]
         finally:
             self.model.family.on_layer = lambda index: None
+        assert_same(before, contents(self.context))
 
     # Operations
 
-    @rule(seq=seqs, start=positions, end=st.one_of(st.none(), positions))
+    @rule(seq=seqs, start=positions, end=ends)
     def remove(self, seq, start, end):
-        held = self.plain.held[seq]
-        stop = self.plain.end(seq) if end is None else end
-        left = {p: s for p, s in held.items() if not start <= p < stop}
-        try:
-            self.memory.remove(seq, start, end)
-        except OptionError:
-            assert end is not None and end < start
-        except CannotRewind as error:
-            assert (error.seq, error.position) == (seq, start) and error.nearest < start
-            assert max(held) - max(left, default=-1) > REWIND or self.fragmented
-            self.memory.remove(seq, error.nearest)
-            self._truncate(seq, error.nearest)
-        else:
-            if any(p >= stop for p in left) and len(left) < len(held):
-                self._edit(seq)
-            self.plain.held[seq] = left
-            if not left:
-                self.edited.discard(seq)
+        self._remove(seq, start, end)
+
+    @rule(seq=seqs, data=st.data())
+    def go_back(self, seq, data):
+        """To where it is exact."""
+        known = [0, self.plain.end(seq), *self.memory.checkpoints(seq)]
+        position = self.memory.reachable(
+            seq, data.draw(st.one_of(st.sampled_from(known), positions))
+        )
+        assert self.memory.reachable(seq, position) == position
+        assert self._remove(seq, position, None)
 
     @rule(seq=seqs, back=st.integers(1, REWIND))
     def take_back(self, seq, back):
-        """So much is always exact in a sequence without gaps."""
+        """So much is always exact in attention layers of a sequence without gaps."""
         start = max(self.plain.end(seq) - back, 0)
-        if not self.fragmented:
-            self.memory.remove(seq, start)
-            self._truncate(seq, start)
+        if not (self.fragmented or self.recurrent) and start >= self.furthest[seq] - REWIND:
+            assert self._remove(seq, start, None)
 
-    @rule(source=seqs, into=seqs, start=st.one_of(st.just(0), positions))
-    def fork(self, source, into, start):
-        end = None if start == 0 else start + 100
+    @rule(seq=seqs)
+    def checkpoint(self, seq):
+        end = self.plain.end(seq)
+        try:
+            self.memory.checkpoint(seq)
+        except CapacityError:
+            assert self.memory.checkpoint_bytes < AMPLE and end
+            return
+        assert self.memory.reachable(seq, end) == end
+        if end and not self.memory.rewinds_anywhere:
+            assert end in self.memory.checkpoints(seq)
+            if self.memory.checkpoint_bytes == AMPLE:
+                self.promised[seq].add(end)
+
+    @rule(source=seqs, into=seqs, start=st.one_of(st.just(0), positions), end=ends)
+    def fork(self, source, into, start, end):
         stop = self.plain.end(source) if end is None else end
         given = {p: s for p, s in self.plain.held[source].items() if start <= p < stop}
         held = self.plain.held[into]
+        first = min(self.plain.held[source], default=0)
+        before = contents(self.context)
         try:
             self.memory.copy(source, into, start, end)
         except OptionError:
-            assert source != into and given.keys() & held.keys()
-            return
-        except CannotRewind:
-            assert start or stop < self.plain.end(source) or held
-            return
+            overlap = bool(given.keys() & held.keys())
+            assert stop < start or (source != into and (overlap or (self.recurrent and held)))
+        except CannotRewind as error:
+            assert self.recurrent or self.slides
+            if not held and min(given) == first:
+                assert (error.seq, error.position) == (source, max(given) + 1)
+                assert error.nearest == self.memory.reachable(source, max(given) + 1)
+                assert error.nearest < max(given) + 1 < self.plain.end(source)
         except CapacityError as error:
             assert "pages" in str(error)
+        else:
+            if source != into and given:
+                self._forked(source, into, given, prefix=not held and min(given) == first)
             return
-        if source == into or not given:
-            return
-        if held or min(given) > min(self.plain.held[source]):
-            self._edit(into)
-        elif source in self.edited:
-            self.edited.add(into)
-        self.plain.held[into] = dict(sorted({**held, **given}.items()))
+        assert_same(before, contents(self.context))
 
-    @rule(seq=seqs, start=positions, count=st.integers(0, 200), delta=st.integers(-150, 150))
+    @rule(source=seqs, into=seqs, data=st.data())
+    def fork_from_a_checkpoint(self, source, into, data):
+        known = [self.plain.end(source), *self.memory.checkpoints(source)]
+        end = data.draw(st.sampled_from(known))
+        if source != into and not self.plain.held[into] and self.plain.held[source]:
+            self.memory.copy(source, into, 0, end)
+            given = {p: s for p, s in self.plain.held[source].items() if p < end}
+            self._forked(source, into, given, prefix=True)
+
+    @rule(seq=seqs, start=positions, count=st.integers(0, 450), delta=st.integers(-150, 150))
     def shift(self, seq, start, count, delta):
         held = self.plain.held[seq]
         moved = {p + delta: s for p, s in held.items() if start <= p < start + count}
         staying = {p: s for p, s in held.items() if not start <= p < start + count}
+        before = contents(self.context)
+        order = [said.serial for said in held.values()]
+        after = [said.serial for _, said in sorted({**staying, **moved}.items())]
         try:
             self.memory.shift(seq, start, start + count, delta)
         except OptionError:
-            assert min(moved) < 0 or moved.keys() & staying.keys()
+            passing = self.recurrent and order != after
+            assert min(moved) < 0 or moved.keys() & staying.keys() or passing
         except CannotRewind:
-            assert min(max(held), CONTEXT) > WINDOW + REWIND
+            assert self.slides and min(max(held), CONTEXT) > WINDOW + REWIND
         except CapacityError as error:
-            assert max(moved) >= CONTEXT or "pages" in str(error)
+            assert max(moved) >= self.memory.context_length or "pages" in str(error)
         else:
             if moved and delta:
+                assert order == after or not self.recurrent
                 self._edit(seq)
+                self._shift_promises(seq, min(moved) - delta, max(moved) - delta + 1, delta)
+                self.furthest[seq] = CONTEXT * 2
             self.plain.held[seq] = dict(sorted({**staying, **moved}.items()))
+            return
+        assert_same(before, contents(self.context))
 
-    @rule(seq=seqs)
-    def keep(self, seq):
+    @rule(seq=seqs, really=st.integers(0, 3))
+    def keep(self, seq, really):
+        if really:
+            return  # now and then is enough
         self.memory.keep(seq)
         for other in range(SEQUENCES):
             if other != seq:
-                self.plain.held[other] = {}
-                self.edited.discard(other)
+                self._truncate(other, 0)
 
-    @rule()
-    def clear(self):
+    @rule(really=st.integers(0, 7))
+    def clear(self, really):
+        if really:
+            return
         self.memory.clear()
-        self.plain.held = {seq: {} for seq in range(SEQUENCES)}
-        self.edited.clear()
+        for seq in range(SEQUENCES):
+            self._truncate(seq, 0)
+        for map_ in self.memory._state.maps:
+            assert not map_.refs.any()
+        for slots in self.memory._now.parts[1:]:
+            assert not slots.refs.any()
 
     @invariant()
     def memory_holds_what_was_said(self):
@@ -183,12 +249,79 @@ class Conversation(RuleBasedStateMachine):
             assert self.memory.length(seq) == len(held)
             assert self.memory.positions(seq) == ((min(held), max(held)) if held else None)
             assert self.memory.tokens(seq).tolist() == [said.token for said in held.values()]
+            assert self.promised[seq] <= set(self.memory.checkpoints(seq))
         state = self.memory._state
         assert self.memory._attention.distinct(state) <= self.memory.max_tokens
         bookkeeping(self.context)
         poison(self.context)
 
     # Helpers
+
+    def _decode(self, turns, mixed: bool) -> None:
+        batch = self._batch(turns, mixed)
+        before = contents(self.context)
+        try:
+            logits = self.context.decode(batch).logits
+        except BatchError as error:
+            assert not self._plausible(batch, error.entry)
+            assert_same(before, contents(self.context))
+            return
+        except CapacityError as error:
+            assert self._too_many(batch, str(error))
+            assert_same(before, contents(self.context))
+            return
+        for row, (token, position, shared) in zip(logits, _listed(batch), strict=True):
+            self._assert_one_past(shared)
+            assert np.array_equal(row, self.plain.decode(token, position, shared))
+            if any(seq in self.edited for seq in shared):
+                self.edited.update(shared)
+        self._note_ends()
+
+    def _remove(self, seq: int, start: int, end: int | None) -> bool:
+        """Whether it was done, and not refused for good reason."""
+        held = self.plain.held[seq]
+        stop = self.plain.end(seq) if end is None else end
+        left = {p: s for p, s in held.items() if not start <= p < stop}
+        middle = any(p >= stop for p in left) and len(left) < len(held)
+        before = contents(self.context)
+        try:
+            self.memory.remove(seq, start, end)
+        except OptionError:
+            assert end is not None and end < start
+        except CannotRewind as error:
+            assert self.recurrent if middle else self.recurrent or self.slides
+            nearest = self.memory.reachable(seq, start)
+            assert (error.seq, error.nearest) == (seq, nearest) and nearest < self.plain.end(seq)
+            if not middle:
+                assert error.position == start > nearest
+                assert self.recurrent or self.furthest[seq] - start > REWIND or self.fragmented
+            assert nearest not in self.promised[seq] or nearest <= start
+            assert_same(before, contents(self.context))
+            self.memory.remove(seq, nearest)
+            self._truncate(seq, nearest)
+            return False
+        else:
+            if middle:
+                self._edit(seq)
+                self.promised[seq] = {p for p in self.promised[seq] if p <= start}
+                self.plain.held[seq] = left
+            elif len(left) < len(held):
+                self._truncate(seq, start)
+            return True
+        assert_same(before, contents(self.context))
+        return False
+
+    def _forked(self, source: int, into: int, given: dict[int, Said], *, prefix: bool) -> None:
+        held = self.plain.held[into]
+        if not prefix:
+            self._edit(into)
+            self.promised[into] = {p for p in self.promised[into] if p <= min(given)}
+        else:
+            if source in self.edited:
+                self.edited.add(into)
+            self.promised[into] = {p for p in self.promised[source] if p <= max(given) + 1}
+        self.plain.held[into] = dict(sorted({**held, **given}.items()))
+        self.furthest[into] = max(self.furthest[into], self.furthest[source])
 
     def _batch(self, turns, mixed: bool) -> Batch:
         """Every turn's tokens; interleaved if ``mixed``. Shared ones as far as ends are equal."""
@@ -221,7 +354,8 @@ class Conversation(RuleBasedStateMachine):
 
     def _too_many(self, batch: Batch, message: str) -> bool:
         if "positions" in message:
-            return any(position >= CONTEXT for _, position, _ in _listed(batch))
+            most = self.memory.context_length
+            return any(position >= most for _, position, _ in _listed(batch))
         if "pages" in message:
             return self.fragmented
         return self.plain.distinct() + len(batch) > self.memory.max_tokens
@@ -232,13 +366,23 @@ class Conversation(RuleBasedStateMachine):
             assert _tokens(first) == _tokens(other)
             assert [said.kept for said in first.values()] == [said.kept for said in other.values()]
 
-    def _forget_last(self, before) -> None:
-        self.memory._states = (before,)
+    def _note_ends(self) -> None:
+        for seq in range(SEQUENCES):
+            self.furthest[seq] = max(self.furthest[seq], self.plain.end(seq))
 
     def _truncate(self, seq: int, end: int) -> None:
         self.plain.held[seq] = {p: s for p, s in self.plain.held[seq].items() if p < end}
+        self.promised[seq] = {p for p in self.promised[seq] if p <= end and self.plain.held[seq]}
         if not self.plain.held[seq]:
             self.edited.discard(seq)
+            self.furthest[seq] = 0
+
+    def _shift_promises(self, seq: int, start: int, end: int, delta: int) -> None:
+        if self.slides:
+            low = min(start, start + delta)
+            self.promised[seq] = {p for p in self.promised[seq] if p <= low}
+        else:
+            self.promised[seq] = {p + delta if start < p <= end else p for p in self.promised[seq]}
 
     def _edit(self, seq: int) -> None:
         self.edited.add(seq)
@@ -255,10 +399,41 @@ def _tokens(held: dict[int, Said]) -> list[tuple[int, int]]:
     return [(position, said.token) for position, said in held.items()]
 
 
-TestConversation = Conversation.TestCase
-TestConversation.settings = settings(
-    max_examples=60,
-    stateful_step_count=25,
+class FullConversation(Conversation):
+    layers = (FullAttention(2, 4, 3), FullAttention(1, 2, 2))
+
+
+class SlidingConversation(Conversation):
+    layers = (SlidingAttention(1, 4, 4, WINDOW), SlidingAttention(1, 4, 4, 70))
+
+
+class GemmaConversation(Conversation):
+    layers = LAYERS
+
+
+class RecurrentConversation(Conversation):
+    layers = RECURRENT
+
+
+class HybridConversation(Conversation):
+    layers = HYBRID
+
+
+class AllConversation(Conversation):
+    layers = ALL_KINDS
+
+
+SETTINGS = settings(
+    max_examples=30,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+TestFull = FullConversation.TestCase
+TestSliding = SlidingConversation.TestCase
+TestGemma = GemmaConversation.TestCase
+TestRecurrent = RecurrentConversation.TestCase
+TestHybrid = HybridConversation.TestCase
+TestAll = AllConversation.TestCase
+for case in (TestFull, TestSliding, TestGemma, TestRecurrent, TestHybrid, TestAll):
+    case.settings = SETTINGS

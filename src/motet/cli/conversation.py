@@ -4,6 +4,7 @@ import json
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from motet.cli.patience import waiting
 from motet.engine.stream import Stream
 from motet.errors import MotetError, OptionError
 from motet.llm import LLM
+from motet.memory.state_format import FORMAT
 from motet.sampling import Sampling
 
 _NOTE = "motet.conversation"
@@ -63,9 +65,11 @@ class Conversation:
         messages = [*self.messages, {"role": "user", "content": text}]
         sampling = self.asking.sampling
         turn = sum(message["role"] == "assistant" for message in self.messages)
-        ask = self.llm.chat if self.asking.templated else self.llm.generate
+        if self.asking.templated:
+            ask = partial(self.llm.chat, messages)
+        else:
+            ask = partial(self.llm.generate, "".join(message["content"] for message in messages))
         return ask(
-            messages if self.asking.templated else "".join(m["content"] for m in messages),
             max_tokens=self.asking.max_tokens,
             temperature=sampling.temperature,
             top_k=sampling.top_k,
@@ -90,6 +94,7 @@ class Conversation:
         """Begin anew, with the opening alone, and with other random numbers if none were asked."""
         self.messages = list(self.opening)
         self._seed = _seed(self.asking)
+        self.llm.forget()
 
     def save(self, file: str | Path) -> None:
         """Write everything that the next answer depends on, memory included, to a state file.
@@ -97,6 +102,7 @@ class Conversation:
         Raises OptionError where ``file`` is something else than a state file, MotetError when it
         cannot be written; then what was there before is there still.
         """
+        _refuse_to_overwrite(Path(file))
         said = _Said(self.asking, self._seed, self.opening, self.messages)
         with waiting("saving"):
             self.llm.save(file, {_NOTE: _written(said)})
@@ -118,6 +124,22 @@ class Conversation:
         if asking.sampling.seed != self.asking.sampling.seed:
             self._seed = _seed(asking)
         self.asking = asking
+
+
+def _refuse_to_overwrite(path: Path) -> None:
+    """Raise OptionError for a file that is there and no state file."""
+    if not path.is_file():  # saving will say what is wrong with anything else
+        return
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(1024)
+    except OSError as error:
+        raise OptionError(f"{path} exists and cannot be read: {error.strerror}") from error
+    if beginning and f'"format":"{FORMAT}"'.encode() not in beginning:
+        raise OptionError(
+            f"{path} exists and is no state file, so it is not written over",
+            hint="give another name, or delete it first",
+        )
 
 
 def _seed(asking: Asking) -> int:

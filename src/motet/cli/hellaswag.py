@@ -14,7 +14,7 @@ from motet.cli.options import (
     threads_option,
     ubatch_option,
 )
-from motet.cli.progress import end_progress, show_progress
+from motet.cli.progress import progress
 from motet.cli.reading import read_text
 
 if TYPE_CHECKING:
@@ -91,27 +91,27 @@ def command(
     count = min(tasks or len(every), len(every))
     chosen = every[:count] if in_order else shuffled(every, count, seed)
     result = None
-    for result in hellaswag(
-        load_model(model, threads),
-        chosen,
-        parallel=parallel,
-        batch=batch,
-        ubatch=ubatch,
-        split=split,
-        kv_type=kv_type,
-    ):
-        show_progress(len(result.answers), count, _running(result))
+    with progress() as show:
+        for result in hellaswag(
+            load_model(model, threads),
+            chosen,
+            parallel=parallel,
+            batch=batch,
+            ubatch=ubatch,
+            split=split,
+            kv_type=kv_type,
+        ):
+            show(len(result.answers), count, "{} ({} to {})".format(*_percentages(result)))
     assert result is not None
-    end_progress()
     if as_json:
         click.echo(json.dumps(_facts(result)))
     else:
-        click.echo(f"accuracy {_running(result)}, 95 % confidence, {count} tasks")
+        share, low, high = _percentages(result)
+        click.echo(f"accuracy {share} (95 % interval by Wilson: {low} to {high}), {count} tasks")
 
 
-def _running(result: "HellaSwag") -> str:
-    low, high = result.interval
-    return f"{100 * result.accuracy:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
+def _percentages(result: "HellaSwag") -> list[str]:
+    return [f"{100 * share:.2f} %" for share in (result.accuracy, *result.interval)]
 
 
 def _facts(result: "HellaSwag") -> dict:

@@ -13,7 +13,7 @@ from motet.cli.options import (
     threads_option,
     ubatch_option,
 )
-from motet.cli.progress import end_progress, show_progress
+from motet.cli.progress import progress
 from motet.cli.reading import read_text
 
 
@@ -72,20 +72,20 @@ def command(
     tokens = loaded.tokenizer.encode(text, add_special=True, parse_special=False)
     total = min(len(tokens) // ctx, chunks or len(tokens))
     result = None
-    for result in perplexity(
-        loaded,
-        tokens,
-        ctx=ctx,
-        chunks=chunks,
-        parallel=parallel,
-        batch=batch,
-        ubatch=ubatch,
-        split=split,
-        kv_type=kv_type,
-    ):
-        show_progress(len(result.chunks), total, f"{result.perplexity:.4f}")
+    with progress() as show:
+        for result in perplexity(
+            loaded,
+            tokens,
+            ctx=ctx,
+            chunks=chunks,
+            parallel=parallel,
+            batch=batch,
+            ubatch=ubatch,
+            split=split,
+            kv_type=kv_type,
+        ):
+            show(len(result.chunks), total, f"{result.perplexity:.4f}")
     assert result is not None
-    end_progress()
     if as_json:
         click.echo(json.dumps(asdict(result) | {"ctx": ctx}))
     else:

@@ -18,9 +18,9 @@ class Usage:
 class Timings:
     """Seconds, from the moment the request was handed in.
 
-    ``waiting``: until a sequence was free. ``time_to_first_token``: until the first token was
-    chosen, waiting included. ``total``: until the last one. ``computed_tokens``: tokens of the
-    prompt that were not in memory yet.
+    ``waiting``: until a sequence was free and it was its turn. ``time_to_first_token``: until the
+    first token was chosen, waiting included. ``total``: until the last one. ``computed_tokens``:
+    tokens of the prompt that were not in memory yet.
     """
 
     waiting: float

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from motet.context import Context
+from motet.engine import state
 from motet.engine.answer import Answer
 from motet.engine.request import Request
 from motet.engine.scheduler import Prefill, Scheduler
@@ -64,14 +64,19 @@ class Engine:
         with self._open():
             self._inbox.extend(requests)
 
-    def save(self, file: str | Path | BinaryIO, notes: Mapping[str, str] | None) -> None:
+    def save(self, file: state.File, notes: Mapping[str, str] | None) -> None:
         """Write what idle sequences remember; see ``LLM.save``."""
         sequences = self._scheduler.sequences
-        self._between_steps(lambda: self._context.save(file, sequences.idle, notes=notes))
+        self._between_steps(lambda: state.save(self._context, sequences, file, notes))
 
-    def restore(self, file: str | Path | BinaryIO) -> dict[str, str]:
-        """Remember what was saved, in sequences that no answer has; see ``LLM.restore``."""
-        raise NotImplementedError
+    def restore(self, file: state.File, longest: int) -> dict[str, str]:
+        """Remember what was saved, at most ``longest`` tokens each; see ``LLM.restore``."""
+        sequences = self._scheduler.sequences
+        return self._between_steps(lambda: state.restore(self._context, sequences, file, longest))
+
+    def forget(self) -> None:
+        """Empty the idle sequences; see ``LLM.forget``."""
+        self._between_steps(self._scheduler.sequences.forget)
 
     def held(self) -> list[int]:
         """Tokens in each idle sequence; see ``LLM.held``."""

@@ -131,7 +131,7 @@ class Scheduler:
         reuse = self._reuse and not request.scores_prompt
         loan = self.sequences.lend(request.prompt, request.count, reuse)
         request.admit(loan.sequences, loan.reused)
-        if reuse and not getattr(self._memory, "rewinds_anywhere", True):
+        if reuse and not self._memory.rewinds_anywhere:
             parted = [loan.common] if loan.common >= loan.reused + APART else []
             last = len(request.prompt) - 1
             request.cuts = {cut for cut in (*request.useful, *parted, last) if cut <= last}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motet.errors import CannotRewind, MotetError
+from motet.errors import CannotRewind, CapacityError, MotetError
 from motet.memory import Memory
 
 LITTLE = 16
@@ -79,6 +79,29 @@ class Sequences:
             self._memory.remove(seq)
         self._free.insert(len(self._free) if self._memory.length(seq) else 0, seq)
 
+    def forget(self) -> None:
+        """Empty all that are not lent."""
+        self._empty(self._free)
+
+    def make_room(self, saved: Sequence[int]) -> dict[int, int]:
+        """For each of the saved sequences one that is not lent and from now on is empty.
+
+        Raises CapacityError when there are not so many.
+        """
+        if len(saved) > len(self._free):
+            raise CapacityError(
+                f"{len(saved)} conversations were saved, and {len(self._free)} sequences are free",
+                hint="wait for the answers under way, or make the LLM with more max_sequences",
+            )
+        taken = self._free[: len(saved)]
+        self._empty(taken)
+        return dict(zip(saved, taken, strict=True))
+
+    def restored(self, sequences: Iterable[int]) -> None:
+        """These remember something again; they are the last to be given up."""
+        back = list(sequences)
+        self._free = [seq for seq in self._free if seq not in back] + back
+
     def _empty(self, sequences: Iterable[int]) -> None:
         for seq in sequences:
             self._memory.remove(seq)
@@ -90,7 +113,7 @@ class Sequences:
         for common, seq in sorted(matches, reverse=True):
             if common == 0 or (best and common < best.usable):
                 break
-            usable = getattr(self._memory, "reachable", lambda _, position: position)(seq, common)
+            usable = self._memory.reachable(seq, common)
             match = _Match(seq, common, usable, self._memory.length(seq) - usable)
             if best is None or self._rank(match) > self._rank(best):
                 best = match

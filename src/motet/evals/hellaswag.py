@@ -106,6 +106,7 @@ def hellaswag(
         ubatch=ubatch,
         split=split,
         kv_type=kv_type,
+        checkpoint_bytes=0,
     )
     return _running(context, groups, batch, model.config.n_vocab)
 

@@ -81,6 +81,7 @@ def perplexity(
         ubatch=ubatch,
         split=split,
         kv_type=kv_type,
+        checkpoint_bytes=0,
     )
     bos = model.tokenizer.bos if model.tokenizer and model.tokenizer.add_bos else None
     return _running(context, table, parallel, batch or parallel * ctx, bos, model.config.n_vocab)

@@ -64,6 +64,7 @@ class CPU(RecurrentCPU, ExpertsCPU):
             raise OptionError(f"threads is {threads}", hint="give a whole number from 1")
         self.isa = choose_isa(isa)
         self._native: Any = import_module(f"motet.kernels._{self.isa}")
+        self._arena = self._native.Arena()
         self._pool = self._native.ThreadPool(self.threads)
 
     def pack(
@@ -86,7 +87,7 @@ class CPU(RecurrentCPU, ExpertsCPU):
                 raise UnsupportedError(f"weights of type {type.name} can't be read") from error
             raw = np.ascontiguousarray(values, np.float32).reshape(rows, columns).view(np.uint8)
             type = TensorType.F32
-        matrix = self._native.Matrix(int(type), rows, columns)
+        matrix = self._native.Matrix(self._arena, int(type), rows, columns)
         step = max(16, _PACK_BYTES // max(1, raw.shape[1]) // 16 * 16)
         for first in range(0, rows, step):
             last = min(rows, first + step)
@@ -108,7 +109,7 @@ class CPU(RecurrentCPU, ExpertsCPU):
         return out
 
     def rms_norm(self, x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
-        """x / sqrt(mean(x²) + eps) · weight over the last axis; weight ``[n]`` or ``[groups, n]``."""
+        """x / sqrt(mean(x²) + eps) · weight over the last axis; weight ``[n]`` or ``[G, n]``."""
         out = np.empty_like(x)
         self._native.rms_norm(self._pool, x, weight, eps, out)
         return out
@@ -116,7 +117,10 @@ class CPU(RecurrentCPU, ExpertsCPU):
     def layer_norm(
         self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, eps: float
     ) -> np.ndarray:
-        """(x − mean) / sqrt(variance + eps) · weight + bias over the last axis, both ``[n]`` or ``[groups, n]``."""
+        """(x − mean) / sqrt(variance + eps) · weight + bias over the last axis.
+
+        weight and bias are ``[n]``, or ``[G, n]`` for x ``[…, G, n]``.
+        """
         out = np.empty_like(x)
         self._native.layer_norm(self._pool, x, weight, bias, eps, out)
         return out

@@ -15,6 +15,16 @@ _READ_WRITE = 0o666
 
 
 @contextmanager
+def opened_for_writing(file: str | Path | BinaryIO) -> Iterator[BinaryIO]:
+    """The file object given, or the file at a path, as ``replacing`` makes it."""
+    if not isinstance(file, str | Path):
+        yield file
+        return
+    with replacing(Path(file)) as opened:
+        yield opened
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file, to be written from beginning to end, that takes the place of ``path``.
 
@@ -39,10 +49,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(descriptor)
             if not named:
                 named = True
-                os.link(f"/proc/self/fd/{descriptor}", beside, follow_symlinks=True)
+                _name(descriptor, beside)
             beside.replace(target)
             named = False
-            _sync_directory(target.parent)
+            with _directory(target.parent) as folder:
+                os.fsync(folder)
     finally:
         if named:
             with suppress(OSError):
@@ -75,10 +86,16 @@ def _open_nameless(directory: Path) -> int | None:
         return None
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def _name(descriptor: int, path: Path) -> None:
+    with _directory(path.parent) as folder:  # given a directory, Python follows the link in /proc
+        os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=folder, follow_symlinks=True)
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
 

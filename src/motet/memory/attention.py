@@ -1,11 +1,13 @@
 """Memory of attention layers: the tokens of every sequence, and their keys and values, in pages."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from motet.kernels.paged import PAGE
 from motet.memory import bits
 from motet.memory.draft import AttentionDraft
-from motet.memory.pages import PageMap
+from motet.memory.pages import PageHold, PageMap
 from motet.memory.saved import Export, Held, Pool
 from motet.memory.store import UNBROKEN, PagedStore, State
 
@@ -54,22 +56,31 @@ class AttentionMemory:
         names = [f"sliding_{g.window}" if g.window else "full" for g in self._store.groups]
         return tuple(map(Pool, names, layers))
 
-    def export(self, state: State, seqs: np.ndarray) -> Export:
-        """What ``seqs`` hold of each pool, and the slots of its rows."""
-        tokens, tables = self._store.tokens, state.maps[0].tables
+    def export(
+        self, state: State, seqs: Sequence[int], holds: Sequence[tuple[int, tuple[PageHold, ...]]]
+    ) -> Export:
+        """What ``seqs`` and then checkpoints hold of each pool, and the slots of its rows.
+
+        ``holds``: of each checkpoint a sequence that may use it, and what it refers to.
+        """
+        tokens, full = self._store.tokens, state.maps[0]
         held, slots = [], []
-        for pages in state.maps:
-            at = [bits.positions(pages.masks[seq]) for seq in seqs]
-            owners = np.repeat(seqs, lengths := np.array([len(each) for each in at], np.int64))
-            positions = np.concatenate([np.arange(0), *at])
-            said = tables[owners, positions // PAGE].astype(np.int64) * PAGE + positions % PAGE
-            _, first, rows = np.unique(tokens.serials(said), return_index=True, return_inverse=True)
+        for group, pages in enumerate(state.maps):
+            owners, places = list(seqs), [pages.places(seq) for seq in seqs]
+            if group:
+                owners += [seq for seq, _ in holds]
+                places += [hold[group - 1].places() for _, hold in holds]
+            lengths = np.array([len(positions) for positions, _ in places], np.int64)
+            positions = np.concatenate([np.arange(0), *(each for each, _ in places)])
+            lie = np.concatenate([np.arange(0), *(each for _, each in places)])
+            page = full.tables[np.repeat(owners, lengths).astype(int), positions // PAGE]
+            serials = tokens.serials(page.astype(np.int64) * PAGE + positions % PAGE)
+            _, first, rows = np.unique(serials, return_index=True, return_inverse=True)
             order = np.argsort(first)  # of first appearance, so that most rows follow each other
-            owner, position = owners[first[order]], positions[first[order]]
-            page = pages.tables[owner, position // PAGE].astype(np.int64)
-            slots.append(page * PAGE + position % PAGE)
+            slots.append(lie[first[order]])
             held.append(Held(lengths, positions.astype(np.int32), _inverse(order)[rows]))
-        return Export(tokens.ids(slots[0]), state.broken[seqs], tuple(held), tuple(slots))
+        broken = state.broken[np.array(seqs, int)]
+        return Export(tokens.ids(slots[0]), broken, tuple(held), tuple(slots))
 
     def draft(self, state: State, end: int) -> AttentionDraft:
         """A draft of ``state`` with room for positions below ``end``."""

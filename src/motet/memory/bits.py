@@ -32,9 +32,6 @@ def page_slots(table: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 def ragged(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(owner, index within it) of every item, where owner i has ``counts[i]`` items."""
-    owner = np.arange(len(counts))
-    if counts.max(initial=1) == 1 == counts.min(initial=1):  # as when every sequence has a token
-        return owner, np.zeros_like(owner)
-    owner = np.repeat(owner, counts)
+    owner = np.repeat(np.arange(len(counts)), counts)
     before = counts.cumsum() - counts
     return owner, np.arange(len(owner)) - before[owner]

@@ -5,21 +5,43 @@ from collections.abc import Sequence
 import numpy as np
 
 from motet.errors import CannotRewind, CapacityError, OptionError
+from motet.kernels.paged import PAGE
 from motet.memory.writes import MicroBatch
 
+_ENTRY_BYTES = 12
+_MOST_TABLE_BYTES = 1 << 32
 
-def check_positions(ubatches: Sequence[MicroBatch], most: int) -> None:
-    """CapacityError if a token stands at position ``most`` or beyond it."""
+
+def check_positions(ubatches: Sequence[MicroBatch], most: int, sequences: int) -> int:
+    """The position after the furthest of all tokens.
+
+    CapacityError if that is beyond ``most``, or so far that the page tables of ``sequences``
+    would take more memory than makes sense.
+    """
+    end = 0
     for ubatch in ubatches:
-        furthest = int(ubatch.positions.argmax())
-        needed = int(ubatch.positions[furthest]) + 1
+        needed = int(ubatch.positions.max()) + 1
         if needed > most:
-            seq = ubatch.sets[ubatch.rows[furthest]][0]
+            seq = ubatch.sets[ubatch.rows[ubatch.positions.argmax()]][0]
             raise CapacityError(
                 f"sequence {seq} would take {needed} positions, and the model's context is"
                 f" {most} tokens",
                 hint="shorten it, or remove and shift part of it",
             )
+        end = max(end, needed)
+    check_tables(end, sequences)
+    return end
+
+
+def check_tables(end: int, sequences: int) -> None:
+    """CapacityError if positions below ``end`` would need page tables of gigabytes."""
+    table_bytes = -(-end // PAGE) * sequences * _ENTRY_BYTES
+    if table_bytes > _MOST_TABLE_BYTES:
+        raise CapacityError(
+            f"position {end - 1} would take {table_bytes >> 20} MiB of page tables for"
+            f" {sequences} sequences",
+            hint="begin at a lower position, or give the context a smaller max_sequences",
+        )
 
 
 def check_target(source: int, target: int, given: np.ndarray, present: np.ndarray) -> None:
@@ -111,4 +133,16 @@ def cannot_take_out(seq: int, removed: np.ndarray, nearest: int) -> CannotRewind
         position=int(removed[0]),
         nearest=nearest,
         hint=f"remove everything from position {nearest} on, and decode the rest again",
+    )
+
+
+def cannot_copy(seq: int, position: int, nearest: int) -> CannotRewind:
+    """The error for a position up to which ``seq`` can't be copied."""
+    return CannotRewind(
+        f"sequence {seq} can't be copied up to position {position} only: a layer no longer holds"
+        " what the next token would have to see",
+        seq=seq,
+        position=position,
+        nearest=nearest,
+        hint=f"position {nearest} is the nearest before it; decode again from there",
     )

@@ -27,10 +27,16 @@ class Counts:
         self._spare: list[int] = []
         """Those that it has given up again."""
 
+    def take(self, times: np.ndarray) -> np.ndarray:
+        """As ``allocate``, one for each of ``times``: so many references to it are counted."""
+        fresh = self.allocate(len(times))
+        self.refs[fresh] += times
+        return fresh
+
     def allocate(self, n: int) -> np.ndarray:
         """``n`` free ones, int32, with no references yet. Raises CapacityError."""
         if self._free is None:
-            self._free = np.flatnonzero(self._base == 0).astype(np.int32)
+            self._free = (self._base == 0).nonzero()[0].astype(np.int32)
         spare = [self._spare.pop() for _ in range(min(n, len(self._spare)))]
         end = self._taken + n - len(spare)
         if end > len(self._free):
@@ -53,8 +59,10 @@ class Counts:
         """Count so many fewer."""
         np.subtract.at(self.refs, numbers, times)
         ours = self._base[numbers] == 0
-        self.left.update(numbers[~ours].tolist())
-        self._spare += np.unique(numbers[ours & (self.refs[numbers] == 0)]).tolist()
+        if not ours.all():
+            self.left.update(numbers[~ours].tolist())
+        if ours.any():
+            self._spare += sorted(set(numbers[ours & (self.refs[numbers] == 0)].tolist()))
 
     def ours(self, numbers: np.ndarray) -> np.ndarray:
         """Which of them the base does not use, bool."""

@@ -7,7 +7,8 @@ import numpy as np
 from motet.errors import CannotRewind
 from motet.kernels.paged import PAGE
 from motet.memory import bits
-from motet.memory.pages import Moves, PageDraft
+from motet.memory.pages import Moves, PageDraft, PageHold
+from motet.memory.saved import Filled, Places, Saved
 from motet.memory.store import UNBROKEN, Group, PagedStore, State
 from motet.memory.view import AttentionView, Place
 from motet.memory.writes import Writes
@@ -47,6 +48,20 @@ class AttentionDraft:
         tokens.put(places[0].slots, w.tokens)
         return AttentionView(self._store, places, w.readers.astype(np.int32), w.positions)
 
+    def end(self, seq: int) -> int:
+        """The position after the last one that ``seq`` holds; 0 if it is empty."""
+        return int(self._ends[seq])
+
+    def first(self, seq: int) -> int:
+        """The first position that ``seq`` holds; 0 if it is empty."""
+        held = bits.positions(self._maps[0].masks[seq])
+        return int(held[0]) if held.size else 0
+
+    @property
+    def slides(self) -> bool:
+        """Whether there are sliding layers."""
+        return len(self._maps) > 1
+
     def agree(self, a: int, b: int) -> bool:
         """Whether two sequences hold the same tokens with, bit for bit, the same keys and values.
 
@@ -82,16 +97,46 @@ class AttentionDraft:
         last = np.flatnonzero(exact[:kept])
         return int(held[last[-1] + 1] if last.size else held[0])
 
-    def cut(self, seq: int, position: int) -> None:
-        """Forget ``position`` and all that follows."""
-        self.remove(seq, position, int(self._ends[seq]))
+    def hold(self, seq: int) -> tuple[PageHold, ...]:
+        """Refer to what sliding layers hold of ``seq``; full ones keep it as long as it lasts."""
+        end = int(self._ends[seq])
+        return tuple(pages.hold(seq, end - group.kept) for group, pages in self._sliding())
 
-    def fork(self, source: int, target: int, position: int) -> None:
+    def let_go(self, hold: tuple[PageHold, ...]) -> None:
+        """Refer to it no more."""
+        for (_, pages), held in zip(self._sliding(), hold, strict=True):
+            pages.let_go(held)
+
+    def hold_bytes(self, hold: tuple[PageHold, ...]) -> int:
+        """What it keeps in memory, were it alone."""
+        kept = zip(self._sliding(), hold, strict=True)
+        return sum(len(held.pages) * group.page_bytes for (group, _), held in kept)
+
+    @property
+    def held_bytes(self) -> int:
+        """What all of them keep; a page that several refer to counts once."""
+        return sum(
+            int(np.count_nonzero(pages.held)) * group.page_bytes for group, pages in self._sliding()
+        )
+
+    def cut(self, seq: int, position: int, hold: tuple[PageHold, ...] | None) -> None:
+        """Forget ``position`` and all that follows; go back to ``hold`` if it is given."""
+        self.remove(seq, position, int(self._ends[seq]))
+        self._restore(seq, hold)
+
+    def fork(
+        self, source: int, target: int, position: int, hold: tuple[PageHold, ...] | None
+    ) -> None:
         """Give ``target``, which is empty, all that ``source`` holds before ``position``.
 
-        Raises as ``copy`` does.
+        ``hold``: what was held there, if ``source`` no longer holds what the next token sees.
         """
-        self.copy(source, target, 0, position)
+        self._broken[target] = self._broken[source]
+        for group, pages in self._groups():
+            if hold is None or not group.window:
+                self._move(group, pages.share(source, target, 0, position))
+        self._restore(target, hold)
+        self._recount(target)
 
     def remove(self, seq: int, start: int, end: int) -> None:
         """Forget positions start … end - 1."""
@@ -107,8 +152,8 @@ class AttentionDraft:
     def copy(self, source: int, target: int, start: int, end: int) -> None:
         """Give ``target`` the positions start … end - 1 of ``source``; it holds none of these.
 
-        Raises CannotRewind if the next query would see what sliding layers no longer hold,
-        CapacityError when no page is free.
+        For parts of a sequence, or to add to one. Raises CannotRewind if the next query would see
+        what sliding layers no longer hold, CapacityError when no page is free.
         """
         held = bits.positions(self._maps[0].masks[source])
         given = held[(held >= start) & (held < end)]
@@ -138,12 +183,31 @@ class AttentionDraft:
         self._recount(seq)
         self._require_window(seq)
 
+    def fill(self, seqs: np.ndarray, saved: Saved) -> Filled:
+        """Give ``seqs``, which hold nothing, what was saved.
+
+        Raises CapacityError when no page is free, CannotRewind if a next query would see what
+        the sliding layers were not given.
+        """
+        places, holds = [], []
+        for held, pages in zip(saved.held, self._maps, strict=True):
+            slots, held_too = pages.fill(seqs, held)
+            places.append(Places.of(held.rows, slots))
+            holds.append(held_too)
+        said = places[0]
+        self._store.tokens.put_rows(said.slots, saved.tokens[said.rows], said.rows)
+        self._broken[seqs] = saved.broken
+        for seq in seqs.tolist():
+            self._recount(seq)
+            self._require_window(seq)
+        sliding = zip(*holds[1:], strict=True) if holds[1:] else [()] * saved.checkpoints
+        return Filled(places, list(sliding))
+
     def seal(self) -> State:
         """The state as it has become, without the pages that sliding layers have done with."""
         everyone = np.arange(len(self._ends))
-        for group, pages in self._groups():
-            if group.window:
-                pages.retire(everyone, (self._ends - group.kept) // PAGE)
+        for group, pages in self._sliding():
+            pages.retire(everyone, (self._ends - group.kept) // PAGE)
         columns = -(-int(self._ends.max()) // PAGE)
         return State(
             maps=tuple(pages.seal(columns) for pages in self._maps),
@@ -155,12 +219,18 @@ class AttentionDraft:
     def _groups(self) -> Iterator[tuple[Group, PageDraft]]:
         return zip(self._store.groups, self._maps, strict=True)
 
+    def _sliding(self) -> Iterator[tuple[Group, PageDraft]]:
+        return ((group, pages) for group, pages in self._groups() if group.window)
+
+    def _restore(self, seq: int, hold: tuple[PageHold, ...] | None) -> None:
+        for (_, pages), held in zip(self._sliding(), hold or (), strict=bool(hold)):
+            pages.restore(seq, held)
+
     def _lost(self, seq: int) -> Iterator[tuple[int, np.ndarray]]:
         """(window, positions that ``seq`` holds and these sliding layers do not)."""
         held = self._maps[0].masks[seq]
-        for group, pages in self._groups():
-            if group.window:
-                yield group.window, bits.positions(held & ~pages.masks[seq])
+        for group, pages in self._sliding():
+            yield group.window, bits.positions(held & ~pages.masks[seq])
 
     def _require_window(self, seq: int) -> None:
         end = int(self._ends[seq])

@@ -1,36 +1,33 @@
 """What the sequences of a context remember, and the operations on it."""
 
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from motet.errors import BatchError, CapacityError, MotetError, OptionError
+from motet.errors import CapacityError, MotetError, OptionError
 from motet.memory.arguments import FOREVER, position_range, whole_number
 from motet.memory.attention import AttentionMemory
+from motet.memory.changes import Changes, Contents
+from motet.memory.checkpoints import Checkpoints
 from motet.memory.checks import (
-    cannot_rewind,
     cannot_take_out,
     check_fork,
     check_positions,
     check_shift,
+    check_tables,
     check_target,
 )
-from motet.memory.draft import AttentionDraft
-from motet.memory.part import Draft, Part
-from motet.memory.plan import Plan, Step
+from motet.memory.part import Part
+from motet.memory.plan import Plan
+from motet.memory.planning import plan_steps
 from motet.memory.recurrent import RecurrentMemory
 from motet.memory.saved import Pool, Saved
 from motet.memory.saving import Filling, check_room, export, fill
 from motet.memory.slots import SlotPool
 from motet.memory.store import PagedStore, State
-from motet.memory.writes import MicroBatch, Writes
-from motet.spec import LayerSpec, Recurrent
-
-_SLOTS = 3
-"""States for each sequence: the one it has, the one being computed, and that of those which it
-shared a token with."""
+from motet.memory.writes import MicroBatch
+from motet.spec import FullAttention, LayerSpec, Recurrent
 
 
 class Memory:
@@ -49,31 +46,39 @@ class Memory:
         context_length: int,
         ubatch: int,
         kv_type: str,
+        checkpoint_bytes: int,
     ) -> None:
         """Of a model with these layers.
 
         ``max_tokens``: held by all sequences together. ``context_length``: positions that a
-        sequence has. ``ubatch``: tokens of the largest micro-batch.
+        sequence has. ``ubatch``: tokens of the largest micro-batch. ``checkpoint_bytes``: kept
+        for checkpoints at most, beside what sequences hold.
         """
         self.max_sequences = max_sequences
         self.max_tokens = max_tokens
         self.context_length = context_length
+        self.rewinds_anywhere = all(isinstance(spec, FullAttention) for spec in layers)
+        """Whether any position can be gone back to, so that checkpoints are of no use."""
+        self.checkpoint_bytes = 0 if self.rewinds_anywhere else checkpoint_bytes
         store = PagedStore(
             layers,
             max_sequences=max_sequences,
             max_tokens=max_tokens,
             ubatch=ubatch,
             kv_type=kv_type,
+            checkpoint_bytes=self.checkpoint_bytes,
         )
         self._attention = AttentionMemory(store)
         self._parts: tuple[Part, ...] = (self._attention,)
         self._recurrent = None
         if any(isinstance(spec, Recurrent) for spec in layers):
-            pool = SlotPool(layers, _SLOTS * max_sequences)
+            pool = SlotPool(
+                layers, max_sequences=max_sequences, checkpoint_bytes=self.checkpoint_bytes
+            )
             self._recurrent = RecurrentMemory(pool, max_sequences)
             self._parts += (self._recurrent,)
         self._part_of = {i: n for n, part in enumerate(self._parts) for i in part.layers}
-        self._states: tuple[Any, ...] = tuple(part.empty() for part in self._parts)
+        self._now = self._empty()
         self._lock = threading.Lock()
 
     def length(self, seq: int) -> int:
@@ -103,21 +108,17 @@ class Memory:
         """
         seq, (start, stop) = self._seq(seq), position_range(start, end)
         with self.exclusive():
-            removed = self._held(seq, start, stop)
+            removed = self._positions(seq, start, stop)
             if not removed.size:
                 return
-            attention, *others = drafts = self._drafts()
+            changes = self._changes()
             if stop >= int(self._state.ends[seq]):
-                nearest = self._reachable(drafts, seq, start)
-                if nearest != start:
-                    raise cannot_rewind(seq, start, nearest)
-                for draft in drafts:
-                    draft.cut(seq, start)
-            elif others:
-                raise cannot_take_out(seq, removed, self._reachable(drafts, seq, start))
+                changes.cut(seq, start)
+            elif self._recurrent:
+                raise cannot_take_out(seq, removed, changes.reachable(seq, start))
             else:
-                attention.remove(seq, start, stop)
-            self._take(drafts)
+                changes.remove(seq, start, stop)
+            self._now = changes.seal()
 
     def copy(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
         """Give ``target`` the tokens of ``source`` at positions start … end - 1.
@@ -131,38 +132,35 @@ class Memory:
         source, target = self._seq(source), self._seq(target)
         start, stop = position_range(start, end)
         with self.exclusive():
-            given = self._held(source, start, stop)
+            given = self._positions(source, start, stop)
             if source == target or not given.size:
                 return
-            present = self._held(target)
+            present = self._positions(target)
             check_target(source, target, given, present)
-            attention, *others = drafts = self._drafts()
-            first, last = int(self._held(source)[0]), int(given[-1])
-            if others:
+            first, last = int(self._positions(source)[0]), int(given[-1])
+            if self._recurrent:
                 check_fork(source, target, given, first, bool(present.size))
+            changes = self._changes()
             if given[0] > first or present.size:
-                attention.copy(source, target, start, last + 1)
+                changes.insert(source, target, start, last + 1)
             else:
-                if others and last + 1 < int(self._state.ends[source]):
-                    raise cannot_rewind(source, stop, self._reachable(drafts, source, stop))
-                for draft in drafts:
-                    draft.fork(source, target, last + 1)
-            self._take(drafts)
+                changes.fork(source, target, last + 1)
+            self._now = changes.seal()
 
     def keep(self, seq: int) -> None:
         """Clear every sequence but ``seq``."""
         seq = self._seq(seq)
         with self.exclusive():
-            drafts = self._drafts()
+            changes = self._changes()
             for other in np.flatnonzero(self._state.ends).tolist():
-                for draft in drafts if other != seq else ():
-                    draft.cut(other, 0)
-            self._take(drafts)
+                if other != seq:
+                    changes.cut(other, 0)
+            self._now = changes.seal()
 
     def clear(self) -> None:
         """Forget everything."""
         with self.exclusive():
-            self._states = tuple(part.empty() for part in self._parts)
+            self._now = self._empty()
 
     def shift(self, seq: int, start: int, end: int | None, delta: int) -> None:
         """Move the tokens at positions start … end - 1 by ``delta`` positions.
@@ -178,15 +176,45 @@ class Memory:
             whole_number("delta", delta),
         )
         with self.exclusive():
-            moved = self._held(seq, start, stop)
+            moved = self._positions(seq, start, stop)
             if not moved.size or delta == 0:
                 return
-            staying = np.setdiff1d(self._held(seq), moved, assume_unique=True)
-            ordered = len(self._parts) > 1
+            staying = np.setdiff1d(self._positions(seq), moved, assume_unique=True)
+            ordered = self._recurrent is not None
             check_shift(seq, moved, staying, delta, self.context_length, ordered=ordered)
-            attention, *others = self._drafts(int(moved[-1]) + delta + 1)
-            attention.shift(seq, start, int(moved[-1]) + 1, delta)
-            self._take([attention, *others])
+            last = int(moved[-1])
+            check_tables(last + delta + 1, self.max_sequences)
+            changes = self._changes(last + delta + 1)
+            changes.shift(seq, start, last + 1, delta)
+            self._now = changes.seal()
+
+    def checkpoint(self, seq: int) -> None:
+        """Keep what layers hold of ``seq`` as it is, so that it can come back to where it ends.
+
+        Nothing is copied. ``remove`` and ``copy`` use checkpoints by themselves, of any sequence
+        that begins with the same tokens because it was copied from ``seq`` or shares them; a
+        checkpoint is gone when no sequence begins with its tokens any more. Others are dropped
+        for it when ``checkpoint_bytes`` are spent: first those made automatically, and of these
+        and of the others the one longest unused. Where any position can be gone back to, or
+        nothing is held, there is nothing to do. Raises CapacityError if it takes more than
+        ``checkpoint_bytes`` by itself.
+        """
+        seq = self._seq(seq)
+        with self.exclusive():
+            if self.rewinds_anywhere or not self._state.lengths[seq]:
+                return
+            changes = self._changes()
+            changes.checkpoint([seq], asked=True)
+            self._now = changes.seal()
+
+    def checkpoints(self, seq: int) -> list[int]:
+        """Positions that ``seq`` can go back to by a checkpoint, ascending."""
+        return [position for position, _ in self._now.checkpoints.marks[self._seq(seq)]]
+
+    def reachable(self, seq: int, position: int) -> int:
+        """The greatest position up to ``position`` from which ``remove`` is exact."""
+        seq, (start, _) = self._seq(seq), position_range(position, None)
+        return self._changes().reachable(seq, start)
 
     def plan(self, ubatches: Sequence[MicroBatch]) -> Plan:
         """Places for the tokens of all micro-batches, which continue the sequences in order.
@@ -195,22 +223,12 @@ class Memory:
         ``exclusive()`` from here to there. Raises CapacityError when the tokens do not fit,
         BatchError for a token whose sequences have different pasts.
         """
-        check_positions(ubatches, self.context_length)
+        end = check_positions(ubatches, self.context_length, self.max_sequences)
         self._check_room(ubatches)
-        attention, *others = self._drafts(max(int(u.positions.max()) + 1 for u in ubatches))
-        drafts: list[Draft] = [attention, *others]
-        steps = []
-        for ubatch in ubatches:
-            self._unite(attention, drafts, ubatch)
-            writes = Writes.of(ubatch)
-            parts = tuple(draft.advance(writes) for draft in drafts)
-            steps.append(Step(ubatch.positions, parts, self._part_of))
-        states = tuple(draft.seal() for draft in drafts)
-
-        def commit() -> None:
-            self._states = states
-
-        return Plan(tuple(steps), commit)
+        changes = self._changes(end)
+        automatic = self.checkpoint_bytes > 0
+        steps = plan_steps(changes, ubatches, self._part_of, checkpoints=automatic)
+        return Plan(steps, self._commit(changes))
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -219,8 +237,7 @@ class Memory:
 
     def export(self, seqs: Sequence[int]) -> tuple[Saved, tuple[np.ndarray, ...]]:
         """What ``seqs`` hold, and for each pool the slots of its rows. Hold ``exclusive()``."""
-        rows = np.array([self._seq(seq) for seq in seqs], np.int64)
-        return export(self._attention, self._recurrent, self._states, rows)
+        return export(self._attention, self._recurrent, self._now, [self._seq(seq) for seq in seqs])
 
     def fill(self, saved: Saved, seqs: Sequence[int]) -> Filling:
         """Places for what was saved, in ``seqs``, which hold nothing.
@@ -230,14 +247,19 @@ class Memory:
         """
         free = self.max_tokens - self._attention.distinct(self._state)
         check_room(saved, self.context_length, free, self.max_tokens)
-        drafts = self._drafts(int(saved.held[0].positions.max(initial=-1)) + 1)
-        places = fill(drafts, saved, np.array(seqs, np.int64))
-        states = tuple(draft.seal() for draft in drafts)
-
-        def commit() -> None:
-            self._states = states
-
-        return Filling(places, commit)
+        end = int(saved.held[0].positions.max(initial=-1)) + 1
+        check_tables(end, self.max_sequences)
+        most = saved.checkpoints if self.checkpoint_bytes else 0
+        while True:
+            changes = self._changes(end)
+            try:
+                places = fill(changes, saved.with_checkpoints(most), np.array(seqs, np.int64))
+            except CapacityError:
+                if not most:
+                    raise
+                most //= 2
+            else:
+                return Filling(places, self._commit(changes))
 
     def exclusive(self) -> threading.Lock:
         """The lock to hold while something changes; raises MotetError when another holds it."""
@@ -250,29 +272,26 @@ class Memory:
 
     @property
     def _state(self) -> State:
-        return self._states[0]
+        return self._now.parts[0]
 
-    def _held(self, seq: int, start: int = 0, stop: int = FOREVER) -> np.ndarray:
+    def _positions(self, seq: int, start: int = 0, stop: int = FOREVER) -> np.ndarray:
         held = self._attention.positions(self._state, seq)
         return held[(held >= start) & (held < stop)]
 
-    def _drafts(self, end: int = 0) -> "tuple[AttentionDraft, *tuple[Draft, ...]]":
-        attention, *others = self._states
-        return (
-            self._attention.draft(attention, end),
-            *(part.draft(state, end) for part, state in zip(self._parts[1:], others, strict=True)),
-        )
+    def _empty(self) -> Contents:
+        states = tuple(part.empty() for part in self._parts)
+        return Contents(states, Checkpoints.empty(self.max_sequences))
 
-    def _reachable(self, drafts: Sequence[Draft], seq: int, position: int) -> int:
-        """The greatest position up to ``position`` that ``seq`` can be cut back to exactly."""
-        first, nearest, before = int(self._held(seq)[0]), position, -1
-        while nearest > first and nearest != before:
-            before = nearest
-            nearest = min(draft.reachable(seq, nearest) for draft in drafts)
-        return max(nearest, min(first, position))
+    def _changes(self, end: int = 0) -> Changes:
+        return Changes(self._parts, self._now, end=end, checkpoint_bytes=self.checkpoint_bytes)
 
-    def _take(self, drafts: Sequence[Draft]) -> None:
-        self._states = tuple(draft.seal() for draft in drafts)
+    def _commit(self, changes: Changes) -> Callable[[], None]:
+        contents = changes.seal()
+
+        def commit() -> None:
+            self._now = contents
+
+        return commit
 
     def _seq(self, seq: int) -> int:
         number = whole_number("seq", seq)
@@ -294,20 +313,3 @@ class Memory:
                     " context can hold are free",
                     hint="remove sequences, or give the context a larger max_tokens",
                 )
-
-    def _unite(
-        self, attention: AttentionDraft, drafts: Sequence[Draft], ubatch: MicroBatch
-    ) -> None:
-        """Let sequences that share a token share its past. Raises BatchError if they differ."""
-        for row, (leader, *members) in enumerate(ubatch.sets):
-            for member in members:
-                if not attention.agree(leader, member):
-                    entry = int(ubatch.entries[np.flatnonzero(ubatch.rows == row)[0]])
-                    raise BatchError(
-                        f"entry {entry} is shared by sequences {leader} and {member}, whose pasts"
-                        " differ",
-                        entry=entry,
-                        hint=f"copy sequence {leader} to {member}, or add the token to each",
-                    )
-                for draft in drafts:
-                    draft.adopt(leader, member)

@@ -7,12 +7,15 @@ that no sequence of the base holds. So dropping a draft at any point undoes it.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from motet.kernels.paged import PAGE
 from motet.memory import bits
 from motet.memory.counts import Counts
+from motet.memory.saved import Held
+from motet.memory.sharing import page_blocks, shared_blocks
 from motet.memory.writes import Writes
 
 Copies = list[tuple[int, int]]
@@ -37,15 +40,37 @@ class PageMap:
     masks: np.ndarray
     """uint64 ``[S, P]``: bit p % 64 is set where position p is held."""
     refs: np.ndarray
-    """int32: table entries that name each page, for the pages that were ever in use."""
+    """int32: table entries and checkpoints that name each page, for those ever in use."""
+    held: np.ndarray
+    """int32: checkpoints alone; where it ends, there are none."""
     pages: int
     """How many there are."""
+
+    def places(self, seq: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions that ``seq`` holds, ascending, and their slots; int64."""
+        at = bits.positions(self.masks[seq])
+        return at, bits.page_slots(self.tables[seq], at)
 
     @classmethod
     def empty(cls, sequences: int, pages: int) -> "PageMap":
         """Nothing held by any of ``sequences``."""
         tables, masks = np.zeros((sequences, 0), np.int32), np.zeros((sequences, 0), np.uint64)
-        return cls(tables, masks, np.zeros(1, np.int32), pages)
+        return cls(tables, masks, np.zeros(1, np.int32), np.zeros(0, np.int32), pages)
+
+
+@dataclass(frozen=True)
+class PageHold:
+    """A checkpoint's references to what a sequence held, ``[n]`` table entries of it."""
+
+    entries: np.ndarray
+    pages: np.ndarray
+    masks: np.ndarray
+
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions that it holds, ascending, and their slots; int64."""
+        at = bits.positions(self.masks)
+        places = self.entries[at // PAGE] * PAGE + at % PAGE
+        return places, bits.page_slots(self.pages, at)
 
 
 class PageDraft:
@@ -54,6 +79,7 @@ class PageDraft:
     def __init__(self, base: PageMap, columns: int) -> None:
         self.tables = _widened(base.tables, columns, -1)
         self.masks = _widened(base.masks, columns, 0)
+        self.held = base.held
         self._base = base
         self._counts = Counts(
             base.refs,
@@ -82,17 +108,15 @@ class PageDraft:
         if counts.left:
             doubtful |= np.isin(pages, list(counts.left))
         copies = []
-        for k in np.flatnonzero(doubtful):
+        for k in doubtful.nonzero()[0]:
             page, sharers = pages[k : k + 1].copy(), w.sharers[k]
             if counts.refs[page[0]] > sharers or self._base_holds(page[0], w.bits[k]):
-                pages[k : k + 1] = counts.allocate(1)
+                pages[k : k + 1] = counts.take(w.sharers[k : k + 1])
                 copies.append((int(page[0]), int(pages[k])))
                 counts.release(page, sharers)
-                counts.acquire(pages[k : k + 1], sharers)
-        missing = np.flatnonzero(pages < 0)
+        missing = (pages < 0).nonzero()[0]
         if missing.size:
-            pages[missing] = counts.allocate(missing.size)
-            counts.acquire(pages[missing], w.sharers[missing])
+            pages[missing] = counts.take(w.sharers[missing])
         if copies:
             self._replace()
         where = w.member_seqs, w.entries[w.member_entry]
@@ -110,6 +134,31 @@ class PageDraft:
         self._counts.acquire(new[new >= 0])
         self.tables[member], self.masks[member] = new, self.masks[leader]
         self._counts.release(old[old >= 0])
+
+    def fill(self, seqs: np.ndarray, held: Held) -> tuple[np.ndarray, list[PageHold]]:
+        """Fresh pages for what ``seqs``, which hold nothing, are given, and after them checkpoints.
+
+        They share pages where they can. Returns the slot of each entry of ``held``, int64, and
+        the checkpoints' references.
+        """
+        owners = np.repeat(np.arange(len(held.lengths)), held.lengths)
+        positions = held.positions.astype(np.int64)
+        blocks = page_blocks(owners, positions)
+        homes, page_of = np.unique(shared_blocks(blocks, positions, held.rows), return_inverse=True)
+        pages = self._counts.allocate(len(homes))[page_of]
+        self._counts.acquire(pages)
+        firsts = np.flatnonzero(np.diff(blocks, prepend=-1))
+        masks = np.zeros(len(pages), np.uint64)
+        np.bitwise_or.at(masks, blocks, np.uint64(1) << (positions % PAGE).astype(np.uint64))
+        owner, entries = owners[firsts], positions[firsts] // PAGE
+        own = owner < len(seqs)
+        self.tables[seqs[owner[own]], entries[own]] = pages[own]
+        self.masks[seqs[owner[own]], entries[own]] = masks[own]
+        ends = np.searchsorted(owner, np.arange(len(seqs), len(held.lengths) + 1))
+        holds = [PageHold(entries[a:b], pages[a:b], masks[a:b]) for a, b in pairwise(ends)]
+        for hold in holds:
+            self._count_held(hold, 1)
+        return pages[blocks].astype(np.int64) * PAGE + positions % PAGE, holds
 
     def retire(self, seqs: np.ndarray, limits: np.ndarray) -> None:
         """Give up the entries of ``seqs`` below ``limits`` (int64 ``[M]`` each)."""
@@ -135,6 +184,28 @@ class PageDraft:
         pages = table[empty]
         table[empty] = -1
         self._counts.release(pages)
+
+    def hold(self, seq: int, start: int) -> PageHold:
+        """Refer to the pages of ``seq`` with positions from ``start`` on."""
+        first = max(start, 0) // PAGE
+        entries = np.flatnonzero(self.tables[seq, first:] >= 0) + first
+        hold = PageHold(entries, self.tables[seq, entries], self.masks[seq, entries])
+        self._counts.acquire(hold.pages)
+        self._count_held(hold, 1)
+        return hold
+
+    def let_go(self, hold: PageHold) -> None:
+        """Refer to them no more."""
+        self._counts.release(hold.pages)
+        self._count_held(hold, -1)
+
+    def restore(self, seq: int, hold: PageHold) -> None:
+        """Give ``seq`` what was held, in place of what it holds now."""
+        table, mask = self.tables[seq], self.masks[seq]
+        self._counts.acquire(hold.pages)
+        self._counts.release(table[table >= 0])
+        table[:], mask[:] = -1, 0
+        table[hold.entries], mask[hold.entries] = hold.pages, hold.masks
 
     def share(self, source: int, target: int, start: int, end: int) -> Moves:
         """Give ``target`` the positions start … end - 1 of ``source``, where it has none.
@@ -166,7 +237,7 @@ class PageDraft:
     def seal(self, columns: int) -> PageMap:
         """The map as it has become, of which ``columns`` entries are in use."""
         tables, masks = self.tables[:, :columns], self.masks[:, :columns]
-        return PageMap(tables, masks, self._counts.refs, self._base.pages)
+        return PageMap(tables, masks, self._counts.refs, self.held, self._base.pages)
 
     def _same(self, a: int, b: int) -> bool:
         same_pages = np.array_equal(self.tables[a], self.tables[b])
@@ -174,14 +245,19 @@ class PageDraft:
 
     def _renew(self, seq: int, entries: np.ndarray) -> Copies:
         """A fresh page for each of the entries; those to copy into it."""
-        old, new = self.tables[seq, entries], self._counts.allocate(len(entries))
-        self._counts.acquire(new)
+        old, new = self.tables[seq, entries], self._counts.take(np.ones(len(entries), np.int64))
         self.tables[seq, entries] = new
         self._counts.release(old[old >= 0])
         return [(int(o), int(n)) for o, n in zip(old, new, strict=True) if o >= 0]
 
+    def _count_held(self, hold: PageHold, change: int) -> None:
+        self.held = np.pad(self.held, (0, len(self._counts.refs) - len(self.held)))
+        self.held[hold.pages] += change
+
     def _base_holds(self, page: int, wanted: np.uint64) -> bool:
-        """Whether a sequence of the base holds a token where one is to be written."""
+        """Whether the base may hold a token where one is to be written."""
+        if page < len(self._base.held) and self._base.held[page]:
+            return True
         return bool(np.bitwise_or.reduce(self._base.masks[self._base.tables == page]) & wanted)
 
     def _arrays(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -201,6 +277,8 @@ class PageDraft:
 
 
 def _widened(array: np.ndarray, columns: int, fill: int) -> np.ndarray:
+    if array.shape[1] == columns:
+        return array.copy()
     wide = np.full((len(array), columns), fill, array.dtype)
     wide[:, : array.shape[1]] = array
     return wide

@@ -2,6 +2,9 @@
 
 from typing import Any, Protocol
 
+import numpy as np
+
+from motet.memory.saved import Filled, Saved
 from motet.memory.writes import Writes
 
 
@@ -28,14 +31,35 @@ class Draft(Protocol):
         """The greatest position up to ``position`` that ``seq`` can be cut back to exactly."""
         ...
 
-    def cut(self, seq: int, position: int) -> None:
-        """Forget ``position`` and all that follows; it can be reached, or nothing is left."""
+    def hold(self, seq: int) -> Any:
+        """Refer to all that ``seq``, which is not empty, would lack if it came back here later."""
         ...
 
-    def fork(self, source: int, target: int, position: int) -> None:
+    def let_go(self, hold: Any) -> None:
+        """Refer to it no more."""
+        ...
+
+    def hold_bytes(self, hold: Any) -> int:
+        """What it keeps in memory, were it alone."""
+        ...
+
+    @property
+    def held_bytes(self) -> int:
+        """What all of them keep."""
+        ...
+
+    def cut(self, seq: int, position: int, hold: Any | None) -> None:
+        """Forget ``position`` and all that follows.
+
+        ``hold``: what was held when ``seq`` ended there; None where ``position`` is reachable
+        without, or nothing is left.
+        """
+        ...
+
+    def fork(self, source: int, target: int, position: int, hold: Any | None) -> None:
         """Give ``target``, which is empty, all that ``source`` holds before ``position``.
 
-        Raises CannotRewind where ``source`` no longer holds what the next token has to see.
+        ``hold``: as for ``cut``; None also where ``source`` ends there.
         """
         ...
 
@@ -45,6 +69,10 @@ class Draft(Protocol):
 
     def advance(self, writes: Writes) -> PartView:
         """Make room for a micro-batch that comes after those advanced by before."""
+        ...
+
+    def fill(self, seqs: np.ndarray, saved: Saved) -> Filled:
+        """Give ``seqs`` (int64), which hold nothing, what was saved. Raises CapacityError."""
         ...
 
     def seal(self) -> Any:

@@ -6,11 +6,9 @@ several sequences share has one row.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any
 
 import numpy as np
-
-from motet.errors import StateFileError
 
 UNKNOWN = -1
 """In place of a row: there is none."""
@@ -76,8 +74,26 @@ class Places:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """A row of the pool of states for each sequence and checkpoint, and the slots of the rows."""
+
+    states: np.ndarray
+    slots: np.ndarray
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Where one part of memory wants what was saved."""
+
+    places: list[Places]
+    """For each of its pools."""
+    holds: list[Any]
+    """What each saved checkpoint refers to in this part."""
+
+
+@dataclass(frozen=True)
 class Saved:
-    """Sequences, as they are written to a file and read from it."""
+    """Sequences, and checkpoints of theirs, as they are written to a file and read from it."""
 
     sequences: np.ndarray
     """int64 ``[S]``: their numbers in the context that saved them."""
@@ -87,65 +103,55 @@ class Saved:
     tokens: np.ndarray
     """int32 ``[n]``: the ids of the tokens in the first pool."""
     held: tuple[Held, ...]
-    """For each pool of tokens: full attention first, then a pool for each window."""
+    """For each pool of tokens: full attention first, of the S sequences; then one for each window,
+    of the sequences and after them the C checkpoints, least recently used first."""
     states: np.ndarray
-    """int32 ``[S]``: the row of the pool of recurrent states; UNKNOWN where nothing is held, and
-    of models without recurrent layers."""
+    """int32 ``[S + C]``: the row of the pool of recurrent states; UNKNOWN where nothing is held,
+    and of models without recurrent layers."""
+    marks: Held
+    """Where each sequence can go back to, and, as rows, by which checkpoint."""
+
+    @property
+    def checkpoints(self) -> int:
+        """How many there are, C."""
+        return len(self.states) - len(self.sequences)
+
+    def from_elsewhere(self) -> "Saved":
+        """The same, told apart from what is computed here, where numbers are rounded otherwise.
+
+        So sequences share no token with others whose tokens are equal but not the same.
+        """
+        return replace(self, broken=np.zeros_like(self.broken))
 
     def only(self, chosen: np.ndarray) -> "Saved":
-        """Some of the sequences, by index; pools are as they were."""
-        return replace(
+        """Some of the sequences, by index, with what they need; pools are as they were."""
+        marks = self.marks.only(chosen)
+        some = replace(
             self,
             sequences=self.sequences[chosen],
             broken=self.broken[chosen],
-            held=tuple(held.only(chosen) for held in self.held),
-            states=self.states[chosen],
+            held=(self.held[0].only(chosen), *self.held[1:]),
+            marks=marks,
         )
+        return some._with(chosen, np.unique(marks.rows), len(self.sequences))
 
-    def check(self, rows: tuple[int, ...], states: int, n_vocab: int) -> None:
-        """Raise StateFileError unless it makes sense, whoever wrote it.
+    def with_checkpoints(self, most: int) -> "Saved":
+        """The same with at most so many checkpoints, the most recently used."""
+        before = len(self.sequences)
+        if most >= self.checkpoints:
+            return self
+        kept = np.arange(self.checkpoints - most, self.checkpoints)
+        return self._with(np.arange(before), kept, before)
 
-        ``rows`` and ``states``: sizes of the pools. ``states`` is 0 where no layer is recurrent.
-        """
-        if len(np.unique(self.sequences)) != len(self.sequences):
-            _contradicts("a sequence comes twice")
-        if np.any(self.sequences < 0) or np.any(self.broken < 0):
-            _contradicts("a sequence number or position is negative")
-        if self.tokens.size and not 0 <= self.tokens.min() <= self.tokens.max() < n_vocab:
-            _contradicts(f"a token is not one of the vocabulary's {n_vocab}")
-        for held, count in zip(self.held, rows, strict=True):
-            _check_held(held, count)
-        for held in self.held[1:]:
-            if np.setdiff1d(_places(held), _places(self.held[0])).size:
-                _contradicts("a layer holds a position that its sequence does not")
-        if self.states.size and not UNKNOWN <= self.states.min() <= self.states.max() < states:
-            _contradicts("a state is not in the pool of states")
-        if states and np.any((self.states == UNKNOWN) != (self.held[0].lengths == 0)):
-            _contradicts("a sequence has tokens without a state, or a state without tokens")
-
-
-def _check_held(held: Held, count: int) -> None:
-    lengths, positions, rows = held.lengths, held.positions, held.rows
-    if np.any(lengths < 0) or np.any(lengths > len(positions)):
-        _contradicts("a sequence has an impossible length")
-    if int(lengths.sum()) != len(positions) or len(rows) != len(positions):
-        _contradicts("the lengths of the sequences are not those of their tables")
-    if not positions.size:
-        return
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    if positions.min() < 0 or np.any((np.diff(positions) <= 0) & (np.diff(owner) == 0)):
-        _contradicts("the positions of a sequence do not ascend")
-    if not 0 <= rows.min() <= rows.max() < count:
-        _contradicts("a token is not in its pool")
-
-
-def _places(held: Held) -> np.ndarray:
-    """One number for each sequence and position held."""
-    owner = np.repeat(np.arange(len(held.lengths), dtype=np.int64), held.lengths)
-    return (owner << 32) | held.positions
-
-
-def _contradicts(problem: str) -> NoReturn:
-    raise StateFileError(
-        f"contradicts itself: {problem}", hint="it is damaged, or something else wrote it"
-    )
+    def _with(self, chosen: np.ndarray, kept: np.ndarray, before: int) -> "Saved":
+        """``chosen`` of the ``before`` sequences, and ``kept`` checkpoints, by index."""
+        owners = np.concatenate([chosen, before + kept])
+        of_kept = np.isin(self.marks.rows, kept)
+        marker = np.repeat(np.arange(len(chosen)), self.marks.lengths)[of_kept]
+        marks = Held(
+            np.bincount(marker, minlength=len(chosen)),
+            self.marks.positions[of_kept],
+            np.searchsorted(kept, self.marks.rows[of_kept]).astype(np.int32),
+        )
+        held = (self.held[0], *(held.only(owners) for held in self.held[1:]))
+        return replace(self, held=held, states=self.states[owners], marks=marks)

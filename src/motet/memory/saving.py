@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from motet.errors import CannotRewind, CapacityError, StateFileError
 from motet.memory.attention import AttentionMemory
-from motet.memory.part import Draft
+from motet.memory.changes import Changes, Contents
 from motet.memory.recurrent import RecurrentMemory
-from motet.memory.saved import UNKNOWN, Places, Saved
+from motet.memory.saved import UNKNOWN, Held, Places, Saved
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,37 @@ class Filling:
 def export(
     attention: AttentionMemory,
     recurrent: RecurrentMemory | None,
-    states: tuple[Any, ...],
-    seqs: np.ndarray,
+    held: Contents,
+    seqs: Sequence[int],
 ) -> tuple[Saved, tuple[np.ndarray, ...]]:
-    """What ``seqs`` (int64) hold, and for each pool the slots of its rows."""
-    said = attention.export(states[0], seqs)
-    rows, slots = np.full(len(seqs), UNKNOWN, np.int32), said.slots
+    """What ``seqs`` hold, and for each pool the slots of its rows.
+
+    Checkpoints that were asked for come along; automatic ones would make files many times as
+    large, and come again as the sequences go on.
+    """
+    uses, marks = held.checkpoints.uses, [held.checkpoints.marks[seq] for seq in seqs]
+    used = {c: seq for seq, its in zip(seqs, marks, strict=True) for _, c in its}
+    asked = [c for c, (asked_for, _) in uses.items() if asked_for and c in used]
+    number = {checkpoint: row for row, checkpoint in enumerate(asked)}
+    marks = [[(at, number[c]) for at, c in its if c in number] for its in marks]
+    said = attention.export(held.parts[0], seqs, [(used[c], c.holds[0]) for c in asked])
+    states, slots = np.full(len(seqs) + len(asked), UNKNOWN, np.int32), said.slots
     if recurrent:
-        rows, more = recurrent.export(states[1], seqs)
-        slots = (*slots, more)
-    return Saved(seqs.astype(np.int64), said.broken, said.tokens, said.held, rows), slots
+        rows = recurrent.export(held.parts[1], seqs, [c.holds[1] for c in asked])
+        states, slots = rows.states, (*slots, rows.slots)
+    saved = Saved(
+        np.array(seqs, np.int64),
+        said.broken,
+        said.tokens,
+        said.held,
+        states,
+        Held(
+            np.array([len(its) for its in marks], np.int64),
+            np.array([at for its in marks for at, _ in its], np.int32),
+            np.array([row for its in marks for _, row in its], np.int32),
+        ),
+    )
+    return saved, slots
 
 
 def check_room(saved: Saved, context_length: int, free: int, most: int) -> None:
@@ -56,12 +76,12 @@ def check_room(saved: Saved, context_length: int, free: int, most: int) -> None:
         )
 
 
-def fill(drafts: Sequence[Draft], saved: Saved, seqs: np.ndarray) -> tuple[Places, ...]:
+def fill(changes: Changes, saved: Saved, seqs: np.ndarray) -> tuple[Places, ...]:
     """Give ``seqs`` (int64), which hold nothing, what was saved; where each pool's rows belong.
 
     Raises CapacityError when pages or slots run out.
     """
     try:
-        return tuple(places for draft in drafts for places in draft.fill(seqs, saved))
+        return changes.fill(saved, seqs)
     except CannotRewind as error:  # no memory that was saved is like that
         raise StateFileError(f"contradicts itself: {error.message}") from error

@@ -10,6 +10,13 @@ from motet.errors import CapacityError
 from motet.kernels.paged import reserve
 from motet.spec import LayerSpec, Recurrent
 
+MOST_CHECKPOINTS = 4096
+"""However small they are; so that keeping the books takes no time to speak of."""
+
+_SLOTS = 3
+"""Of each sequence: the state that it has, the one being computed, and that of those which it
+shared a token with. A checkpoint has two: those dropped by a batch stay until it is done."""
+
 _FLOAT = np.dtype(np.float32)
 
 
@@ -20,7 +27,9 @@ class SlotMap:
     slots: np.ndarray
     """int32 ``[S]``: the slot of each sequence; -1 where nothing is held, a state of zeros."""
     refs: np.ndarray
-    """int32: references to each slot, for the slots that were ever in use."""
+    """int32: sequences and checkpoints that refer to each slot, for those ever in use."""
+    held: int
+    """How many of these are checkpoints."""
 
 
 class SlotPool:
@@ -29,11 +38,14 @@ class SlotPool:
     The memory is reserved, not committed: a slot costs nothing until something is written to it.
     """
 
-    def __init__(self, layers: Sequence[LayerSpec], slots: int) -> None:
-        """Of the recurrent ones among ``layers``. Raises CapacityError for too many ``slots``."""
+    def __init__(
+        self, layers: Sequence[LayerSpec], *, max_sequences: int, checkpoint_bytes: int
+    ) -> None:
+        """Of the recurrent ones among ``layers``. Raises CapacityError for want of addresses."""
         shapes = {i: spec.shapes for i, spec in enumerate(layers) if isinstance(spec, Recurrent)}
-        self.slots = slots
         self.slot_bytes = sum(_FLOAT.itemsize * prod(s) for each in shapes.values() for s in each)
+        checkpoints = min(checkpoint_bytes // self.slot_bytes, MOST_CHECKPOINTS)
+        self.slots = slots = _SLOTS * max_sequences + 2 * checkpoints + 1
         try:
             self.arrays: Mapping[int, tuple[np.ndarray, ...]] = {
                 i: tuple(_states(slots, shape) for shape in each) for i, each in shapes.items()

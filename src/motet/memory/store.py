@@ -32,6 +32,11 @@ class Group:
     pools: tuple[KVPool, ...]
 
     @property
+    def page_bytes(self) -> int:
+        """Of a page in all the layers."""
+        return sum(pool.page_bytes for pool in self.pools)
+
+    @property
     def kept(self) -> int:
         """Tokens before the next one that are kept; of sliding layers."""
         return self.window - 1 + REWIND
@@ -66,6 +71,7 @@ class PagedStore:
         max_tokens: int,
         ubatch: int,
         kv_type: str,
+        checkpoint_bytes: int,
     ) -> None:
         self.max_sequences = max_sequences
         most = -(-max_tokens // PAGE) + _PARTIAL_PAGES * max_sequences
@@ -76,8 +82,12 @@ class PagedStore:
             self.tokens = TokenPool(most)
             paged = {i: spec for i, spec in enumerate(layers) if not isinstance(spec, Recurrent)}
             for window in sorted({0, *map(_window, paged.values())}):
-                sliding = _sliding_pages(window, max_sequences, ubatch)
-                self._add_group(paged, window, min(most, sliding) if window else most, kv_type)
+                group = {i: spec for i, spec in paged.items() if _window(spec) == window}
+                pages = most
+                if window:  # those that checkpoints drop in a batch stay until it is done
+                    held = 2 * (checkpoint_bytes // _page_bytes(group, kv_type))
+                    pages = min(most, _sliding_pages(window, max_sequences, ubatch)) + held
+                self._add_group(group, window, pages, kv_type)
         except (OSError, ValueError, OverflowError, MemoryError) as error:
             raise CapacityError(
                 f"no address space for {most} pages of {PAGE} tokens in {len(layers)} layers:"
@@ -88,13 +98,17 @@ class PagedStore:
     def _add_group(
         self, layers: Mapping[int, _Paged], window: int, pages: int, kv_type: str
     ) -> None:
-        pools = {
-            i: KVPool(pages, spec.kv_heads, spec.head_dim, spec.value_dim, kv_type)
-            for i, spec in layers.items()
-            if _window(spec) == window
-        }
+        pools = {i: _pool(pages, spec, kv_type) for i, spec in layers.items()}
         self.pools |= {i: (len(self.groups), pool) for i, pool in pools.items()}
         self.groups.append(Group(window, pages, tuple(pools.values())))
+
+
+def _pool(pages: int, spec: _Paged, kv_type: str) -> KVPool:
+    return KVPool(pages, spec.kv_heads, spec.head_dim, spec.value_dim, kv_type)
+
+
+def _page_bytes(layers: Mapping[int, _Paged], kv_type: str) -> int:
+    return sum(_pool(1, spec, kv_type).page_bytes for spec in layers.values())
 
 
 def _window(spec: _Paged) -> int:

@@ -67,8 +67,10 @@ class Writes:
     @classmethod
     def of(cls, batch: MicroBatch) -> "Writes":
         """``batch`` as table entries."""
-        sizes = np.array([len(members) for members in batch.sets])
         members = np.fromiter(chain.from_iterable(batch.sets), np.int64)
+        if len(members) == len(batch.sets) == len(batch.tokens):
+            return cls._one_each(batch, members)
+        sizes = np.array([len(members) for members in batch.sets])
         offsets = sizes.cumsum() - sizes
         leaders = members[offsets]
         first = np.empty(len(sizes), np.int64)
@@ -93,4 +95,28 @@ class Writes:
             sharers=sizes[row],
             member_entry=member_entry,
             member_seqs=members[offsets[row][member_entry] + member],
+        )
+
+    @classmethod
+    def _one_each(cls, batch: MicroBatch, members: np.ndarray) -> "Writes":
+        """As ``of``, where every sequence has a token of its own: when text is generated."""
+        numbers, ones = np.arange(len(members)), np.ones(len(members), np.int64)
+        first = np.empty(len(members), np.int64)
+        first[batch.rows] = batch.positions
+        return cls(
+            tokens=batch.tokens,
+            positions=batch.positions,
+            rows=batch.rows,
+            leaders=members,
+            sizes=ones,
+            readers=members[batch.rows],
+            first=first,
+            end=first + 1,
+            members=members,
+            entry_seqs=members,
+            entries=first // PAGE,
+            bits=np.uint64(1) << (first % PAGE).astype(np.uint64),
+            sharers=ones,
+            member_entry=numbers,
+            member_seqs=members,
         )

@@ -13,7 +13,7 @@ using States = nb::ndarray<nb::device::cpu>;
 
 inline Rows rows_of(const Wide& x, int64_t rows, int64_t columns, const char* what) {
   need((int64_t)x.shape(0) == rows && (int64_t)x.shape(1) == columns, what);
-  need(columns < 2 || x.stride(1) == 1, "the values of a row must follow each other");
+  need(columns < 2 || !rows || x.stride(1) == 1, "the values of a row must follow each other");
   return {x.data(), x.stride(0)};
 }
 
@@ -22,10 +22,10 @@ inline float* states_of(const States& s, std::initializer_list<int64_t> shape, c
   int64_t step = 1;
   for (size_t i = shape.size(); i > 0; i--) {
     const int64_t n = shape.begin()[i - 1];
-    need((int64_t)s.shape(i) == n && (n < 2 || s.stride(i) == step), what);
+    need((int64_t)s.shape(i) == n && (n < 2 || !s.size() || s.stride(i) == step), what);
     step *= n;
   }
-  need(s.shape(0) < 2 || s.stride(0) == step, what);
+  need(s.shape(0) < 2 || !s.size() || s.stride(0) == step, what);
   return (float*)s.data();
 }
 

@@ -127,11 +127,11 @@ struct Product {
       for (int i = 0; i < S; i++) {
         const uint8_t* strip = strips + i * w.strip_bytes;
         if (w.type == F32)
-          multiply_float<float, R>(strip, w.columns, a, out[i]);
+          multiply_floats<float, R>(strip, w.columns, a, out[i]);
         else if (w.type == F16)
-          multiply_float<Half, R>(strip, w.columns, a, out[i]);
+          multiply_floats<Half, R>(strip, w.columns, a, out[i]);
         else
-          multiply_float<Brain, R>(strip, w.columns, a, out[i]);
+          multiply_floats<Brain, R>(strip, w.columns, a, out[i]);
       }
     } else if constexpr (R <= TILE) {
       with_type(w.type, [&](auto t) {

@@ -210,8 +210,9 @@ NB_MODULE(MOTET_MODULE, m) {
   nb::class_<ThreadPool>(m, "ThreadPool")
       .def(nb::init<int>())
       .def_prop_ro("threads", &ThreadPool::threads);
+  nb::class_<Arena>(m, "Arena").def(nb::init<>());
   nb::class_<Matrix>(m, "Matrix")
-      .def(nb::init<int, int64_t, int64_t>())
+      .def(nb::init<Arena&, int, int64_t, int64_t>())
       .def_ro("type", &Matrix::type)
       .def_ro("rows", &Matrix::rows)
       .def_ro("columns", &Matrix::columns)

@@ -74,9 +74,9 @@ inline f32x16 load_weights<Brain>(const void* p) {
   return f32x16::bf16((const uint16_t*)p);
 }
 
-template <class W, int R>
-inline void multiply_float(const uint8_t* strip, int64_t columns, const float* a,
-                           f32x16 (&acc)[R]) {
+// R of a tile's STRIDE rows.
+template <class W, int R, int STRIDE>
+inline void multiply_float(const uint8_t* strip, int64_t columns, const float* a, f32x16* acc) {
   constexpr int item = (std::is_same_v<W, float> ? 4 : 2) * STRIP;
   constexpr int64_t chunk = 64;
   for (int r = 0; r < R; r++) acc[r] = f32x16::set(0);
@@ -90,15 +90,28 @@ inline void multiply_float(const uint8_t* strip, int64_t columns, const float* a
       const f32x16 w1 = load_weights<W>(strip + (k + 1) * item);
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) {
-        even[r] = fma(w0, f32x16::set(a[k * R + r]), even[r]);
-        odd[r] = fma(w1, f32x16::set(a[(k + 1) * R + r]), odd[r]);
+        even[r] = fma(w0, f32x16::set(a[k * STRIDE + r]), even[r]);
+        odd[r] = fma(w1, f32x16::set(a[(k + 1) * STRIDE + r]), odd[r]);
       }
     }
     if (k < stop)
       for (int r = 0; r < R; r++)
-        even[r] = fma(load_weights<W>(strip + k * item), f32x16::set(a[k * R + r]), even[r]);
+        even[r] = fma(load_weights<W>(strip + k * item), f32x16::set(a[k * STRIDE + r]), even[r]);
     for (int r = 0; r < R; r++) acc[r] = acc[r] + (even[r] + odd[r]);
   }
+}
+
+// A tile of R rows, so many at a time as there are registers for their sums.
+template <class W, int R>
+inline void multiply_floats(const uint8_t* strip, int64_t columns, const float* a,
+                            f32x16 (&acc)[R]) {
+#if MOTET_AVX512
+  constexpr int most = 8;
+#else
+  constexpr int most = 2;
+#endif
+  constexpr int part = R < most ? R : most;
+  for (int r = 0; r < R; r += part) multiply_float<W, part, R>(strip, columns, a + r, acc + r);
 }
 
 }  // namespace

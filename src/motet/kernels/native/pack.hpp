@@ -1,11 +1,8 @@
 // From GGUF's blocks to packed strips.
 #pragma once
-#include <sys/mman.h>
-
-#include <cstdlib>
-#include <new>
 #include <stdexcept>
 
+#include "arena.hpp"
 #include "layouts.hpp"
 
 namespace {
@@ -173,7 +170,8 @@ void pack_float_row(const uint8_t* raw, int64_t columns, uint8_t* strip, int r) 
 
 class Matrix {
  public:
-  Matrix(int type, int64_t rows, int64_t columns) : type(type), rows(rows), columns(columns) {
+  Matrix(Arena& arena, int type, int64_t rows, int64_t columns)
+      : type(type), rows(rows), columns(columns) {
     if (type == F32 || type == F16 || type == BF16) {
       item_bytes = type == F32 ? 4 : 2;
       strip_bytes = (columns * STRIP * item_bytes + 63) / 64 * 64;
@@ -182,16 +180,12 @@ class Matrix {
       throw std::invalid_argument("no packed layout for this type");
     }
     strips = (rows + STRIP - 1) / STRIP;
-    constexpr int64_t huge = 2 << 20;
     bytes = strips * strip_bytes;
-    const int64_t size = bytes >= 2 * huge ? (bytes + huge - 1) / huge * huge : bytes + 64;
-    data = (uint8_t*)aligned_alloc(size >= 2 * huge ? huge : 64, (size + 63) / 64 * 64);
-    if (!data) throw std::bad_alloc();
-    if (size >= 2 * huge) madvise(data, size, MADV_HUGEPAGE);
+    owner_ = arena.allocate(bytes);
+    data = owner_.get();
     // Rows beyond the last: zero weights, whatever their scales.
     if (rows % STRIP) memset(data + (strips - 1) * strip_bytes, 0, strip_bytes);
   }
-  ~Matrix() { free(data); }
   Matrix(const Matrix&) = delete;
   Matrix& operator=(const Matrix&) = delete;
 
@@ -204,6 +198,9 @@ class Matrix {
   int64_t strips = 0, strip_bytes = 0, bytes = 0;
   int item_bytes = 0;
   uint8_t* data = nullptr;
+
+ private:
+  std::shared_ptr<uint8_t> owner_;
 };
 
 // Bytes of a row in the file.

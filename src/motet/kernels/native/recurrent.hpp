@@ -26,7 +26,7 @@ struct Runs {
   int64_t tokens() const { return count ? starts[count] : 0; }
 };
 
-constexpr int64_t ENOUGH = 8000;  // cycles, about, that are worth a thread's while
+constexpr int64_t ENOUGH = 5000;  // cycles, about, that are worth a thread's while
 
 // Call f(run, first, last) on ranges of a run's `units` (vectors of channels, heads), each of which
 // takes about `cycles` a token.
@@ -54,6 +54,10 @@ inline const float* begin(const float* from, float* to, int64_t rows, int64_t st
 inline const float* slot_of(const float* states, int64_t slot, int64_t size) {
   return slot < 0 ? nullptr : states + slot * size;
 }
+
+constexpr int64_t SPAN = 16 * LANES;  // channels: shorter pieces of rows are slow to come by
+constexpr int64_t AHEAD = 4;  // tokens: rows are far apart, and no processor guesses the next one
+inline void fetch(const float* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
 
 // y_t = bias + Σ_k weight[c][k] · x_{t − K + 1 + k}, through silu where asked for.
 struct Convolution {
@@ -83,9 +87,11 @@ void convolve(const Convolution& s, const Runs& runs, int64_t run, int64_t first
   Buffer<const float*> rows(taps);
   for (int64_t t = 0; t < length; t++) {
     for (int64_t k = 0; k < taps; k++) rows.p[k] = input(t + k);
+    const float* soon = input(std::min(t + AHEAD, length - 1) + past);
     float* out = s.out + runs.order[start + t] * s.channels + first;
     for (int64_t c = 0; c < n; c += LANES) {
       const int lanes = (int)std::min<int64_t>(LANES, n - c);
+      fetch(soon + c);
       f32x16 y = s.bias ? take(s.bias + first + c, lanes) : f32x16::set(0);
       for (int64_t k = 0; k < taps; k++)
         y = fma(f32x16::load(weight.p + k * padded + c), take(rows.p[k] + c, lanes), y);
@@ -97,23 +103,23 @@ void convolve(const Convolution& s, const Runs& runs, int64_t run, int64_t first
 }
 
 inline void causal_conv(ThreadPool& pool, const Convolution& s, const Runs& runs) {
-  const int64_t vectors = (s.channels + LANES - 1) / LANES;
-  over_runs(pool, runs, vectors, 10 * s.taps, [&](int64_t run, int64_t first, int64_t last) {
-    last = std::min(s.channels, last * LANES);
+  const int64_t spans = (s.channels + SPAN - 1) / SPAN, cycles = 10 * s.taps * SPAN / LANES;
+  over_runs(pool, runs, spans, cycles, [&](int64_t run, int64_t first, int64_t last) {
+    last = std::min(s.channels, last * SPAN);
     if (s.taps == 4)
-      convolve<4>(s, runs, run, first * LANES, last);
+      convolve<4>(s, runs, run, first * SPAN, last);
     else
-      convolve<0>(s, runs, run, first * LANES, last);
+      convolve<0>(s, runs, run, first * SPAN, last);
   });
 }
 
 // The row before each row of a run; tails [slots][n].
 inline void token_shift(ThreadPool& pool, Rows x, int64_t n, float* tails, const Runs& runs,
                         float* out) {
-  const int64_t vectors = (n + LANES - 1) / LANES;
-  over_runs(pool, runs, vectors, 8, [&](int64_t run, int64_t first, int64_t last) {
-    first *= LANES;
-    const int64_t bytes = (std::min(n, last * LANES) - first) * sizeof(float);
+  const int64_t spans = (n + SPAN - 1) / SPAN;
+  over_runs(pool, runs, spans, SPAN / 4, [&](int64_t run, int64_t first, int64_t last) {
+    first *= SPAN;
+    const int64_t bytes = (std::min(n, last * SPAN) - first) * sizeof(float);
     const float* from = slot_of(tails, runs.read[run], n);
     const float* before = from ? from + first : nullptr;
     for (int64_t i = runs.starts[run]; i < runs.starts[run + 1]; i++) {

@@ -1,5 +1,6 @@
-// The recurrences of Mamba, Mamba-2 and RWKV-6. States stay in registers, or in the slot that they
-// are written to, which the first-level cache holds while a run's tokens pass.
+// The recurrences of Mamba, Mamba-2 and RWKV-6. A state is kept in the slot that it is written to;
+// a thread works on so much of it at a time as the first-level cache holds while a run's tokens
+// pass.
 #pragma once
 #include "recurrent.hpp"
 
@@ -28,65 +29,84 @@ struct SelectiveScan {
   float* out;
 };
 
-// Tokens [start, stop) of a run for the 16 channels (or fewer) from `at` on.
-template <int N>
-void selective(const SelectiveScan& s, const int32_t* order, int64_t start, int64_t stop,
-               int64_t at, int lanes, const float* from, float* to) {
-  const int64_t n = N ? N : s.n;
-  f32x16 kept[N ? N : 1], rates[N ? N : 1];
-  if constexpr (N != 0)
-    for (int i = 0; i < N; i++) {
-      kept[i] = take(from + i * s.channels, lanes);
-      rates[i] = take(s.a + i * s.channels + at, lanes);
+// One token for at most SPAN channels from `at` on.
+inline void selective_step(const SelectiveScan& s, int64_t row, int64_t at, int64_t channels,
+                           const float* from, float* to) {
+  constexpr int V = SPAN / LANES;
+  f32x16 step[V], fresh[V], y[V];
+  const int count = (int)((channels + LANES - 1) / LANES);
+  auto lanes = [&](int v) { return (int)std::min<int64_t>(LANES, channels - v * LANES); };
+  for (int v = 0; v < count; v++) {
+    const int64_t c = at + v * LANES;
+    step[v] = softplus(take(s.dt[row] + c, lanes(v)) + take(s.dt_bias + c, lanes(v)));
+    fresh[v] = step[v] * take(s.x[row] + c, lanes(v));
+    y[v] = f32x16::set(0);
+  }
+  const float *b = s.b[row], *c = s.c[row];
+  for (int64_t i = 0; i < s.n; i++)
+    for (int v = 0; v < count; v++) {
+      const int64_t place = i * s.channels + v * LANES;
+      const f32x16 rate = take(s.a + at + place, lanes(v)), old = take(from + place, lanes(v));
+      const f32x16 h = fma(exp(step[v] * rate), old, fresh[v] * f32x16::set(b[i]));
+      put(to + place, lanes(v), h);
+      y[v] = fma(h, f32x16::set(c[i]), y[v]);
     }
+  for (int v = 0; v < count; v++) {
+    const int64_t c = at + v * LANES;
+    f32x16 out = fma(take(s.d + c, lanes(v)), take(s.x[row] + c, lanes(v)), y[v]);
+    if (s.z.data) out = out * silu(take(s.z[row] + c, lanes(v)));
+    put(s.out + row * s.channels + c, lanes(v), out);
+  }
+}
+
+// All of a run for the 16 channels (or fewer) from `at` on, whose states stay in registers.
+template <int N>
+void selective_run(const SelectiveScan& s, const Runs& runs, int64_t run, int64_t at, int lanes,
+                   const float* from, float* to) {
+  f32x16 kept[N], rates[N];
+  for (int i = 0; i < N; i++) {
+    kept[i] = take(from + i * s.channels, lanes);
+    rates[i] = take(s.a + i * s.channels + at, lanes);
+  }
   const f32x16 bias = take(s.dt_bias + at, lanes), skip = take(s.d + at, lanes);
-  for (int64_t t = start; t < stop; t++) {
-    const int64_t row = order[t];
+  const int64_t stop = runs.starts[run + 1];
+  for (int64_t t = runs.starts[run]; t < stop; t++) {
+    const int64_t row = runs.order[t], soon = runs.order[std::min(t + AHEAD, stop - 1)];
+    for (const Rows* rows : {&s.x, &s.dt, &s.z})
+      if (rows->data) fetch((*rows)[soon] + at);
+    fetch(s.out + soon * s.channels + at);
     const f32x16 x = take(s.x[row] + at, lanes);
     const f32x16 step = softplus(take(s.dt[row] + at, lanes) + bias), fresh = step * x;
     const float *b = s.b[row], *c = s.c[row];
     f32x16 y = f32x16::set(0);
-    if constexpr (N != 0) {
 #pragma GCC unroll 16
-      for (int i = 0; i < N; i++) {
-        kept[i] = fma(exp(step * rates[i]), kept[i], fresh * f32x16::set(b[i]));
-        y = fma(kept[i], f32x16::set(c[i]), y);
-      }
-    } else {
-      for (int64_t i = 0; i < n; i++) {
-        const f32x16 rate = take(s.a + i * s.channels + at, lanes);
-        const f32x16 old = take((t == start ? from : to) + i * s.channels, lanes);
-        const f32x16 h = fma(exp(step * rate), old, fresh * f32x16::set(b[i]));
-        put(to + i * s.channels, lanes, h);
-        y = fma(h, f32x16::set(c[i]), y);
-      }
+    for (int i = 0; i < N; i++) {
+      kept[i] = fma(exp(step * rates[i]), kept[i], fresh * f32x16::set(b[i]));
+      y = fma(kept[i], f32x16::set(c[i]), y);
     }
     y = fma(skip, x, y);
     if (s.z.data) y = y * silu(take(s.z[row] + at, lanes));
     put(s.out + row * s.channels + at, lanes, y);
   }
-  if constexpr (N != 0)
-    for (int i = 0; i < N; i++) put(to + i * s.channels, lanes, kept[i]);
+  for (int i = 0; i < N; i++) put(to + i * s.channels, lanes, kept[i]);
 }
 
 inline void selective_scan(ThreadPool& pool, const SelectiveScan& s, const Runs& runs) {
-  constexpr int64_t together = 16;  // tokens whose rows stay at hand while channels pass
-  const int64_t vectors = (s.channels + LANES - 1) / LANES, size = s.n * s.channels;
-  over_runs(pool, runs, vectors, 20 * s.n, [&](int64_t run, int64_t first, int64_t last) {
-    const int64_t end = runs.starts[run + 1];
-    for (int64_t start = runs.starts[run]; start < end; start += together) {
-      const int64_t stop = std::min(end, start + together);
-      const int64_t slot = start == runs.starts[run] ? runs.read[run] : runs.write[run];
-      for (int64_t v = first; v < last; v++) {
-        const int64_t at = v * LANES, lanes = std::min<int64_t>(LANES, s.channels - at);
-        float* to = s.states + runs.write[run] * size + at;
-        const float* from = slot_of(s.states, slot, size);
-        from = begin(from ? from + at : nullptr, to, s.n, s.channels, lanes);
-        if (s.n == 16)
-          selective<16>(s, runs.order, start, stop, at, (int)lanes, from, to);
-        else
-          selective<0>(s, runs.order, start, stop, at, (int)lanes, from, to);
-      }
+  const int64_t spans = (s.channels + SPAN - 1) / SPAN, size = s.n * s.channels;
+  const int64_t cycles = 20 * s.n * SPAN / LANES;
+  over_runs(pool, runs, spans, cycles, [&](int64_t run, int64_t first, int64_t last) {
+    for (int64_t span = first; span < last; span++) {
+      const int64_t at = span * SPAN, channels = std::min<int64_t>(SPAN, s.channels - at);
+      float* to = s.states + runs.write[run] * size + at;
+      const float* from = slot_of(s.states, runs.read[run], size);
+      from = begin(from ? from + at : nullptr, to, s.n, s.channels, channels);
+      if (s.n == 16 && runs.starts[run + 1] - runs.starts[run] > 1)
+        for (int64_t c = 0; c < channels; c += LANES)
+          selective_run<16>(s, runs, run, at + c, (int)std::min<int64_t>(LANES, channels - c),
+                            from + c, to + c);
+      else
+        for (int64_t t = runs.starts[run]; t < runs.starts[run + 1]; t++, from = to)
+          selective_step(s, runs.order[t], at, channels, from, to);
     }
   });
 }

@@ -262,8 +262,9 @@ inline void store_part(float* p, int n, f32x16 a) {
 inline f32x16 exp(f32x16 x) {
   const f32x16 low = f32x16::set(-87.33654f), high = f32x16::set(88.72283f);
   const f32x16 clamped = minimum(high, maximum(low, x));
-  const i32x16 n = round_to_int(clamped * f32x16::set(1.44269504f));
-  const f32x16 nf = to_float(n);
+  f32x16 nf = clamped * f32x16::set(1.44269504f);
+  EACH
+  nf.v[r] = f_round(nf.v[r]);
   f32x16 f = fma(nf, f32x16::set(-0.693359375f), clamped);
   f = fma(nf, f32x16::set(2.12194440e-4f), f);
   f32x16 p = f32x16::set(1.3888889e-3f);
@@ -273,12 +274,8 @@ inline f32x16 exp(f32x16 x) {
   p = fma(p, f, f32x16::set(0.5f));
   p = fma(p, f, f32x16::set(1.0f));
   p = fma(p, f, f32x16::set(1.0f));
-  // 2^n in two factors, since n may be 128.
-  const i32x16 half = round_to_int(nf * f32x16::set(0.5f));
-  const i32x16 rest = round_to_int(nf - to_float(half));
-  p = p * as_float(left<23>(half + set_int(127))) * as_float(left<23>(rest + set_int(127)));
   EACH
-  p.v[r] = f_zero_below(x.v[r], low.v[r], p.v[r]);
+  p.v[r] = f_zero_below(x.v[r], low.v[r], f_scale(p.v[r], nf.v[r]));
   return p;
 }
 

@@ -29,6 +29,7 @@ inline F f_choose_below(F x, F limit, F a, F b) {
 }
 inline F f_and(F a, F b) { return _mm256_and_ps(a, b); }
 inline F f_or(F a, F b) { return _mm256_or_ps(a, b); }
+inline F f_round(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline F f_from(I a) { return _mm256_cvtepi32_ps(a); }
 inline I i_round(F a) { return _mm256_cvtps_epi32(a); }
 inline I i_load(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
@@ -47,6 +48,13 @@ inline I i_right(I a) {
 }
 inline F f_bits(I a) { return _mm256_castsi256_ps(a); }
 inline I i_bits(F a) { return _mm256_castps_si256(a); }
+// a · 2^n, n a whole number in [-126, 128]: in two factors, since 2^128 is not a float.
+inline F f_scale(F a, F n) {
+  const I half = i_round(f_mul(n, f_set(0.5f))), rest = i_round(f_sub(n, f_from(half)));
+  const I bias = i_set(127);
+  a = f_mul(a, f_bits(i_left<23>(i_add(half, bias))));
+  return f_mul(a, f_bits(i_left<23>(i_add(rest, bias))));
+}
 inline F f_half(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
 inline void f_to_half(uint16_t* p, F a) {
   _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));

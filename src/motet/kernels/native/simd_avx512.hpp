@@ -33,6 +33,9 @@ inline F f_and(F a, F b) {
 inline F f_or(F a, F b) {
   return _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(a), _mm512_castps_si512(b)));
 }
+inline F f_round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT); }
+// a · 2^n, n a whole number in [-126, 128].
+inline F f_scale(F a, F n) { return _mm512_scalef_ps(a, n); }
 inline F f_from(I a) { return _mm512_cvtepi32_ps(a); }
 inline I i_round(F a) { return _mm512_cvtps_epi32(a); }
 inline I i_load(const void* p) { return _mm512_loadu_si512(p); }

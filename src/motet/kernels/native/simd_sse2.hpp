@@ -30,6 +30,7 @@ inline F f_and(F a, F b) { return _mm_and_ps(a, b); }
 inline F f_or(F a, F b) { return _mm_or_ps(a, b); }
 inline F f_from(I a) { return _mm_cvtepi32_ps(a); }
 inline I i_round(F a) { return _mm_cvtps_epi32(a); }
+inline F f_round(F a) { return f_from(i_round(a)); }
 inline I i_load(const void* p) { return _mm_loadu_si128((const __m128i*)p); }
 inline void i_store(void* p, I a) { _mm_storeu_si128((__m128i*)p, a); }
 inline I i_set(int32_t a) { return _mm_set1_epi32(a); }
@@ -46,6 +47,13 @@ inline I i_right(I a) {
 }
 inline F f_bits(I a) { return _mm_castsi128_ps(a); }
 inline I i_bits(F a) { return _mm_castps_si128(a); }
+// a · 2^n, n a whole number in [-126, 128]: in two factors, since 2^128 is not a float.
+inline F f_scale(F a, F n) {
+  const I half = i_round(f_mul(n, f_set(0.5f))), rest = i_round(f_sub(n, f_from(half)));
+  const I bias = i_set(127);
+  a = f_mul(a, f_bits(i_left<23>(i_add(half, bias))));
+  return f_mul(a, f_bits(i_left<23>(i_add(rest, bias))));
+}
 // IEEE half to float and back without F16C: rebias the exponent by a multiplication, which also
 // makes subnormals right.
 inline float half_to_float(uint16_t h) {

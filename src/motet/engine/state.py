@@ -1,0 +1,63 @@
+"""What idle sequences remember, to a state file and back."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from motet.context import Context
+from motet.engine.sequences import Sequences
+from motet.errors import CapacityError
+
+File = str | Path | BinaryIO
+
+
+class _Saved(Exception):
+    """A file fits the model; these sequences are in it."""
+
+    def __init__(self, sequences: Sequence[int]) -> None:
+        super().__init__(sequences)
+        self.sequences = sequences
+
+
+def save(
+    context: Context, sequences: Sequences, file: File, notes: Mapping[str, str] | None
+) -> None:
+    """Write what idle sequences remember, the least recently used first."""
+    context.save(file, sequences.idle, notes=notes)
+
+
+def restore(context: Context, sequences: Sequences, file: File, longest: int) -> dict[str, str]:
+    """Remember what was saved, in sequences that are not lent; the notes.
+
+    Raises what ``Context.restore`` does, CapacityError also for a sequence of more than
+    ``longest`` tokens. Only a file whose header fits takes the place of what is remembered.
+    """
+    into = sequences.make_room(_sequences_in(context, file))
+    restored = context.restore(file, into)
+    sequences.restored(into.values())
+    lengths = [context.memory.length(seq) for seq in into.values()]
+    if max(lengths, default=0) > longest:
+        for seq in into.values():
+            context.memory.remove(seq)
+        raise CapacityError(
+            f"a saved conversation has {max(lengths)} tokens and the context holds {longest}",
+            hint="ask for a longer context",
+        )
+    return restored.notes
+
+
+def _sequences_in(context: Context, file: File) -> Sequence[int]:
+    """Those that the file has. Raises StateFileError when it is none, or of another model."""
+
+    def tell(saved: Sequence[int]) -> dict[int, int]:
+        raise _Saved(saved)
+
+    start = None if isinstance(file, str | Path) else file.tell()
+    try:
+        context.restore(file, tell)
+    except _Saved as found:
+        return found.sequences
+    finally:
+        if start is not None and not isinstance(file, str | Path):
+            file.seek(start)
+    raise AssertionError("a restore asks where its sequences belong")

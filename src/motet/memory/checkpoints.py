@@ -1,0 +1,151 @@
+"""Which sequences can go back to which positions that layers no longer hold by themselves.
+
+A checkpoint refers to what layers held when a sequence ended at a position: its recurrent state,
+and the pages of sliding layers. Nothing is copied to make one; who goes on writes elsewhere.
+Full attention needs none: whoever may use the checkpoint still holds the tokens before it, and so
+their keys and values. These are the sequence that it was made of, and those that were copied from
+it or share its tokens, for as long as they begin with the tokens that it saw.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from motet.memory.saved import Held
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What was held when a sequence ended somewhere."""
+
+    holds: tuple[Any, ...]
+    """One for each part of memory."""
+
+
+Mark = tuple[int, Checkpoint]
+"""Where a sequence can go back to, and by which checkpoint."""
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """All of them at one moment; replaced as a whole, never changed."""
+
+    marks: tuple[tuple[Mark, ...], ...]
+    """``[S]``: of each sequence, by position."""
+    latest: np.ndarray
+    """int64 ``[S]``: where the last one was made, though it may be dropped since."""
+    uses: Mapping[Checkpoint, tuple[bool, int]]
+    """Whether it was asked for, and how many sequences may use it. Least recently used first."""
+
+    @classmethod
+    def empty(cls, sequences: int) -> "Checkpoints":
+        """None, of any of ``sequences``."""
+        return cls(((),) * sequences, np.zeros(sequences, np.int64), {})
+
+
+class CheckpointDraft:
+    """Checkpoints being changed."""
+
+    def __init__(self, base: Checkpoints, dropped: Callable[[Checkpoint], None]) -> None:
+        """``dropped`` is called for each one that no sequence can use any more."""
+        self._marks = list(base.marks)
+        self.latest = base.latest.copy()
+        self._base_uses = base.uses
+        self._own_uses: dict[Checkpoint, tuple[bool, int]] | None = None
+        self._dropped = dropped
+
+    def __len__(self) -> int:
+        return len(self._base_uses if self._own_uses is None else self._own_uses)
+
+    def find(self, seq: int, position: int) -> Checkpoint | None:
+        """The checkpoint by which ``seq`` can go back to ``position``."""
+        return next((c for at, c in self._marks[seq] if at == position), None)
+
+    def nearest(self, seq: int, position: int) -> int:
+        """The last position up to ``position`` with a checkpoint; 0 if there is none."""
+        return max((at for at, _ in self._marks[seq] if at <= position), default=0)
+
+    def add(self, members: Sequence[int], position: int, new: Checkpoint, asked: bool) -> None:
+        """Let ``members``, which all end at ``position``, use a new checkpoint."""
+        for seq in members:
+            self._marks[seq] += ((position, new),)
+        self._uses()[new] = asked, len(members)
+
+    def fill(self, seqs: np.ndarray, marks: Held, new: Sequence[Checkpoint]) -> None:
+        """Let ``seqs``, which have none, use checkpoints that were asked for, as ``marks`` say."""
+        owners = np.bincount(marks.rows, minlength=len(new)).tolist()
+        self._uses().update({c: (True, n) for c, n in zip(new, owners, strict=True)})
+        for i, seq in enumerate(seqs.tolist()):
+            at, rows = marks.positions[marks.of(i)].tolist(), marks.rows[marks.of(i)]
+            self._marks[seq] = tuple(zip(at, [new[row] for row in rows], strict=True))
+            self.latest[seq] = at[-1] if at else 0
+
+    def use(self, checkpoint: Checkpoint, *, asked: bool = False) -> None:
+        """Note that it was of use just now, or is asked for."""
+        before, owners = self._uses().pop(checkpoint)
+        self._uses()[checkpoint] = before or asked, owners
+
+    def evict(self) -> Checkpoint:
+        """Drop the least useful: the one longest unused, and of those nobody asked for first."""
+        uses = self._uses()
+        least = next((c for c, (asked, _) in uses.items() if not asked), next(iter(uses)))
+        for seq, marks in enumerate(self._marks):
+            if any(c is least for _, c in marks):
+                self._keep(seq, tuple(mark for mark in marks if mark[1] is not least))
+        return least
+
+    def cut(self, seq: int, position: int) -> None:
+        """``seq`` holds other tokens, or none, from ``position`` on."""
+        marks = self._marks[seq]
+        if marks and marks[-1][0] > position:
+            self._keep(seq, tuple(mark for mark in marks if mark[0] <= position))
+        self.latest[seq] = min(self.latest[seq], position)
+
+    def fork(self, source: int, target: int, position: int) -> None:
+        """``target`` holds what ``source`` holds before ``position``, and nothing else."""
+        self._keep(target, tuple(mark for mark in self._marks[source] if mark[0] <= position))
+        self.latest[target] = min(self.latest[source], position)
+
+    def adopt(self, leader: int, member: int) -> None:
+        """Both hold the same: each may use those of the other too."""
+        if self._marks[member] is not self._marks[leader]:
+            both = {**dict(self._marks[member]), **dict(self._marks[leader])}
+            marks = tuple(sorted(both.items(), key=_position))
+            self._keep(member, marks)
+            self._keep(leader, marks)
+
+    def shift(self, seq: int, start: int, end: int, delta: int) -> None:
+        """The tokens start … end - 1 of ``seq`` have moved, and their order is the same."""
+        self._marks[seq] = tuple(
+            (at + delta if start < at <= end else at, c) for at, c in self._marks[seq]
+        )
+
+    def seal(self) -> Checkpoints:
+        """As they have become."""
+        uses = self._base_uses if self._own_uses is None else self._own_uses
+        return Checkpoints(tuple(self._marks), self.latest, uses)
+
+    def _uses(self) -> dict[Checkpoint, tuple[bool, int]]:
+        if self._own_uses is None:
+            self._own_uses = dict(self._base_uses)
+        return self._own_uses
+
+    def _keep(self, seq: int, marks: tuple[Mark, ...]) -> None:
+        before, after = ({c for _, c in m} for m in (self._marks[seq], marks))
+        self._marks[seq] = marks
+        uses = self._uses()
+        for checkpoint in after - before:
+            asked, owners = uses[checkpoint]
+            uses[checkpoint] = asked, owners + 1
+        for checkpoint in before - after:
+            asked, owners = uses[checkpoint]
+            uses[checkpoint] = asked, owners - 1
+            if owners == 1:
+                del uses[checkpoint]
+                self._dropped(checkpoint)
+
+
+def _position(mark: Mark) -> int:
+    return mark[0]

@@ -1,0 +1,190 @@
+"""Writing what sequences hold to a state file, and reading it; ``docs/memory.md`` describes it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from motet.errors import OptionError, StateFileError
+from motet.memory.arguments import whole_number
+from motet.memory.atomic import opened_for_writing
+from motet.memory.checked_io import Sink, Source, as_bytes, opened_for_reading
+from motet.memory.memory import Memory
+from motet.memory.moving import digest, read_rows, write_rows
+from motet.memory.saved_checks import check_saved
+from motet.memory.state_format import (
+    DATA_DIGESTS,
+    DIGEST,
+    FORMAT,
+    INDEX_DIGEST,
+    MAX_HEADER,
+    Entry,
+    Header,
+    Owner,
+    damaged,
+)
+from motet.memory.state_tables import count_rows, index_of, read_saved, stored_in
+
+Into = Mapping[int, int] | Callable[[Sequence[int]], Mapping[int, int]] | None
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What ``restore`` brought back."""
+
+    sequences: dict[int, int]
+    """The number that each sequence was saved under: the one that it has now."""
+    notes: dict[str, str]
+    """The caller's own, as they were saved."""
+
+
+def save(
+    file: str | Path | BinaryIO,
+    memory: Memory,
+    owner: Owner,
+    seqs: Sequence[int],
+    notes: Mapping[str, str],
+) -> None:
+    """Write ``seqs``; see ``Context.save``. Hold ``memory.exclusive()``."""
+    saved, slots = memory.export(seqs)
+    if len(set(saved.sequences.tolist())) < len(saved.sequences):
+        raise OptionError(f"seqs names a sequence twice: {list(seqs)}")
+    index, pools = index_of(saved, memory.pools), memory.pools
+    stored = list(stored_in(pools))
+    counts = [len(each) for each in slots]
+    layers = [Entry.like(name, array, counts[pool]) for name, pool, array in stored]
+    header = Header(
+        owner.metadata() | {"arithmetic": owner.arithmetic, "notes": _encoded(notes)},
+        [
+            *(Entry.of(name, array) for name, array in index.items()),
+            Entry(INDEX_DIGEST, "U8", (DIGEST,)),
+            *layers,
+            Entry(DATA_DIGESTS, "U8", (len(layers), DIGEST)),
+        ],
+    ).encode()
+    with opened_for_writing(file) as raw:
+        sink, checksum = Sink(raw), digest()
+        for data in (header, *map(as_bytes, index.values())):
+            checksum.update(data)
+            sink.write(data)
+        sink.write(checksum.digest())
+        sink.write(write_rows(sink, [(array, slots[pool]) for _, pool, array in stored]))
+
+
+def restore(
+    file: str | Path | BinaryIO, memory: Memory, owner: Owner, n_vocab: int, into: Into
+) -> Restored:
+    """Bring back what ``save`` wrote; see ``Context.restore``. Hold ``memory.exclusive()``.
+
+    Rows go into pages and slots that nothing uses, and become part of memory at the end.
+    """
+    with opened_for_reading(file) as (source, size):
+        header, index = _read_index(source, size)
+        header.refuse_others(owner)
+        pools, notes = memory.pools, header.notes()
+        saved = read_saved(index, pools)
+        stored = list(stored_in(pools))
+        counts = count_rows(header, index, stored, pools)
+        check_saved(saved, counts, n_vocab)
+        if header.metadata.get("arithmetic") != owner.arithmetic:
+            saved = saved.from_elsewhere()
+        places_of = _targets(saved.sequences.tolist(), into, memory)
+        chosen = np.array([seq in places_of for seq in saved.sequences.tolist()], bool)
+        chosen = np.flatnonzero(chosen)
+        targets = [places_of[seq] for seq in saved.sequences[chosen].tolist()]
+        filling = memory.fill(saved.only(chosen), targets)
+        tensors = [(array, counts[pool], filling.places[pool]) for _, pool, array in stored]
+        checksums = read_rows(source, tensors)
+        if bytes(source.take(len(checksums))) != checksums:
+            raise damaged("the checksums of its layers are not those of their data")
+    filling.commit()
+    return Restored(places_of, notes)
+
+
+def _read_index(source: Source, size: int | None) -> tuple[Header, dict[str, np.ndarray]]:
+    """The header and the tables after it, whose checksum is right.
+
+    ``size``: bytes of the file, None where that is not known.
+    """
+    if size == 0:
+        raise StateFileError("is empty", hint="give a file that save wrote")
+    checksum = digest()
+    length = _header_length(source, checksum)
+    text = source.take(length)
+    checksum.update(text)
+    header = Header.decode(text)
+    whole = 8 + length + sum(entry.nbytes for entry in header.entries)
+    if size is not None and size != whole:
+        problem = "cut short" if size < whole else "longer than it should be"
+        raise StateFileError(
+            f"is {problem}: it has {size} bytes, and its header tells of {whole}",
+            hint="an earlier copy may be whole; this one can't be restored",
+        )
+    names = [entry.name for entry in header.entries]
+    if INDEX_DIGEST not in names:
+        if header.metadata.get("format") == FORMAT:
+            raise damaged("it has no checksums")
+        raise StateFileError("is a safetensors file, but not a state file of Motet")
+    tables = {}
+    for entry in header.entries[: names.index(INDEX_DIGEST)]:
+        if len(entry.shape) != 1:
+            raise damaged(f"tensor {entry.name!r} is not a table")
+        data = source.take(entry.nbytes)
+        checksum.update(data)
+        tables[entry.name] = np.frombuffer(data, entry.numpy_dtype)
+    if bytes(source.take(DIGEST)) != checksum.digest():
+        raise damaged("the checksum of its header and tables is not that of their data")
+    return header, tables
+
+
+def _header_length(source: Source, checksum: Any) -> int:
+    beginning = source.take(8)
+    checksum.update(beginning)
+    length = int.from_bytes(beginning, "little")
+    if beginning.startswith(b"GGUF"):
+        raise StateFileError("is a GGUF model, not a state file", hint="give the file of a state")
+    if not 2 <= length <= MAX_HEADER:
+        raise StateFileError("is not a state file", hint="give a file that save wrote")
+    return length
+
+
+def _targets(saved: Sequence[int], into: Into, memory: Memory) -> dict[int, int]:
+    """{saved id: new id} as asked for. Raises OptionError where that cannot be."""
+    if callable(into):
+        into = into(saved)
+    known, taken, out = set(saved), set(), {}
+    for seq, given in zip(saved, saved, strict=True) if into is None else into.items():
+        target = whole_number("the target in into", given)
+        elsewhere = f"restore elsewhere: into={{{seq}: …}}"
+        if seq not in known:
+            raise OptionError(
+                f"into names sequence {seq}, which was not saved",
+                hint=f"saved were {', '.join(map(str, saved[:20])) or 'none'}",
+            )
+        if not 0 <= target < memory.max_sequences:
+            raise OptionError(
+                f"sequence {seq} would be restored into sequence {target}, and this context has"
+                f" sequences 0 to {memory.max_sequences - 1}",
+                hint=f"{elsewhere}, or give the context a larger max_sequences",
+            )
+        if memory.length(target):
+            raise OptionError(
+                f"sequence {seq} would be restored into sequence {target}, which holds"
+                f" {memory.length(target)} tokens",
+                hint=f"remove these first, or {elsewhere}",
+            )
+        if target in taken:
+            raise OptionError(f"two sequences would be restored into sequence {target}")
+        taken.add(target)
+        out[int(seq)] = target
+    return out
+
+
+def _encoded(notes: Mapping[str, str]) -> str:
+    for key, value in notes.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise OptionError(f"notes has {key!r}: {str(value)[:40]!r}, which are not both strings")
+    return json.dumps(dict(notes))

@@ -1,0 +1,222 @@
+"""The layout of state files: a safetensors header, and what its metadata says.
+
+A safetensors file is the length of its header (64 bits), the header (JSON: for each tensor dtype,
+shape and where its bytes are; strings under ``__metadata__``), and the tensors' bytes.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from motet.errors import OptionError, StateFileError
+from motet.spec import LayerSpec, Recurrent
+from motet.weights.fingerprint import Fingerprint
+
+FORMAT = "motet-state"
+VERSION = "1"
+
+INDEX_DIGEST = "checksums.index"
+DATA_DIGESTS = "checksums.layers"
+DIGEST = 16
+"""Bytes of a checksum."""
+
+MAX_HEADER = 1 << 24
+"""Bytes; safetensors' own limit is 100 million. JSON takes many times its size in memory."""
+_ALIGNMENT = 64
+_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I8": "|i1"}
+_DTYPES |= {"U8": "|u1"}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+_OTHER = {
+    "weights": (
+        "was saved with other weights",
+        "they are of another model, or of another fine-tune or quantisation of it; restore it with"
+        " the file that saved it",
+    ),
+    "settings": (
+        "was saved with other settings of the model: its sizes, scales or rope differ",
+        "restore it with the model file that saved it",
+    ),
+    "tokenizer": (
+        "was saved with another tokenizer, whose ids mean other text",
+        "restore it with the model file that saved it",
+    ),
+    "layers": ("was saved with layers that remember something else", ""),
+}
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose memory a file holds: what it fits no other context for."""
+
+    fingerprint: Fingerprint
+    layers: Sequence[LayerSpec]
+    kv_type: str
+    arithmetic: str
+    """What rounds alike has the same. A file may come from elsewhere."""
+
+    def metadata(self) -> dict[str, str]:
+        """As strings, in the order in which a difference is told."""
+        attends = any(not isinstance(spec, Recurrent) for spec in self.layers)
+        specs = [{"kind": type(spec).__name__, **asdict(spec)} for spec in self.layers]
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            **asdict(self.fingerprint),
+            "layers": json.dumps(specs),
+            "kv_type": self.kv_type if attends else "none",
+            "self_extend": "none",
+        }
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def like(cls, name: str, array: np.ndarray, rows: int) -> "Entry":
+        """Of ``rows`` rows of ``array``, which is ``[pages, rows of a page, …]``."""
+        return cls(name, _NAMES[array.dtype.str], (rows, *array.shape[2:]))
+
+    @classmethod
+    def of(cls, name: str, array: np.ndarray) -> "Entry":
+        """Of ``array`` itself."""
+        return cls(name, _NAMES[array.dtype.str], array.shape)
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """What its bytes are in NumPy; ``BF16`` is uint16."""
+        return np.dtype(_DTYPES[self.dtype])
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.numpy_dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Header:
+    """Strings, and the tensors in the order of their bytes, which follow each other."""
+
+    metadata: Mapping[str, str]
+    entries: Sequence[Entry]
+
+    def encode(self) -> bytes:
+        """The file's first bytes, padded so that the tensors begin at a multiple of 64.
+
+        Raises OptionError if that is more than a safetensors header may have.
+        """
+        table: dict[str, Any] = {"__metadata__": dict(self.metadata)}
+        end = 0
+        for entry in self.entries:
+            start, end = end, end + entry.nbytes
+            shape = list(entry.shape)
+            table[entry.name] = {
+                "dtype": entry.dtype,
+                "shape": shape,
+                "data_offsets": [start, end],
+            }
+        text = json.dumps(table, separators=(",", ":")).encode()
+        text += b" " * (-(8 + len(text)) % _ALIGNMENT)
+        if len(text) > MAX_HEADER:
+            raise OptionError(
+                f"the notes make a header of {len(text)} bytes, and {MAX_HEADER} are the most",
+                hint="keep long texts in a file of their own",
+            )
+        return len(text).to_bytes(8, "little") + text
+
+    @classmethod
+    def decode(cls, text: bytes | bytearray) -> "Header":
+        """From the JSON; raises StateFileError unless it describes tensors one after the other."""
+        try:
+            table = json.loads(text)
+        except (ValueError, RecursionError):
+            _refuse("its header is not JSON")
+        if not isinstance(table, dict):
+            _refuse("its header is not a table of tensors")
+        metadata = table.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+            _refuse("its metadata are not strings")
+        entries, end = [], 0
+        for name, described in table.items():
+            entry, start, stop = _entry(name, described)
+            if start != end or stop - start != entry.nbytes:
+                _refuse(f"tensor {name!r} is not where it should be")
+            entries.append(entry)
+            end = stop
+        return cls(metadata, entries)
+
+    def refuse_others(self, owner: Owner) -> None:
+        """Raise StateFileError unless the file was saved by ``owner``'s like; says what differs."""
+        for key, own in owner.metadata().items():
+            found = self.metadata.get(key)
+            if found == own:
+                continue
+            if key == "format":
+                raise StateFileError("is a safetensors file, but not a state file of Motet")
+            if found is None:
+                _refuse(f"it does not say its {key}")
+            if key == "version":
+                raise StateFileError(
+                    f"is of format version {found}, and this Motet reads version {own}",
+                    hint="a newer Motet may read it",
+                )
+            if key == "kv_type":
+                raise StateFileError(
+                    f"holds keys and values as {found}, and this context keeps them as {own}",
+                    hint=f"make the context with kv_type={found!r}",
+                )
+            if key == "self_extend":
+                raise StateFileError(
+                    f"was saved with Self-Extend settings {found}, and this context has {own}"
+                )
+            problem, hint = _OTHER[key]
+            raise StateFileError(problem, hint=hint)
+
+    def notes(self) -> dict[str, str]:
+        """The caller's own strings."""
+        try:
+            notes = json.loads(self.metadata.get("notes", "{}"))
+        except (ValueError, RecursionError):
+            notes = None
+        if not isinstance(notes, dict) or not all(isinstance(v, str) for v in notes.values()):
+            _refuse("its notes are not strings")
+        return notes
+
+
+def _entry(name: str, described: Any) -> tuple[Entry, int, int]:
+    """A tensor, and where its bytes begin and end."""
+    if not isinstance(described, dict):
+        _refuse(f"tensor {name!r} is not described")
+    dtype = described.get("dtype")
+    shape, offsets = _sizes(described.get("shape")), _sizes(described.get("data_offsets"))
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        _refuse(f"tensor {name!r} has dtype {str(dtype)[:20]!r}")
+    if shape is None or offsets is None or len(offsets) != 2:
+        _refuse(f"tensor {name!r} has an impossible shape or place")
+    return Entry(name, dtype, shape), offsets[0], offsets[1]
+
+
+def _sizes(value: Any) -> tuple[int, ...] | None:
+    """A list of a few sizes, as a tuple; None if it is anything else."""
+    if not isinstance(value, list) or len(value) > 8:
+        return None
+    sizes = tuple(size for size in value if type(size) is int and 0 <= size < 1 << 62)
+    return sizes if len(sizes) == len(value) else None
+
+
+def damaged(problem: str) -> StateFileError:
+    return StateFileError(
+        f"is damaged: {problem}", hint="an earlier copy may be whole; this one can't be restored"
+    )
+
+
+def _refuse(problem: str) -> NoReturn:
+    raise damaged(problem)

@@ -1,0 +1,89 @@
+"""Which sequence a prompt gets, and what becomes of the others."""
+
+import pytest
+
+from motet.engine.sequences import LITTLE, Sequences
+from motet.errors import CannotRewind, CapacityError, MotetError
+from tests.scripted import ScriptedMemory
+
+
+class Held(ScriptedMemory):
+    """Memory with tokens put there, that refuses to go where it says it can."""
+
+    refuses: type[MotetError] | None = None
+
+    def put(self, seq: int, tokens: bytes) -> None:
+        self.held[seq] = [(token, 1000 * seq + i) for i, token in enumerate(tokens)]
+
+    def copy(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
+        assert end is not None
+        if self.refuses is CannotRewind and end != 3:
+            raise CannotRewind("no", seq=source, position=end, nearest=3)
+        if self.refuses is CapacityError:
+            raise CapacityError("no page is free")
+        super().copy(source, target, start, end)
+
+
+@pytest.mark.parametrize(("refuses", "reused"), [(None, 6), (CannotRewind, 3), (CapacityError, 0)])
+def test_a_fork_that_memory_refuses_goes_on_from_the_nearest(refuses, reused):
+    memory = Held(3, recurrent=False)
+    memory.refuses = refuses
+    memory.put(2, b"abcdef" + LITTLE * b"-" + b"-")
+    sequences = Sequences(memory, 3)  # type: ignore[arg-type]
+    loan = sequences.lend([*b"abcdefX"], 1, reuse=True)
+    assert (loan.sequences, loan.reused, loan.common) == ([0], reused, 6)
+    assert memory.length(0) == reused
+    assert memory.length(2) == 7 + LITTLE
+
+
+def test_an_idle_sequence_that_goes_little_further_is_taken_over():
+    memory = Held(3, recurrent=False)
+    memory.put(2, LITTLE * b"a" + LITTLE * b"-")
+    sequences = Sequences(memory, 3)  # type: ignore[arg-type]
+    loan = sequences.lend([*LITTLE * b"a", 1], 2, reuse=True)
+    assert (loan.sequences, loan.reused) == ([2, 0], LITTLE)
+    assert [memory.length(seq) for seq in range(3)] == [0, 0, LITTLE]
+    assert len(sequences) == 1
+    sequences.give_back(2, keep=True)
+    sequences.give_back(0, keep=True)
+    assert sequences.idle == [2]
+    sequences.give_back(sequences.lend([5, 6], 1, reuse=True).sequences[0], keep=False)
+    assert sequences.idle == [2]
+
+
+def test_an_idle_sequence_that_shares_nothing_usable_is_left_alone():
+    memory = Held(2, recurrent=True)
+    memory.put(1, b"abc")
+    sequences = Sequences(memory, 2)  # type: ignore[arg-type]
+    loan = sequences.lend([*b"abX"], 1, reuse=True)
+    assert (loan.sequences, loan.reused, loan.common) == ([0], 0, 2)
+    assert memory.length(1) == 3
+
+
+def test_of_equal_matches_the_one_that_loses_least_is_taken():
+    memory = Held(4, recurrent=False)
+    memory.put(1, b"a" * 40 + b"b" * 30)
+    memory.put(2, b"a" * 40)
+    memory.put(3, b"a" * 40 + b"c" * 20)
+    sequences = Sequences(memory, 4)  # type: ignore[arg-type]
+    assert sequences.lend([*b"a" * 41], 1, reuse=True).sequences == [2]
+    loan = sequences.lend([*b"a" * 40, 5], 1, reuse=True)  # idle ones before the lent one
+    assert (loan.sequences, loan.reused) == ([0], 40)
+    assert [memory.length(seq) for seq in range(4)] == [40, 70, 40, 60]
+
+
+def test_room_for_what_was_saved():
+    memory = Held(3, recurrent=False)
+    memory.put(0, b"abc")
+    memory.put(1, b"def")
+    sequences = Sequences(memory, 3)  # type: ignore[arg-type]
+    sequences.lend([*b"abcX"], 1, reuse=True)
+    with pytest.raises(CapacityError, match="3 conversations were saved, and 2"):
+        sequences.make_room([7, 8, 9])
+    assert memory.length(1) == 3
+    assert sequences.make_room([7, 8]) == {7: 1, 8: 2}
+    memory.put(2, b"ghi")
+    sequences.restored([1, 2])
+    assert sequences.idle == [2]
+    sequences.forget()
+    assert sequences.idle == []

@@ -1,0 +1,114 @@
+"""Routing and experts against their definition, and a token alone against a token in a batch."""
+
+import numpy as np
+import pytest
+
+from motet.kernels import CPU
+from motet.kernels.reference import Reference
+from motet.weights.formats import TensorType
+from tests.kernels.recurrent_cases import normal
+from tests.kernels.test_linear import random_raw
+
+REFERENCE = Reference()
+EXPERTS, D, INNER = 7, 64, 96
+
+
+def matrices(kernels: CPU | Reference, type: TensorType) -> tuple[list, list, list]:
+    """gate, up and down of every expert."""
+
+    def each(seed: int, rows: int, columns: int) -> list:
+        raws = [random_raw(type, rows, columns, seed + e) for e in range(EXPERTS)]
+        return [kernels.pack(raw, type, rows, columns) for raw in raws]
+
+    return each(0, INNER, D), each(10, INNER, D), each(20, D, INNER)
+
+
+def routed(tokens: int, k: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ids, weights = REFERENCE.route(normal(tokens, EXPERTS, seed=5), k)
+    return normal(tokens, D), ids, weights
+
+
+@pytest.mark.parametrize(("experts", "k"), [(1, 1), (7, 3), (16, 16), (40, 2), (256, 8)])
+def test_route(cpu: CPU, experts: int, k: int) -> None:
+    logits = normal(50, experts, scale=4)
+    ids, weights = cpu.route(logits, k)
+    expected_ids, expected = REFERENCE.route(logits, k)
+    assert np.array_equal(ids, expected_ids)
+    np.testing.assert_allclose(weights, expected, rtol=2e-6)
+    again = CPU(threads=1, isa=cpu.isa).route(logits[30:31], k)
+    assert np.array_equal(again[0], ids[30:31])
+    assert np.array_equal(again[1], weights[30:31])
+
+
+def test_route_of_equals_takes_the_lowest_id(cpu: CPU) -> None:
+    logits = np.array([[1, 3, 3, 0, 3], [0, 0, 0, 0, 0], [2, np.nan, 1, 3, 0]], np.float32)
+    ids, weights = cpu.route(logits, 3)
+    assert ids.tolist() == [[1, 2, 4], [0, 1, 2], [3, 0, 2]]
+    assert np.isnan(weights[2]).all()
+    with pytest.raises(ValueError, match="more experts"):
+        cpu.route(logits, 6)
+
+
+@pytest.mark.parametrize("type", [TensorType.F32, TensorType.Q8_0], ids=lambda t: t.name)
+@pytest.mark.parametrize("activation", ["silu", "relu2"])
+def test_experts(cpu: CPU, type: TensorType, activation: str) -> None:
+    x, ids, weights = routed(60)
+    got = cpu.experts(x, ids, weights, *matrices(cpu, type), activation)
+    expected = REFERENCE.experts(x, ids, weights, *matrices(REFERENCE, type), activation)
+    # An activation next to a rounding boundary may fall on either side of it.
+    tolerance = 1e-5 if type == TensorType.F32 else 2e-3
+    np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("type", [TensorType.F32, TensorType.Q4_0], ids=lambda t: t.name)
+def test_a_token_is_the_same_alone_and_among_others(cpu: CPU, type: TensorType) -> None:
+    x, ids, weights = routed(60)
+    own = matrices(cpu, type)
+    together = cpu.experts(x, ids, weights, *own, "silu")
+    one_thread = CPU(threads=1, isa=cpu.isa)
+    order = np.random.default_rng(3).permutation(60)
+    shuffled = one_thread.experts(x[order], ids[order], weights[order], *own, "silu")
+    assert np.array_equal(shuffled, together[order])
+    for t in (0, 17, 59):
+        row = slice(t, t + 1)
+        assert np.array_equal(
+            cpu.experts(x[row], ids[row], weights[row], *own, "silu"), together[row]
+        )
+        # By hand, expert after expert.
+        total = np.zeros((1, D), np.float32)
+        for e, weight in zip(ids[t], weights[t], strict=True):
+            gate, up = cpu.linear(x[row], own[0][e], own[1][e])
+            (y,) = cpu.linear(cpu.gated(gate, up, "silu"), own[2][e])
+            total += weight * y
+        np.testing.assert_allclose(total, together[row], rtol=1e-6, atol=1e-6 * np.abs(total).max())
+
+
+def test_avx2_and_avx512_agree_to_the_bit(cpu: CPU) -> None:
+    if cpu.isa != "avx512":
+        pytest.skip("compares AVX-512 with AVX2")
+    avx2 = CPU(threads=1, isa="avx2")
+    x, ids, weights = routed(40)
+    for type in (TensorType.F32, TensorType.Q8_0):
+        a, b = (k.experts(x, ids, weights, *matrices(k, type), "silu") for k in (cpu, avx2))
+        assert np.array_equal(a, b)
+    logits = normal(50, 40)
+    assert np.array_equal(cpu.route(logits, 4)[1], avx2.route(logits, 4)[1])
+
+
+def test_what_does_not_fit_is_refused(cpu: CPU) -> None:
+    gate, up, down = matrices(cpu, TensorType.F32)
+    x, ids, weights = routed(4)
+    assert cpu.experts(x[:0], ids[:0], weights[:0], gate, up, down, "silu").shape == (0, D)
+    beyond = ids.copy()
+    beyond[2, 1] = EXPERTS
+    for arguments in (
+        (x, beyond, weights, gate, up, down),
+        (x, -1 - ids, weights, gate, up, down),
+        (x[:3], ids, weights, gate, up, down),
+        (x, ids, weights[:, :2].copy(), gate, up, down),
+        (x, ids, weights, gate[:6], up, down),
+        (x, ids, weights, gate, down, down),
+        (x[:, :32].copy(), ids, weights, gate, up, down),
+    ):
+        with pytest.raises(ValueError, match="experts"):
+            cpu.experts(*arguments, "silu")

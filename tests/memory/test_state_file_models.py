@@ -1,0 +1,109 @@
+"""Real families and kernels: a state goes on, in another process too, as if it had never left."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from motet.batch import Batch
+from motet.errors import StateFileError
+from motet.model import Model
+from tests.models.tiny import ARCHITECTURES, load, metadata, write
+
+TINY = Path(__file__).parents[2] / "src" / "motet" / "data" / "motet-tiny.gguf"
+_CHILD = """
+import sys
+import numpy as np
+from motet.batch import Batch
+from motet.model import Model
+path, state, seq, ubatch, out = sys.argv[1:]
+context = Model.load(path, threads=1).context(max_sequences=4, max_tokens=300, ubatch=int(ubatch))
+print(context.restore(state, {0: int(seq)}).notes["said"])
+batch = Batch()
+batch.extend(range(20, 33), context.memory.length(int(seq)), int(seq), logits="all")
+np.save(out, context.decode(batch).logits)
+"""
+
+
+def said(context, tokens, seq: int = 0, start: int | None = None) -> np.ndarray:
+    """The logits of tokens that continue ``seq``."""
+    batch = Batch()
+    first = context.memory.length(seq) if start is None else start
+    batch.extend(tokens, first, seq, logits="all")
+    return context.decode(batch).logits
+
+
+def prompt(count: int, n_vocab: int) -> list[int]:
+    return [(7 * i + i // 5) % n_vocab for i in range(count)]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("kv_type", ["f32", "f16", "bf16", "q8_0"])
+def test_every_family_in_every_type(tmp_path, architecture, kv_type):
+    model = load(tmp_path, architecture)
+    context = model.context(max_sequences=2, kv_type=kv_type)
+    said(context, prompt(90, model.n_vocab))
+    context.memory.copy(0, 1)
+    said(context, prompt(5, model.n_vocab), 1)
+    context.save(tmp_path / "state")
+    other = model.context(max_sequences=5, max_tokens=256, ubatch=7, kv_type=kv_type)
+    said(other, prompt(40, model.n_vocab), 2)
+    assert other.restore(tmp_path / "state", {0: 4, 1: 3}).sequences == {0: 4, 1: 3}
+    for seq, new in ((0, 4), (1, 3)):
+        expected = said(context, prompt(30, model.n_vocab), seq)
+        assert np.array_equal(said(other, prompt(30, model.n_vocab), new), expected)
+
+
+@pytest.mark.parametrize("architecture", ["gemma2", "mamba", "jamba", "rwkv6"])
+def test_in_another_process(tmp_path, architecture):
+    model = load(tmp_path, architecture)
+    context = model.context()
+    said(context, prompt(100, model.n_vocab))
+    context.save(tmp_path / "state", notes={"said": "100 tokens"})
+    model_path = str(tmp_path / f"{architecture}.gguf")
+    for seq, ubatch in ((2, 512), (1, 3)):
+        out = tmp_path / "logits.npy"
+        arguments = [model_path, str(tmp_path / "state"), str(seq), str(ubatch), str(out)]
+        run = subprocess.run(
+            [sys.executable, "-c", _CHILD, *arguments], capture_output=True, text=True, check=True
+        )
+        assert run.stdout == "100 tokens\n"
+        fresh = model.context()
+        said(fresh, prompt(100, model.n_vocab))
+        assert np.array_equal(np.load(out), said(fresh, range(20, 33)))
+
+
+def test_another_fine_tune_of_the_same_shape(tmp_path):
+    path = write(tmp_path / "a.gguf", metadata("gemma2"))
+    context = Model.load(path, threads=1).context()
+    said(context, [1, 2, 3])
+    context.save(tmp_path / "state")
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1  # of the last weight
+    (tmp_path / "b.gguf").write_bytes(data)
+    write(tmp_path / "c.gguf", metadata("gemma2", rope__freq_base=500000.0))
+    keys = metadata("gemma2") | {"tokenizer.ggml.bos_token_id": 3}
+    write(tmp_path / "d.gguf", keys)
+    for name, part in (("b", "weights"), ("c", "settings"), ("d", "tokenizer")):
+        other = Model.load(tmp_path / f"{name}.gguf", threads=1).context()
+        with pytest.raises(StateFileError, match=f"state: was saved with (an)?other .*{part}"):
+            other.restore(tmp_path / "state")
+        assert other.memory.length(0) == 0
+    again = Model.load(path, threads=1).context()
+    assert again.restore(tmp_path / "state").sequences == {0: 0}
+    with pytest.raises(StateFileError, match="keeps them as f16"):
+        Model.load(path, threads=1).context(kv_type="f16").restore(tmp_path / "state")
+
+
+def test_the_model_that_comes_along(tmp_path):
+    model = Model.load(TINY, threads=1)
+    tokens = model.tokenizer.encode("Once upon a time there was a bird. " * 20)
+    context = model.context(max_sequences=2)
+    whole = said(context, tokens)
+    context.memory.remove(0, len(tokens) - 30)
+    context.save(tmp_path / "state")
+    other = model.context(max_sequences=3, ubatch=64)
+    other.restore(tmp_path / "state", {0: 2})
+    assert np.array_equal(said(other, tokens[-30:], 2), whole[-30:])

@@ -1,0 +1,226 @@
+"""Whatever happens while a state is written, the path holds the old file or the new one."""
+
+import errno
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from motet.errors import StateFileError
+from motet.memory import atomic, state_file
+from tests.memory.state import everything, restored, saved
+from tests.memory.talk import Talk
+from tests.toy import ALL_KINDS
+
+nameless = pytest.mark.parametrize("nameless", [True, False], ids=["nameless", "named"])
+
+
+@pytest.fixture
+def talk() -> Talk:
+    talk = Talk(layers=ALL_KINDS, max_sequences=2)
+    talk.say(70)
+    return talk
+
+
+def as_asked(nameless: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the file system has files without names."""
+    if not nameless:
+        monkeypatch.setattr(atomic, "_open_nameless", lambda directory: None)
+
+
+def fail_after(count: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the write in which byte ``count`` would be written raise ``error``."""
+    write, written = state_file.Sink.write, [0]
+
+    def failing(self, data) -> None:
+        written[0] += len(data)
+        if written[0] > count:
+            raise error
+        write(self, data)
+
+    monkeypatch.setattr(state_file.Sink, "write", failing)
+
+
+@nameless
+def test_a_new_file_and_one_that_is_replaced(talk, tmp_path, nameless, monkeypatch):
+    as_asked(nameless, monkeypatch)
+    path = tmp_path / "state"
+    talk.context.save(path)
+    assert path.read_bytes() == saved(talk)
+    path.chmod(0o600)
+    talk.say(5)
+    talk.context.save(str(path))
+    assert path.read_bytes() == saved(talk)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
+    other = Talk(layers=ALL_KINDS)
+    other.context.restore(path)
+    assert other.memory.length(0) == 75
+
+
+@nameless
+def test_a_new_file_has_the_permissions_that_new_files_have(talk, tmp_path, nameless, monkeypatch):
+    as_asked(nameless, monkeypatch)
+    before = os.umask(0o027)
+    try:
+        talk.context.save(tmp_path / "state")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o640
+
+
+@nameless
+@pytest.mark.parametrize("count", [0, 2000, 3500, 7000, 11000])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt(), MemoryError()]
+)
+def test_a_write_that_fails(talk, tmp_path, nameless, count, error, monkeypatch):
+    as_asked(nameless, monkeypatch)
+    path = tmp_path / "state"
+    talk.context.save(path)
+    old = path.read_bytes()
+    assert len(old) > 11000
+    talk.say(5)
+    before = everything(talk.context)
+    with monkeypatch.context() as patch:
+        fail_after(count, error, patch)
+        expected = StateFileError if isinstance(error, OSError) else type(error)
+        with pytest.raises(expected) as caught:
+            talk.context.save(path)
+    if expected is StateFileError:
+        assert str(caught.value) == f"{path}: cannot be written: No space left on device"
+    assert path.read_bytes() == old
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
+    assert everything(talk.context) == before
+    talk.context.save(path)
+    assert path.read_bytes() == saved(talk)
+
+
+@nameless
+@pytest.mark.parametrize("call", ["fsync", "replace", "link", "fchmod"])
+def test_the_last_steps_fail(talk, tmp_path, nameless, call, monkeypatch):
+    if call == "link" and not nameless:
+        return
+    as_asked(nameless, monkeypatch)
+    path = tmp_path / "state"
+    path.write_bytes(b"old")
+
+    def fail(*args, **options):
+        raise OSError(errno.EIO, "Input/output error")
+
+    owner = Path if call == "replace" else atomic.os
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, call, fail)
+        with pytest.raises(StateFileError, match="cannot be written: Input/output error"):
+            talk.context.save(path)
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
+
+
+_KILLED = """
+import sys, time
+from motet.memory import state_file, atomic
+from tests.memory.talk import Talk
+from tests.toy import ALL_KINDS
+talk = Talk(layers=ALL_KINDS)
+talk.say(70)
+write, written = state_file.Sink.write, 0
+def slow(self, data):
+    global written
+    write(self, data)
+    written += len(data)
+    if written > 9000:
+        print("writing", flush=True)
+        time.sleep(60)
+state_file.Sink.write = slow
+talk.context.save(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_process_that_is_killed_while_it_writes(tmp_path, number):
+    path = tmp_path / "state"
+    path.write_bytes(b"old")
+    child = subprocess.Popen(
+        [sys.executable, "-c", _KILLED, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdout and child.stdout.readline() == b"writing\n"
+    child.send_signal(number)
+    child.communicate(timeout=60)
+    assert child.returncode != 0
+    assert path.read_bytes() == b"old"
+    left = [entry.name for entry in tmp_path.iterdir()]
+    if number == signal.SIGINT or atomic._open_nameless(tmp_path) is not None:
+        assert left == ["state"]
+
+
+@nameless
+def test_where_nothing_can_be_written(talk, tmp_path, nameless, monkeypatch):
+    as_asked(nameless, monkeypatch)
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name, problem in (
+        ("folder", "is a directory (give the name of a file in it)"),
+        ("pipe", "is not a regular file (open it, and give the open file instead)"),
+        ("missing/state", "cannot be written: No such file or directory"),
+        ("file/state", "cannot be written: Not a directory"),
+        ("x" * 300, "cannot be written: File name too long"),
+        ("null\0", "cannot be written: embedded null byte"),
+    ):
+        with pytest.raises(StateFileError) as caught:
+            talk.context.save(tmp_path / name)
+        assert str(caught.value) == f"{tmp_path / name}: {problem}"
+    with pytest.raises(StateFileError, match="/dev/null: is not a regular file"):
+        talk.context.save("/dev/null")
+    names = sorted(entry.name for entry in tmp_path.iterdir())
+    assert names == ["file", "folder", "pipe"]
+
+
+def test_a_link_stays_a_link(talk, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "state")
+    for count in (1, 2):
+        talk.say(count)
+        talk.context.save(tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "real" / "state").read_bytes() == saved(talk)
+    assert [entry.name for entry in (tmp_path / "real").iterdir()] == ["state"]
+
+
+def test_what_a_file_object_raises_passes_through(talk):
+    class Full(io.BytesIO):
+        def write(self, data) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        talk.context.save(Full())
+    talk.check()
+    talk.say(3)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, OSError])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9, 0.9999])
+def test_a_restore_that_is_interrupted(talk, error, share):
+    file = saved(talk)
+
+    class Interrupted(io.BytesIO):
+        def readinto(self, buffer) -> int:
+            if self.tell() + 500 > int(len(file) * share):
+                raise error
+            return super().readinto(memoryview(buffer)[:500])
+
+    other = Talk(layers=ALL_KINDS, max_sequences=2)
+    other.say(90, 1)
+    before, now = everything(other.context), other.memory._now
+    with pytest.raises(error):
+        other.context.restore(Interrupted(file))
+    assert other.memory._now is now and everything(other.context) == before
+    other.check()
+    other.say(40, 1)
+    restored(talk, file, to=other)
+    other.say(40, 0)
