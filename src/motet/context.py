@@ -178,7 +178,9 @@ class Context:
             if setting is not None:
                 require_positions(self.model.family.layers, self.model.config.positional)
                 check_reach(setting, self.model.config.context_length, self.memory.context_length)
-            self._setting = setting
+            if setting != self._setting:
+                self.memory.tell_apart()
+                self._setting = setting
 
     def _positions(self, given: int | None) -> int:
         """Positions that a sequence has."""
