@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.progress import end_progress, show_progress
+from motet.cli.progress import progress
 
 if TYPE_CHECKING:
     from motet.evals.long_perplexity import Likelihoods
@@ -41,12 +41,12 @@ def show_by_position(
     bos = model.tokenizer.bos if model.tokenizer and model.tokenizer.add_bos else None
     texts = passages_of(tokens, length or TIMES * trained, passages or PASSAGES, bos)
     result = None
-    for result in by_position(model, texts, arms, ubatch=ubatch, kv_type=kv_type):
-        means = result.nll.mean(axis=(1, 2))
-        running = ", ".join(f"{n} {x:.3f}" for n, x in zip(result.arms, means, strict=True))
-        show_progress(result.nll.shape[1], len(texts), f"nats a token: {running}")
+    with progress() as show:
+        for result in by_position(model, texts, arms, ubatch=ubatch, kv_type=kv_type):
+            means = result.nll.mean(axis=(1, 2))
+            running = ", ".join(f"{n} {x:.3f}" for n, x in zip(result.arms, means, strict=True))
+            show(result.nll.shape[1], len(texts), f"nats a token: {running}")
     assert result is not None
-    end_progress()
     buckets = result.means()
     if picture is not None:
         middles = [math.sqrt(bucket.first * bucket.last) for bucket in buckets]
