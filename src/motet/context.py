@@ -259,9 +259,9 @@ class Context:
         of the context that saved it; sequences that shared memory share it again.
 
         All or nothing: when it raises, memory is as before. Raises StateFileError for a file that
-        is damaged, is no state file or belongs to another model, tokenizer, settings or
-        ``kv_type``; OptionError for an ``into`` that is not possible; CapacityError for more
-        tokens than there is room for.
+        is damaged, is no state file or belongs to another model, tokenizer, settings,
+        ``self_extend`` or ``kv_type``; OptionError for an ``into`` that is not possible;
+        CapacityError for more tokens than there is room for.
         """
         with self.memory.exclusive():
             return restore(file, self.memory, self._owner, self.model.config.n_vocab, into)
@@ -269,7 +269,13 @@ class Context:
     @property
     def _owner(self) -> Owner:
         model = self.model
-        return Owner(model.fingerprint, model.family.layers, self.kv_type, model.arithmetic)
+        return Owner(
+            model.fingerprint,
+            model.family.layers,
+            self.kv_type,
+            "none" if self._setting is None else repr(self._setting),
+            model.arithmetic,
+        )
 
 
 def _checkpoint_bytes(given: int | None) -> int:

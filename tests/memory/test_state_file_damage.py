@@ -208,7 +208,7 @@ def test_another_model(changes, problem):
         ({"format": "pt"}, "not a state file of Motet"),
         ({"weights": None}, "does not say its weights"),
         ({"kv_type": "f16"}, "holds keys and values as f16, and this context keeps them as f32"),
-        ({"self_extend": '{"group": 8}'}, 'Self-Extend settings {"group": 8}, and this context'),
+        ({"self_extend": "SelfExtend(group=2)"}, "this context's are none (context.self_extend ="),
         ({"layers": "[]"}, "layers that remember something else"),
         ({"notes": "[]"}, "its notes are not strings"),
         ({"notes": '{"a": 1}'}, "its notes are not strings"),

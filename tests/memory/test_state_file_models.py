@@ -10,6 +10,7 @@ import pytest
 from motet.batch import Batch
 from motet.errors import StateFileError
 from motet.model import Model
+from motet.self_extend import AutoExtend, SelfExtend
 from tests.models.tiny import ARCHITECTURES, load, metadata, write
 
 TINY = Path(__file__).parents[2] / "src" / "motet" / "data" / "motet-tiny.gguf"
@@ -95,6 +96,34 @@ def test_another_fine_tune_of_the_same_shape(tmp_path):
     assert again.restore(tmp_path / "state").sequences == {0: 0}
     with pytest.raises(StateFileError, match="keeps them as f16"):
         Model.load(path, threads=1).context(kv_type="f16").restore(tmp_path / "state")
+
+
+def test_with_self_extend(tmp_path):
+    model = load(tmp_path, "llama", context_length=64)
+    extended = SelfExtend(group=4, window=16)
+    context = model.context(self_extend=extended)
+    said(context, prompt(120, model.n_vocab))
+    context.save(tmp_path / "state")
+    other = model.context(context_length=200)
+    with pytest.raises(StateFileError) as caught:
+        other.restore(tmp_path / "state")
+    assert "other Self-Extend settings: SelfExtend(group=4, window=16, scale=None)" in str(
+        caught.value
+    )
+    assert "context.self_extend = motet.SelfExtend(group=4" in str(caught.value)
+    other = model.context(self_extend=AutoExtend())
+    with pytest.raises(StateFileError, match=r"this context's are AutoExtend\(scale=None\)"):
+        other.restore(tmp_path / "state")
+    other.self_extend = extended
+    other.restore(tmp_path / "state")
+    expected = said(context, prompt(9, model.n_vocab))
+    assert np.array_equal(said(other, prompt(9, model.n_vocab)), expected)
+    other.memory.clear()
+    other.self_extend = None
+    said(other, [1, 2, 3])
+    other.save(tmp_path / "state")
+    with pytest.raises(StateFileError, match=r"context\.self_extend = None adopts them"):
+        model.context(self_extend=extended).restore(tmp_path / "state")
 
 
 def test_the_model_that_comes_along(tmp_path):

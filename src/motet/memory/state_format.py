@@ -56,6 +56,8 @@ class Owner:
     fingerprint: Fingerprint
     layers: Sequence[LayerSpec]
     kv_type: str
+    self_extend: str
+    """The setting, as Python writes it, or "none"."""
     arithmetic: str
     """What rounds alike has the same. A file may come from elsewhere."""
 
@@ -69,7 +71,7 @@ class Owner:
             **asdict(self.fingerprint),
             "layers": json.dumps(specs),
             "kv_type": self.kv_type if attends else "none",
-            "self_extend": "none",
+            "self_extend": self.self_extend,
         }
 
 
@@ -174,8 +176,11 @@ class Header:
                     hint=f"make the context with kv_type={found!r}",
                 )
             if key == "self_extend":
+                setting = "None" if found == "none" else f"motet.{found[:80]}"
                 raise StateFileError(
-                    f"was saved with Self-Extend settings {found}, and this context has {own}"
+                    f"was saved with other Self-Extend settings: {found[:80]}, and this context's"
+                    f" are {own}",
+                    hint=f"context.self_extend = {setting} adopts them",
                 )
             problem, hint = _OTHER[key]
             raise StateFileError(problem, hint=hint)
