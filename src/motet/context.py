@@ -163,8 +163,12 @@ class Context:
 
     @property
     def self_extend(self) -> SelfExtend | AutoExtend | None:
-        """What is made of distances beyond the trained ones. It may be set at any time: what
-        memory holds stays, and what is decoded from then on is extended, or no longer."""
+        """What is made of distances beyond the trained ones.
+
+        It may be set at any time, to what reaches as far as the context is long: what memory holds
+        stays, and what is decoded from then on is extended, or no longer. Raises as the constructor
+        does.
+        """
         return self._setting
 
     @self_extend.setter
@@ -173,8 +177,10 @@ class Context:
         with self.memory.exclusive():
             if setting is not None:
                 require_positions(self.model.family.layers, self.model.config.positional)
-                check_reach(setting, self.model.config.context_length, int(self.memory.ends.max()))
-            self._setting = setting
+                check_reach(setting, self.model.config.context_length, self.memory.context_length)
+            if setting != self._setting:
+                self.memory.tell_apart()
+                self._setting = setting
 
     def _positions(self, given: int | None) -> int:
         """Positions that a sequence has."""

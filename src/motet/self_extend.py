@@ -141,6 +141,32 @@ def setting_of(value: object) -> SelfExtend | AutoExtend | None:
     )
 
 
+def written(setting: SelfExtend | AutoExtend | None) -> str:
+    """A setting in a word or two: "none", "auto", "8:512" (group and window), "auto log" …"""
+    if setting is None:
+        return "none"
+    auto = isinstance(setting, AutoExtend)
+    text = "auto" if auto else f"{setting.group}:{setting.window}"
+    return f"{text} {setting.scale}" if setting.scale else text
+
+
+def read_setting(text: str) -> SelfExtend | AutoExtend | None:
+    """What ``written`` wrote. Raises OptionError for another text."""
+    if text == "none":
+        return None
+    choice, blank, scale = text.partition(" ")
+    if choice == "auto":
+        return AutoExtend(scale if blank else None)
+    group, colon, window = choice.partition(":")
+    numbers = group + window
+    if not (colon and group and window and numbers.isascii() and numbers.isdecimal()):
+        raise OptionError(
+            f"{text[:40]!r} is no setting of Self-Extend",
+            hint="auto or GROUP:WINDOW, as in 8:512, and log after it for the log scale",
+        )
+    return SelfExtend(int(group), int(window), scale if blank else None)
+
+
 def require_positions(layers: Sequence[LayerSpec], positional: str) -> None:
     """Raise UnsupportedError for a model that Self-Extend means nothing to.
 

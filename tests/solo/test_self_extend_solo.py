@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from motet import Batch, Context, Model
+from motet.errors import BatchError
 from motet.kernels import _cpu
 from motet.self_extend import AutoExtend, SelfExtend
 from tests.models import tiny
@@ -244,3 +245,18 @@ def test_shifted(setting: SelfExtend | AutoExtend, delta: int, tmp_path) -> None
     context.memory.shift(0, delta, None, -delta)
     got = decode(context, (0, 139 - delta, tokens[139:]))
     assert np.array_equal(got, alone(model, tokens[delta:], setting)[-5:])
+
+
+def test_sequences_of_the_same_tokens_by_different_settings_share_none() -> None:
+    """Their keys differ, so that a token of both would not be what it is in each alone."""
+    model = model_of("motet-tiny", 2)
+    tokens = random_tokens(model, np.random.default_rng(7), 100)
+    context = model.context(max_sequences=3, context_length=150)
+    decode(context, (0, 0, tokens))
+    context.self_extend = SelfExtend(4, 16)
+    decode(context, (1, 0, tokens))
+    with pytest.raises(BatchError, match="pasts differ"):
+        decode(context, ((0, 1), 100, [5]))
+    context.memory.copy(0, 2)
+    got = decode(context, ((0, 2), 100, [5]))
+    assert not np.array_equal(got[0], decode(context, (1, 100, [5]))[0])

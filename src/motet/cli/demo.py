@@ -1,4 +1,5 @@
-"""``motet demo``: a story, then eight answers at once, each the same as alone."""
+"""``motet demo``: a story, eight answers at once, each the same as alone, and a key found far
+beyond the trained length."""
 
 import shutil
 import textwrap
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from motet.cli.answers import show, statistics
+from motet.cli.demo_extend import TIMES, extends, show_extended
 from motet.cli.loading import load_model
 from motet.cli.options import threads_option
 from motet.errors import MotetError, UnsupportedError
@@ -53,7 +55,8 @@ def shipped_model() -> Path:
 )
 @threads_option
 def command(model: str | None, seed: int, tokens: int, threads: int | None) -> None:
-    """Write a story, then answer eight prompts at once and show each is what it is alone."""
+    """Write a story, answer eight prompts at once and show each is what it is alone, and find a
+    key far beyond the trained length (with a model trained for at most 512 tokens)."""
     loaded = load_model(model or str(shipped_model()), threads)
     if loaded.tokenizer is None:
         raise UnsupportedError(f"{model} has no vocabulary, so it has nothing to tell")
@@ -61,6 +64,10 @@ def command(model: str | None, seed: int, tokens: int, threads: int | None) -> N
     _tell(loaded, seed)
     _title(f"{len(PROMPTS)} prompts in one batch, and each again alone")
     _compare(loaded, seed, tokens)
+    if extends(loaded):
+        trained = loaded.config.context_length
+        _title(f"A key in {TIMES[-1] * trained} tokens, by a model trained for {trained}")
+        show_extended(loaded, seed)
 
 
 def _tell(model: "Model", seed: int) -> None:

@@ -3,18 +3,18 @@
 import json
 import shutil
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from motet.cli.extending import chosen_self_extend, self_extend_options
+from motet.cli.arms import plain_and_extended
+from motet.cli.extending import self_extend_options
 from motet.cli.haystacks import SCORES, Haystack, examples, haystack_options, trials
 from motet.cli.loading import load_model
 from motet.cli.options import json_option, kv_type_option, threads_option, ubatch_option
-from motet.cli.progress import end_progress, show_progress
+from motet.cli.progress import progress
 from motet.cli.reading import read_text
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def command(
     if loaded.tokenizer is None:
         raise UnsupportedError(f"{model} has no vocabulary, so a text means nothing to it")
     trained = loaded.config.context_length
-    arms = _arms(loaded)
+    arms = plain_and_extended(loaded)
     make = examples if haystack.of_examples else trials
     searched = make(haystack, text, loaded.tokenizer, trained, arms)
     known = None
@@ -93,25 +93,6 @@ def command(
         _show(trained, score, rows)
 
 
-def _arms(model: "Model") -> "list[Arm]":
-    """Plain, and with Self-Extend; without, and with a note why, where it means nothing."""
-    from motet.errors import UnsupportedError
-    from motet.evals.needle import Arm
-    from motet.self_extend import AutoExtend, require_positions
-
-    chosen = chosen_self_extend()
-    plain = Arm("plain", None)
-    try:
-        require_positions(model.layers, model.config.positional)
-    except UnsupportedError as error:
-        if chosen is not None:
-            raise
-        click.echo(f"plain alone: {error}", err=True)
-        return [plain]
-    extended = chosen or AutoExtend()
-    return [plain, Arm(f"Self-Extend {extended}", extended)]
-
-
 def _run(
     model: "Model",
     searched: "list[Trial]",
@@ -127,20 +108,19 @@ def _run(
     known = {} if results is None else results.known
     total = len(searched) * len(arms)
     found: list[Found] = []
-    for arm in arms:
-        keyed = [((arm.name, *trial.key), trial) for trial in searched]
-        before = [known[key] for key, _ in keyed if key in known]
-        left = [trial for key, trial in keyed if key not in known]
-        right, count = sum(one.right(score) for one in before), len(before)
-        found += before
-        with closing(search(model, left, arm, ubatch=ubatch, kv_type=kv_type)) as steps:
-            for some in steps:
+    with progress() as show:
+        for arm in arms:
+            keyed = [((arm.name, *trial.key), trial) for trial in searched]
+            before = [known[key] for key, _ in keyed if key in known]
+            left = [trial for key, trial in keyed if key not in known]
+            right, count = sum(one.right(score) for one in before), len(before)
+            found += before
+            for some in search(model, left, arm, ubatch=ubatch, kv_type=kv_type):
                 found += some
                 if results is not None:
                     results.add(some)
                 right, count = right + sum(one.right(score) for one in some), count + len(some)
-                show_progress(len(found), total, f"{arm.name}: {right} of {count} found")
-    end_progress()
+                show(len(found), total, f"{arm.name}: {right} of {count} found")
     return found
 
 

@@ -27,7 +27,11 @@ def read_passkeys(text: str, name: str, tokenizer: Any) -> list[Trial]:
             example = json.loads(line)
             prompt, target = example["input"], str(example["target"])
             at = int(example.get("passkey_position", prompt.find(target)))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if not isinstance(prompt, str):
+                raise TypeError
+        except (
+            ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError,
+        ) as error:  # fmt: skip
             raise OptionError(
                 f"{name}: line {number} is no pass-key example",
                 hint='a line is a JSON object with "input" and "target"',

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -215,6 +216,21 @@ class Memory:
         """The greatest position up to ``position`` from which ``remove`` is exact."""
         seq, (start, _) = self._seq(seq), position_range(position, None)
         return self._changes().reachable(seq, start)
+
+    def tell_apart(self) -> None:
+        """What is held is no longer what its tokens would give if they were decoded again.
+
+        From now on equal tokens of two sequences count as different, if one of the two was held
+        before and they were not decoded once for both. Hold ``exclusive()``.
+        """
+        state = self._state
+        broken = np.where(state.lengths > 0, 0, state.broken)
+        self._now = replace(self._now, parts=(replace(state, broken=broken), *self._now.parts[1:]))
+
+    def told_by_tokens(self, seq: int) -> bool:
+        """Whether ``seq`` holds what its tokens give when they are decoded in order, from 0."""
+        held = self._positions(self._seq(seq))
+        return self._state.broken[seq] > len(held) and np.array_equal(held, np.arange(len(held)))
 
     def plan(self, ubatches: Sequence[MicroBatch]) -> Plan:
         """Places for the tokens of all micro-batches, which continue the sequences in order.

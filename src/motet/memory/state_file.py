@@ -104,6 +104,18 @@ def restore(
     return Restored(places_of, notes)
 
 
+def look(file: str | Path) -> tuple[str, dict[str, str]]:
+    """The Self-Extend setting and the notes of a state file, of whatever model.
+
+    Raises StateFileError where it is none, or its beginning is damaged.
+    """
+    with opened_for_reading(file) as (source, size):
+        header, _ = _read_index(source, size)
+        if header.metadata.get("format") != FORMAT:
+            raise StateFileError("is a safetensors file, but not a state file of Motet")
+        return header.metadata.get("self_extend", "none"), header.notes()
+
+
 def _read_index(source: Source, size: int | None) -> tuple[Header, dict[str, np.ndarray]]:
     """The header and the tables after it, whose checksum is right.
 

@@ -1,0 +1,210 @@
+"""What the Self-Extend report measures; each measurement is kept as soon as it is there."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from motet import Model
+from motet.evals.haystack import Haystacks
+from motet.evals.long_perplexity import by_position, passages_of
+from motet.evals.needle import Arm, Found, search
+from motet.evals.needle_results import Results
+from motet.evals.predictions import Run, log_probabilities
+from motet.self_extend import FARTHEST, AutoExtend, SelfExtend
+
+DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SEEDS = {256: 6, 512: 6, 1024: 6, 2048: 6, 4096: 4, 8192: 3}
+"""Haystacks of a length and depth. The trained length is 256."""
+SEGMENTS, SCORED = 16, 128
+"""Places whose likelihood is asked, and tokens of each."""
+SWEEP_LENGTH = 2048
+WINDOWS, GROUPS = (16, 32, 64, 128, 192), (12, 16, 24, 32, 64, 128)
+TRIED = ((32, 1 / 2), (32, 2 / 3), (64, 1 / 2), (64, 2 / 3), (64, 0.85), (128, 2 / 3), (128, 0.85))
+"""Windows and reaches of auto."""
+TRIED_LENGTHS = (512, 2048, 4096)
+
+
+@dataclass(frozen=True)
+class ScaleAlone(SelfExtend):
+    """The query scale without groups, as far as one likes: what of the effect is the scale's."""
+
+    def longest_context(self, trained: int) -> int:
+        return FARTHEST
+
+
+@dataclass(frozen=True)
+class Auto(AutoExtend):
+    """Auto with another window (tokens) and reach (share of the trained length)."""
+
+    window: int = 64
+    reach: float = 2 / 3
+
+    def window_of(self, trained: int) -> int:
+        return self.window
+
+    def groups_at(self, positions: np.ndarray, trained: int) -> np.ndarray:
+        far = np.maximum(positions.astype(np.float64) + 1 - self.window, 1)
+        room = trained * self.reach - self.window
+        groups = 2 ** np.ceil(np.log2(np.maximum(far / room, 1)))
+        return np.where(positions < trained, 1, groups).astype(np.int32)
+
+
+ARMS = (
+    Arm("plain", None),
+    Arm("plain, log", ScaleAlone(1, 1, "log")),
+    Arm("Self-Extend", AutoExtend()),
+    Arm("Self-Extend, log", AutoExtend("log")),
+)
+
+
+class Kept:
+    """Measurements by name in a JSON file, made once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def get(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._values:
+            self._values[name] = make()
+            new = self._path.with_suffix(".new")
+            new.write_text(json.dumps(self._values))
+            new.replace(self._path)
+        return self._values[name]
+
+
+def search_all(
+    model: Model, text: str | None, task: str, arms: Sequence[Arm], path: Path
+) -> list[Found]:
+    """Every length, depth and seed; goes on from what ``path`` holds."""
+    maker = Haystacks(model.tokenizer, text)
+    trials = [
+        maker.make(task, length, depth, seed)
+        for length, seeds in SEEDS.items()
+        for depth in DEPTHS
+        for seed in range(seeds)
+    ]
+    results = Results(path, {"model": model.fingerprint.weights, "text": _digest(text)})
+    for arm in arms:
+        for length in SEEDS:
+            left = [
+                trial
+                for trial in trials
+                if trial.length == length and (arm.name, *trial.key) not in results.known
+            ]
+            for some in search(model, left, arm):
+                results.add(some)
+            found = [
+                one.exact
+                for one in results.known.values()
+                if (one.arm, one.length) == (arm.name, length)
+            ]
+            say(f"{path.stem}, {arm.name}, {length}: {sum(found)} of {len(found)} found")
+    return list(results.known.values())
+
+
+def likelihoods(model: Model, tokens: Sequence[int], lengths: Iterable[int], kept: Kept) -> dict:
+    """Nats a token, by arm and length: the same tokens each time, after more and more text."""
+    ids = np.array(tokens, np.int64)
+    ends = np.linspace(max(lengths), len(ids), SEGMENTS).astype(int)
+    table: dict[str, dict[int, float]] = {}
+    for arm in ARMS:
+        row = table[arm.name] = {}
+        for n in lengths:
+            texts = [ids[end - n : end] for end in ends]
+            name = f"likelihood, {arm.name}, {n}"
+            row[n] = kept.get(name, lambda arm=arm, texts=texts: likelihood(model, arm, texts))
+            say(f"{name}: {row[n]:.3f}")
+    return table
+
+
+def likelihood(model: Model, arm: Arm, texts: Sequence[np.ndarray]) -> float:
+    """Mean nats a token of the last SCORED tokens of each text; BOS stands in for its first."""
+    logs = []
+    for text in texts:
+        n = len(text)
+        context = model.context(context_length=n, max_tokens=n, self_extend=arm.self_extend)
+        first, last = text[: n - SCORED - 1].copy(), text[n - SCORED - 1 : -1]
+        first[0] = model.tokenizer.bos
+        runs = [Run(first, 0, 0), Run(last, len(first), 0, text[-SCORED:, None])]
+        logs += [*log_probabilities(context, runs, 2048, model.config.n_vocab)]
+    return -float(np.mean(logs))
+
+
+def found_share(model: Model, text: str, arm: Arm, length: int, seeds: int) -> float:
+    """Pass keys found of all depths."""
+    maker = Haystacks(model.tokenizer, text)
+    trials = [maker.make("passkey", length, d, s) for d in DEPTHS for s in range(seeds)]
+    found = [one.exact for some in search(model, trials, arm) for one in some]
+    return sum(found) / len(found)
+
+
+def sweep(model: Model, text: str, tokens: Sequence[int], kept: Kept) -> dict:
+    """(window, group): pass keys found and nats a token at SWEEP_LENGTH, where it is in reach."""
+    trained = model.config.context_length
+    settings = [SelfExtend(group, window) for window in WINDOWS for group in GROUPS]
+    return {
+        (setting.window, setting.group): _both(
+            model, text, tokens, Arm(f"fixed, {setting}", setting), SWEEP_LENGTH, kept
+        )
+        for setting in settings
+        if setting.longest_context(trained) >= SWEEP_LENGTH
+    }
+
+
+def tried(model: Model, text: str, tokens: Sequence[int], kept: Kept) -> dict:
+    """(window, reach, length): pass keys found and nats a token of auto's alternatives."""
+    return {
+        (window, reach, n): _both(
+            model,
+            text,
+            tokens,
+            Arm(f"auto, window {window}, reach {reach:.2f}", Auto(None, window, reach)),
+            n,
+            kept,
+        )
+        for window, reach in TRIED
+        for n in TRIED_LENGTHS
+    }
+
+
+def _both(
+    model: Model, text: str, tokens: Sequence[int], arm: Arm, length: int, kept: Kept
+) -> list[float]:
+    def make() -> list[float]:
+        ids = np.array(tokens, np.int64)
+        ends = np.linspace(length, len(ids), SEGMENTS // 2).astype(int)
+        nats = likelihood(model, arm, [ids[end - length : end] for end in ends])
+        return [found_share(model, text, arm, length, 3), nats]
+
+    name = f"{arm.name}, {length}"
+    value = kept.get(name, make)
+    say(f"{name}: {value[0]:.2f} found, {value[1]:.3f} nats")
+    return value
+
+
+def positions(model: Model, tokens: Sequence[int], length: int, kept: Kept) -> list[dict]:
+    """Likelihood by position of the four arms."""
+
+    def make() -> list[dict]:
+        texts = passages_of(tokens, length, 5, model.tokenizer.bos)
+        *_, result = by_position(model, texts, ARMS)
+        return [
+            {"first": b.first, "last": b.last, "nll": dict(zip(result.arms, b.nll, strict=True))}
+            for b in result.means()
+        ]
+
+    return kept.get(f"positions, {length}", make)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _digest(text: str | None) -> str | None:
+    return None if text is None else hashlib.sha256(text.encode()).hexdigest()

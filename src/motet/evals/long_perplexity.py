@@ -1,0 +1,117 @@
+"""How well a model predicts a text by how much of it it has seen, beyond the trained length too.
+
+A mean over long texts hides where it fails: a plain model does well up to about the trained
+length, whatever comes after. So likelihoods are kept by position.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from motet.errors import OptionError
+from motet.evals.needle import Arm
+from motet.evals.predictions import Run, log_probabilities
+from motet.sampling.options import whole_number
+
+BUCKETS_PER_OCTAVE = 2
+SHORTEST = 4
+"""Tokens of a passage, at least."""
+
+
+@dataclass(frozen=True)
+class Likelihoods:
+    """Of some passages, each read by every arm."""
+
+    arms: tuple[str, ...]
+    nll: np.ndarray
+    """float64 ``[arms, passages, length - 1]``: negative log probability, in nats, of the token at
+    position 1, 2, … given those before it."""
+
+    def means(self) -> "list[Bucket]":
+        """By position: buckets of which each begins half an octave after the one before."""
+        spans = pairwise(_edges(self.nll.shape[2] + 1).tolist())
+        return [
+            Bucket(a, b - 1, tuple(self.nll[:, :, a - 1 : b - 1].mean(axis=(1, 2)).tolist()))
+            for a, b in spans
+        ]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Positions ``first`` to ``last``, and the mean negative log probability of each arm there."""
+
+    first: int
+    last: int
+    nll: tuple[float, ...]
+
+
+def passages_of(tokens: Sequence[int], length: int, count: int, bos: int | None) -> np.ndarray:
+    """int64 ``[count, length]``: passages spread evenly over a text, ``bos`` in each first place.
+
+    They overlap if the text is too short for so many. Raises OptionError if it is for one.
+    """
+    whole_number("length", length, SHORTEST)
+    whole_number("passages", count, 1)
+    ids = np.asarray(tokens, np.int64)
+    if len(ids) < length:
+        raise OptionError(
+            f"the text has {len(ids)} tokens, and a passage takes {length}",
+            hint="use a longer text or shorter passages",
+        )
+    starts = np.linspace(0, len(ids) - length, count).astype(np.int64)
+    table = np.stack([ids[start : start + length] for start in starts])
+    if bos is not None:
+        table[:, 0] = bos
+    return table
+
+
+def by_position(
+    model: Any,
+    passages: np.ndarray,
+    arms: Sequence[Arm],
+    *,
+    ubatch: int = 512,
+    kv_type: str = "auto",
+) -> Iterator[Likelihoods]:
+    """The running result after every passage, which each arm reads; the last one is the result.
+
+    ``passages``: int64 ``[n, length]``. The plain arm too goes as far as they are long. Raises
+    OptionError where an arm does not reach so far, UnsupportedError where it means nothing to the
+    model, at the call; NumericalError when the model's logits are not numbers.
+    """
+    length = passages.shape[1]
+    contexts = [
+        model.context(
+            max_tokens=length,
+            context_length=length,
+            ubatch=ubatch,
+            kv_type=kv_type,
+            self_extend=arm.self_extend,
+        )
+        for arm in arms
+    ]
+    names = tuple(arm.name for arm in arms)
+    return _running(contexts, names, passages, model.config.n_vocab)
+
+
+def _running(
+    contexts: list[Any], names: tuple[str, ...], passages: np.ndarray, n_vocab: int
+) -> Iterator[Likelihoods]:
+    done: list[list[np.ndarray]] = []
+    for passage in passages:
+        done.append([])
+        for context in contexts:
+            context.memory.clear()
+            run = Run(passage[:-1], 0, 0, passage[1:, None])
+            (logs,) = log_probabilities(context, [run], len(passage), n_vocab)
+            done[-1].append(-logs[:, 0])
+        yield Likelihoods(names, np.array(done).swapaxes(0, 1))
+
+
+def _edges(length: int) -> np.ndarray:
+    """1, 2, 3, 4, 6, 8, 11, 16, …: where buckets begin; ``length`` ends the last one."""
+    octaves = np.arange(0, np.log2(length), 1 / BUCKETS_PER_OCTAVE)
+    return np.unique([*np.round(2**octaves).astype(np.int64), length])

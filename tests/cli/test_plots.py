@@ -1,0 +1,76 @@
+import builtins
+
+import numpy as np
+import pytest
+
+from motet.cli.plots import check_plot, save_curves, save_heat_maps, save_matrices
+from motet.errors import OptionError, UnsupportedError
+
+GRIDS = [{"plain": {(64, 0.0): 0.0, (128, 0.0): 0.25}, "Self-Extend": {(64, 0.5): 1.0}}]
+
+
+def draw(path):
+    save_heat_maps([*GRIDS, {"alone": {(64, 0.5): 1.0}}], path)
+
+
+@pytest.fixture
+def matplotlib():
+    pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'motet[plots]'")
+
+
+def test_a_picture_of_either_kind(matplotlib, tmp_path):
+    for name, begin in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml")):
+        path = check_plot(str(tmp_path / name))
+        draw(path)
+        assert path.read_bytes().startswith(begin)
+
+
+def test_the_figures_are_text_and_always_the_same(matplotlib, tmp_path):
+    first, second = tmp_path / "first.svg", tmp_path / "second.svg"
+    draw(first)
+    draw(second)
+    assert first.read_bytes() == second.read_bytes()
+    text = first.read_text()
+    for word in ("plain", "Self-Extend", "alone", "0.25", "128", "50%", "depth of the needle"):
+        assert f">{word}<" in text
+    assert "nan" not in text  # cells that were not measured are blank
+
+
+def test_curves(matplotlib, tmp_path):
+    path = tmp_path / "curves.svg"
+    curves = {"plain": ([16, 64, 256], [3.0, 2.5, 4.0])}
+    save_curves(curves, path, xlabel="position", ylabel="nats", marks={"trained, 64": 64})
+    text = path.read_text()
+    assert all(f">{word}<" in text for word in ("plain", "position", "nats", "trained, 64", "256"))
+
+
+def test_matrices(matplotlib, tmp_path):
+    path = tmp_path / "matrices.svg"
+    save_matrices({"m": np.array([[7, -1], [8, 9]])}, path)
+    text = path.read_text()
+    assert all(f">{word}<" in text for word in ("7", "8", "9"))
+    assert ">-1<" not in text
+
+
+@pytest.mark.parametrize("name", ["map.jpg", "map", "png", "map.svg.txt"])
+def test_other_files_are_refused(name):
+    with pytest.raises(OptionError, match=r"no picture \(end it in \.png or \.svg\)"):
+        check_plot(name)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(OptionError, match="no such folder"):
+        check_plot(str(tmp_path / "missing" / "a.png"))
+
+
+def test_without_matplotlib(monkeypatch, tmp_path):
+    real = builtins.__import__
+
+    def missing(name, *rest):
+        if name.split(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(UnsupportedError, match=r"needs? matplotlib.*pip install 'motet\[plots\]'"):
+        check_plot(str(tmp_path / "a.png"))
