@@ -104,8 +104,8 @@ def restore(
     return Restored(places_of, notes)
 
 
-def look(file: str | Path) -> tuple[str, dict[str, str]]:
-    """The Self-Extend setting and the notes of a state file, of whatever model.
+def look(file: str | Path | BinaryIO) -> tuple[str, dict[str, str]]:
+    """The Self-Extend setting, as it stands there, and the notes of a state file of any model.
 
     Raises StateFileError where it is none, or its beginning is damaged.
     """
