@@ -79,7 +79,8 @@ def test_costs_are_of_the_benchmarks_file(tmp_path):
     assert report.cost_table(path) is None
     one = {"model": "m", "work": "decode", "plain": 10.0, "extended": 9.5, "more time": 0.052}
     path.write_text(json.dumps([one]))
-    assert report.cost_table(path).split("\n")[2] == "| m | decode | 10.0 | 9.5 | +5.2% |"
+    table = report.cost_table(path)
+    assert table is not None and table.split("\n")[2] == "| m | decode | 10.0 | 9.5 | +5.2% |"
 
 
 def test_the_scale_alone_goes_anywhere_and_groups_nothing():
