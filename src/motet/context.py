@@ -13,7 +13,7 @@ from motet.kernels.paged import KINDS
 from motet.memory import Memory
 from motet.memory.budget import default_checkpoint_bytes
 from motet.memory.plan import Step
-from motet.memory.state_file import Into, Restored, restore, save
+from motet.memory.state_file import Into, Restored, look, restore, save
 from motet.memory.state_format import Owner
 from motet.self_extend import (
     LONGER,
@@ -282,6 +282,14 @@ class Context:
         """
         with self.memory.exclusive():
             return restore(file, self.memory, self._owner, self.model.config.n_vocab, into)
+
+    def notes(self, file: str | Path | BinaryIO) -> dict[str, str]:
+        """The notes of a file that ``save`` wrote, with whatever Self-Extend setting.
+
+        Nothing is restored, and a file object stays where it stands. Raises StateFileError as
+        ``restore`` does, but finds damage in the file's beginning alone.
+        """
+        return look(file, self._owner)[1]
 
     @property
     def _owner(self) -> Owner:

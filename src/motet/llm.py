@@ -283,6 +283,13 @@ class LLM:
                 return self._engine.change(*self._contexts.make(setting), file)
         return self._engine.restore(file)
 
+    def notes(self, file: str | Path | BinaryIO) -> dict[str, str]:
+        """The notes of a state file of this model, saved under whatever Self-Extend setting.
+
+        Nothing is restored. Raises StateFileError as ``restore`` does.
+        """
+        return self._engine.notes(file)
+
     def forget(self) -> None:
         """Forget what idle sequences remember."""
         self._engine.forget()

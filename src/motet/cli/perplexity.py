@@ -81,7 +81,7 @@ def command(
     from motet.errors import UnsupportedError
     from motet.evals.perplexity import perplexity
 
-    picture = _picture(by_position, plot)
+    self_extend, picture = chosen_self_extend(), _picture(by_position, plot)
     text = read_text(text_file)
     loaded = load_model(model, threads)
     if loaded.tokenizer is None:
@@ -113,7 +113,7 @@ def command(
             chunks=chunks,
             parallel=parallel,
             batch=batch,
-            self_extend=chosen_self_extend(),
+            self_extend=self_extend,
             ubatch=ubatch,
             split=split,
             kv_type=kv_type,

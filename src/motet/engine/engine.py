@@ -105,6 +105,10 @@ class Engine:
             lambda: state.restore(self._context, self._scheduler.sequences, file, self.longest)
         )
 
+    def notes(self, file: state.File) -> dict[str, str]:
+        """Of a state file; see ``LLM.notes``."""
+        return self._between_steps(lambda: self._context.notes(file))
+
     def forget(self) -> None:
         """Empty the idle sequences; see ``LLM.forget``."""
         self._between_steps(lambda: self._scheduler.sequences.forget())

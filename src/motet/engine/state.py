@@ -55,14 +55,11 @@ def restore(context: Context, sequences: Sequences, file: File, longest: int) ->
 
 def setting_in(file: File) -> SelfExtend | AutoExtend | None:
     """What a file was saved with. Raises StateFileError when it is no state file."""
-    start = None if isinstance(file, str | Path) else file.tell()
+    found, _ = look(file)
     try:
-        return read_setting(look(file)[0])
+        return read_setting(found)
     except OptionError as error:
         raise StateFileError(f"{file}: {error.message}") from error
-    finally:
-        if start is not None and not isinstance(file, str | Path):
-            file.seek(start)
 
 
 def _sequences_in(context: Context, file: File) -> Sequence[int]:
