@@ -75,31 +75,33 @@ struct Quantised {
       const f32x16 half[2] = {f32x16::load(x + b * BLOCK), f32x16::load(x + b * BLOCK + LANES)};
       const float size = largest_magnitude(half[0], half[1]);
       const float most = largest(maximum(half[0], half[1])) == size ? size : -size;
-      i32x16 best[2];
-      float least = INFINITY, step = most;
-      for (const float steps : {-128.0f, 127.0f, 126.0f, 125.0f}) {
-        const f32x16 s = f32x16::set(most / steps);
-        const f32x16 inverse = f32x16::set(size > 0 ? steps / most : 0.0f);
-        f32x16 squares = f32x16::set(0);
-        i32x16 rounded[2];
+      constexpr float steps[4] = {-128, 127, 126, 125};
+      float step[4], inverse[4], errors[4];
+      for (int i = 0; i < 4; i++) {
+        step[i] = most / steps[i];
+        inverse[i] = steps[i] / most;
+      }
+      if (!(size > 0)) std::fill(inverse, inverse + 4, 0.0f);
+      auto rounded = [&](int g, int i) {
+        return round_to_int(minimum(f32x16::set(127), half[g] * f32x16::set(inverse[i])));
+      };
+      f32x16 squares[4];
+      for (int i = 0; i < 4; i++) {
+        squares[i] = f32x16::set(0);
         for (int g = 0; g < 2; g++) {
-          const f32x16 n = minimum(f32x16::set(127), half[g] * inverse);
-          rounded[g] = round_to_int(n);
-          const f32x16 error = to_float(rounded[g]) * s - half[g];
-          squares = fma(error, error, squares);
-        }
-        const float error = sum(squares);
-        if (!(error >= least)) {  // a NaN is taken, and stays
-          least = error;
-          step = most / steps;
-          best[0] = rounded[0];
-          best[1] = rounded[1];
+          const f32x16 error = to_float(rounded(g, i)) * f32x16::set(step[i]) - half[g];
+          squares[i] = fma(error, error, squares[i]);
         }
       }
-      scales[b * h + r] = step;
+      sum_each(squares, errors);
+      int best = 0;
+      for (int i = 1; i < 4; i++)
+        if (!(errors[i] >= errors[best])) best = i;  // a NaN is taken, and stays
+      scales[b * h + r] = step[best];
       for (int g = 0; g < 2; g++) {
-        store_bytes(values + (b * h + r) * BLOCK + g * LANES, best[g]);
-        totals[(b * 2 + g) * h + r] = sum(best[g]);
+        const i32x16 q = rounded(g, best);
+        store_bytes(values + (b * h + r) * BLOCK + g * LANES, q);
+        totals[(b * 2 + g) * h + r] = sum(q);
       }
     }
   }
@@ -159,11 +161,15 @@ class Input {
     if (!floats_) {
       floats_ = std::make_unique<Buffer<float>>(rows * columns);
       pool.run((int64_t)tiles.size(), [&](int t, int) {
+        constexpr int64_t near = 64;  // columns whose lines stay at hand while the rows pass
         const Tile tile = tiles[t];
         float* out = floats_->p + tile.row * columns;
-        for (int64_t k = 0; k < columns; k++)
-          for (int r = 0; r < tile.height; r++)
-            out[k * tile.height + r] = x[(tile.row + r) * columns + k];
+        for (int64_t first = 0; first < columns; first += near)
+          for (int r = 0; r < tile.height; r++) {
+            const float* in = x + (tile.row + r) * columns;
+            for (int64_t k = first; k < std::min(columns, first + near); k++)
+              out[k * tile.height + r] = in[k];
+          }
       });
     }
     return floats_->p;
