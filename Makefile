@@ -32,7 +32,7 @@ $(VENV)/installed: pyproject.toml $(NATIVE) | $(VENV)/created
 	@touch $@
 
 $(VENV)/tools: pyproject.toml | $(VENV)/created
-	$(BIN)/pip install --quiet 'pytest>=8' 'hypothesis>=6' \
+	$(BIN)/pip install --quiet 'pytest>=8' 'hypothesis>=6' 'matplotlib>=3.8' \
 	  ruff==0.17.6 pyright==1.1.414 clang-format==23.1.5
 	@touch $@
 

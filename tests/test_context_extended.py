@@ -9,7 +9,7 @@ import pytest
 
 import motet.context
 from motet import Batch, Model
-from motet.errors import OptionError, UnsupportedError
+from motet.errors import CapacityError, OptionError, UnsupportedError
 from motet.self_extend import AutoExtend, SelfExtend
 from tests.models import tiny
 from tests.parity.test_goldens import FOLDER
@@ -66,12 +66,24 @@ def test_refused_later(tmp_path: Path, name: str, setting, error, match: str) ->
 
 
 def test_a_setting_that_does_not_reach_as_far_as_the_context(tmp_path: Path) -> None:
+    """It is refused where memory reaches farther, and later what would."""
     context = load(tmp_path, "llama").context(self_extend="auto", context_length=900)
-    with pytest.raises(OptionError, match=r"900 tokens is beyond .* reaches: 832 tokens"):
+    batch = Batch()
+    batch.extend([1] * 833, 0)
+    context.decode(batch)
+    with pytest.raises(OptionError, match=r"833 tokens is beyond .* reaches: 832 tokens"):
         context.self_extend = SelfExtend(4, 64)
     assert context.self_extend == AutoExtend()
-    context.self_extend = SelfExtend(5, 64)
-    assert context.self_extend == SelfExtend(5, 64)
+    context.memory.remove(0, 831)
+    context.self_extend = SelfExtend(4, 64)
+    batch = Batch()
+    batch.extend([1, 1], 831)
+    with pytest.raises(CapacityError, match=r"position 832 is beyond .* reaches: 832 tokens"):
+        context.decode(batch)
+    assert context.memory.length(0) == 831
+    batch = Batch()
+    batch.add(1, 831)
+    context.decode(batch)
 
 
 def test_lengths(tmp_path: Path) -> None:

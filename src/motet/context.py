@@ -8,14 +8,15 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from motet.batch import Batch
-from motet.errors import BatchError, OptionError
+from motet.errors import BatchError, CapacityError, OptionError
 from motet.kernels.paged import KINDS
 from motet.memory import Memory
 from motet.memory.budget import default_checkpoint_bytes
 from motet.memory.plan import Step
-from motet.memory.state_file import Into, Restored, restore, save
+from motet.memory.state_file import Into, Restored, look, restore, save
 from motet.memory.state_format import Owner
 from motet.self_extend import (
+    LONGER,
     AutoExtend,
     ExtendedView,
     SelfExtend,
@@ -139,6 +140,7 @@ class Context:
             raise OptionError(
                 f"max_sequences is {max_sequences}", hint=f"use at most {_MOST_SEQUENCES}"
             )
+        self._trained = model.config.context_length
         attends = any(not isinstance(spec, Recurrent) for spec in model.family.layers)
         self._setting = setting_of(self_extend)
         if self._setting is not None:
@@ -165,9 +167,8 @@ class Context:
     def self_extend(self) -> SelfExtend | AutoExtend | None:
         """What is made of distances beyond the trained ones.
 
-        It may be set at any time, to what reaches as far as the context is long: what memory holds
-        stays, and what is decoded from then on is extended, or no longer. Raises as the constructor
-        does.
+        It may be set at any time, to what reaches as far as memory does: what that holds stays, and
+        what is decoded from then on is extended, or no longer. Raises as the constructor does.
         """
         return self._setting
 
@@ -177,14 +178,14 @@ class Context:
         with self.memory.exclusive():
             if setting is not None:
                 require_positions(self.model.family.layers, self.model.config.positional)
-                check_reach(setting, self.model.config.context_length, self.memory.context_length)
+                check_reach(setting, self._trained, int(self.memory.ends.max()))
             if setting != self._setting:
                 self.memory.tell_apart()
                 self._setting = setting
 
     def _positions(self, given: int | None) -> int:
         """Positions that a sequence has."""
-        trained = self.model.config.context_length
+        trained = self._trained
         wanted = None if given is None else _positive("context_length", given)
         if self._setting is None:
             return wanted or trained
@@ -196,8 +197,23 @@ class Context:
         """What the model's layers see of memory in a step."""
         if self._setting is None:
             return step
-        extended = extend(self._setting, step.positions, self.model.config.context_length)
+        extended = extend(self._setting, step.positions, self._trained)
         return ExtendedView(step, self.model.family.layers, extended)
+
+    def _check_positions(self, positions: np.ndarray) -> None:
+        """Raise CapacityError for positions beyond what Self-Extend reaches.
+
+        A context can be longer than that, if the setting is another one than it was made with.
+        """
+        if self._setting is None:
+            return
+        last, longest = int(positions.max()), self._setting.longest_context(self._trained)
+        if last >= longest:
+            raise CapacityError(
+                f"position {last} is beyond what Self-Extend with {self._setting} reaches:"
+                f" {longest} tokens",
+                hint=LONGER,
+            )
 
     def decode(self, batch: Batch) -> Output:
         """Compute the entries of ``batch``, and remember them.
@@ -209,6 +225,7 @@ class Context:
         with self.memory.exclusive():
             entries = batch.entries()
             entries.check(self.model.config.n_vocab, self.memory.ends)
+            self._check_positions(entries.positions)
             ubatches = split(entries, self.ubatch, self.split)
             plan = self.memory.plan(ubatches)
             rows = np.cumsum(entries.wanted) - 1
@@ -265,6 +282,14 @@ class Context:
         """
         with self.memory.exclusive():
             return restore(file, self.memory, self._owner, self.model.config.n_vocab, into)
+
+    def notes(self, file: str | Path | BinaryIO) -> dict[str, str]:
+        """The notes of a file that ``save`` wrote, with whatever Self-Extend setting.
+
+        Nothing is restored, and a file object stays where it stands. Raises StateFileError as
+        ``restore`` does, but finds damage in the file's beginning alone.
+        """
+        return look(file, self._owner)[1]
 
     @property
     def _owner(self) -> Owner:

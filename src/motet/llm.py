@@ -7,7 +7,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
-from motet.engine import Chunk, Engine, Request
+from motet.engine import Chunk, Engine, Request, state
+from motet.engine.contexts import Contexts
 from motet.engine.prompts import (
     Message,
     Prompt,
@@ -22,6 +23,7 @@ from motet.errors import CapacityError, MotetError, OptionError, UnsupportedErro
 from motet.model import Model
 from motet.sampling import Sampling
 from motet.sampling.options import whole_number
+from motet.self_extend import AutoExtend, SelfExtend, setting_of
 
 
 class LLM:
@@ -46,53 +48,61 @@ class LLM:
         threads: int | None = None,
         prefix_reuse: bool = True,
         checkpoint_bytes: int | None = None,
+        self_extend: SelfExtend | AutoExtend | str | None = None,
     ) -> None:
         """``model``: a loaded one, or the path of a GGUF file.
 
         ``max_sequences``: answers computed at once; further requests wait. ``max_tokens``: the
         context, which is how many tokens a sequence holds, prompt and answer together; None for
-        the trained length. ``ubatch``, ``split``, ``kv_type``, ``checkpoint_bytes``: as in
-        ``Model.context``.
-        ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: remember what was said;
-        False computes each prompt anew and keeps no memory between requests. Raises OptionError
-        for an unusable value, and what ``Model.load`` raises.
+        the trained length, or as far as ``self_extend`` reaches (with "auto" 16 times the trained
+        length). ``ubatch``, ``split``, ``kv_type``, ``checkpoint_bytes``, ``self_extend``: as in
+        ``Model.context``. ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: remember
+        what was said; False computes each prompt anew and keeps no memory between requests. Raises
+        OptionError for an unusable value, UnsupportedError where Self-Extend means nothing to the
+        model, and what ``Model.load`` raises.
         """
+        setting = setting_of(self_extend)
         if isinstance(model, Model) and threads is not None:
             raise OptionError(
                 f"threads is {threads} for a model already loaded", hint="give it to Model.load"
             )
-        whole_number("max_sequences", max_sequences, 1)
-        if max_tokens is not None:
-            whole_number("max_tokens", max_tokens, 1)
-        whole_number("ubatch", ubatch, 1)
         self.model = Model.load(model, threads) if isinstance(model, str | Path) else model
         self.max_sequences = max_sequences
-        trained = self.model.config.context_length
-        if max_tokens is not None and max_tokens > trained:
-            most = self.model.context(max_tokens=1).memory.context_length  # recurrent: no limit
-            if max_tokens > most:
-                raise OptionError(
-                    f"max_tokens is {max_tokens}, but the model was trained for {trained}",
-                    hint=f"use at most {trained}",
-                )
-        self.max_tokens = max_tokens or trained
-        context = self.model.context(
-            max_sequences=max_sequences,
-            max_tokens=max_sequences * self.max_tokens,
-            ubatch=ubatch,
-            split=split,
-            kv_type=kv_type,
-            checkpoint_bytes=checkpoint_bytes if prefix_reuse else 0,
+        checkpoint_bytes = checkpoint_bytes if prefix_reuse else 0
+        self._contexts = Contexts(
+            self.model, max_sequences, max_tokens, ubatch, split, kv_type, checkpoint_bytes
         )
+        context, longest = self._contexts.make(setting)
         self._goes_anywhere = context.memory.rewinds_anywhere
         n_vocab = self.model.config.n_vocab
-        self._engine = Engine(context, max_sequences, ubatch, n_vocab, prefix_reuse)
+        self._engine = Engine(context, longest, max_sequences, ubatch, n_vocab, prefix_reuse)
         self._close = weakref.finalize(self, self._engine.close)
 
     @property
     def tokenizer(self) -> Any:
         """The model's; None where its file has no vocabulary."""
         return self.model.tokenizer
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens a sequence holds, prompt and answer together."""
+        return self._engine.longest
+
+    @property
+    def self_extend(self) -> SelfExtend | AutoExtend | None:
+        """What is made of distances beyond the trained ones.
+
+        Setting it forgets what idle sequences remember, for that depends on it, and gives
+        ``max_tokens`` as many tokens as the LLM was made with, or as far as the setting reaches.
+        Raises what making an LLM does, MotetError while answers are under way.
+        """
+        return self._engine.self_extend
+
+    @self_extend.setter
+    def self_extend(self, value: SelfExtend | AutoExtend | str | None) -> None:
+        setting = setting_of(value)
+        if setting != self.self_extend:
+            self._engine.change(*self._contexts.make(setting))
 
     def generate(
         self,
@@ -255,15 +265,30 @@ class LLM:
         """
         self._engine.save(file, notes)
 
-    def restore(self, file: str | Path | BinaryIO) -> dict[str, str]:
+    def restore(
+        self, file: str | Path | BinaryIO, *, adopt_self_extend: bool = False
+    ) -> dict[str, str]:
         """Remember what ``save`` wrote, so that prompts go on from there; returns the notes.
 
         It takes the place of the idle sequences least recently used, which are forgotten. A file
         object has to be one that can seek. Raises StateFileError for a file that is damaged or of
         another model or ``kv_type``, CapacityError when it holds more sequences than no answer
-        has, or longer ones than the context.
+        has, or longer ones than the context. A file that was saved with another Self-Extend setting
+        is refused too, unless ``adopt_self_extend`` says to use that setting from now on; then all
+        that is remembered is what the file has.
         """
-        return self._engine.restore(file, self.max_tokens)
+        if adopt_self_extend:
+            setting = state.setting_in(file)
+            if setting != self.self_extend:
+                return self._engine.change(*self._contexts.make(setting), file)
+        return self._engine.restore(file)
+
+    def notes(self, file: str | Path | BinaryIO) -> dict[str, str]:
+        """The notes of a state file of this model, saved under whatever Self-Extend setting.
+
+        Nothing is restored. Raises StateFileError as ``restore`` does.
+        """
+        return self._engine.notes(file)
 
     def forget(self) -> None:
         """Forget what idle sequences remember."""

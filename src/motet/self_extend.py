@@ -7,6 +7,7 @@ ones. It is applied when attention reads its keys; what is stored does not depen
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,9 +30,14 @@ AUTO_TIMES = 16
 BEYOND = 'or go beyond it with Self-Extend: self_extend="auto", --self-extend auto'
 """A hint where something is longer than the trained length."""
 
+LONGER = "use a larger group, a smaller window, or auto"
+"""A hint where a setting does not reach."""
+
 AUTO_REACH = 2 / 3
 """The farthest distance that "auto" lets a key have, as a share of the trained length; the
 authors advise one half to two thirds (their §4.4)."""
+
+_SCALES = {"None": None, "'log'": "log"}
 
 
 @dataclass(frozen=True)
@@ -141,30 +147,19 @@ def setting_of(value: object) -> SelfExtend | AutoExtend | None:
     )
 
 
-def written(setting: SelfExtend | AutoExtend | None) -> str:
-    """A setting in a word or two: "none", "auto", "8:512" (group and window), "auto log" …"""
-    if setting is None:
-        return "none"
-    auto = isinstance(setting, AutoExtend)
-    text = "auto" if auto else f"{setting.group}:{setting.window}"
-    return f"{text} {setting.scale}" if setting.scale else text
-
-
 def read_setting(text: str) -> SelfExtend | AutoExtend | None:
-    """What ``written`` wrote. Raises OptionError for another text."""
+    """A setting as Python writes it, or "none", as state files have it.
+
+    Raises OptionError for another text.
+    """
     if text == "none":
         return None
-    choice, blank, scale = text.partition(" ")
-    if choice == "auto":
-        return AutoExtend(scale if blank else None)
-    group, colon, window = choice.partition(":")
-    numbers = group + window
-    if not (colon and group and window and numbers.isascii() and numbers.isdecimal()):
-        raise OptionError(
-            f"{text[:40]!r} is no setting of Self-Extend",
-            hint="auto or GROUP:WINDOW, as in 8:512, and log after it for the log scale",
-        )
-    return SelfExtend(int(group), int(window), scale if blank else None)
+    if auto := re.fullmatch(r"AutoExtend\(scale=(None|'log')\)", text):
+        return AutoExtend(_SCALES[auto[1]])
+    pattern = r"SelfExtend\(group=(\d{1,10}), window=(\d{1,10}), scale=(None|'log')\)"
+    if given := re.fullmatch(pattern, text, re.ASCII):
+        return SelfExtend(int(given[1]), int(given[2]), _SCALES[given[3]])
+    raise OptionError(f"{text[:80]!r} is no setting of Self-Extend")
 
 
 def require_positions(layers: Sequence[LayerSpec], positional: str) -> None:
@@ -202,7 +197,7 @@ def check_reach(setting: SelfExtend | AutoExtend, trained: int, context: int) ->
         raise OptionError(
             f"a context of {context} tokens is beyond what Self-Extend with {setting} reaches:"
             f" {longest} tokens",
-            hint="use a larger group, a smaller window, or auto",
+            hint=LONGER,
         )
 
 

@@ -1,7 +1,12 @@
+import re
+from dataclasses import replace
+
 import pytest
 from click.testing import CliRunner
 
 from motet.cli import demo, main
+from motet.cli.demo_extend import LONGEST, extends
+from tests.evals.models import loaded
 
 SHORT = ("demo", "--tokens", "4")
 
@@ -36,3 +41,27 @@ def test_another_model(option):
     result = CliRunner().invoke(main, [*SHORT, *option])
     assert result.exit_code == 1
     assert "/nowhere.gguf" in result.stderr
+
+
+def test_it_ends_with_a_key_beyond_the_trained_length():
+    shown = CliRunner().invoke(main, list(SHORT)).stdout.partition("A key in 1024 tokens")[2]
+    assert "trained for 256" in shown
+    told = re.search(r"The pass key is (\d{5})\. Remember it\. (\d{5}) is the pass key", shown)
+    assert told is not None and told[1] == told[2]
+    answers = dict(re.findall(r"^[!=] ([\w-]+): +(.*)$", shown, re.MULTILINE))
+    assert answers["Self-Extend"] == told[1] != answers["plain"]
+    assert f"= Self-Extend: {told[1]}" in shown and "! plain:" in shown
+    plain, extended = [], []
+    for line in re.findall(r"^ +\d+% .*$", shown, re.MULTILINE):
+        shares = [float(share) for share in re.findall(r"\d\.\d\d", line)]
+        plain.append(shares[:3])
+        extended.append(shares[3:])
+    assert len(plain) == 5 and sum(map(sum, extended)) > sum(map(sum, plain))
+
+
+def test_only_where_it_means_something_and_takes_a_moment(monkeypatch):
+    tiny = loaded("motet-tiny")
+    assert extends(tiny)
+    assert not extends(loaded("mamba"))
+    monkeypatch.setattr(tiny, "config", replace(tiny.config, context_length=LONGEST + 1))
+    assert not extends(tiny)

@@ -42,7 +42,8 @@ def test_json_is_what_the_library_finds():
     assert given["results"] == expected
     assert given["trained"] == 256
     cell = given["cells"][0]
-    assert cell["map"] == "passkey, plain" and (cell["length"], cell["depth"]) == (130, 0.0)
+    assert (cell["task"], cell["arm"]) == ("passkey", "plain")
+    assert (cell["length"], cell["depth"]) == (130, 0.0)
     assert cell["found"] == sum(one["exact"] for one in expected[:2]) / 2
 
 

@@ -6,7 +6,7 @@ import pytest
 from motet.batch import Batch
 from motet.errors import NumericalError, OptionError
 from motet.evals import needle
-from motet.evals.haystack import Haystacks
+from motet.evals.haystack import Haystacks, Trial
 from motet.evals.needle import Arm, Found, grid, search
 from motet.sampling import token_logprobs
 from motet.self_extend import AutoExtend, SelfExtend
@@ -24,7 +24,7 @@ def found(arm: Arm, searched) -> list[Found]:
     return [one for some in search(loaded("motet-tiny"), searched, arm) for one in some]
 
 
-def alone(arm: Arm, trial) -> Found:
+def alone(arm: Arm, trial: Trial) -> Found:
     """Each ending in a context of its own."""
     scores, exact = [], None
     for way in trial.ways:

@@ -1,14 +1,17 @@
 """The solo law with Self-Extend on: however a sequence is fed, its rows are the same bits."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from motet import Batch, Context, Model
-from motet.errors import BatchError
+from motet.errors import BatchError, StateFileError
 from motet.kernels import _cpu
 from motet.self_extend import AutoExtend, SelfExtend
 from tests.models import tiny
@@ -260,3 +263,38 @@ def test_sequences_of_the_same_tokens_by_different_settings_share_none() -> None
     context.memory.copy(0, 2)
     got = decode(context, ((0, 2), 100, [5]))
     assert not np.array_equal(got[0], decode(context, (1, 100, [5]))[0])
+
+
+ELSEWHERE = """
+import sys
+import numpy as np
+from motet.self_extend import read_setting
+from tests.solo.test_self_extend_solo import decode, model_of
+
+name, setting, folder = sys.argv[1:]
+model, rest = model_of(name, 1), np.load(folder + "/rest.npy").tolist()
+context = model.context(
+    max_sequences=2, ubatch=5, self_extend=read_setting(setting), context_length=130
+)
+context.restore(folder + "/state", {1: 0})
+np.save(folder + "/logits.npy", decode(context, (0, 70, rest)))
+"""
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_saved_past_the_window_and_loaded_in_a_new_process(
+    setting: SelfExtend | AutoExtend, tmp_path: Path
+) -> None:
+    name = "golden-gemma2"
+    model, rng = model_of(name, 2), np.random.default_rng(9)
+    tokens = random_tokens(model, rng, 120)
+    context = model.context(max_sequences=3, self_extend=setting, context_length=130)
+    decode(context, (1, 0, tokens[:70]), (0, 0, random_tokens(model, rng, 30)))
+    context.save(tmp_path / "state")
+    np.save(tmp_path / "rest.npy", tokens[70:])
+    arguments = [sys.executable, "-c", ELSEWHERE, name, repr(setting), str(tmp_path)]
+    subprocess.run(arguments, check=True, cwd=Path(__file__).parents[2])
+    expected = alone(model, tokens, setting)[70:]
+    assert np.array_equal(np.load(tmp_path / "logits.npy"), expected)
+    with pytest.raises(StateFileError, match="other Self-Extend settings"):
+        model.context(max_sequences=2, context_length=130).restore(tmp_path / "state")

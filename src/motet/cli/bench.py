@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from motet.cli.extending import chosen_self_extend, self_extend_options
 from motet.cli.loading import load_model
 from motet.cli.options import json_option, kv_type_option, threads_option, ubatch_option
 
@@ -61,6 +62,7 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> lis
     metavar="N",
     help="Repetitions; the median is shown.",
 )
+@self_extend_options
 @ubatch_option
 @kv_type_option
 @threads_option
@@ -81,11 +83,14 @@ def command(
     Prefill reads a prompt, decode writes after it. The share is of the read bandwidth measured in
     the same run: weights read a second by decode, its keys and values not counted.
     """
+    from motet.evals.predictions import positions
     from motet.evals.speed import measure
 
+    self_extend = chosen_self_extend()
     loaded = load_model(model, threads)
     if prompts is None:
-        room = loaded.config.context_length - generate
+        most = positions(loaded, self_extend) if self_extend else loaded.config.context_length
+        room = most - generate
         prompts = [prompt for prompt in PROMPTS if prompt <= room] or [max(room, 1)]
     bandwidth = loaded.kernels.read_bandwidth()
     speeds = []
@@ -95,6 +100,7 @@ def command(
         generate=generate,
         parallel=parallel,
         repeat=repeat,
+        self_extend=self_extend,
         ubatch=ubatch,
         kv_type=kv_type,
     ):

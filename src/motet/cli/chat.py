@@ -7,6 +7,7 @@ import click
 
 from motet.cli.answers import Interrupted, harmless, show, statistics
 from motet.cli.conversation import Conversation
+from motet.cli.extending import typed_self_extend
 from motet.engine import Completion
 from motet.errors import CapacityError, MotetError
 
@@ -14,6 +15,7 @@ HELP = """\
 %reset, %c  forget the conversation
 %save FILE  write the conversation to a file, with its memory and options
 %load FILE  go on with one that was written so
+%extend [auto|GROUP:WINDOW|off]  go beyond the length the model was trained for, or no longer
 %stats      speed and size of the last answer, and what is held in memory
 %help       this
 %quit, %q   leave (or Ctrl-D)
@@ -63,6 +65,8 @@ class Chat:
             self._note("the conversation is forgotten")
         elif name in ("%save", "%load"):
             self._keep(name, file)
+        elif name == "%extend":
+            self._extend(rest.strip())
         elif name == "%stats":
             self._note(self._statistics())
         elif name == "%help":
@@ -76,7 +80,8 @@ class Chat:
         try:
             said = self._show(text)
         except CapacityError as error:
-            self._note(f"error: {error.message} (%reset begins anew)")
+            longer = ", %extend auto goes on" if self._conversation.llm.self_extend is None else ""
+            self._note(f"error: {error.message} (%reset begins anew{longer})")
             return
         except MotetError as error:
             self._note(f"error: {error}")
@@ -111,6 +116,19 @@ class Chat:
             self._note(f"error: {error}")
         except KeyboardInterrupt:
             self._note("stopped waiting for it")
+
+    def _extend(self, choice: str) -> None:
+        """``%extend``: another setting, or what it is. A failure changes nothing."""
+        llm = self._conversation.llm
+        try:
+            if choice:
+                llm.self_extend = typed_self_extend(choice)
+        except MotetError as error:
+            self._note(f"error: {error}")
+            return
+        self._note(
+            f"Self-Extend: {llm.self_extend or 'off'}; the context is {self._context} tokens"
+        )
 
     def _summary(self) -> str:
         """What was loaded: how many turns, and the last one."""

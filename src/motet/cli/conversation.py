@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from motet.cli.patience import waiting
+from motet.engine.state import setting_in
 from motet.engine.stream import Stream
 from motet.errors import MotetError, OptionError
 from motet.llm import LLM
@@ -107,15 +108,21 @@ class Conversation:
         with waiting("saving"):
             self.llm.save(file, {_NOTE: _written(said)})
 
-    def load(self, file: str | Path) -> None:
+    def load(self, file: str | Path, *, adopt_self_extend: bool = True) -> None:
         """Go on with what ``save`` wrote.
+
+        ``adopt_self_extend``: with the setting that it was saved with. Otherwise with the present
+        one; where the file has another, what was said is computed anew with the next answer.
 
         Raises MotetError for a file that is damaged, of another model or no conversation; then
         this one is as it was.
         """
         with waiting("loading"):
-            notes = self.llm.restore(file)
-        said = _read(notes, file)
+            said = _read(self.llm.notes(file), file)
+            if adopt_self_extend or setting_in(file) == self.llm.self_extend:
+                self.llm.restore(file, adopt_self_extend=True)
+            else:
+                self.llm.forget()
         self.asking, self._seed = said.asking, said.seed
         self.opening, self.messages = said.opening, said.messages
 

@@ -20,12 +20,12 @@ class _Setting(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | tuple[int, int]:
-        if value == "auto" or isinstance(value, tuple):
+        if isinstance(value, tuple):
             return value
-        group, colon, window = str(value).partition(":")
-        if not (colon and group.isdecimal() and window.isdecimal()):
+        choice = _read(value)
+        if choice is None:
             self.fail(f"{value!r} is neither auto nor GROUP:WINDOW, as in 8:512", param, ctx)
-        return int(group), int(window)
+        return choice
 
 
 def self_extend_options(command: Command) -> Command:
@@ -70,6 +70,35 @@ def self_extend_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def typed_self_extend(text: str) -> "SelfExtend | AutoExtend | None":
+    """``auto``, ``GROUP:WINDOW`` or ``off``, with ``log`` after it or not.
+
+    Raises OptionError for anything else.
+    """
+    from motet.errors import OptionError
+    from motet.self_extend import AutoExtend, SelfExtend
+
+    if text == "off":
+        return None
+    first, *scale = text.split()
+    choice = _read(first)
+    if choice is None or scale not in ([], ["log"]):
+        raise OptionError(
+            f"{text!r} is no setting of Self-Extend", hint="auto, GROUP:WINDOW as in 8:512, or off"
+        )
+    return AutoExtend(*scale) if isinstance(choice, str) else SelfExtend(*choice, *scale)
+
+
+def _read(text: str) -> str | tuple[int, int] | None:
+    """``auto``, or the numbers of ``GROUP:WINDOW``; None for another text."""
+    if text == "auto":
+        return text
+    group, _, window = text.partition(":")
+    if not (group.isdecimal() and window.isdecimal()):
+        return None
+    return int(group), int(window)
 
 
 def _remember(context: click.Context, option: click.Parameter, value: object) -> None:

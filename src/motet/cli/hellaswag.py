@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from motet.cli.extending import chosen_self_extend, self_extend_options
 from motet.cli.loading import load_model
 from motet.cli.options import (
     json_option,
@@ -57,6 +58,7 @@ SOURCE = "https://raw.githubusercontent.com/klosax/hellaswag_text_data/main/hell
     metavar="N",
     help="Tokens of a batch.",
 )
+@self_extend_options
 @ubatch_option
 @split_option
 @kv_type_option
@@ -87,6 +89,7 @@ def command(
         raise click.UsageError(
             f"give a file of tasks with -f; the full one that llama.cpp uses is at {SOURCE}"
         )
+    self_extend = chosen_self_extend()
     every = read_tasks(read_text(task_file), task_file)
     count = min(tasks or len(every), len(every))
     chosen = every[:count] if in_order else shuffled(every, count, seed)
@@ -97,6 +100,7 @@ def command(
             chosen,
             parallel=parallel,
             batch=batch,
+            self_extend=self_extend,
             ubatch=ubatch,
             split=split,
             kv_type=kv_type,

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,19 +75,21 @@ def command(
         settings = {"model": loaded.fingerprint.weights, "kv type": kv, **haystack.settings(text)}
         known = Results(Path(results), settings)
     found = _run(loaded, searched, arms, known, score, ubatch, kv_type)
-    rows = [
-        {
-            f"{task}, {arm.name}": grid(
-                [one for one in found if (one.arm, one.task) == (arm.name, task)], score
-            )
-            for arm in arms
-        }
+    grids = {
+        (task, arm.name): grid(
+            [one for one in found if (one.arm, one.task) == (arm.name, task)], score
+        )
         for task in dict.fromkeys(trial.task for trial in searched)
+        for arm in arms
+    }
+    rows = [
+        {f"{task}, {arm}": cells for (task, arm), cells in grids.items() if task == one}
+        for one in dict.fromkeys(task for task, _ in grids)
     ]
     if picture is not None:
         save_heat_maps(rows, picture)
     if as_json:
-        click.echo(json.dumps(_facts(trained, score, rows, found)))
+        click.echo(json.dumps(_facts(trained, score, grids, found)))
     else:
         _show(trained, score, rows)
 
@@ -125,12 +126,11 @@ def _run(
 
 
 def _facts(
-    trained: int, score: str, rows: "list[dict[str, Mapping]]", found: "list[Found]"
-) -> dict:
+    trained: int, score: str, grids: "dict[tuple[str, str], Any]", found: "list[Found]"
+) -> dict[str, Any]:
     cells = [
-        {"map": name, "length": length, "depth": depth, "found": share}
-        for row in rows
-        for name, cells in row.items()
+        {"task": task, "arm": arm, "length": length, "depth": depth, "found": share}
+        for (task, arm), cells in grids.items()
         for (length, depth), share in cells.items()
     ]
     results = [asdict(one) for one in found]

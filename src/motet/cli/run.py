@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from motet.cli.answers import Interrupted, show, statistics
+from motet.cli.extending import chosen_self_extend, self_extend_options
 from motet.cli.loading import load_model
 from motet.cli.options import (
     json_option,
@@ -62,8 +63,10 @@ if TYPE_CHECKING:
     "--ctx",
     type=click.IntRange(1),
     metavar="N",
-    help="Tokens of context, answer included (default: the length the model was trained for).",
+    help="Tokens of context, answer included (default: the length the model was trained for, or as"
+    " far as --self-extend reaches, with auto 16 times that length).",
 )
+@self_extend_options
 @ubatch_option
 @kv_type_option
 @threads_option
@@ -98,9 +101,11 @@ def command(
     The answer alone goes to standard output; progress and the closing line to standard error.
     """
     from motet.cli.conversation import Asking, Conversation
+    from motet.engine.state import setting_in
     from motet.llm import LLM
     from motet.sampling import Sampling
 
+    self_extend = chosen_self_extend()
     talking = prompt is None and prompt_file is None and sys.stdin.isatty()
     if talking and (as_json or not sys.stdout.isatty()):
         raise click.UsageError("give a prompt with -p, -f or on standard input")
@@ -120,11 +125,20 @@ def command(
         presence_penalty=presence_penalty,
         seed=seed,
     )
-    loaded = load_model(model, threads)
-    with LLM(loaded, max_sequences=1, max_tokens=ctx, ubatch=ubatch, kv_type=kv_type) as llm:
+    going_on = session is not None and session.exists()
+    if going_on and self_extend is None:
+        self_extend = setting_in(session)
+    with LLM(
+        load_model(model, threads),
+        max_sequences=1,
+        max_tokens=ctx,
+        ubatch=ubatch,
+        kv_type=kv_type,
+        self_extend=self_extend,
+    ) as llm:
         asking = Asking(_templated(llm, chat, system), sampling, max_tokens, stop)
         conversation = Conversation(llm, asking, system)
-        if session is not None and session.exists():
+        if going_on:
             _go_on(conversation, session, chat, system)
         if talking:
             from motet.cli.chat import Chat
@@ -142,7 +156,7 @@ def _go_on(
 ) -> None:
     """Take a saved conversation up; options that were given hold, others are as they were."""
     given, opening = conversation.asking, conversation.opening
-    conversation.load(session)
+    conversation.load(session, adopt_self_extend=False)
     if chat is not None and chat != conversation.asking.templated:
         raise click.UsageError(f"{session} was begun with {'--raw' if chat else '--chat'}")
     if system is not None and opening != conversation.opening:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from motet.engine.answer import Answer
 from motet.engine.request import Request
 from motet.engine.scheduler import Prefill, Scheduler
 from motet.errors import MotetError
+from motet.self_extend import AutoExtend, SelfExtend
 
 
 @dataclass
@@ -43,13 +45,23 @@ class Engine:
     def __init__(
         self,
         context: Context,
+        longest: int,
         max_sequences: int,
         ubatch: int,
         n_vocab: int,
         prefix_reuse: bool,
     ) -> None:
+        """``longest``: tokens that a sequence holds at most."""
+        self._schedule = partial(
+            Scheduler,
+            max_sequences=max_sequences,
+            ubatch=ubatch,
+            n_vocab=n_vocab,
+            prefix_reuse=prefix_reuse,
+        )
         self._context = context
-        self._scheduler = Scheduler(context, max_sequences, ubatch, n_vocab, prefix_reuse)
+        self._scheduler = self._schedule(context)
+        self.longest = longest
         self._inbox: list[Request] = []
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -62,26 +74,50 @@ class Engine:
     def submit(self, requests: list[Request]) -> None:
         """Queue requests, next to each other. Raises MotetError when the engine has ended."""
         with self._open():
+            if any(len(r.prompt) + r.max_tokens > self.longest for r in requests):
+                raise MotetError("the context became shorter meanwhile", hint="ask again")
             self._inbox.extend(requests)
+
+    @property
+    def self_extend(self) -> SelfExtend | AutoExtend | None:
+        """Of the context."""
+        return self._context.self_extend
+
+    def change(
+        self, context: Context, longest: int, file: state.File | None = None
+    ) -> dict[str, str]:
+        """Go on with another context, and with what ``file`` has; returns its notes.
+
+        Raises MotetError while answers are under way, and what ``restore`` does; then nothing has
+        changed.
+        """
+        return self._between_steps(lambda: self._change(context, longest, file))
 
     def save(self, file: state.File, notes: Mapping[str, str] | None) -> None:
         """Write what idle sequences remember; see ``LLM.save``."""
-        sequences = self._scheduler.sequences
-        self._between_steps(lambda: state.save(self._context, sequences, file, notes))
+        self._between_steps(
+            lambda: state.save(self._context, self._scheduler.sequences, file, notes)
+        )
 
-    def restore(self, file: state.File, longest: int) -> dict[str, str]:
-        """Remember what was saved, at most ``longest`` tokens each; see ``LLM.restore``."""
-        sequences = self._scheduler.sequences
-        return self._between_steps(lambda: state.restore(self._context, sequences, file, longest))
+    def restore(self, file: state.File) -> dict[str, str]:
+        """Remember what was saved; see ``LLM.restore``."""
+        return self._between_steps(
+            lambda: state.restore(self._context, self._scheduler.sequences, file, self.longest)
+        )
+
+    def notes(self, file: state.File) -> dict[str, str]:
+        """Of a state file; see ``LLM.notes``."""
+        return self._between_steps(lambda: self._context.notes(file))
 
     def forget(self) -> None:
         """Empty the idle sequences; see ``LLM.forget``."""
-        self._between_steps(self._scheduler.sequences.forget)
+        self._between_steps(lambda: self._scheduler.sequences.forget())
 
     def held(self) -> list[int]:
         """Tokens in each idle sequence; see ``LLM.held``."""
-        memory, sequences = self._context.memory, self._scheduler.sequences
-        return self._between_steps(lambda: [memory.length(seq) for seq in sequences.idle])
+        return self._between_steps(
+            lambda: [self._context.memory.length(seq) for seq in self._scheduler.sequences.idle]
+        )
 
     def close(self) -> None:
         """End the thread; answers under way end with an error. Closing twice does no harm."""
@@ -117,6 +153,24 @@ class Engine:
                 raise self._end
             yield
             self._changed.notify()
+
+    def _change(self, context: Context, longest: int, file: state.File | None) -> dict[str, str]:
+        self._require_rest()
+        scheduler, notes = self._schedule(context), {}
+        if file is not None:
+            notes = state.restore(context, scheduler.sequences, file, longest)
+        with self._changed:
+            self._require_rest()
+            self._context, self._scheduler, self.longest = context, scheduler, longest
+        return notes
+
+    def _require_rest(self) -> None:
+        """Raise MotetError while there is anything to answer."""
+        if self._inbox or self._scheduler.busy:
+            raise MotetError(
+                "answers are under way, and the context can't be changed",
+                hint="wait until they have ended",
+            )
 
     def _between_steps(self, work: Callable[[], Any]) -> Any:
         """Let the engine thread do ``work``; what it returns, or the MotetError it ends with."""

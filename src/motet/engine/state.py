@@ -6,7 +6,9 @@ from typing import BinaryIO
 
 from motet.context import Context
 from motet.engine.sequences import Sequences
-from motet.errors import CapacityError
+from motet.errors import CapacityError, OptionError, StateFileError
+from motet.memory.state_file import look
+from motet.self_extend import AutoExtend, SelfExtend, read_setting
 
 File = str | Path | BinaryIO
 
@@ -31,10 +33,11 @@ def restore(context: Context, sequences: Sequences, file: File, longest: int) ->
 
     Raises what ``Context.restore`` does, CapacityError also for a sequence of more than
     ``longest`` tokens. Only a file whose header fits takes the place of what is remembered.
+    Sequences that are not what their tokens give, which a context can save, are left out: prompts
+    are compared to tokens alone.
     """
     into = sequences.make_room(_sequences_in(context, file))
     restored = context.restore(file, into)
-    sequences.restored(into.values())
     lengths = [context.memory.length(seq) for seq in into.values()]
     if max(lengths, default=0) > longest:
         for seq in into.values():
@@ -43,7 +46,20 @@ def restore(context: Context, sequences: Sequences, file: File, longest: int) ->
             f"a saved conversation has {max(lengths)} tokens and the context holds {longest}",
             hint="ask for a longer context",
         )
+    whole = [seq for seq in into.values() if context.memory.told_by_tokens(seq)]
+    for seq in set(into.values()) - set(whole):
+        context.memory.remove(seq)
+    sequences.restored(whole)
     return restored.notes
+
+
+def setting_in(file: File) -> SelfExtend | AutoExtend | None:
+    """What a file was saved with. Raises StateFileError when it is no state file."""
+    found, _ = look(file)
+    try:
+        return read_setting(found)
+    except OptionError as error:
+        raise StateFileError(f"{file}: {error.message}") from error
 
 
 def _sequences_in(context: Context, file: File) -> Sequence[int]:

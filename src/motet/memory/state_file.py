@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -104,16 +104,25 @@ def restore(
     return Restored(places_of, notes)
 
 
-def look(file: str | Path) -> tuple[str, dict[str, str]]:
-    """The Self-Extend setting and the notes of a state file, of whatever model.
+def look(file: str | Path | BinaryIO, owner: Owner | None = None) -> tuple[str, dict[str, str]]:
+    """The Self-Extend setting, as it stands there, and the notes of a state file.
 
-    Raises StateFileError where it is none, or its beginning is damaged.
+    ``owner``: whose it has to be, whatever its setting; None for anybody's. A file object is left
+    where it stood. Raises StateFileError for any other file, and one whose beginning is damaged.
     """
-    with opened_for_reading(file) as (source, size):
-        header, _ = _read_index(source, size)
-        if header.metadata.get("format") != FORMAT:
-            raise StateFileError("is a safetensors file, but not a state file of Motet")
-        return header.metadata.get("self_extend", "none"), header.notes()
+    start = None if isinstance(file, str | Path) else file.tell()
+    try:
+        with opened_for_reading(file) as (source, size):
+            header, _ = _read_index(source, size)
+            if header.metadata.get("format") != FORMAT:
+                raise StateFileError("is a safetensors file, but not a state file of Motet")
+            setting = header.metadata.get("self_extend", "none")
+            if owner is not None:
+                header.refuse_others(replace(owner, self_extend=setting))
+            return setting, header.notes()
+    finally:
+        if start is not None and not isinstance(file, str | Path):
+            file.seek(start)
 
 
 def _read_index(source: Source, size: int | None) -> tuple[Header, dict[str, np.ndarray]]:
