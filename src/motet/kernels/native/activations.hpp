@@ -37,6 +37,35 @@ inline std::vector<Tile> tiles_of(int64_t rows) {
   return tiles;
 }
 
+// Call f with the height of a tile as a constant.
+template <class Function>
+void with_height(Tile tile, const Function& f) {
+  switch (tile.height) {
+    case 1: return f(std::integral_constant<int, 1>{});
+    case 2: return f(std::integral_constant<int, 2>{});
+    case 4: return f(std::integral_constant<int, 4>{});
+    case 8: return f(std::integral_constant<int, std::min(8, TILE)>{});
+#if MOTET_TILES
+    case TALL: return f(std::integral_constant<int, TALL>{});
+#endif
+    default: return f(std::integral_constant<int, TILE>{});
+  }
+}
+
+// H rows as [column][row].
+template <int H>
+void interleave(const float* x, int64_t columns, float* out) {
+  int64_t k = 0;
+  for (; k + LANES <= columns; k += LANES) {
+    float part[H][LANES];
+    for (int r = 0; r < H; r++) f32x16::load(x + r * columns + k).store(part[r]);
+    for (int c = 0; c < LANES; c++)
+      for (int r = 0; r < H; r++) out[(k + c) * H + r] = part[r][c];
+  }
+  for (; k < columns; k++)
+    for (int r = 0; r < H; r++) out[k * H + r] = x[r * columns + k];
+}
+
 template <class T>
 struct Buffer {  // 64-byte aligned, not initialised
   explicit Buffer(int64_t count)
@@ -161,15 +190,8 @@ class Input {
     if (!floats_) {
       floats_ = std::make_unique<Buffer<float>>(rows * columns);
       pool.run((int64_t)tiles.size(), [&](int t, int) {
-        constexpr int64_t near = 64;  // columns whose lines stay at hand while the rows pass
-        const Tile tile = tiles[t];
-        float* out = floats_->p + tile.row * columns;
-        for (int64_t first = 0; first < columns; first += near)
-          for (int r = 0; r < tile.height; r++) {
-            const float* in = x + (tile.row + r) * columns;
-            for (int64_t k = first; k < std::min(columns, first + near); k++)
-              out[k * tile.height + r] = in[k];
-          }
+        const int64_t at = tiles[t].row * columns;
+        with_height(tiles[t], [&](auto H) { interleave<H()>(x + at, columns, floats_->p + at); });
       });
     }
     return floats_->p;
