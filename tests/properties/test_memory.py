@@ -241,6 +241,49 @@ class Conversation(RuleBasedStateMachine):
         for slots in self.memory._now.parts[1:]:
             assert not slots.refs.any()
 
+    @rule(chosen=members, data=st.data())
+    def save_and_restore(self, chosen, data):
+        """Into other sequences, after a try with a byte of the file flipped."""
+        chosen = tuple(seq for seq in chosen if self.plain.held[seq])
+        if not chosen:
+            return
+        into = dict(zip(chosen, data.draw(st.permutations(chosen)), strict=True))
+        file = io.BytesIO()
+        self.context.save(file, chosen)
+        raw = file.getvalue()
+        saved = {
+            seq: (self.plain.held[seq], self.promised[seq], seq in self.edited) for seq in into
+        }
+        furthest = {into[seq]: self.furthest[seq] for seq in into}
+        for seq in chosen:
+            self.memory.remove(seq)
+            self._truncate(seq, 0)
+        before, at = contents(self.context), data.draw(st.integers(0, len(raw) - 1))
+        damaged = raw[:at] + bytes([raw[at] ^ (1 << at % 8)]) + raw[at + 1 :]
+        with pytest.raises(StateFileError):
+            self.context.restore(io.BytesIO(damaged), into)
+        assert_same(before, contents(self.context))
+        try:
+            restored = self.context.restore(io.BytesIO(raw), into)
+        except CapacityError as error:  # what was shared with others comes back on its own
+            tokens = len({said.serial for held, *_ in saved.values() for said in held.values()})
+            too_many = self.plain.distinct() + tokens > self.memory.max_tokens
+            assert self.fragmented if "pages" in str(error) else too_many
+            assert_same(before, contents(self.context))
+            return
+        assert restored.sequences == into
+        serials: dict[int, int] = {}
+        for seq, (held, promised, edited) in saved.items():
+            for said in held.values():
+                if said.serial not in serials:
+                    serials[said.serial] = self.plain.new_serial()
+            self.plain.held[into[seq]] = {
+                p: replace(said, serial=serials[said.serial]) for p, said in held.items()
+            }
+            self.promised[into[seq]] = promised
+            self.edited |= {into[seq]} if edited else set()
+        self.furthest |= furthest
+
     @invariant()
     def memory_holds_what_was_said(self):
         if not hasattr(self, "memory"):
@@ -424,7 +467,7 @@ class AllConversation(Conversation):
 
 
 SETTINGS = settings(
-    max_examples=30,
+    max_examples=40,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -37,6 +37,35 @@ inline std::vector<Tile> tiles_of(int64_t rows) {
   return tiles;
 }
 
+// Call f with the height of a tile as a constant.
+template <class Function>
+void with_height(Tile tile, const Function& f) {
+  switch (tile.height) {
+    case 1: return f(std::integral_constant<int, 1>{});
+    case 2: return f(std::integral_constant<int, 2>{});
+    case 4: return f(std::integral_constant<int, 4>{});
+    case 8: return f(std::integral_constant<int, std::min(8, TILE)>{});
+#if MOTET_TILES
+    case TALL: return f(std::integral_constant<int, TALL>{});
+#endif
+    default: return f(std::integral_constant<int, TILE>{});
+  }
+}
+
+// H rows as [column][row].
+template <int H>
+void interleave(const float* x, int64_t columns, float* out) {
+  int64_t k = 0;
+  for (; k + LANES <= columns; k += LANES) {
+    float part[H][LANES];
+    for (int r = 0; r < H; r++) f32x16::load(x + r * columns + k).store(part[r]);
+    for (int c = 0; c < LANES; c++)
+      for (int r = 0; r < H; r++) out[(k + c) * H + r] = part[r][c];
+  }
+  for (; k < columns; k++)
+    for (int r = 0; r < H; r++) out[k * H + r] = x[r * columns + k];
+}
+
 template <class T>
 struct Buffer {  // 64-byte aligned, not initialised
   explicit Buffer(int64_t count)
@@ -75,31 +104,33 @@ struct Quantised {
       const f32x16 half[2] = {f32x16::load(x + b * BLOCK), f32x16::load(x + b * BLOCK + LANES)};
       const float size = largest_magnitude(half[0], half[1]);
       const float most = largest(maximum(half[0], half[1])) == size ? size : -size;
-      i32x16 best[2];
-      float least = INFINITY, step = most;
-      for (const float steps : {-128.0f, 127.0f, 126.0f, 125.0f}) {
-        const f32x16 s = f32x16::set(most / steps);
-        const f32x16 inverse = f32x16::set(size > 0 ? steps / most : 0.0f);
-        f32x16 squares = f32x16::set(0);
-        i32x16 rounded[2];
+      constexpr float steps[4] = {-128, 127, 126, 125};
+      float step[4], inverse[4], errors[4];
+      for (int i = 0; i < 4; i++) {
+        step[i] = most / steps[i];
+        inverse[i] = steps[i] / most;
+      }
+      if (!(size > 0)) std::fill(inverse, inverse + 4, 0.0f);
+      auto rounded = [&](int g, int i) {
+        return round_to_int(minimum(f32x16::set(127), half[g] * f32x16::set(inverse[i])));
+      };
+      f32x16 squares[4];
+      for (int i = 0; i < 4; i++) {
+        squares[i] = f32x16::set(0);
         for (int g = 0; g < 2; g++) {
-          const f32x16 n = minimum(f32x16::set(127), half[g] * inverse);
-          rounded[g] = round_to_int(n);
-          const f32x16 error = to_float(rounded[g]) * s - half[g];
-          squares = fma(error, error, squares);
-        }
-        const float error = sum(squares);
-        if (!(error >= least)) {  // a NaN is taken, and stays
-          least = error;
-          step = most / steps;
-          best[0] = rounded[0];
-          best[1] = rounded[1];
+          const f32x16 error = to_float(rounded(g, i)) * f32x16::set(step[i]) - half[g];
+          squares[i] = fma(error, error, squares[i]);
         }
       }
-      scales[b * h + r] = step;
+      sum_each(squares, errors);
+      int best = 0;
+      for (int i = 1; i < 4; i++)
+        if (!(errors[i] >= errors[best])) best = i;  // a NaN is taken, and stays
+      scales[b * h + r] = step[best];
       for (int g = 0; g < 2; g++) {
-        store_bytes(values + (b * h + r) * BLOCK + g * LANES, best[g]);
-        totals[(b * 2 + g) * h + r] = sum(best[g]);
+        const i32x16 q = rounded(g, best);
+        store_bytes(values + (b * h + r) * BLOCK + g * LANES, q);
+        totals[(b * 2 + g) * h + r] = sum(q);
       }
     }
   }
@@ -159,11 +190,8 @@ class Input {
     if (!floats_) {
       floats_ = std::make_unique<Buffer<float>>(rows * columns);
       pool.run((int64_t)tiles.size(), [&](int t, int) {
-        const Tile tile = tiles[t];
-        float* out = floats_->p + tile.row * columns;
-        for (int64_t k = 0; k < columns; k++)
-          for (int r = 0; r < tile.height; r++)
-            out[k * tile.height + r] = x[(tile.row + r) * columns + k];
+        const int64_t at = tiles[t].row * columns;
+        with_height(tiles[t], [&](auto H) { interleave<H()>(x + at, columns, floats_->p + at); });
       });
     }
     return floats_->p;

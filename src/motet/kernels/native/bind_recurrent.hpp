@@ -48,28 +48,35 @@ class RunsArgument {
       need(row >= 0 && row < rows && !seen[row], "runs: order is not every row once");
       seen[row] = true;
     }
-    std::vector<std::pair<int32_t, int64_t>> owners;
     for (int64_t r = 0; r < count; r++) {
       need(starts_.data()[r] < starts_.data()[r + 1], "runs: an empty run");
       need(read_.data()[r] >= -1 && read_.data()[r] < slots && write_.data()[r] >= 0 &&
                write_.data()[r] < slots,
            "runs: a slot beyond the states");
-      owners.emplace_back(write_.data()[r], r);
     }
-    std::sort(owners.begin(), owners.end());
-    for (int64_t r = 0; r < count; r++) {
-      need(r == 0 || owners[r].first != owners[r - 1].first, "runs: two runs write one slot");
-      const auto owner =
-          std::lower_bound(owners.begin(), owners.end(), std::pair(read_.data()[r], int64_t{0}));
-      need(owner == owners.end() || owner->first != read_.data()[r] || owner->second == r,
-           "runs: a run reads what another writes");
-    }
+    if (count > 1) check_owners();
   }
   Runs view() const {
     return {order_.data(), starts_.data(), read_.data(), write_.data(), (int64_t)read_.shape(0)};
   }
 
  private:
+  // No slot is written by two runs, or read by one and written by another.
+  void check_owners() const {
+    std::vector<std::pair<int32_t, int64_t>> owners;
+    for (int64_t r = 0; r < (int64_t)write_.shape(0); r++) owners.emplace_back(write_.data()[r], r);
+    std::sort(owners.begin(), owners.end());
+    for (size_t i = 1; i < owners.size(); i++)
+      need(owners[i].first != owners[i - 1].first, "runs: two runs write one slot");
+    for (int64_t r = 0; r < (int64_t)read_.shape(0); r++) {
+      const int32_t slot = read_.data()[r];
+      const auto owner =
+          std::lower_bound(owners.begin(), owners.end(), std::pair(slot, int64_t{0}));
+      need(owner == owners.end() || owner->first != slot || owner->second == r,
+           "runs: a run reads what another writes");
+    }
+  }
+
   using Numbers = Array<const int32_t, 1>;
   Numbers order_, starts_, read_, write_;
 };

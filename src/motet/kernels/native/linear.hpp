@@ -29,10 +29,16 @@ struct Product {
       });
     }
     // Few rows: long pieces, since memory delivers best in long streams, but enough of them that
-    // the threads finish together. Many rows: strips that stay at hand while the tiles pass.
-    const int64_t bytes = std::clamp<int64_t>(w.bytes / 16, 32 << 10, 256 << 10);
-    const int64_t most = input.rows < 32 ? bytes / w.strip_bytes : (192 << 10) / w.strip_bytes;
-    strips_a_piece = std::clamp<int64_t>(most, 1, input.rows < 32 ? w.strips : 8);
+    // the threads finish together. Many rows: strips that stay at hand while the tiles pass, in
+    // pairs, and pieces for every thread.
+    if (input.rows < 32) {
+      const int64_t bytes = std::clamp<int64_t>(w.bytes / 16, 32 << 10, 256 << 10);
+      strips_a_piece = std::clamp<int64_t>(bytes / w.strip_bytes, 1, w.strips);
+    } else {
+      const int64_t fair = w.strips / (4 * input.pool.threads()) / 2 * 2;
+      const int64_t most = std::clamp<int64_t>(fair, 2, 8);
+      strips_a_piece = std::clamp<int64_t>((192 << 10) / w.strip_bytes, 1, most);
+    }
     pieces = (w.strips + strips_a_piece - 1) / strips_a_piece;
   }
 
@@ -94,17 +100,6 @@ struct Product {
     }
   }
 #endif
-
-  template <class Function>
-  static void with_height(Tile tile, const Function& f) {
-    switch (tile.height) {
-      case 1: return f(std::integral_constant<int, 1>{});
-      case 2: return f(std::integral_constant<int, 2>{});
-      case 4: return f(std::integral_constant<int, 4>{});
-      case 8: return f(std::integral_constant<int, std::min(8, TILE)>{});
-      default: return f(std::integral_constant<int, TILE>{});
-    }
-  }
 
   // Few rows wait for memory, which one stream is fastest for: one strip after the other.
   template <int R>

@@ -43,9 +43,12 @@ inline void selective_step(const SelectiveScan& s, int64_t row, int64_t at, int6
     y[v] = f32x16::set(0);
   }
   const float *b = s.b[row], *c = s.c[row];
+  const int64_t soon = 2 * s.channels;  // states are far apart, too
   for (int64_t i = 0; i < s.n; i++)
     for (int v = 0; v < count; v++) {
       const int64_t place = i * s.channels + v * LANES;
+      fetch(s.a + at + place + soon);
+      fetch(from + place + soon);
       const f32x16 rate = take(s.a + at + place, lanes(v)), old = take(from + place, lanes(v));
       const f32x16 h = fma(exp(step[v] * rate), old, fresh[v] * f32x16::set(b[i]));
       put(to + place, lanes(v), h);

@@ -175,25 +175,34 @@ inline i32x16 dot(i32x16 acc, i32x16 w, int32_t four) {
   return acc;
 }
 
-// The sum of the lanes, always in the same tree: lanes 8 apart first, then 4, 2 and 1.
-inline float sum(f32x16 a) {
-  __m128 x[4];
+// Sums of lanes are always taken in the same tree: lanes 8 apart first, then 4, 2 and 1. Here the
+// first two steps.
+inline __m128 sum_of_quarters(f32x16 a) {
 #if MOTET_AVX512
   const __m256 high = _mm512_extractf32x8_ps(a.v[0], 1);
   const __m256 pairs = _mm256_add_ps(_mm512_castps512_ps256(a.v[0]), high);
-  x[0] = _mm256_castps256_ps128(pairs);
-  x[1] = _mm256_extractf128_ps(pairs, 1);
+  return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
 #elif MOTET_AVX2
   const __m256 pairs = _mm256_add_ps(a.v[0], a.v[1]);
-  x[0] = _mm256_castps256_ps128(pairs);
-  x[1] = _mm256_extractf128_ps(pairs, 1);
+  return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
 #else
-  x[0] = _mm_add_ps(a.v[0], a.v[2]);
-  x[1] = _mm_add_ps(a.v[1], a.v[3]);
+  return _mm_add_ps(_mm_add_ps(a.v[0], a.v[2]), _mm_add_ps(a.v[1], a.v[3]));
 #endif
-  x[2] = _mm_add_ps(x[0], x[1]);
-  x[3] = _mm_add_ps(x[2], _mm_movehl_ps(x[2], x[2]));
-  return _mm_cvtss_f32(_mm_add_ss(x[3], _mm_shuffle_ps(x[3], x[3], 1)));
+}
+inline float sum(f32x16 a) {
+  const __m128 quarter = sum_of_quarters(a);
+  const __m128 pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
+}
+// The sums of four vectors at once.
+inline void sum_each(const f32x16 (&a)[4], float (&out)[4]) {
+  __m128 q[4], pairs[2];
+  for (int i = 0; i < 4; i++) q[i] = sum_of_quarters(a[i]);
+  for (int i = 0; i < 2; i++)
+    pairs[i] =
+        _mm_add_ps(_mm_movelh_ps(q[2 * i], q[2 * i + 1]), _mm_movehl_ps(q[2 * i + 1], q[2 * i]));
+  _mm_storeu_ps(out, _mm_add_ps(_mm_shuffle_ps(pairs[0], pairs[1], _MM_SHUFFLE(2, 0, 2, 0)),
+                                _mm_shuffle_ps(pairs[0], pairs[1], _MM_SHUFFLE(3, 1, 3, 1))));
 }
 // The largest lane; no lane may be NaN.
 inline float largest(f32x16 a) {
