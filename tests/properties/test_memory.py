@@ -96,7 +96,10 @@ class Conversation(RuleBasedStateMachine):
         self._decode(turns, mixed)
 
     @rule(
-        turns=st.lists(st.tuples(members, counts), min_size=1, max_size=4),
+        turns=st.one_of(
+            st.tuples(st.tuples(seqs.map(lambda seq: (seq,)), counts)),
+            st.lists(st.tuples(members, counts), min_size=1, max_size=4),
+        ),
         call=st.integers(0, 12),
         error=st.sampled_from([KeyboardInterrupt, ValueError]),
     )
@@ -188,37 +191,21 @@ class Conversation(RuleBasedStateMachine):
     def fork_from_a_checkpoint(self, source, into, data):
         known = [self.plain.end(source), *self.memory.checkpoints(source)]
         end = data.draw(st.sampled_from(known))
-        if source != into and not self.plain.held[into] and self.plain.held[source]:
+        if source != into and self.plain.held[source]:
+            self.memory.remove(into)
+            self._truncate(into, 0)
             self.memory.copy(source, into, 0, end)
             given = {p: s for p, s in self.plain.held[source].items() if p < end}
             self._forked(source, into, given, prefix=True)
 
+    @rule(seq=seqs, delta=st.integers(1, 100), back=st.booleans())
+    def shift_all(self, seq, delta, back):
+        held = self.plain.held[seq]
+        self._shift(seq, 0, CONTEXT * 8, -min(held) if back and held else delta)
+
     @rule(seq=seqs, start=positions, count=st.integers(0, 450), delta=st.integers(-150, 150))
     def shift(self, seq, start, count, delta):
-        held = self.plain.held[seq]
-        moved = {p + delta: s for p, s in held.items() if start <= p < start + count}
-        staying = {p: s for p, s in held.items() if not start <= p < start + count}
-        before = contents(self.context)
-        order = [said.serial for said in held.values()]
-        after = [said.serial for _, said in sorted({**staying, **moved}.items())]
-        try:
-            self.memory.shift(seq, start, start + count, delta)
-        except OptionError:
-            passing = self.recurrent and order != after
-            assert min(moved) < 0 or moved.keys() & staying.keys() or passing
-        except CannotRewind:
-            assert self.slides and min(max(held), CONTEXT) > WINDOW + REWIND
-        except CapacityError as error:
-            assert max(moved) >= self.memory.context_length or "pages" in str(error)
-        else:
-            if moved and delta:
-                assert order == after or not self.recurrent
-                self._edit(seq)
-                self._shift_promises(seq, min(moved) - delta, max(moved) - delta + 1, delta)
-                self.furthest[seq] = CONTEXT * 2
-            self.plain.held[seq] = dict(sorted({**staying, **moved}.items()))
-            return
-        assert_same(before, contents(self.context))
+        self._shift(seq, start, count, delta)
 
     @rule(seq=seqs, really=st.integers(0, 3))
     def keep(self, seq, really):
@@ -241,6 +228,28 @@ class Conversation(RuleBasedStateMachine):
         for slots in self.memory._now.parts[1:]:
             assert not slots.refs.any()
 
+    @rule(
+        ubatch=st.sampled_from([1, 5, 64, 512]),
+        split=st.sampled_from(["simple", "equal", "sequence"]),
+    )
+    def go_on_in_another_context(self, ubatch, split):
+        file = io.BytesIO()
+        self.context.save(file)
+        context = self.model.context(
+            max_sequences=SEQUENCES,
+            max_tokens=self.memory.max_tokens,
+            ubatch=ubatch,
+            split=split,
+            checkpoint_bytes=self.memory.checkpoint_bytes,
+        )
+        poison(context)
+        try:
+            context.restore(io.BytesIO(file.getvalue()))
+        except CapacityError as error:
+            assert "pages" in str(error) and self.fragmented
+        else:
+            self.context, self.memory = context, context.memory
+
     @rule(chosen=members, data=st.data())
     def save_and_restore(self, chosen, data):
         """Into other sequences, after a try with a byte of the file flipped."""
@@ -260,7 +269,7 @@ class Conversation(RuleBasedStateMachine):
             self._truncate(seq, 0)
         before, at = contents(self.context), data.draw(st.integers(0, len(raw) - 1))
         damaged = raw[:at] + bytes([raw[at] ^ (1 << at % 8)]) + raw[at + 1 :]
-        with pytest.raises(StateFileError):
+        with pytest.raises((StateFileError, CapacityError)):  # as bytes are checked as they come
             self.context.restore(io.BytesIO(damaged), into)
         assert_same(before, contents(self.context))
         try:
@@ -299,6 +308,32 @@ class Conversation(RuleBasedStateMachine):
         poison(self.context)
 
     # Helpers
+
+    def _shift(self, seq: int, start: int, count: int, delta: int) -> None:
+        held = self.plain.held[seq]
+        moved = {p + delta: s for p, s in held.items() if start <= p < start + count}
+        staying = {p: s for p, s in held.items() if not start <= p < start + count}
+        before = contents(self.context)
+        order = [said.serial for said in held.values()]
+        after = [said.serial for _, said in sorted({**staying, **moved}.items())]
+        try:
+            self.memory.shift(seq, start, start + count, delta)
+        except OptionError:
+            passing = self.recurrent and order != after
+            assert min(moved) < 0 or moved.keys() & staying.keys() or passing
+        except CannotRewind:
+            assert self.slides and min(max(held), CONTEXT) > WINDOW + REWIND
+        except CapacityError as error:
+            assert max(moved) >= self.memory.context_length or "pages" in str(error)
+        else:
+            if moved and delta:
+                assert order == after or not self.recurrent
+                self._edit(seq)
+                self._shift_promises(seq, min(moved) - delta, max(moved) - delta + 1, delta)
+                self.furthest[seq] = CONTEXT * 2
+            self.plain.held[seq] = dict(sorted({**staying, **moved}.items()))
+            return
+        assert_same(before, contents(self.context))
 
     def _decode(self, turns, mixed: bool) -> None:
         batch = self._batch(turns, mixed)
@@ -377,9 +412,10 @@ class Conversation(RuleBasedStateMachine):
                 ends.update((seq, ends[seq] + 1) for seq in shared)
         if mixed:
             rows.sort(key=lambda row: (row[1], row[0][0]))  # by position: sequences take turns
-        batch = Batch()
+        batch, alike = Batch(), self.random.random() < 0.5  # as others may have said, or not
         for shared, position in rows:
-            batch.add(self.random.randrange(2), position, shared, logits=True)
+            token = position % 2 if alike else self.random.randrange(2)
+            batch.add(token, position, shared, logits=True)
         return batch
 
     def _plausible(self, batch: Batch, entry: int | None) -> bool:
