@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from motet.batch import Batch
 from motet.errors import CannotRewind, CapacityError, OptionError
 from motet.memory import slots
 from motet.memory.changes import APART
 from motet.spec import FullAttention, SlidingAttention
 from tests.memory.talk import Talk
-from tests.toy import ALL_KINDS, HYBRID, LAYERS, RECURRENT
+from tests.toy import ALL_KINDS, HYBRID, LAYERS, RECURRENT, assert_same, contents
 
 SLIDING = (LAYERS[1], SlidingAttention(1, 4, 4, 90))
 KINDS = pytest.mark.parametrize(
@@ -392,3 +393,34 @@ def test_a_failed_decode_leaves_checkpoints_as_they_were(layers):
         talk.remove(0, position)
         talk.say(20)
         talk.remove(0, position)
+
+
+def test_a_page_is_not_written_over_that_a_checkpoint_has_to_itself():
+    """It is dropped for another in the batch that fails, and has to be as it was afterwards."""
+    layers = (SlidingAttention(1, 4, 4, 90),)
+    page = Talk(layers=layers).memory._attention._store.groups[1].page_bytes
+    talk = Talk(layers=layers, max_sequences=3, ubatch=8, checkpoint_bytes=page)
+    talk.say(60)
+    talk.copy(0, 1)
+    talk.remove(1, 30)  # still in the page that the checkpoint refers to
+    for _ in range(2):
+        talk.say(1, 0)  # no longer in it
+    assert (talk.memory.checkpoints(0), talk.memory.checkpoints(1)) == ([60], [])
+    before, calls = contents(talk.context), []
+
+    def fail(index: int) -> None:
+        calls.append(index)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    batch = Batch()
+    batch.extend([1] * 8, 0, 2)  # the end of this run takes the place of the checkpoint
+    batch.add(1, 30, 1)
+    talk.model.family.on_layer = fail
+    with pytest.raises(KeyboardInterrupt):
+        talk.context.decode(batch)
+    talk.model.family.on_layer = lambda index: None
+    assert len(calls) == 2
+    assert_same(before, contents(talk.context))
+    talk.remove(0, 60)
+    talk.say(5)
