@@ -87,6 +87,7 @@ def test_a_damaged_file_leaves_the_engine_at_work(model, tmp_path):
     with LLM(model, max_sequences=2) as llm:
         expected = ask(llm, PROMPTS[0])
         llm.save(file)
+        held = llm.held()
         data = bytearray(file.read_bytes())
         data[-200] ^= 1
         file.write_bytes(data)
@@ -96,7 +97,10 @@ def test_a_damaged_file_leaves_the_engine_at_work(model, tmp_path):
             llm.restore(tmp_path / "nowhere")
         with pytest.raises(StateFileError):
             llm.save(tmp_path)
-        assert ask(llm, PROMPTS[0]).tokens == expected.tokens
+        assert llm.held() == held
+        again = ask(llm, PROMPTS[0])
+        assert again.tokens == expected.tokens
+        assert again.usage.cached_tokens == len(PROMPTS[0]) - 1
         assert free_sequences(llm) == 2
 
 

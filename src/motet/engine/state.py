@@ -13,14 +13,6 @@ from motet.self_extend import AutoExtend, SelfExtend, read_setting
 File = str | Path | BinaryIO
 
 
-class _Saved(Exception):
-    """A file fits the model; these sequences are in it."""
-
-    def __init__(self, sequences: Sequence[int]) -> None:
-        super().__init__(sequences)
-        self.sequences = sequences
-
-
 def save(
     context: Context, sequences: Sequences, file: File, notes: Mapping[str, str] | None
 ) -> None:
@@ -32,7 +24,7 @@ def restore(context: Context, sequences: Sequences, file: File, longest: int) ->
     """Remember what was saved, in sequences that are not lent; the notes.
 
     Raises what ``Context.restore`` does, CapacityError also for a sequence of more than
-    ``longest`` tokens. Only a file whose header fits takes the place of what is remembered.
+    ``longest`` tokens. Only a file that is whole and fits takes the place of what is remembered.
     Sequences that are not what their tokens give, which a context can save, are left out: prompts
     are compared to tokens alone.
     """
@@ -63,17 +55,16 @@ def setting_in(file: File) -> SelfExtend | AutoExtend | None:
 
 
 def _sequences_in(context: Context, file: File) -> Sequence[int]:
-    """Those that the file has. Raises StateFileError when it is none, or of another model."""
+    """Those that the file has, which is read to its end: before anything makes room for it, it is
+    known to be whole and of this model. Raises StateFileError when it is not."""
+    found: list[int] = []
 
-    def tell(saved: Sequence[int]) -> dict[int, int]:
-        raise _Saved(saved)
+    def look_only(saved: Sequence[int]) -> dict[int, int]:
+        found.extend(saved)
+        return {}
 
     start = None if isinstance(file, str | Path) else file.tell()
-    try:
-        context.restore(file, tell)
-    except _Saved as found:
-        return found.sequences
-    finally:
-        if start is not None and not isinstance(file, str | Path):
-            file.seek(start)
-    raise AssertionError("a restore asks where its sequences belong")
+    context.restore(file, look_only)
+    if start is not None and not isinstance(file, str | Path):
+        file.seek(start)
+    return found
