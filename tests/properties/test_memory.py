@@ -44,7 +44,7 @@ positions = st.one_of(
     st.integers(0, CONTEXT), st.sampled_from([0, 1, 63, 64, 65, 127, 128, 129, 192, 256])
 )
 ends = st.one_of(st.none(), positions)
-counts = st.one_of(st.integers(1, 12), st.sampled_from([60, 64, 70, 130, 200]))
+counts = st.one_of(st.integers(1, 12), st.sampled_from([20, 60, 64, 70, 130]))
 members = st.lists(seqs, min_size=1, max_size=SEQUENCES, unique=True).map(tuple)
 
 
@@ -54,11 +54,12 @@ class Conversation(RuleBasedStateMachine):
     @initialize(
         ubatch=st.sampled_from([1, 2, 3, 7, 64, 512]),
         split=st.sampled_from(["simple", "equal", "sequence"]),
-        max_tokens=st.sampled_from([200, 700, SEQUENCES * CONTEXT]),
-        checkpoint_bytes=st.sampled_from([AMPLE, 12_000, 500, 0]),
+        max_tokens=st.sampled_from([SEQUENCES * CONTEXT, 700, 200]),
+        checkpoint_bytes=st.sampled_from([AMPLE, 40_000, 500, 0]),
         random=st.randoms(use_true_random=False),
+        first=st.lists(st.sampled_from([3, 40, 64, 90]), min_size=1, max_size=4),
     )
-    def begin(self, ubatch, split, max_tokens, checkpoint_bytes, random):
+    def begin(self, ubatch, split, max_tokens, checkpoint_bytes, random, first):
         self.model = ToyModel(ToyConfig(CONTEXT), self.layers)
         self.context = self.model.context(
             max_sequences=SEQUENCES,
@@ -79,6 +80,8 @@ class Conversation(RuleBasedStateMachine):
         self.fragmented = False
         self.recurrent = any(isinstance(spec, Recurrent) for spec in self.layers)
         self.slides = any(isinstance(spec, SlidingAttention) for spec in self.layers)
+        for count in first:
+            self._decode([((0,), count), ((1,), 1)], mixed=False)
 
     # What is said
 
@@ -133,33 +136,35 @@ class Conversation(RuleBasedStateMachine):
     @rule(seq=seqs, data=st.data())
     def go_back(self, seq, data):
         """To where it is exact."""
-        known = [0, self.plain.end(seq), *self.memory.checkpoints(seq)]
+        seq = self._someone(seq)
+        known = [*self.memory.checkpoints(seq), self.plain.end(seq), 0]
         position = self.memory.reachable(
             seq, data.draw(st.one_of(st.sampled_from(known), positions))
         )
         assert self.memory.reachable(seq, position) == position
         assert self._remove(seq, position, None)
 
+    @rule(seq=seqs, count=st.sampled_from([1, 30, 100, 170]))
+    def say_and_take_back(self, seq, count):
+        seq = self._someone(seq)
+        end = self.plain.end(seq)
+        if self._checkpoint(seq):
+            self._decode([((seq,), count)], mixed=False)
+            position = self.memory.reachable(seq, end)
+            assert position == end or self.memory.checkpoint_bytes < AMPLE
+            assert self._remove(seq, position, None)
+
     @rule(seq=seqs, back=st.integers(1, REWIND))
     def take_back(self, seq, back):
         """So much is always exact in attention layers of a sequence without gaps."""
+        seq = self._someone(seq)
         start = max(self.plain.end(seq) - back, 0)
         if not (self.fragmented or self.recurrent) and start >= self.furthest[seq] - REWIND:
             assert self._remove(seq, start, None)
 
     @rule(seq=seqs)
     def checkpoint(self, seq):
-        end = self.plain.end(seq)
-        try:
-            self.memory.checkpoint(seq)
-        except CapacityError:
-            assert self.memory.checkpoint_bytes < AMPLE and end
-            return
-        assert self.memory.reachable(seq, end) == end
-        if end and not self.memory.rewinds_anywhere:
-            assert end in self.memory.checkpoints(seq)
-            if self.memory.checkpoint_bytes == AMPLE:
-                self.promised[seq].add(end)
+        self._checkpoint(self._someone(seq))
 
     @rule(source=seqs, into=seqs, start=st.one_of(st.just(0), positions), end=ends)
     def fork(self, source, into, start, end):
@@ -189,9 +194,10 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(source=seqs, into=seqs, data=st.data())
     def fork_from_a_checkpoint(self, source, into, data):
-        known = [self.plain.end(source), *self.memory.checkpoints(source)]
+        source = self._someone(source)
+        known = [*self.memory.checkpoints(source), self.plain.end(source)]
         end = data.draw(st.sampled_from(known))
-        if source != into and self.plain.held[source]:
+        if source != into:
             self.memory.remove(into)
             self._truncate(into, 0)
             self.memory.copy(source, into, 0, end)
@@ -200,6 +206,7 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(seq=seqs, delta=st.integers(1, 100), back=st.booleans())
     def shift_all(self, seq, delta, back):
+        seq = self._someone(seq)
         held = self.plain.held[seq]
         self._shift(seq, 0, CONTEXT * 8, -min(held) if back and held else delta)
 
@@ -253,9 +260,7 @@ class Conversation(RuleBasedStateMachine):
     @rule(chosen=members, data=st.data())
     def save_and_restore(self, chosen, data):
         """Into other sequences, after a try with a byte of the file flipped."""
-        chosen = tuple(seq for seq in chosen if self.plain.held[seq])
-        if not chosen:
-            return
+        chosen = tuple({self._someone(seq) for seq in chosen})
         into = dict(zip(chosen, data.draw(st.permutations(chosen)), strict=True))
         file = io.BytesIO()
         self.context.save(file, chosen)
@@ -309,6 +314,14 @@ class Conversation(RuleBasedStateMachine):
 
     # Helpers
 
+    def _someone(self, seq: int) -> int:
+        """``seq``, or another that holds something."""
+        for other in range(seq, seq + SEQUENCES):
+            if self.plain.held[other % SEQUENCES]:
+                return other % SEQUENCES
+        self._decode([((seq,), 20), ((seq,), 1)], mixed=False)
+        return seq
+
     def _shift(self, seq: int, start: int, count: int, delta: int) -> None:
         held = self.plain.held[seq]
         moved = {p + delta: s for p, s in held.items() if start <= p < start + count}
@@ -354,6 +367,21 @@ class Conversation(RuleBasedStateMachine):
             if any(seq in self.edited for seq in shared):
                 self.edited.update(shared)
         self._note_ends()
+
+    def _checkpoint(self, seq: int) -> bool:
+        """Whether it was made."""
+        end = self.plain.end(seq)
+        try:
+            self.memory.checkpoint(seq)
+        except CapacityError:
+            assert self.memory.checkpoint_bytes < AMPLE
+            return False
+        assert self.memory.reachable(seq, end) == end
+        if not self.memory.rewinds_anywhere:
+            assert end in self.memory.checkpoints(seq)
+            if self.memory.checkpoint_bytes == AMPLE:
+                self.promised[seq].add(end)
+        return True
 
     def _remove(self, seq: int, start: int, end: int | None) -> bool:
         """Whether it was done, and not refused for good reason."""
@@ -502,17 +530,16 @@ class AllConversation(Conversation):
     layers = ALL_KINDS
 
 
-SETTINGS = settings(
-    max_examples=40,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+for machine in Conversation.__subclasses__():
+    machine.TestCase.settings = settings(
+        max_examples=30,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
 TestFull = FullConversation.TestCase
 TestSliding = SlidingConversation.TestCase
 TestGemma = GemmaConversation.TestCase
 TestRecurrent = RecurrentConversation.TestCase
 TestHybrid = HybridConversation.TestCase
 TestAll = AllConversation.TestCase
-for case in (TestFull, TestSliding, TestGemma, TestRecurrent, TestHybrid, TestAll):
-    case.settings = SETTINGS
