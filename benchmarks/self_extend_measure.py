@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from motet import Model
-from motet.evals.haystack import Haystacks
+from motet.evals.haystack import ASK_KEY, TASKS, WRONG, Haystacks, Task, Told, different_keys
 from motet.evals.long_perplexity import by_position, passages_of
 from motet.evals.needle import Arm, Found, search
 from motet.evals.needle_results import Results
@@ -62,6 +62,15 @@ ARMS = (
 )
 
 
+def told_once(rng: np.random.Generator, digits: int) -> Told:
+    """A pass key in the words that motet-tiny was trained on."""
+    key, *others = different_keys(rng, digits, 1 + WRONG)
+    return [f"The pass key is {key}. Remember it."], ASK_KEY, key, others
+
+
+AS_TRAINED = {"passkey": told_once}
+
+
 class Kept:
     """Measurements by name in a JSON file, made once."""
 
@@ -79,10 +88,10 @@ class Kept:
 
 
 def search_all(
-    model: Model, text: str | None, task: str, arms: Sequence[Arm], path: Path
+    model: Model, text: str | None, task: str, path: Path, tasks: Mapping[str, Task] = TASKS
 ) -> list[Found]:
-    """Every length, depth and seed; goes on from what ``path`` holds."""
-    maker = Haystacks(model.tokenizer, text)
+    """Every arm, length, depth and seed; goes on from what ``path`` holds."""
+    maker = Haystacks(model.tokenizer, text, tasks=tasks)
     trials = [
         maker.make(task, length, depth, seed)
         for length, seeds in SEEDS.items()
@@ -90,7 +99,7 @@ def search_all(
         for seed in range(seeds)
     ]
     results = Results(path, {"model": model.fingerprint.weights, "text": _digest(text)})
-    for arm in arms:
+    for arm in ARMS:
         for length in SEEDS:
             left = [
                 trial
@@ -138,7 +147,7 @@ def likelihood(model: Model, arm: Arm, texts: Sequence[np.ndarray]) -> float:
 
 def found_share(model: Model, text: str, arm: Arm, length: int, seeds: int) -> float:
     """Pass keys found of all depths."""
-    maker = Haystacks(model.tokenizer, text)
+    maker = Haystacks(model.tokenizer, text, tasks=AS_TRAINED)
     trials = [maker.make("passkey", length, d, s) for d in DEPTHS for s in range(seeds)]
     found = [one.exact for some in search(model, trials, arm) for one in some]
     return sum(found) / len(found)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.self_extend_measure import (
     ARMS,
+    AS_TRAINED,
     GROUPS,
     SCORED,
     SEEDS,
@@ -187,14 +188,15 @@ def main() -> None:
     text = "\n".join("\n".join(one.held_out) for one in read_texts(options.texts))
     tokens = model.tokenizer.encode(text, add_special=False)
 
+    work = options.work
     keys = {
-        "LongLM's filler": search_all(model, None, "passkey", ARMS, options.work / "filler.jsonl"),
-        "prose": search_all(model, text, "passkey", ARMS, options.work / "prose.jsonl"),
+        "LongLM's filler": search_all(model, None, "passkey", work / "filler.jsonl"),
+        "prose": search_all(model, text, "passkey", work / "prose.jsonl", AS_TRAINED),
     }
     nats = likelihoods(model, tokens, list(SEEDS), kept)
     curve = positions(model, tokens, max(SEEDS), kept)
     order_model = Model.load(ORDER, options.threads)
-    order = search_all(order_model, None, "order", ARMS, options.work / "order.jsonl")
+    order = search_all(order_model, None, "order", work / "order.jsonl")
     swept = sweep(model, text, tokens, kept)
     tries = tried(model, text, tokens, kept)
 

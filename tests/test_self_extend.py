@@ -10,6 +10,7 @@ from motet.self_extend import (
     SelfExtend,
     check_reach,
     log_factors,
+    read_setting,
     relative_positions,
     require_positions,
     setting_of,
@@ -152,3 +153,30 @@ def test_settings_as_callers_give_them() -> None:
     assert setting_of(SelfExtend(2, 4)) == SelfExtend(2, 4)
     with pytest.raises(OptionError, match="self_extend is 8"):
         setting_of(8)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [None, AutoExtend(), AutoExtend("log"), SelfExtend(8, 512), SelfExtend(3, 20, scale="log")],
+)
+def test_settings_as_state_files_have_them(setting: SelfExtend | AutoExtend | None) -> None:
+    assert read_setting("none" if setting is None else repr(setting)) == setting
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "None",
+        "auto",
+        "SelfExtend(group=8, window=512)",
+        "SelfExtend(group=8, window=512, scale='sqrt')",
+        "SelfExtend(group=0, window=512, scale=None)",
+        "SelfExtend(group=99999999999, window=512, scale=None)",
+        "SelfExtend(group=8, window=512, scale=None) ",
+        "AutoExtend(scale=__import__('os'))",
+    ],
+)
+def test_other_texts_are_no_settings(text: str) -> None:
+    with pytest.raises(OptionError):
+        read_setting(text)

@@ -11,6 +11,7 @@ from motet.cli.conversation import Asking, Conversation
 from motet.cli.demo import shipped_model
 from motet.cli.extending import typed_self_extend
 from motet.errors import OptionError
+from motet.kernels import CPU
 from motet.llm import LLM
 from motet.sampling import Sampling
 from motet.self_extend import AutoExtend, SelfExtend
@@ -21,6 +22,12 @@ TINY = str(shipped_model())
 STORY = "Once upon a time there was a little dog. He went to the park and saw a red ball. " * 30
 LONG = STORY[:1000]
 """More tokens than the model was trained for, which is 256."""
+
+
+@pytest.fixture(autouse=True)
+def known_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not measured, which takes a gigabyte."""
+    monkeypatch.setattr(CPU, "read_bandwidth", lambda self: 20.0)
 
 
 @pytest.fixture

@@ -33,11 +33,12 @@ def model() -> Model:
 
 
 PROMPT = np.random.default_rng(0).integers(3, 1000, 150).tolist()
-END = {"logit_bias": {2: -100.0}}
+END = {2: -100.0}
+"""A bias against the end of a text."""
 
 
 def ask(llm: LLM, prompt: list[int], count: int = 6):
-    return llm.generate(prompt, max_tokens=count, temperature=0, logprobs=1, **END)
+    return llm.generate(prompt, max_tokens=count, temperature=0, logprobs=1, logit_bias=END)
 
 
 def by_hand(model: Model, prompt: list[int], count: int, setting: Any) -> list[int]:
@@ -48,7 +49,7 @@ def by_hand(model: Model, prompt: list[int], count: int, setting: Any) -> list[i
         batch = Batch()
         batch.extend(tokens[start:], start)
         logits = context.decode(batch).logits[-1]
-        logits[2] -= 100
+        logits[2] += END[2]
         tokens.append(int(np.argmax(logits)))
     return tokens[len(prompt) :]
 
@@ -152,7 +153,7 @@ def test_a_switch_that_cannot_be_changes_nothing(model: Model) -> None:
 
 def test_no_switch_while_answers_are_under_way() -> None:
     with make(ScriptedModel(), max_sequences=2) as llm:
-        context = llm._engine._context
+        context: Any = llm._engine._context
         context.gate.clear()
         stream = llm.generate("a", max_tokens=3, stream=True)
         assert context.entered.wait(10)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Decoder:
     def __init__(self, path: Path) -> None:
         with GGUFFile.open(path) as file:
             self.kind = file.architecture
-            self.keys = {
+            self.keys: dict[str, Any] = {
                 name.removeprefix(f"{self.kind}."): value for name, value in file.metadata.items()
             }
             self.weights = {

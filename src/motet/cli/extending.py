@@ -82,13 +82,13 @@ def typed_self_extend(text: str) -> "SelfExtend | AutoExtend | None":
 
     if text == "off":
         return None
-    first, *scale = text.split()
-    choice = _read(first)
-    if choice is None or scale not in ([], ["log"]):
+    first, _, scale = text.partition(" ")
+    choice, scale = _read(first), scale.strip() or None
+    if choice is None or scale not in (None, "log"):
         raise OptionError(
             f"{text!r} is no setting of Self-Extend", hint="auto, GROUP:WINDOW as in 8:512, or off"
         )
-    return AutoExtend(*scale) if isinstance(choice, str) else SelfExtend(*choice, *scale)
+    return AutoExtend(scale) if isinstance(choice, str) else SelfExtend(*choice, scale)
 
 
 def _read(text: str) -> str | tuple[int, int] | None:
@@ -122,4 +122,7 @@ def chosen_self_extend() -> "SelfExtend | AutoExtend | None":
         if scale is not None:
             raise click.UsageError("--self-extend-scale goes with --self-extend")
         return None
-    return AutoExtend(scale) if setting == "auto" else SelfExtend(*setting, scale)
+    if setting == "auto":
+        return AutoExtend(scale)
+    group, window = setting
+    return SelfExtend(group, window, scale)

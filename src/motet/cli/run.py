@@ -125,9 +125,9 @@ def command(
         presence_penalty=presence_penalty,
         seed=seed,
     )
-    going_on = session is not None and session.exists()
-    if going_on and self_extend is None:
-        self_extend = setting_in(session)
+    begun = session if session is not None and session.exists() else None
+    if begun is not None and self_extend is None:
+        self_extend = setting_in(begun)
     with LLM(
         load_model(model, threads),
         max_sequences=1,
@@ -138,8 +138,8 @@ def command(
     ) as llm:
         asking = Asking(_templated(llm, chat, system), sampling, max_tokens, stop)
         conversation = Conversation(llm, asking, system)
-        if going_on:
-            _go_on(conversation, session, chat, system)
+        if begun is not None:
+            _go_on(conversation, begun, chat, system)
         if talking:
             from motet.cli.chat import Chat
 

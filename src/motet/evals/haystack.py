@@ -6,7 +6,7 @@ Mohtashami and Jaggi 2023 (arXiv 2305.16300). "sentence": a statement in running
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,16 +72,67 @@ class Trial:
         return len(self.prompt) + sum(map(len, self.ways))
 
 
+Told = tuple[list[str], str, str, list[str]]
+"""Needles, the question, the answer, wrong answers."""
+Task = Callable[[np.random.Generator, int], Told]
+"""Makes one from random numbers, with keys of so many digits."""
+
+
+def different_keys(rng: np.random.Generator, digits: int, count: int) -> list[str]:
+    """``count`` numbers of so many digits (fewer where there are not so many), all different."""
+    low = 10 ** (digits - 1) if digits > 1 else 0
+    high = 10**digits
+    keys: list[str] = []
+    while len(keys) < min(count, high - low):
+        key = str(rng.integers(low, high))
+        if key not in keys:
+            keys.append(key)
+    return keys
+
+
+def _pass_key(rng: np.random.Generator, digits: int) -> Told:
+    key, *others = different_keys(rng, digits, 1 + WRONG)
+    told = f"The pass key is {key}. Remember it. {key} is the pass key."
+    return [told], ASK_KEY, key, others
+
+
+def _sentence(rng: np.random.Generator, digits: int) -> Told:
+    city = _CITIES[rng.integers(len(_CITIES))]
+    doing, *others = rng.permutation(_DOINGS)[: 1 + WRONG].tolist()
+    asked = f"The best thing to do in {city} is to"
+    return [f"{asked} {doing}."], asked, doing, others
+
+
+def _order(rng: np.random.Generator, digits: int) -> Told:
+    first, last = different_keys(rng, digits, 2)
+    told = [f"The pass key is {key}. Remember it." for key in (first, last)]
+    return told, _ASK_LAST, last, [first]
+
+
+TASKS: Mapping[str, Task] = {
+    "passkey": _pass_key,
+    "sentence": _sentence,
+    "order": _order,
+}
+
+
 class Haystacks:
     """Makes trials; all chance comes from a trial's task, length, depth and seed."""
 
-    def __init__(self, tokenizer: Any, text: str | None = None, digits: int = 5) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        text: str | None = None,
+        digits: int = 5,
+        tasks: Mapping[str, Task] = TASKS,
+    ) -> None:
         """``text``: what the needles are hidden in; None for LongLM's filler. ``digits`` of a key.
 
-        Raises OptionError for a text without any tokens.
+        ``tasks``: what ``make`` makes, by name. Raises OptionError for a text without any tokens.
         """
         self._tokenizer = tokenizer
         self._digits = digits
+        self._tasks = tasks
         first = tokenizer.encode("x", add_special=False)[:1]
         self._opens = "" if first and tokenizer.piece(first[0])[:1] == b" " else " "
         """What sets words apart where the tokenizer does not do so by itself."""
@@ -100,7 +151,7 @@ class Haystacks:
         """
         name = f"{task} {length} {depth:.6f} {seed}"
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        told, asked, answer, others = TASKS[task](rng, self._digits)
+        told, asked, answer, others = self._tasks[task](rng, self._digits)
         needles = [self._words(needle) for needle in told]
         question, right = self._words(asked), self._words(answer)
         begin = [self._tokenizer.bos] if self._tokenizer.add_bos else []
@@ -139,45 +190,3 @@ class Haystacks:
             if self._tokenizer.piece(int(tokens[i]))[:1] in (b" ", b"\n"):
                 return i
         return at if at > _BACK else 0
-
-
-Told = tuple[list[str], str, str, list[str]]
-"""Needles, the question, the answer, wrong answers."""
-
-
-def _pass_key(rng: np.random.Generator, digits: int) -> Told:
-    key, *others = different_keys(rng, digits, 1 + WRONG)
-    told = f"The pass key is {key}. Remember it. {key} is the pass key."
-    return [told], ASK_KEY, key, others
-
-
-def _sentence(rng: np.random.Generator, digits: int) -> Told:
-    city = _CITIES[rng.integers(len(_CITIES))]
-    doing, *others = rng.permutation(_DOINGS)[: 1 + WRONG].tolist()
-    asked = f"The best thing to do in {city} is to"
-    return [f"{asked} {doing}."], asked, doing, others
-
-
-def _order(rng: np.random.Generator, digits: int) -> Told:
-    first, last = different_keys(rng, digits, 2)
-    told = [f"The pass key is {key}. Remember it." for key in (first, last)]
-    return told, _ASK_LAST, last, [first]
-
-
-TASKS: dict[str, Callable[[np.random.Generator, int], Told]] = {
-    "passkey": _pass_key,
-    "sentence": _sentence,
-    "order": _order,
-}
-
-
-def different_keys(rng: np.random.Generator, digits: int, count: int) -> list[str]:
-    """``count`` numbers of so many digits (fewer where there are not so many), all different."""
-    low = 10 ** (digits - 1) if digits > 1 else 0
-    high = 10**digits
-    keys: list[str] = []
-    while len(keys) < min(count, high - low):
-        key = str(rng.integers(low, high))
-        if key not in keys:
-            keys.append(key)
-    return keys
