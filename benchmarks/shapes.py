@@ -14,7 +14,8 @@ Tensors = Iterator[tuple[str, tuple[int, ...]]]
 class Shape(Protocol):
     """What the published model's configuration says. Values not given here follow from these."""
 
-    architecture: str
+    @property
+    def architecture(self) -> str: ...
 
     def metadata(self, writer: gguf.GGUFWriter) -> None:
         """The keys that llama.cpp's converter writes for the model."""

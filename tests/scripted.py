@@ -147,6 +147,7 @@ class ScriptedContext:
 
     def __init__(self, rule: Rule, sequences: int, recurrent: bool) -> None:
         self.memory = ScriptedMemory(sequences, recurrent)
+        self.self_extend: Any = None
         self.batches: list[list[tuple[int, int]]] = []
         """(sequence, position) of every entry of every batch."""
         self.fail: BaseException | None = None

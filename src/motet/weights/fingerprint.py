@@ -54,7 +54,7 @@ def _of_tensors(file: GGUFFile) -> str:
     from xxhash import xxh3_128_hexdigest
 
     def digest(name: str) -> str:
-        found = xxh3_128_hexdigest(file.raw(name))
+        found = xxh3_128_hexdigest(file.raw(name).data)
         file.release(name)
         return found
 
