@@ -26,3 +26,14 @@ def whole_number(name: str, value: int) -> int:
         return index(value)
     except TypeError:
         raise OptionError(f"{name} is {value!r}, not a whole number") from None
+
+
+def sequence_number(seq: int, count: int) -> int:
+    """``seq`` as an int; OptionError unless it is one of ``count`` sequences."""
+    number = whole_number("seq", seq)
+    if not 0 <= number < count:
+        raise OptionError(
+            f"there is no sequence {number}",
+            hint=f"this context has sequences 0 to {count - 1}; max_sequences gives it more",
+        )
+    return number

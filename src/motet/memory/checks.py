@@ -1,6 +1,6 @@
 """What Memory refuses before it changes anything, in words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -31,6 +31,26 @@ def check_positions(ubatches: Sequence[MicroBatch], most: int, sequences: int) -
         end = max(end, needed)
     check_tables(end, sequences)
     return end
+
+
+def check_tokens(
+    ubatches: Sequence[MicroBatch], held: int, distinct: Callable[[], int], most: int
+) -> None:
+    """CapacityError if the tokens are more than memory has room for beside those it holds.
+
+    ``held``: by all sequences, one that several share counted for each of them; ``distinct``:
+    says how many there are when it counts once.
+    """
+    needed = sum(len(ubatch.positions) for ubatch in ubatches)
+    if held + needed <= most:
+        return
+    free = most - distinct()
+    if needed > free:
+        raise CapacityError(
+            f"the batch has {needed} tokens, and {free} of {most} that this context can hold are"
+            " free",
+            hint="remove sequences, or give the context a larger max_tokens",
+        )
 
 
 def check_tables(end: int, sequences: int) -> None:

@@ -35,19 +35,21 @@ class Counts:
 
     def allocate(self, n: int) -> np.ndarray:
         """``n`` free ones, int32, with no references yet. Raises CapacityError."""
-        if self._free is None:
-            self._free = (self._base == 0).nonzero()[0].astype(np.int32)
+        free = self._free
+        if free is None:
+            free = (self._base == 0).nonzero()[0].astype(np.int32)
         spare = [self._spare.pop() for _ in range(min(n, len(self._spare)))]
         end = self._taken + n - len(spare)
-        if end > len(self._free):
-            self._free = np.concatenate([self._free, self._grow(end - len(self._free))])
-        if end > len(self._free):
-            free = len(self._free) - self._taken + len(spare)
+        if end > len(free):
+            free = np.concatenate([free, self._grow(end - len(free))])
+        self._free = free
+        if end > len(free):
             raise CapacityError(
-                f"{n} more {self._unit} are needed, and {free} of {self._most} are free",
+                f"{n} more {self._unit} are needed, and {len(free) - self._taken + len(spare)} of"
+                f" {self._most} are free",
                 hint=self._hint,
             )
-        fresh = self._free[self._taken : end]
+        fresh = free[self._taken : end]
         self._taken = end
         return np.concatenate([np.array(spare, np.int32), fresh]) if spare else fresh
 

@@ -223,8 +223,9 @@ class AttentionDraft:
         return ((group, pages) for group, pages in self._groups() if group.window)
 
     def _restore(self, seq: int, hold: tuple[PageHold, ...] | None) -> None:
-        for (_, pages), held in zip(self._sliding(), hold or (), strict=bool(hold)):
-            pages.restore(seq, held)
+        if hold is not None:
+            for (_, pages), held in zip(self._sliding(), hold, strict=True):
+                pages.restore(seq, held)
 
     def _lost(self, seq: int) -> Iterator[tuple[int, np.ndarray]]:
         """(window, positions that ``seq`` holds and these sliding layers do not)."""

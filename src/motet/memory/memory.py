@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from motet.errors import CapacityError, MotetError, OptionError
-from motet.memory.arguments import FOREVER, position_range, whole_number
+from motet.errors import CapacityError, MotetError
+from motet.memory.arguments import FOREVER, position_range, sequence_number, whole_number
 from motet.memory.attention import AttentionMemory
 from motet.memory.changes import Changes, Contents
 from motet.memory.checkpoints import Checkpoints
@@ -18,6 +18,7 @@ from motet.memory.checks import (
     check_shift,
     check_tables,
     check_target,
+    check_tokens,
 )
 from motet.memory.part import Part
 from motet.memory.plan import Plan
@@ -104,8 +105,9 @@ class Memory:
         """Forget the tokens at positions start … end - 1, by default to the last.
 
         Other positions stay as they are: removing from the middle leaves a gap. Raises
-        CannotRewind if a layer no longer holds what the token that follows has to see; recurrent
-        layers can't forget from the middle.
+        CannotRewind, with the nearest position that can be reached, if no checkpoint has what the
+        token that follows has to see and a layer no longer holds it; recurrent layers can't
+        forget from the middle.
         """
         seq, (start, stop) = self._seq(seq), position_range(start, end)
         with self.exclusive():
@@ -126,9 +128,9 @@ class Memory:
 
         Nothing is computed and whole pages are shared; a page or state is copied when one of the
         two goes on. Copying onto itself does nothing. Raises OptionError where ``target`` holds
-        one of these positions already, CannotRewind if a layer no longer holds what ``target``'s
-        next token has to see, CapacityError when no page is free. Recurrent layers give an empty
-        ``target`` all of ``source`` only.
+        one of these positions already, CannotRewind if no checkpoint has what ``target``'s next
+        token has to see and a layer no longer holds it, CapacityError when no page is free. With
+        recurrent layers ``start`` is where ``source`` begins, and ``target`` is empty.
         """
         source, target = self._seq(source), self._seq(target)
         start, stop = position_range(start, end)
@@ -240,7 +242,8 @@ class Memory:
         BatchError for a token whose sequences have different pasts.
         """
         end = check_positions(ubatches, self.context_length, self.max_sequences)
-        self._check_room(ubatches)
+        held = int(self._state.lengths.sum())
+        check_tokens(ubatches, held, self._distinct, self.max_tokens)
         changes = self._changes(end)
         automatic = self.checkpoint_bytes > 0
         steps = plan_steps(changes, ubatches, self._part_of, checkpoints=automatic)
@@ -261,7 +264,7 @@ class Memory:
         Nothing changes until the filling's ``commit``. Hold ``exclusive()`` from here to there.
         Raises CapacityError if it does not fit, StateFileError if it makes no sense.
         """
-        free = self.max_tokens - self._attention.distinct(self._state)
+        free = self.max_tokens - self._distinct()
         check_room(saved, self.context_length, free, self.max_tokens)
         end = int(saved.held[0].positions.max(initial=-1)) + 1
         check_tables(end, self.max_sequences)
@@ -310,22 +313,7 @@ class Memory:
         return commit
 
     def _seq(self, seq: int) -> int:
-        number = whole_number("seq", seq)
-        if not 0 <= number < self.max_sequences:
-            raise OptionError(
-                f"there is no sequence {number}",
-                hint=f"this context has sequences 0 to {self.max_sequences - 1};"
-                " max_sequences gives it more",
-            )
-        return number
+        return sequence_number(seq, self.max_sequences)
 
-    def _check_room(self, ubatches: Sequence[MicroBatch]) -> None:
-        needed = sum(len(ubatch.positions) for ubatch in ubatches)
-        if int(self._state.lengths.sum()) + needed > self.max_tokens:  # shared ones counted twice
-            free = self.max_tokens - self._attention.distinct(self._state)
-            if needed > free:
-                raise CapacityError(
-                    f"the batch has {needed} tokens, and {free} of {self.max_tokens} that this"
-                    " context can hold are free",
-                    hint="remove sequences, or give the context a larger max_tokens",
-                )
+    def _distinct(self) -> int:
+        return self._attention.distinct(self._state)
