@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	@$(BIN)/motet demo
 
 test: $(VENV)/installed $(VENV)/tools
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/installed $(VENV)/tools
 	$(BIN)/ruff check
@@ -27,12 +27,12 @@ wheel: $(VENV)/created
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 $(VENV)/installed: pyproject.toml $(NATIVE) | $(VENV)/created
-	@echo "Building the kernels, one copy for each instruction set (a minute or two, once)"
+	@echo "Building the kernels, one copy for each instruction set (some minutes, once)"
 	$(BIN)/pip install --quiet --editable . --config-settings=cmake.define.MOTET_EMULATE_TILES=ON
 	@touch $@
 
 $(VENV)/tools: pyproject.toml | $(VENV)/created
-	$(BIN)/pip install --quiet 'pytest>=8' 'hypothesis>=6' 'matplotlib>=3.8' \
+	$(BIN)/pip install --quiet 'pytest>=8' 'pytest-xdist>=3.6' 'hypothesis>=6' 'matplotlib>=3.8' \
 	  ruff==0.17.6 pyright==1.1.414 clang-format==23.1.5
 	@touch $@
 
