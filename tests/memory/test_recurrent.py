@@ -179,6 +179,21 @@ def test_shifts_keep_the_order(layers):
     with pytest.raises(OptionError, match="past position 10, and recurrent layers"):
         talk.memory.shift(0, 0, 10, 20)
     talk.check()
+    talk.shift(0, 15, None, 30)
+    with pytest.raises(OptionError, match="position 14 past position 45"):
+        talk.memory.shift(0, 14, 15, 100)
+    talk.memory.remove(0)
+    talk.plain.held[0] = {}
+    talk.say(20)
+    talk.shift(0, 19, None, 31)  # 0 … 18, 50
+    talk.shift(0, 15, 19, 10)  # 0 … 14, 25 … 28, 50
+    with pytest.raises(OptionError, match="position 25 past position 50"):
+        talk.memory.shift(0, 5, 29, 26)
+    with pytest.raises(OptionError, match="position 50 past position 25"):
+        talk.memory.shift(0, 50, None, -30)
+    talk.check()
+    talk.shift(0, 50, None, -21)
+    talk.shift(0, 25, None, -10)
     talk.shift(0, 10, None, 7)
     talk.shift(0, 0, 10, 3)
     talk.shift(0, 0, None, -3)

@@ -100,11 +100,14 @@ def check_shift(
             f" position {hit[0]}, which is held",
             hint="remove that one first, or shift it too",
         )
-    passed = staying[(staying > lowest) != (staying > lowest + delta)]
+    below, below_then = np.searchsorted(moved, staying), np.searchsorted(target, staying)
+    passed = np.flatnonzero(below != below_then)
     if ordered and passed.size:
+        first = int(passed[0])
         raise OptionError(
-            f"shifting sequence {seq} by {delta} would take position {lowest} past position"
-            f" {passed[0]}, and recurrent layers remember tokens in their order",
+            f"shifting sequence {seq} by {delta} would take position"
+            f" {moved[min(below[first], below_then[first])]} past position {staying[first]},"
+            " and recurrent layers remember tokens in their order",
             hint="shift by less, or shift those in between too",
         )
 
