@@ -40,23 +40,30 @@ class Reference:
         return q, k, v
 
 
-class Gemma2Reference(Reference):
+class GemmaReference(Reference):
+    """Gemma, and Gemma 2: a layer is what its tensors and the metadata say."""
+
     def logits(self, tokens: list[int]) -> np.ndarray:
         m, w = self.m, self.weights
+        base, cap = m.get("rope.freq_base", 10000.0), m.get("attn_logit_softcapping", 0.0)
         x = w["token_embd"][tokens] * np.sqrt(m["embedding_length"])
         for i in range(m["block_count"]):
-            window = m["attention.sliding_window"] if i % 2 == 0 else len(tokens)
+            local = "attention.sliding_window" in m and i % 2 == 0
+            window = m["attention.sliding_window"] if local else len(tokens)
             q, k, v = self.heads(
                 self.norm(x, f"blk.{i}.attn_norm"), f"blk.{i}.", m["attention.key_length"]
             )
-            h = attend(_rope(q), _rope(k), v, window, m["attn_logit_softcapping"])
-            h = h @ w[f"blk.{i}.attn_output"].T
-            x = x + self.norm(h, f"blk.{i}.post_attention_norm")
+            h = attend(_rope(q, base), _rope(k, base), v, window, cap)
+            x = x + self._after(h @ w[f"blk.{i}.attn_output"].T, f"blk.{i}.post_attention_norm")
             h = self.norm(x, f"blk.{i}.ffn_norm")
             h = _gelu_tanh(h @ w[f"blk.{i}.ffn_gate"].T) * (h @ w[f"blk.{i}.ffn_up"].T)
-            x = x + self.norm(h @ w[f"blk.{i}.ffn_down"].T, f"blk.{i}.post_ffw_norm")
+            x = x + self._after(h @ w[f"blk.{i}.ffn_down"].T, f"blk.{i}.post_ffw_norm")
         logits = self.norm(x, "output_norm") @ w["token_embd"].T
-        return _softcap(logits, m["final_logit_softcapping"])
+        return _softcap(logits, m.get("final_logit_softcapping", 0.0))
+
+    def _after(self, h: np.ndarray, name: str) -> np.ndarray:
+        """What a block adds: Gemma 2 norms it once more."""
+        return self.norm(h, name) if name in self.weights else h
 
 
 class MambaReference(Reference):
@@ -116,7 +123,12 @@ class MambaReference(Reference):
         return result
 
 
-FAMILIES = {"gemma2": Gemma2Reference, "mamba": MambaReference, "jamba": MambaReference}
+FAMILIES = {
+    "gemma": GemmaReference,
+    "gemma2": GemmaReference,
+    "mamba": MambaReference,
+    "jamba": MambaReference,
+}
 
 
 def open_reference(path: Path) -> Reference:
@@ -136,22 +148,22 @@ def attend(
     for head in range(heads):
         group = head // (heads // k.shape[1])
         scores = q[:, head] @ k[:, group].T / np.sqrt(size)
-        scores = np.where(seen, _softcap(scores, softcap) if softcap else scores, -np.inf)
+        scores = np.where(seen, _softcap(scores, softcap), -np.inf)
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         mixed.append(weights / weights.sum(-1, keepdims=True) @ v[:, group])
     return np.concatenate(mixed, -1)
 
 
-def _rope(x: np.ndarray) -> np.ndarray:
-    """Turn the pairs (j, j + size/2) of x [T, heads, size] by position * 10000^(-2j / size)."""
+def _rope(x: np.ndarray, base: float) -> np.ndarray:
+    """Turn the pairs (j, j + size/2) of x [T, heads, size] by position * base^(-2j / size)."""
     half = x.shape[-1] // 2
-    angle = np.arange(len(x))[:, None, None] * 10000.0 ** (-np.arange(half) / half)
+    angle = np.arange(len(x))[:, None, None] * base ** (-np.arange(half) / half)
     turned = (x[..., :half] + 1j * x[..., half:]) * np.exp(1j * angle)
     return np.concatenate([turned.real, turned.imag], -1)
 
 
 def _softcap(x: np.ndarray, cap: float) -> np.ndarray:
-    return cap * np.tanh(x / cap)
+    return cap * np.tanh(x / cap) if cap else x
 
 
 def _silu(x: np.ndarray) -> np.ndarray:

@@ -55,17 +55,24 @@ class Tasks:
         return self._row(stream.tokens[start : start + length], np.ones(length, np.float32))
 
     def pass_key(
-        self, stream: Stream, length: int, rng: np.random.Generator, depth: float | None = None
+        self,
+        stream: Stream,
+        length: int,
+        rng: np.random.Generator,
+        depth: float | None = None,
+        twice: bool = False,
     ) -> Row:
         """A key told within filler and asked for at the end; the answer weighs most.
 
-        ``depth`` is the share of the filler that comes before the key; chance if None. What is
+        ``depth`` is the share of the filler that comes before the key; chance if None. With
+        ``twice`` the needle says the key two times, in the words of LongLM's test. What is
         left of the row after the answer is filled with more text. The answer is the tokens with
         ``ANSWER_WEIGHT``. Telling and asking are not scored: nothing announces them, and a model
         that learns to expect them puts pass keys into its stories.
         """
         key = "".join(str(d) for d in rng.integers(0, 10, KEY_DIGITS))
-        told = self.vocabulary.encode(f"The pass key is {key}. Remember it.")
+        again = f" {key} is the pass key." if twice else ""
+        told = self.vocabulary.encode(f"The pass key is {key}. Remember it.{again}")
         asked = self.vocabulary.encode("What is the pass key? The pass key is")
         answer = self.vocabulary.encode(f"{key}.")
         filler = length - len(told) - len(asked) - len(answer)

@@ -41,4 +41,4 @@ def test_a_map_that_is_too_wide_goes_on_below():
 
 def test_colours_go_from_red_to_green():
     text = heat_maps({"": {(1, 0.0): 0.0, (2, 0.0): 1.0, (3, 0.0): 2.0}}, 80)
-    assert "48;2;165;0;38" in text and text.count("48;2;0;104;55") == 2
+    assert "48;2;68;1;84" in text and text.count("48;2;253;231;37") == 2

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="training needs torch, which is not 
 
 from training.export import write_gguf  # noqa: E402
 from training.gemma2 import QUERY_BLOCK, Gemma2, Gemma2Config  # noqa: E402
-from training.reference import Gemma2Reference  # noqa: E402
+from training.reference import GemmaReference  # noqa: E402
 from training.train import learning_rate, make_optimizer, train_step  # noqa: E402
 
 
@@ -37,7 +37,7 @@ def test_exported_file_computes_what_torch_computes(model, pieces, tmp_path: Pat
     write_gguf(tmp_path / "model.gguf", "test", model, pieces)
     stored = model(torch.tensor([ids])).detach()[0].numpy()
     assert not np.array_equal(stored, exact)  # rounded to Q8_0, as in the file
-    reference = Gemma2Reference(tmp_path / "model.gguf").logits(ids)
+    reference = GemmaReference(tmp_path / "model.gguf").logits(ids)
     assert reference.std() > 1
     assert np.abs(reference - stored).max() < 1e-3
 
