@@ -5,8 +5,8 @@ from itertools import zip_longest
 
 import click
 
-_COLOURS = ((165, 0, 38), (244, 109, 67), (254, 224, 139), (102, 189, 99), (0, 104, 55))
-"""From 0 to 1: red, orange, yellow, green, dark green (ColorBrewer's RdYlGn)."""
+_COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+"""From 0 to 1, as the figures have it: matplotlib's viridis, dark to light, to all eyes."""
 _CELL = 7
 _LABEL = 6
 _GAP = "   "

@@ -52,13 +52,12 @@ def _draw(axis: Any, grid: Grid) -> Any:
     lengths = sorted({length for length, _ in grid})
     depths = sorted({depth for _, depth in grid})
     cells = np.array([[grid.get((n, d), np.nan) for n in lengths] for d in depths])
-    image = axis.imshow(cells, vmin=0, vmax=1, cmap="RdYlGn", aspect="auto")
+    image = axis.imshow(cells, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axis.set_xticks(range(len(lengths)), map(str, lengths), fontsize=7)
     axis.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths], fontsize=7)
     for (row, column), value in np.ndenumerate(cells):
         if not np.isnan(value):
-            dark = value < 0.15 or value > 0.85
-            colour = "white" if dark else "black"
+            colour = "white" if value < 0.6 else "black"
             text = f"{value:.2f}"
             axis.text(column, row, text, ha="center", va="center", fontsize=6, color=colour)
     return image
