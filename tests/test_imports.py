@@ -10,7 +10,7 @@ FLOORS = [
     {"kernels"},
     {"tokenizer"},
     {"memory", "models"},
-    {"batch"},
+    {"batch", "runnable"},
     {"split"},
     {"self_extend"},
     {"model"},

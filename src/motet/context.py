@@ -1,9 +1,9 @@
 """Context: memory, and ``decode`` to run batches on it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from operator import index
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from motet.memory.budget import default_checkpoint_bytes
 from motet.memory.plan import Step
 from motet.memory.state_file import Into, Restored, look, restore, save
 from motet.memory.state_format import Owner
+from motet.runnable import Runnable
 from motet.self_extend import (
     LONGER,
     AutoExtend,
@@ -26,49 +27,14 @@ from motet.self_extend import (
     require_positions,
     setting_of,
 )
-from motet.spec import LayerSpec, Recurrent
+from motet.spec import Recurrent
 from motet.split import choose_policy, split
-from motet.weights.fingerprint import Fingerprint
 
 _MOST_SEQUENCES = 1 << 16
 _MOST_POSITIONS = 1 << 31
 """Of models that only have recurrent layers: positions are int32."""
 _MOST_TOKENS = 1 << 32
 """Unless ``max_tokens`` is given; so that the record of tokens finds address space."""
-
-
-class Sizes(Protocol):
-    """The part of a model's configuration that a context needs."""
-
-    @property
-    def context_length(self) -> int: ...
-    @property
-    def n_vocab(self) -> int: ...
-    @property
-    def positional(self) -> str: ...
-
-
-class Layers(Protocol):
-    """A model's arithmetic."""
-
-    @property
-    def layers(self) -> Sequence[LayerSpec]: ...
-    def forward(self, tokens: np.ndarray, view: Any, wanted: np.ndarray) -> np.ndarray: ...
-
-
-class Runnable(Protocol):
-    """What a context needs of a model."""
-
-    @property
-    def config(self) -> Sizes: ...
-    @property
-    def family(self) -> Layers: ...
-    @property
-    def default_kv_type(self) -> str: ...
-    @property
-    def fingerprint(self) -> Fingerprint: ...
-    @property
-    def arithmetic(self) -> str: ...
 
 
 class Output:
