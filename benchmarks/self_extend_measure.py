@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,8 +117,13 @@ def search_all(
     return list(results.known.values())
 
 
-def likelihoods(model: Model, tokens: Sequence[int], lengths: Iterable[int], kept: Kept) -> dict:
-    """Nats a token, by arm and length: the same tokens each time, after more and more text."""
+def likelihoods(
+    model: Model, name: str, tokens: Sequence[int], lengths: Sequence[int], kept: Kept
+) -> dict:
+    """Nats a token, by arm and length: the same tokens each time, after more and more text.
+
+    ``name``: of the text.
+    """
     ids = np.array(tokens, np.int64)
     ends = np.linspace(max(lengths), len(ids), SEGMENTS).astype(int)
     table: dict[str, dict[int, float]] = {}
@@ -126,9 +131,9 @@ def likelihoods(model: Model, tokens: Sequence[int], lengths: Iterable[int], kep
         row = table[arm.name] = {}
         for n in lengths:
             texts = [ids[end - n : end] for end in ends]
-            name = f"likelihood, {arm.name}, {n}"
-            row[n] = kept.get(name, lambda arm=arm, texts=texts: likelihood(model, arm, texts))
-            say(f"{name}: {row[n]:.3f}")
+            known = f"likelihood, {name}, {arm.name}, {n}"
+            row[n] = kept.get(known, lambda arm=arm, texts=texts: likelihood(model, arm, texts))
+            say(f"{known}: {row[n]:.3f}")
     return table
 
 

@@ -1,10 +1,12 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from benchmarks import self_extend_measure as measure
 from benchmarks import self_extend_report as report
+from benchmarks import self_extend_tables as tables
 from motet.errors import OptionError
 from motet.evals.haystack import Haystacks
 from motet.evals.needle import Arm, Found, search
@@ -18,39 +20,44 @@ def results(share: dict[str, float]) -> list[Found]:
     """Of each arm, so many of every ten; those at the end of a text are found by all."""
     return [
         Found(arm, "passkey", n, depth, seed, depth == 1 or seed < 10 * share[arm], True, 0.0)
-        for arm in report.NAMES
-        for n in report.SEEDS
+        for arm in tables.NAMES
+        for n in measure.SEEDS
         for depth in (0.0, 0.5, 1.0)
         for seed in range(10)
     ]
 
 
 def nats(**more: float) -> dict[str, dict[int, float]]:
-    names = dict(zip(("plain", "plain_log", "extended", "extended_log"), report.NAMES, strict=True))
+    names = dict(zip(("plain", "plain_log", "extended", "extended_log"), tables.NAMES, strict=True))
     return {
-        arm: {n: 3.0 + (more.get(name, 0.0) if n > TRAINED else 0.0) for n in report.SEEDS}
+        arm: {n: 3.0 + (more.get(name, 0.0) if n > TRAINED else 0.0) for n in measure.SEEDS}
         for name, arm in names.items()
     }
 
 
 def test_criteria_are_judged_as_measured():
-    good = dict(zip(report.NAMES, (0.1, 0.1, 0.8, 1.0), strict=True))
-    text = report.criteria({"filler": results(good)}, nats(extended=0.09), TRAINED)
+    good = dict(zip(tables.NAMES, (0.1, 0.1, 0.8, 1.0), strict=True))
+    text = tables.criteria({"filler": results(good)}, {"prose": nats(extended=0.09)}, TRAINED)
     rows = [line.split(" | ") for line in text.split("\n")[2:]]
     assert [row[-1] for row in rows] == ["yes |"] * 5
-    assert rows[0][2] == "0.40 (0.10)" and rows[1][2] == "0.87 (0.80)" and rows[3][2] == "+0.090"
-    bad = dict(zip(report.NAMES, (0.2, 0.1, 0.6, 0.9), strict=True))
-    text = report.criteria({"filler": results(bad)}, nats(extended=0.2, extended_log=-0.2), TRAINED)
+    assert [row[2] for row in rows] == [
+        *("0.40 (0.10)", "0.87 (0.80)", "1.00 (1.00)"),
+        *("+0.090", "+0.000"),
+    ]
+    bad = dict(zip(tables.NAMES, (0.2, 0.1, 0.6, 0.9), strict=True))
+    text = tables.criteria(
+        {"filler": results(bad)}, {"prose": nats(extended=0.2, extended_log=-0.2)}, TRAINED
+    )
     rows = [line.split(" | ") for line in text.split("\n")[2:]]
     assert [row[-1] for row in rows] == ["no |"] * 5
     assert rows[4][2] == "-0.200"
 
 
 def test_a_table_tells_all_needles_from_far_ones():
-    share = dict(zip(report.NAMES, (0.0, 0.0, 1.0, 1.0), strict=True))
-    lines = report.found_table(results(share), TRAINED).split("\n")
+    share = dict(zip(tables.NAMES, (0.0, 0.0, 1.0, 1.0), strict=True))
+    lines = tables.found_table(results(share), TRAINED).split("\n")
     assert lines[0] == "| tokens | plain | plain, log | Self-Extend | Self-Extend, log |"
-    assert lines[2].startswith("| 256 (1x) | 0.33 (0.00) |")  # at 0 % it is just as far as trained
+    assert lines[2].startswith("| 256 (1x) | 0.33 | 0.33 |")
     assert lines[4].startswith("| 1024 (4x) | 0.33 (0.00) | 0.33 (0.00) | 1.00 (1.00) |")
 
 
@@ -68,7 +75,10 @@ def test_parts_are_put_in_their_places(tmp_path, monkeypatch):
 
 def test_every_part_has_its_place_in_the_document():
     text = report.DOCUMENT.read_text("utf-8")
-    for name in ("criteria", "filler", "prose", "order", "likelihood", "sweep", "auto", "cost"):
+    source = Path(report.__file__).read_text("utf-8")
+    parts = re.findall(r'^        "([a-z, ]+)": \w+_?\w*\(', source, re.MULTILINE)
+    assert {"criteria", "order, likelihood", "tiny, prose"} <= set(parts)
+    for name in (*parts, "cost"):
         assert text.count(f"<!-- {name} -->") == text.count(f"<!-- /{name} -->") == 1
     figures = {Path(part.split(")")[0]).name for part in text.split("](figures/")[1:]}
     assert figures == {path.name for path in report.FIGURES.iterdir()}
@@ -76,10 +86,10 @@ def test_every_part_has_its_place_in_the_document():
 
 def test_costs_are_of_the_benchmarks_file(tmp_path):
     path = tmp_path / "cost.json"
-    assert report.cost_table(path) is None
+    assert tables.cost_table(path) is None
     one = {"model": "m", "work": "decode", "plain": 10.0, "extended": 9.5, "more time": 0.052}
     path.write_text(json.dumps([one]))
-    table = report.cost_table(path)
+    table = tables.cost_table(path)
     assert table is not None and table.split("\n")[2] == "| m | decode | 10.0 | 9.5 | +5.2% |"
 
 

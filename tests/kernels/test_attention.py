@@ -158,3 +158,12 @@ def test_a_number_beyond_the_pool_is_refused(cpu: CPU, kind: str, value: float) 
     with pytest.raises(NumericalError, match=kind):
         case.run(cpu, case.whole(), scale=0.2)
     assert np.isfinite(case.pool.keys.astype(np.float32)).all()
+
+
+def test_tables_for_keys_begin_on_cache_lines() -> None:
+    """So that no vector that is read for a block's keys lies on two of them."""
+    for dim in (8, 24, 64):
+        r = rope_of(dim)
+        tables = [r.places, *(r.grouped_places(group) for group in (1, 3, 5, 8, 96))]
+        assert all(t.ctypes.data % 64 == 0 and t.flags.c_contiguous for t in tables)
+        assert np.array_equal(r.grouped_places(1)[0], r.places)

@@ -166,9 +166,9 @@ class CPU(RecurrentCPU, ExpertsCPU):
             interleaved, rope_scale = rope.pairing == "normal", rope.scale
         window_of_extend, stages, stage, factors = 0, [], None, None
         if kv.extended is not None and rope is not None:
-            groups, stage = np.unique(kv.extended.groups, return_inverse=True)
-            stages = [(int(group), rope.grouped_places(int(group))) for group in groups]
-            stage, factors = stage.astype(np.int32), kv.extended.factors
+            groups, stage = kv.extended.stages
+            stages = [(group, rope.grouped_places(group)) for group in groups]
+            factors = kv.extended.factors
             window_of_extend = kv.extended.window
         fine = self._native.attention(
             self._pool,

@@ -9,6 +9,7 @@ Keys are stored un-rotated.
 
 import mmap
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -143,6 +144,12 @@ class Extended:
     """int32 ``[T]``: positions that count as one, for far keys, to each query."""
     factors: np.ndarray | None
     """float32 ``[T]``: what each query is multiplied by; None for 1."""
+
+    @cached_property
+    def stages(self) -> tuple[list[int], np.ndarray]:
+        """The sizes of groups that there are, and int32 ``[T]``: which of them each query has."""
+        sizes, stage = np.unique(self.groups, return_inverse=True)
+        return sizes.tolist(), stage.astype(np.int32)
 
 
 @dataclass(frozen=True)
