@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.gemma2 import RMSNorm, rotate
+from training.gemma2 import RMSNorm, add_sizes, rotate, turns
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -76,9 +75,7 @@ class Gemma(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         c = self.config
-        half = torch.arange(0, c.head_dim, 2, dtype=torch.float64)
-        angles = torch.arange(tokens.shape[1])[:, None] * c.rope_base ** (-half / c.head_dim)
-        cos, sin = angles.cos().float(), angles.sin().float()
+        cos, sin = turns(tokens.shape[1], c.head_dim, c.rope_base)
         x = self.embedding(tokens) * c.d_model**0.5
         for layer in self.layers:
             x = layer(x, cos, sin)
@@ -90,15 +87,7 @@ class Gemma(nn.Module):
     def add_metadata(self, writer: GGUFWriter) -> None:
         """Write the configuration under the names llama.cpp gives it."""
         c = self.config
-        writer.add_context_length(c.context_length)
-        writer.add_embedding_length(c.d_model)
-        writer.add_block_count(c.n_layers)
-        writer.add_feed_forward_length(c.d_ff)
-        writer.add_head_count(c.n_heads)
-        writer.add_head_count_kv(c.n_kv_heads)
-        writer.add_layer_norm_rms_eps(c.norm_eps)
-        writer.add_key_length(c.head_dim)
-        writer.add_value_length(c.head_dim)
+        add_sizes(writer, c)
         writer.add_rope_freq_base(c.rope_base)
         writer.add_vocab_size(c.n_vocab)
 

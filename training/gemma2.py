@@ -12,6 +12,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
+    from training.gemma import GemmaConfig
+
 QUERY_BLOCK = 64  # queries are taken this many at a time, and only the keys they may see
 
 
@@ -50,6 +52,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """RoPE, NeoX pairing. x: [..., T, head_dim]; cos, sin: [T, head_dim / 2]."""
     first, second = x.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+def turns(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
+    """RoPE's cosines and sines, float32 [length, head_dim / 2] each."""
+    half = torch.arange(0, head_dim, 2, dtype=torch.float64)
+    angles = torch.arange(length)[:, None] * base ** (-half / head_dim)
+    return angles.cos().float(), angles.sin().float()
 
 
 class Attention(nn.Module):
@@ -139,9 +148,7 @@ class Gemma2(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         c = self.config
-        half = torch.arange(0, c.head_dim, 2, dtype=torch.float64)
-        angles = torch.arange(tokens.shape[1])[:, None] * c.rope_base ** (-half / c.head_dim)
-        cos, sin = angles.cos().float(), angles.sin().float()
+        cos, sin = turns(tokens.shape[1], c.head_dim, c.rope_base)
         x = self.embedding(tokens) * c.d_model**0.5
         for layer in self.layers:
             x = layer(x, cos, sin)
@@ -154,15 +161,7 @@ class Gemma2(nn.Module):
     def add_metadata(self, writer: GGUFWriter) -> None:
         """Write the configuration under the names llama.cpp gives it."""
         c = self.config
-        writer.add_context_length(c.context_length)
-        writer.add_embedding_length(c.d_model)
-        writer.add_block_count(c.n_layers)
-        writer.add_feed_forward_length(c.d_ff)
-        writer.add_head_count(c.n_heads)
-        writer.add_head_count_kv(c.n_kv_heads)
-        writer.add_layer_norm_rms_eps(c.norm_eps)
-        writer.add_key_length(c.head_dim)
-        writer.add_value_length(c.head_dim)
+        add_sizes(writer, c)
         writer.add_attn_logit_softcapping(c.attn_softcap)
         writer.add_final_logit_softcapping(c.final_softcap)
         writer.add_sliding_window(c.window)
@@ -187,3 +186,16 @@ class Gemma2(nn.Module):
             }
             weights.update({f"blk.{i}.{name}": module.weight for name, module in own.items()})
         return {f"{name}.weight": weight for name, weight in weights.items()}
+
+
+def add_sizes(writer: GGUFWriter, c: Gemma2Config | GemmaConfig) -> None:
+    """Write what the first and the second Gemma have in common."""
+    writer.add_context_length(c.context_length)
+    writer.add_embedding_length(c.d_model)
+    writer.add_block_count(c.n_layers)
+    writer.add_feed_forward_length(c.d_ff)
+    writer.add_head_count(c.n_heads)
+    writer.add_head_count_kv(c.n_kv_heads)
+    writer.add_layer_norm_rms_eps(c.norm_eps)
+    writer.add_key_length(c.head_dim)
+    writer.add_value_length(c.head_dim)
