@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import sentencepiece as spm
 
-from training.tasks import Stream, Tasks
+from training.tasks import Row, Stream, Tasks
 from training.texts import Text, rename
 
 TRAINED_LENGTH = 256
@@ -52,6 +52,9 @@ class Batch:
 class Diet:
     """Training and held-out streams of every text, and the batches drawn from them."""
 
+    shortest = 48
+    """Tokens of a row, at least."""
+
     def __init__(
         self, texts: list[Text], vocabulary: spm.SentencePieceProcessor, seed: int
     ) -> None:
@@ -70,19 +73,28 @@ class Diet:
     def batch(self, step: int, steps: int) -> Batch:
         """The rows of one step: all of one length, about BATCH_TOKENS in all."""
         rng = np.random.default_rng((self.seed, step))
-        phase = next(p for p in CURRICULUM if step < p.until * steps or p is CURRICULUM[-1])
-        short = int(rng.integers(3, phase.longest // 16 + 1)) * 16
-        length = phase.longest if rng.random() < 0.6 else short
-        shares = (phase.text, phase.pass_key, phase.recall)
+        longest, shares = self._phase(step, steps)
+        short = int(rng.integers(self.shortest // 16, longest // 16 + 1)) * 16
+        length = longest if rng.random() < 0.6 else short
         rows = []
         for _ in range(BATCH_TOKENS // length):
-            kind = rng.choice(["text", "pass_key", "recall"], p=shares)
+            kind = rng.choice(list(shares), p=list(shares.values()))
             source = self.train[rng.choice(list(SOURCES), p=list(SOURCES.values()))]
-            if kind == "text":
-                rows.append(self.tasks.text(source, length, rng))
-            elif kind == "pass_key":
-                rows.append(self.tasks.pass_key(source, length, rng))
-            else:
-                rows.append(self.tasks.recall(length, rng))
+            rows.append(self._row(kind, source, length, rng))
         tokens, weights = zip(*rows, strict=True)
         return Batch(np.stack(tokens), np.stack(weights))
+
+    def _phase(self, step: int, steps: int) -> tuple[int, dict[str, float]]:
+        """Tokens of the longest rows of a step, and the share of each kind."""
+        phase = next(p for p in CURRICULUM if step < p.until * steps or p is CURRICULUM[-1])
+        return phase.longest, {
+            "text": phase.text,
+            "pass_key": phase.pass_key,
+            "recall": phase.recall,
+        }
+
+    def _row(self, kind: str, source: Stream, length: int, rng: np.random.Generator) -> Row:
+        if kind == "recall":
+            return self.tasks.recall(length, rng)
+        make = self.tasks.text if kind == "text" else self.tasks.pass_key
+        return make(source, length, rng)

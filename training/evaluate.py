@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from training.data import TRAINED_LENGTH, Diet
-from training.tasks import ANSWER_WEIGHT
+from training.tasks import ANSWER_WEIGHT, Row
 
 EVALUATION_SEED = 7777  # rows that no training step draws
 PRIOR = 50  # of bigram_loss, near its best; 20 to 100 change it by less than 0.03
@@ -66,13 +66,18 @@ def pass_key_accuracy(
                 diet.tasks.pass_key(sources[i % len(sources)], length, rng, depth)
                 for i in range(rows)
             ]
-            tokens = torch.from_numpy(np.stack([row for row, _ in made]))
-            answers = torch.from_numpy(np.stack([w for _, w in made]))[:, 1:] == ANSWER_WEIGHT
-            right = model(tokens[:, :-1]).argmax(-1) == tokens[:, 1:]
-            found = (right | ~answers).all(1)
-            by_depth[f"{depth:g}"] = round(found.double().mean().item(), 4)
+            by_depth[f"{depth:g}"] = share_answered(model, made)
         result[str(length)] = by_depth
     return result
+
+
+@torch.no_grad()
+def share_answered(model: torch.nn.Module, rows: list[Row]) -> float:
+    """Share of the rows whose answer's tokens are all the likeliest."""
+    tokens = torch.from_numpy(np.stack([row for row, _ in rows]))
+    answers = torch.from_numpy(np.stack([w for _, w in rows]))[:, 1:] == ANSWER_WEIGHT
+    right = model(tokens[:, :-1]).argmax(-1) == tokens[:, 1:]
+    return round((right | ~answers).all(1).double().mean().item(), 4)
 
 
 @torch.no_grad()

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from training.gemma2 import RMSNorm, add_sizes, rotate, turns
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -26,6 +25,32 @@ class GemmaConfig:
     d_ff: int = 256
     rope_base: float = 10000.0
     norm_eps: float = 1e-6
+
+
+class RMSNorm(nn.Module):
+    """The weight multiplies as it is (Hugging Face stores Gemma's as weight - 1, GGUF does not)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """RoPE, NeoX pairing. x: [..., T, head_dim]; cos, sin: [T, head_dim / 2]."""
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+def turns(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
+    """RoPE's cosines and sines, float32 [length, head_dim / 2] each."""
+    half = torch.arange(0, head_dim, 2, dtype=torch.float64)
+    angles = torch.arange(length)[:, None] * base ** (-half / head_dim)
+    return angles.cos().float(), angles.sin().float()
 
 
 class Layer(nn.Module):
@@ -66,12 +91,15 @@ class Gemma(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.n_vocab, config.d_model)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
+        self.layers = nn.ModuleList(self.make_layer(i) for i in range(config.n_layers))
         self.output_norm = RMSNorm(config.d_model, config.norm_eps)
         for parameter in self.parameters():
             if parameter.ndim == 2:
                 nn.init.normal_(parameter, std=0.04)
         nn.init.normal_(self.embedding.weight, std=config.d_model**-0.5)  # enters with size 1
+
+    def make_layer(self, index: int) -> nn.Module:
+        return Layer(self.config)
 
     def forward(self, tokens: Tensor) -> Tensor:
         c = self.config
@@ -97,3 +125,16 @@ class Gemma(nn.Module):
         for i, layer in enumerate(self.layers):
             weights |= {f"blk.{i}.{name}": module.weight for name, module in layer.named_children()}
         return {f"{name}.weight": weight for name, weight in weights.items()}
+
+
+def add_sizes(writer: GGUFWriter, c: GemmaConfig) -> None:
+    """Write what the first and the second Gemma have in common."""
+    writer.add_context_length(c.context_length)
+    writer.add_embedding_length(c.d_model)
+    writer.add_block_count(c.n_layers)
+    writer.add_feed_forward_length(c.d_ff)
+    writer.add_head_count(c.n_heads)
+    writer.add_head_count_kv(c.n_kv_heads)
+    writer.add_layer_norm_rms_eps(c.norm_eps)
+    writer.add_key_length(c.head_dim)
+    writer.add_value_length(c.head_dim)

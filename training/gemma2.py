@@ -9,56 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.gemma import Gemma, GemmaConfig, RMSNorm, add_sizes, rotate
+
 if TYPE_CHECKING:
     from gguf import GGUFWriter
-
-    from training.gemma import GemmaConfig
 
 QUERY_BLOCK = 64  # queries are taken this many at a time, and only the keys they may see
 
 
 @dataclass(frozen=True)
-class Gemma2Config:
-    n_vocab: int
-    context_length: int
-    d_model: int = 128
+class Gemma2Config(GemmaConfig):
     n_layers: int = 6
-    n_heads: int = 4
-    n_kv_heads: int = 2
-    head_dim: int = 32
     d_ff: int = 384
     window: int = 64
-    rope_base: float = 10000.0
-    norm_eps: float = 1e-6
     attn_softcap: float = 50.0
     final_softcap: float = 30.0
     dropout: float = 0.1
-
-
-class RMSNorm(nn.Module):
-    """The weight multiplies as it is (Hugging Face stores Gemma's as weight - 1, GGUF does not)."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.float()
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """RoPE, NeoX pairing. x: [..., T, head_dim]; cos, sin: [T, head_dim / 2]."""
-    first, second = x.chunk(2, -1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
-
-
-def turns(length: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
-    """RoPE's cosines and sines, float32 [length, head_dim / 2] each."""
-    half = torch.arange(0, head_dim, 2, dtype=torch.float64)
-    angles = torch.arange(length)[:, None] * base ** (-half / head_dim)
-    return angles.cos().float(), angles.sin().float()
 
 
 class Attention(nn.Module):
@@ -128,35 +94,18 @@ class Layer(nn.Module):
         return x + self.dropout(self.post_ffw_norm(self.ffn(self.ffn_norm(x))))
 
 
-class Gemma2(nn.Module):
+class Gemma2(Gemma):
     """tokens int64 [B, T] -> logits float32 [B, T, n_vocab]."""
 
     architecture = "gemma2"
+    config: Gemma2Config
 
-    def __init__(self, config: Gemma2Config) -> None:
-        super().__init__()
-        self.config = config
-        self.embedding = nn.Embedding(config.n_vocab, config.d_model)
-        self.layers = nn.ModuleList(
-            Layer(config, config.window if i % 2 == 0 else 0) for i in range(config.n_layers)
-        )
-        self.output_norm = RMSNorm(config.d_model, config.norm_eps)
-        for parameter in self.parameters():
-            if parameter.ndim == 2:
-                nn.init.normal_(parameter, std=0.04)
-        nn.init.normal_(self.embedding.weight, std=config.d_model**-0.5)  # enters with size 1
+    def make_layer(self, index: int) -> nn.Module:
+        return Layer(self.config, self.config.window if index % 2 == 0 else 0)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        c = self.config
-        cos, sin = turns(tokens.shape[1], c.head_dim, c.rope_base)
-        x = self.embedding(tokens) * c.d_model**0.5
-        for layer in self.layers:
-            x = layer(x, cos, sin)
-        logits = F.linear(self.output_norm(x), self.embedding.weight).float()
-        return c.final_softcap * torch.tanh(logits / c.final_softcap)
-
-    def auxiliary_loss(self) -> float:
-        return 0.0
+        cap = self.config.final_softcap
+        return cap * torch.tanh(super().forward(tokens) / cap)
 
     def add_metadata(self, writer: GGUFWriter) -> None:
         """Write the configuration under the names llama.cpp gives it."""
@@ -186,16 +135,3 @@ class Gemma2(nn.Module):
             }
             weights.update({f"blk.{i}.{name}": module.weight for name, module in own.items()})
         return {f"{name}.weight": weight for name, weight in weights.items()}
-
-
-def add_sizes(writer: GGUFWriter, c: Gemma2Config | GemmaConfig) -> None:
-    """Write what the first and the second Gemma have in common."""
-    writer.add_context_length(c.context_length)
-    writer.add_embedding_length(c.d_model)
-    writer.add_block_count(c.n_layers)
-    writer.add_feed_forward_length(c.d_ff)
-    writer.add_head_count(c.n_heads)
-    writer.add_head_count_kv(c.n_kv_heads)
-    writer.add_layer_norm_rms_eps(c.norm_eps)
-    writer.add_key_length(c.head_dim)
-    writer.add_value_length(c.head_dim)

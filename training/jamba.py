@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.gemma2 import RMSNorm
+from training.gemma import RMSNorm
 from training.mamba import Mixer, MixerConfig, initialize
 
 if TYPE_CHECKING:

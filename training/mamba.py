@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.gemma2 import RMSNorm
+from training.gemma import RMSNorm
 from training.scan import selective_scan
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ import sentencepiece as spm
 import torch
 
 from motet.evals.haystack import FILLER
-from training.data import BATCH_TOKENS, SOURCES, TRAINED_LENGTH, Batch, Diet
-from training.evaluate import EVALUATION_SEED
+from training.data import BATCH_TOKENS, TRAINED_LENGTH, Diet
+from training.evaluate import EVALUATION_SEED, share_answered
 from training.export import LICENSE_NOTE, write_gguf
 from training.gemma import Gemma, GemmaConfig
-from training.tasks import ANSWER_WEIGHT
+from training.tasks import Row, Stream
 from training.texts import Text, read_texts
 from training.train import PEAK_RATE, REPORT_EVERY, make_optimizer, train_step
 from training.vocabulary import load_vocabulary, train_vocabulary
@@ -41,45 +41,35 @@ a base of 10,000 half of them would hardly move in 256 tokens, and tell nothing 
 class ProofDiet(Diet):
     """Rows of one key and of two, in text and in LongLM's filler, beside a little text."""
 
+    shortest = 64
+
     def __init__(
         self, texts: list[Text], vocabulary: spm.SentencePieceProcessor, seed: int
     ) -> None:
         super().__init__(texts, vocabulary, seed)
         self.filler = self.tasks.stream([FILLER * 64])
 
-    def batch(self, step: int, steps: int) -> Batch:
-        """The rows of one step: all of one length, about BATCH_TOKENS in all."""
-        rng = np.random.default_rng((self.seed, step))
+    def _phase(self, step: int, steps: int) -> tuple[int, dict[str, float]]:
         longest = next(size for until, size in LONGEST if step < until * steps or until == 1)
-        short = int(rng.integers(4, longest // 16 + 1)) * 16
-        length = longest if rng.random() < 0.6 else short
-        rows = []
-        for _ in range(BATCH_TOKENS // length):
-            kind = rng.choice(list(KINDS), p=list(KINDS.values()))
-            source = self.train[rng.choice(list(SOURCES), p=list(SOURCES.values()))]
-            if rng.random() < FILLER_SHARE:
-                source = self.filler
-            if kind == "recall":
-                rows.append(self.tasks.recall(length, rng))
-            elif kind == "pass_key":
-                twice = bool(rng.random() < 0.5)
-                rows.append(self.tasks.pass_key(source, length, rng, twice=twice))
-            else:
-                rows.append(getattr(self.tasks, kind)(source, length, rng))
-        tokens, weights = zip(*rows, strict=True)
-        return Batch(np.stack(tokens), np.stack(weights))
+        return longest, KINDS
+
+    def _row(self, kind: str, source: Stream, length: int, rng: np.random.Generator) -> Row:
+        if rng.random() < FILLER_SHARE:
+            source = self.filler
+        if kind == "order":
+            return self.tasks.order(source, length, rng)
+        if kind == "pass_key":
+            twice = bool(rng.random() < 0.5)
+            return self.tasks.pass_key(source, length, rng, twice=twice)
+        return super()._row(kind, source, length, rng)
 
 
-@torch.no_grad()
 def accuracy(model: Gemma, diet: Diet, length: int, rows: int = 60) -> float:
     """Share of the last keys that greedy generation writes, of held-out rows."""
     rng = np.random.default_rng((EVALUATION_SEED, length))
     sources = list(diet.held_out.values())
     made = [diet.tasks.order(sources[i % len(sources)], length, rng) for i in range(rows)]
-    tokens = torch.from_numpy(np.stack([row for row, _ in made]))
-    answers = torch.from_numpy(np.stack([w for _, w in made]))[:, 1:] == ANSWER_WEIGHT
-    right = model(tokens[:, :-1]).argmax(-1) == tokens[:, 1:]
-    return round((right | ~answers).all(1).double().mean().item(), 4)
+    return share_answered(model, made)
 
 
 def main() -> None:
