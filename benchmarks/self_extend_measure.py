@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from motet import Model
 from motet.evals.haystack import ASK_KEY, TASKS, WRONG, Haystacks, Task, Told, different_keys
-from motet.evals.long_perplexity import by_position, passages_of
+from motet.evals.long_perplexity import Bucket, by_position, passages_of
 from motet.evals.needle import Arm, Found, search
 from motet.evals.needle_results import Results
 from motet.evals.predictions import Run, log_probabilities
-from motet.self_extend import FARTHEST, AutoExtend, SelfExtend
+from motet.self_extend import FARTHEST, AutoExtend, SelfExtend, growing_groups
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = {256: 6, 512: 6, 1024: 6, 2048: 6, 4096: 4, 8192: 3}
@@ -48,10 +48,7 @@ class Auto(AutoExtend):
         return self.window
 
     def groups_at(self, positions: np.ndarray, trained: int) -> np.ndarray:
-        far = np.maximum(positions.astype(np.float64) + 1 - self.window, 1)
-        room = trained * self.reach - self.window
-        groups = 2 ** np.ceil(np.log2(np.maximum(far / room, 1)))
-        return np.where(positions < trained, 1, groups).astype(np.int32)
+        return growing_groups(positions, trained, self.window, self.reach)
 
 
 ARMS = (
@@ -202,18 +199,15 @@ def _both(
     return value
 
 
-def positions(model: Model, tokens: Sequence[int], length: int, kept: Kept) -> list[dict]:
+def positions(model: Model, tokens: Sequence[int], length: int, kept: Kept) -> list[Bucket]:
     """Likelihood by position of the four arms."""
 
-    def make() -> list[dict]:
+    def make() -> list[tuple]:
         texts = passages_of(tokens, length, 5, model.tokenizer.bos)
         *_, result = by_position(model, texts, ARMS)
-        return [
-            {"first": b.first, "last": b.last, "nll": dict(zip(result.arms, b.nll, strict=True))}
-            for b in result.means()
-        ]
+        return [astuple(bucket) for bucket in result.means()]
 
-    return kept.get(f"positions, {length}", make)
+    return [Bucket(*values) for values in kept.get(f"positions, {length}", make)]
 
 
 def say(text: str) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.self_extend_measure import (
-    ARMS,
     AS_TRAINED,
     SCORED,
     SEEDS,
@@ -28,6 +27,7 @@ from benchmarks.self_extend_measure import (
     tried,
 )
 from benchmarks.self_extend_tables import (
+    NAMES,
     cost_table,
     criteria,
     found_table,
@@ -36,7 +36,8 @@ from benchmarks.self_extend_tables import (
     tried_table,
 )
 from motet import Model
-from motet.cli.plots import save_curves, save_heat_maps, save_matrices
+from motet.cli.by_position import draw_by_position
+from motet.cli.plots import save_heat_maps, save_matrices
 from motet.evals.haystack import FILLER
 from motet.evals.needle import Found, grid
 from motet.self_extend import relative_positions
@@ -65,13 +66,6 @@ def fill(parts: Mapping[str, str]) -> None:
         if count != 1:
             raise SystemExit(f"{DOCUMENT} has {count} places for {name}")
     DOCUMENT.write_text(text, "utf-8")
-
-
-def curves(bins: Sequence[Mapping]) -> dict[str, tuple[list[float], list[float]]]:
-    """Nats a token of each arm at the middle of each range of positions."""
-    bins = [one for one in bins if one["first"] >= 16]
-    middles = [(one["first"] * one["last"]) ** 0.5 for one in bins]
-    return {arm.name: (middles, [one["nll"][arm.name] for one in bins]) for arm in ARMS}
 
 
 def main() -> None:
@@ -120,13 +114,8 @@ def main() -> None:
     save_heat_maps([maps(found) for found in keys.values()], FIGURES / "pass-keys.svg")
     save_heat_maps([maps(order)], FIGURES / "order.svg")
     save_heat_maps([maps(found) for found in tiny_keys.values()], FIGURES / "tiny-pass-keys.svg")
-    save_curves(
-        curves(curve),
-        FIGURES / "by-position.svg",
-        xlabel="position in the text",
-        ylabel="nats a token",
-        marks={f"trained length, {trained}": trained},
-    )
+    shown = [bucket for bucket in curve if bucket.first >= 16]
+    draw_by_position(NAMES, shown, trained, FIGURES / "by-position.svg")
     parts = {
         "criteria": criteria(keys, nats, trained),
         "filler": found_table(keys["LongLM's filler"], trained),

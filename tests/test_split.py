@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from motet.batch import Batch, Entries
 from motet.errors import OptionError
 from motet.split import choose_policy, split
-from tests.toy import HYBRID, LAYERS, RECURRENT
 
 POLICIES = ("simple", "equal", "sequence")
 
@@ -61,12 +60,11 @@ def test_sets_that_meet_again_keep_their_order():
     assert cut(entries, 100, "sequence") == [[0], [1], [2], [3], [4], [5]]
 
 
-@pytest.mark.parametrize("layers", [LAYERS, RECURRENT, HYBRID])
-def test_an_unknown_split_is_refused_with_the_known_ones(layers):
+def test_an_unknown_split_is_refused_with_the_known_ones():
     with pytest.raises(OptionError, match="auto, simple, equal, sequence"):
-        choose_policy("eqal", layers)
-    assert [choose_policy(policy, layers) for policy in POLICIES] == list(POLICIES)
-    assert choose_policy("auto", layers) == "simple"
+        choose_policy("eqal")
+    assert [choose_policy(policy) for policy in POLICIES] == list(POLICIES)
+    assert choose_policy("auto") == "simple"
 
 
 @given(

@@ -117,7 +117,7 @@ class Context:
             max_tokens = tokens if attends else min(tokens, _MOST_TOKENS)
         self.max_tokens = _positive("max_tokens", max_tokens)
         self.ubatch = _positive("ubatch", ubatch)
-        self.split = choose_policy(split, model.family.layers)
+        self.split = choose_policy(split)
         self.kv_type = model.default_kv_type if kv_type == "auto" else kv_type
         self.memory = Memory(
             model.family.layers,

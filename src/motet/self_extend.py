@@ -100,11 +100,7 @@ class AutoExtend:
 
     def groups_at(self, positions: np.ndarray, trained: int) -> np.ndarray:
         """int32 ``[T]``: the group size of a query at each position."""
-        window = self.window_of(trained)
-        far = np.maximum(positions.astype(np.float64) + 1 - window, 1)
-        room = max(trained * AUTO_REACH - window, 1.0)
-        groups = 2 ** np.ceil(np.log2(np.maximum(far / room, 1)))
-        return np.where(positions < trained, 1, groups).astype(np.int32)
+        return growing_groups(positions, trained, self.window_of(trained), AUTO_REACH)
 
     def longest_context(self, trained: int) -> int:
         """As far as positions are counted: the group grows as it has to."""
@@ -112,6 +108,15 @@ class AutoExtend:
 
     def __str__(self) -> str:
         return f"auto{', log scale' if self.scale else ''}"
+
+
+def growing_groups(positions: np.ndarray, trained: int, window: int, reach: float) -> np.ndarray:
+    """int32 ``[T]``: 1 within the trained length; beyond it, of the query at each position, the
+    smallest power of two that leaves no key farther than the share ``reach`` of that length."""
+    far = np.maximum(positions.astype(np.float64) + 1 - window, 1)
+    room = max(trained * reach - window, 1.0)
+    groups = 2 ** np.ceil(np.log2(np.maximum(far / room, 1)))
+    return np.where(positions < trained, 1, groups).astype(np.int32)
 
 
 def relative_positions(length: int, group: int, window: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The three ways to cut a batch into micro-batches. By the solo law all give the same bits."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from motet.batch import Entries
 from motet.errors import OptionError
-from motet.spec import LayerSpec, Recurrent
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,10 @@ def split(entries: Entries, size: int, policy: str) -> list[Ubatch]:
     return [_ubatch(entries, numbers) for numbers in cut(entries, size)]
 
 
-def choose_policy(policy: str, layers: Sequence[LayerSpec]) -> str:
-    """``policy``, or for "auto" the fastest for what ``layers`` remember.
-
-    Raises OptionError if there is none of that name.
-    """
+def choose_policy(policy: str) -> str:
+    """``policy``, or for "auto" the fastest. Raises OptionError if there is none of that name."""
     if policy == "auto":
-        recurrent = any(isinstance(spec, Recurrent) for spec in layers)
-        return _FASTEST_RECURRENT if recurrent else _FASTEST
+        return _FASTEST
     if policy not in _POLICIES:
         known = ", ".join(["auto", *_POLICIES])
         raise OptionError(f"split is {policy!r}", hint=f"use one of {known}")
@@ -131,8 +126,9 @@ _POLICIES: dict[str, Callable[[Entries, int], Iterator[np.ndarray]]] = {
     "sequence": _sequence,
 }
 
-_FASTEST = _FASTEST_RECURRENT = "simple"
-"""It makes the fewest and fullest micro-batches; kernels take runs of any lengths in any order."""
+_FASTEST = "simple"
+"""On every kind of memory: it makes the fewest and fullest micro-batches, and kernels take runs of
+any lengths in any order."""
 
 
 def _disjoint(entries: Entries) -> bool:

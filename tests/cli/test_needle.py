@@ -164,7 +164,7 @@ def test_a_model_without_positions_runs_plain(tmp_path, monkeypatch):
     model = tiny.load(tmp_path, "mamba")
     model.tokenizer = loaded("mamba").tokenizer
     model.tokenizer.piece = lambda token: b" x"
-    monkeypatch.setattr("motet.cli.needle.load_model", lambda path, threads: model)
+    monkeypatch.setattr("motet.cli.needle.load_reader", lambda path, threads: model)
     result = invoke("--lengths", "90", "--depths", "1", "--seeds", "1", "--json")
     assert result.exit_code == 0, result.stderr
     assert "plain alone: " in result.stderr and "is recurrent" in result.stderr

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 from motet.cli.progress import progress
 
 if TYPE_CHECKING:
-    from motet.evals.long_perplexity import Likelihoods
+    from motet.evals.long_perplexity import Bucket, Likelihoods
     from motet.evals.needle import Arm
     from motet.model import Model
 
@@ -34,7 +35,6 @@ def show_by_position(
     as_json: bool,
 ) -> None:
     """Measure, draw to ``picture`` and print."""
-    from motet.cli.plots import save_curves
     from motet.evals.long_perplexity import by_position, passages_of
 
     trained = model.config.context_length
@@ -47,24 +47,28 @@ def show_by_position(
             running = ", ".join(f"{n} {x:.3f}" for n, x in zip(result.arms, means, strict=True))
             show(result.nll.shape[1], len(texts), f"nats a token: {running}")
     assert result is not None
-    buckets = result.means()
     if picture is not None:
-        middles = [math.sqrt(bucket.first * bucket.last) for bucket in buckets]
-        curves = {
-            name: (middles, [bucket.nll[i] for bucket in buckets])
-            for i, name in enumerate(result.arms)
-        }
-        save_curves(
-            curves,
-            picture,
-            xlabel="position in the text",
-            ylabel="nats a token",
-            marks={f"trained length, {trained}": trained},
-        )
+        draw_by_position(result.arms, result.means(), trained, picture)
     if as_json:
         click.echo(json.dumps(_facts(result, trained)))
     else:
         _show(result, trained, len(texts))
+
+
+def draw_by_position(
+    arms: Sequence[str], buckets: "Sequence[Bucket]", trained: int, picture: Path
+) -> None:
+    """A curve for each arm, through the middles of the buckets."""
+    from motet.cli.plots import save_curves
+
+    middles = [math.sqrt(bucket.first * bucket.last) for bucket in buckets]
+    save_curves(
+        {name: (middles, [bucket.nll[i] for bucket in buckets]) for i, name in enumerate(arms)},
+        picture,
+        xlabel="position in the text",
+        ylabel="nats a token",
+        marks={f"trained length, {trained}": trained},
+    )
 
 
 def _facts(result: "Likelihoods", trained: int) -> dict:

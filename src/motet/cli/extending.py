@@ -78,7 +78,6 @@ def typed_self_extend(text: str) -> "SelfExtend | AutoExtend | None":
     Raises OptionError for anything else.
     """
     from motet.errors import OptionError
-    from motet.self_extend import AutoExtend, SelfExtend
 
     if text == "off":
         return None
@@ -88,6 +87,13 @@ def typed_self_extend(text: str) -> "SelfExtend | AutoExtend | None":
         raise OptionError(
             f"{text!r} is no setting of Self-Extend", hint="auto, GROUP:WINDOW as in 8:512, or off"
         )
+    return _as_setting(choice, scale)
+
+
+def _as_setting(choice: str | tuple[int, int], scale: str | None) -> "SelfExtend | AutoExtend":
+    """Of what ``_read`` gives."""
+    from motet.self_extend import AutoExtend, SelfExtend
+
     return AutoExtend(scale) if isinstance(choice, str) else SelfExtend(*choice, scale)
 
 
@@ -107,8 +113,6 @@ def _remember(context: click.Context, option: click.Parameter, value: object) ->
 
 def chosen_self_extend() -> "SelfExtend | AutoExtend | None":
     """What the options of the running command come to. Raises UsageError for half a choice."""
-    from motet.self_extend import AutoExtend, SelfExtend
-
     given = click.get_current_context().meta.get(_META, {})
     setting, scale = given.get("self_extend"), given.get("self_extend_scale")
     group, window = given.get("grp_attn_n"), given.get("grp_attn_w")
@@ -122,7 +126,4 @@ def chosen_self_extend() -> "SelfExtend | AutoExtend | None":
         if scale is not None:
             raise click.UsageError("--self-extend-scale goes with --self-extend")
         return None
-    if setting == "auto":
-        return AutoExtend(scale)
-    group, window = setting
-    return SelfExtend(group, window, scale)
+    return _as_setting(setting, scale)

@@ -11,7 +11,7 @@ import click
 from motet.cli.arms import plain_and_extended
 from motet.cli.extending import self_extend_options
 from motet.cli.haystacks import SCORES, Haystack, examples, haystack_options, trials
-from motet.cli.loading import load_model
+from motet.cli.loading import load_reader
 from motet.cli.options import json_option, kv_type_option, threads_option, ubatch_option
 from motet.cli.progress import progress
 from motet.cli.reading import read_text
@@ -56,15 +56,12 @@ def command(
     Each haystack is read twice: plain, and with Self-Extend (auto, unless --self-extend says).
     """
     from motet.cli.plots import check_plot, save_heat_maps
-    from motet.errors import UnsupportedError
     from motet.evals.needle import grid
     from motet.evals.needle_results import Results
 
     picture = check_plot(plot) if plot else None
     text = read_text(haystack.text_file) if haystack.text_file else None
-    loaded = load_model(model, threads)
-    if loaded.tokenizer is None:
-        raise UnsupportedError(f"{model} has no vocabulary, so a text means nothing to it")
+    loaded = load_reader(model, threads)
     trained = loaded.config.context_length
     arms = plain_and_extended(loaded)
     make = examples if haystack.of_examples else trials
@@ -75,17 +72,15 @@ def command(
         settings = {"model": loaded.fingerprint.weights, "kv type": kv, **haystack.settings(text)}
         known = Results(Path(results), settings)
     found = _run(loaded, searched, arms, known, score, ubatch, kv_type)
+    tasks = dict.fromkeys(trial.task for trial in searched)
     grids = {
         (task, arm.name): grid(
             [one for one in found if (one.arm, one.task) == (arm.name, task)], score
         )
-        for task in dict.fromkeys(trial.task for trial in searched)
+        for task in tasks
         for arm in arms
     }
-    rows = [
-        {f"{task}, {arm}": cells for (task, arm), cells in grids.items() if task == one}
-        for one in dict.fromkeys(task for task, _ in grids)
-    ]
+    rows = [{f"{task}, {arm.name}": grids[task, arm.name] for arm in arms} for task in tasks]
     if picture is not None:
         save_heat_maps(rows, picture)
     if as_json:

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from motet.cli.arms import plain_and_extended
 from motet.cli.extending import chosen_self_extend, self_extend_options
-from motet.cli.loading import load_model
+from motet.cli.loading import load_reader
 from motet.cli.options import (
     json_option,
     kv_type_option,
@@ -78,14 +78,11 @@ def command(
     as_json: bool,
 ) -> None:
     """Perplexity of the model in MODEL (GGUF) on a text, by llama.cpp's definition."""
-    from motet.errors import UnsupportedError
     from motet.evals.perplexity import perplexity
 
     self_extend, picture = chosen_self_extend(), _picture(by_position, plot)
     text = read_text(text_file)
-    loaded = load_model(model, threads)
-    if loaded.tokenizer is None:
-        raise UnsupportedError(f"{model} has no vocabulary, so a text means nothing to it")
+    loaded = load_reader(model, threads)
     tokens = loaded.tokenizer.encode(text, add_special=True, parse_special=False)
     if by_position:
         from motet.cli.by_position import show_by_position

@@ -102,7 +102,7 @@ def hellaswag(
         max_sequences=ENDINGS * min(parallel, len(tasks)),
         max_tokens=max(sum(question.size for question in group) for group in groups),
         self_extend=self_extend,
-        context_length=max(question.longest for question in questions) if self_extend else None,
+        context_length=max(question.longest for question in questions),
         ubatch=ubatch,
         split=split,
         kv_type=kv_type,

@@ -9,13 +9,12 @@ import numpy as np
 
 from motet.batch import Batch
 from motet.context import Context
-from motet.errors import NumericalError
 from motet.evals.haystack import Trial
+from motet.evals.predictions import require_numbers
 from motet.sampling import token_logprobs
 
 TOGETHER = 8192
 """Tokens of the trials that are computed together."""
-SCORES = ("exact", "likelihood")
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,7 @@ def _find(context: Context, group: Sequence[Trial], arm: str) -> list[Found]:
             float(token_logprobs(logits, np.array(way)).mean())
             for logits, way in zip(rows, trial.ways, strict=True)
         )
-        if np.isnan(right):
-            raise NumericalError(
-                "the model's logits are not all numbers",
-                hint="its file may be damaged; motet show lists what it holds",
-            )
+        require_numbers(right)
         exact = bool(np.array_equal(rows[0].argmax(axis=1), trial.answer))
         found.append(Found(arm, *trial.key, exact, all(right > other for other in wrong), -right))
     return found

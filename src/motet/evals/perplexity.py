@@ -77,7 +77,7 @@ def perplexity(
         max_sequences=parallel,
         max_tokens=parallel * ctx,
         self_extend=self_extend,
-        context_length=None if self_extend is None else ctx,
+        context_length=ctx,
         ubatch=ubatch,
         split=split,
         kv_type=kv_type,

@@ -62,12 +62,17 @@ def log_probabilities(
             rows, logits = logits[: end - at], logits[end - at :]
             for k, ids in enumerate(targets[at:end].T):
                 out[i][at:end, k] = token_logprobs(rows, ids)
-    if any(np.isnan(values).any() for values in out.values()):
+    require_numbers(*out.values())
+    return list(out.values())
+
+
+def require_numbers(*results: np.ndarray | float) -> None:
+    """Raise NumericalError if what was made of the model's logits is not a number anywhere."""
+    if any(np.isnan(values).any() for values in results):
         raise NumericalError(
             "the model's logits are not all numbers",
             hint="its file may be damaged; motet show lists what it holds",
         )
-    return list(out.values())
 
 
 def _pieces(runs: Sequence[Run], batch: int, rows: int) -> Iterator[list[tuple[int, int, int]]]:

@@ -124,7 +124,7 @@ class _Run:
             max_sequences=2 * sequences,
             max_tokens=sequences * (prompt + generate),
             self_extend=self_extend,
-            context_length=prompt + generate if self_extend else None,
+            context_length=prompt + generate,
             ubatch=ubatch,
             kv_type=kv_type,
         )
