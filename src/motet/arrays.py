@@ -1,0 +1,14 @@
+"""NumPy array types by element."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+Float32: TypeAlias = npt.NDArray[np.float32]
+Int32: TypeAlias = npt.NDArray[np.int32]
+Int64: TypeAlias = npt.NDArray[np.int64]
+UInt8: TypeAlias = npt.NDArray[np.uint8]
+UInt64: TypeAlias = npt.NDArray[np.uint64]
+Bool: TypeAlias = npt.NDArray[np.bool_]

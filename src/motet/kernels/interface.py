@@ -1,0 +1,379 @@
+"""The kernels' interface: every operation on arrays that the rest of Motet uses, with its shapes.
+
+``reference.Reference`` (NumPy) is the definition, ``cpu.CPU`` the fast implementation; a package
+for another device is a third. Families, memory and state files touch arrays through it alone.
+Arrays are NumPy arrays here; families use indexing, ``reshape``, ``copy`` and in-place arithmetic
+on them and nothing else, so that another device's arrays can take their place.
+
+Every implementation keeps the solo law: an output element is reduced in an order that depends on
+its own sequence and position alone. T is the number of tokens in a micro-batch, S of sequences.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from motet.arrays import Array, Float32, Int32, Int64, UInt8, UInt64
+from motet.weights.formats import TensorType
+
+if TYPE_CHECKING:
+    from motet.kernels.rope import Rope
+
+PAGE = 64
+"""Consecutive positions of one sequence that a page holds."""
+KV_TYPES = ("f32", "f16", "bf16", "q8_0")
+"""How keys and values can be stored."""
+
+
+class Matrix(Protocol):
+    """Packed weights, ``[rows, columns]``, in whatever layout a kernel reads."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def columns(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+
+
+class KVPages(Protocol):
+    """One layer's pages of keys and values. A page costs memory from when it is first written."""
+
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def value_dim(self) -> int: ...
+    @property
+    def kv_type(self) -> str: ...
+    @property
+    def page_bytes(self) -> int: ...
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        """What is stored, by name, each ``[pages, PAGE, kv_heads, …]``: for ``gather_rows``."""
+        ...
+
+
+@dataclass(frozen=True)
+class BlockTables:
+    """Where one micro-batch reads and writes the caches that share a block table.
+
+    A query at position p sees the keys of its row at positions up to p whose bit is set.
+    """
+
+    tables: Int32
+    """``[S, P]``: page that holds positions 64·j … 64·j + 63, -1 where there is none."""
+    masks: UInt64
+    """``[S, P]``: bit p % 64 is set where position p is held or written by this micro-batch."""
+    rows: Int32
+    """``[T]``: row of ``tables`` that each token reads."""
+    positions: Int32
+    """``[T]``."""
+    slots: Int64
+    """``[T]``: page × PAGE + position % PAGE, where each token is written."""
+
+
+@dataclass(frozen=True)
+class Extended:
+    """Self-Extend (Jin et al. 2024, arXiv 2401.01325, eq. 3 and 4) for a micro-batch's queries.
+
+    A query at position q with group G sees a key at position k, q − k < window, at its distance
+    q − k; and one farther away at ⌊q / G⌋ + window − ⌊window / G⌋ − ⌊k / G⌋.
+    """
+
+    window: int
+    groups: Int32
+    """``[T]``: positions that count as one, for far keys, to each query."""
+    factors: Float32 | None
+    """``[T]``: what each query is multiplied by; None for 1."""
+
+    @cached_property
+    def stages(self) -> tuple[list[int], Int32]:
+        """The sizes of groups that there are, and ``[T]``: which of them each query has."""
+        sizes, stage = np.unique(self.groups, return_inverse=True)
+        return sizes.tolist(), stage.astype(np.int32)
+
+
+@dataclass(frozen=True)
+class PagedKV:
+    """What one micro-batch reads and writes in one layer's KV cache."""
+
+    pages: KVPages
+    tables: BlockTables
+    extended: Extended | None = None
+    """Self-Extend, where it is on."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The tokens of a micro-batch sequence by sequence, and the slots of their recurrent states.
+
+    Run r is rows ``order[starts[r]:starts[r + 1]]`` of the activations, in order of position. It
+    begins from the state in slot ``read[r]`` and leaves its own in slot ``write[r]``.
+    """
+
+    order: Int32
+    """``[T]``: every row once."""
+    starts: Int32
+    """``[R + 1]``; no run is empty."""
+    read: Int32
+    """``[R]``; -1: begin from zeros. Several runs may begin from one slot."""
+    write: Int32
+    """``[R]``, all different. It may be the run's own ``read``, never another's."""
+
+
+@dataclass(frozen=True)
+class RecurrentState:
+    """What one micro-batch reads and writes in one layer's recurrent cache."""
+
+    arrays: tuple[Float32, ...]
+    """``[slots, *shape]`` for each of the spec's shapes."""
+    runs: Runs
+
+
+class Kernels(Protocol):
+    """Arithmetic on arrays, and the arrays that caches consist of. It knows no model."""
+
+    @property
+    def threads(self) -> int:
+        """How many compute."""
+        ...
+
+    @property
+    def arithmetic(self) -> str:
+        """A name for how numbers are rounded: where it is the same, so are all bits."""
+        ...
+
+    # Weights and dense layers.
+
+    def pack(
+        self,
+        raw: UInt8,
+        type: TensorType,
+        rows: int,
+        columns: int,
+        packed: Callable[[int, int], None] | None = None,
+    ) -> Matrix:
+        """Weights from a file's block bytes, ``[rows, row_bytes]``.
+
+        ``packed(first, last)`` is called when rows first … last − 1 of ``raw`` are not needed any
+        more, every few megabytes: to release memory or to show progress. Raises UnsupportedError
+        for a type that cannot be read.
+        """
+        ...
+
+    def linear(self, x: Float32, *weights: Any) -> tuple[Float32, ...]:
+        """``x @ w.T`` for each Matrix: ``[T, columns]`` to ``[T, rows]``.
+
+        Quantised weights meet ``x`` rounded to int8 with a scale per 32 values, once for all.
+        """
+        ...
+
+    def embedding(self, weight: Any, ids: Int32) -> Float32:
+        """Rows ``ids`` ``[T]`` of the Matrix, ``[T, columns]``."""
+        ...
+
+    def rms_norm(self, x: Float32, weight: Float32, eps: float) -> Float32:
+        """x / sqrt(mean(x²) + eps) · weight over the last axis (Zhang, Sennrich 2019, eq. 4).
+
+        weight ``[n]``, or ``[G, n]`` for x ``[…, G, n]``: each group has its own.
+        """
+        ...
+
+    def layer_norm(self, x: Float32, weight: Float32, bias: Float32 | None, eps: float) -> Float32:
+        """(x − mean) / sqrt(variance + eps) · weight + bias over the last axis (Ba et al. 2016).
+
+        weight and bias ``[n]``, or ``[G, n]`` for x ``[…, G, n]``: each group has its own.
+        """
+        ...
+
+    def activate(self, x: Float32, activation: str) -> Float32:
+        """The function of every element.
+
+        "silu", "gelu_erf", "gelu_tanh" (Hendrycks, Gimpel 2016: by its error function or its tanh
+        form), "sigmoid", "tanh" or "relu2" (max(x, 0)², So et al. 2021).
+        """
+        ...
+
+    def gated(self, gate: Float32, up: Float32, activation: str) -> Float32:
+        """activation(gate) · up (Shazeer 2020, arXiv 2002.05202, eq. 5)."""
+        ...
+
+    def softcap(self, x: Float32, cap: float) -> Float32:
+        """cap · tanh(x / cap) (Gemma 2, arXiv 2408.00118, §2)."""
+        ...
+
+    def route(self, logits: Float32, k: int) -> tuple[Int32, Float32]:
+        """The ``k`` experts that each token goes to, the largest first, and their weights.
+
+        Weights are a softmax over all experts (not renormalised over the chosen), of equal experts
+        the lowest id comes first. logits ``[T, E]``; returns ids and weights, ``[T, k]``.
+        """
+        ...
+
+    def experts(
+        self,
+        x: Float32,
+        ids: Int32,
+        weights: Float32,
+        gate: Sequence[Any],
+        up: Sequence[Any],
+        down: Sequence[Any],
+        activation: str,
+    ) -> Float32:
+        """Σ over ranks, in order, of weight · down(activation(gate(x)) · up(x)) of that expert.
+
+        x ``[T, d]``, ids and weights ``[T, k]``, one Matrix an expert in gate, up and down.
+        Returns ``[T, d]``.
+        """
+        ...
+
+    # Attention.
+
+    def attention(
+        self,
+        q: Float32,
+        k: Float32,
+        v: Float32,
+        kv: PagedKV,
+        *,
+        scale: float,
+        window: int = 0,
+        softcap: float = 0.0,
+        rope: "Rope | None" = None,
+    ) -> Float32:
+        """Store k and v, then softmax(scale · q·kᵀ)·v over each query's own past.
+
+        q ``[T, heads, head_dim]``, k ``[T, kv_heads, head_dim]``, v ``[T, kv_heads, value_dim]``,
+        un-rotated; returns ``[T, heads · value_dim]``. A query at position p sees its row's valid
+        keys at positions ≤ p, and > p − window where window > 0. ``softcap`` > 0 caps the scores.
+        Raises NumericalError if a key or value is not a finite number of the cache's type.
+        """
+        ...
+
+    # Recurrent layers. States are float32 ``[slots, …]``, read and written where ``runs`` says.
+    # Arguments called strided may be views of some columns of a wider array.
+
+    def causal_conv(
+        self,
+        x: Float32,
+        weight: Float32,
+        bias: Float32 | None,
+        tails: Float32,
+        runs: Runs,
+        activation: str | None = None,
+    ) -> Float32:
+        """Depthwise, over a run's tokens: bias + Σₖ weight[c, k] · x[t − K + 1 + k, c].
+
+        x ``[T, C]`` (strided), weight ``[C, K]``, bias ``[C]``, tails ``[slots, K − 1, C]``: last
+        inputs, oldest first; activation None or "silu". Returns ``[T, C]``.
+        """
+        ...
+
+    def selective_scan(
+        self,
+        x: Float32,
+        dt: Float32,
+        dt_bias: Float32,
+        a: Float32,
+        b: Float32,
+        c: Float32,
+        d: Float32,
+        states: Float32,
+        runs: Runs,
+        z: Float32 | None = None,
+    ) -> Float32:
+        """Mamba's recurrence (Gu, Dao 2023, arXiv 2312.00752, algorithm 2).
+
+        Δ = softplus(dt + dt_bias); h = exp(Δ·a)·h + (Δ·x)·b; y = Σₙ h·c + d·x, times silu(z) where
+        z is given. x, dt, z ``[T, D]``, b, c ``[T, N]`` (all strided), a ``[N, D]``, dt_bias, d
+        ``[D]``, states ``[slots, N, D]``. Returns ``[T, D]``.
+        """
+        ...
+
+    def mamba2_scan(
+        self,
+        x: Float32,
+        dt: Float32,
+        dt_bias: Float32,
+        a: Float32,
+        b: Float32,
+        c: Float32,
+        d: Float32,
+        states: Float32,
+        runs: Runs,
+    ) -> Float32:
+        """Mamba-2's recurrence (Dao, Gu 2024, arXiv 2405.21060, §2), one decay for a whole head.
+
+        Δ = softplus(dt + dt_bias); h[n, p] = exp(Δ·a)·h[n, p] + b[n]·Δ·x[p]; y[p] = Σₙ c[n]·h[n, p]
+        + d·x[p]. x ``[T, H·P]``, dt ``[T, H]``, b, c ``[T, G·N]`` (all strided), dt_bias, a, d
+        ``[H]``, states ``[slots, H, N, P]``; head h reads group h // (H / G). Returns ``[T, H·P]``.
+        """
+        ...
+
+    def wkv6(
+        self,
+        r: Float32,
+        k: Float32,
+        v: Float32,
+        w: Float32,
+        u: Float32,
+        states: Float32,
+        runs: Runs,
+    ) -> Float32:
+        """RWKV-6's recurrence (Peng et al. 2024, arXiv 2404.05892, §4.2).
+
+        y[j] = Σᵢ r[i]·(s[i, j] + u[i]·k[i]·v[j]); s[i, j] = exp(−exp(w[i]))·s[i, j] + k[i]·v[j].
+        r, k, v, w ``[T, H·S]`` (strided), u ``[H, S]``, states ``[slots, H, S, S]``. Returns
+        ``[T, H·S]``.
+        """
+        ...
+
+    def token_shift(self, x: Float32, tails: Float32, runs: Runs) -> Float32:
+        """The row of the run's token before: x ``[T, d]``, tails ``[slots, d]``; ``[T, d]``."""
+        ...
+
+    def mix(self, x: Float32, shifted: Float32, t: Float32) -> Float32:
+        """x + (shifted − x) · t, t ``[d]`` or ``[T, d]``."""
+        ...
+
+    # Caches: their memory, and moving what lies in it. A slot is page × rows of a page + row.
+
+    def allocate_pages(
+        self, pages: int, kv_heads: int, head_dim: int, value_dim: int, kv_type: str
+    ) -> KVPages:
+        """Address space for ``pages`` pages; CapacityError where there is not so much."""
+        ...
+
+    def allocate_states(self, slots: int, shape: tuple[int, ...]) -> Float32:
+        """Address space for ``slots`` states, ``[slots, *shape]`` of zeros; CapacityError."""
+        ...
+
+    def block_tables(
+        self, tables: Int32, masks: UInt64, rows: Int32, positions: Int32, slots: Int64
+    ) -> BlockTables:
+        """What the layers of a micro-batch that share a block table are given, checked once."""
+        ...
+
+    def copy_pages(self, pages: KVPages, source: Int64, target: Int64) -> None:
+        """Copy each page of ``source`` over its partner in ``target``."""
+        ...
+
+    def copy_tokens(self, pages: KVPages, source: Int64, target: Int64) -> None:
+        """Copy keys and values from slots to other slots."""
+        ...
+
+    def gather_rows(self, array: Array, slots: Int64) -> Array:
+        """The rows in ``slots``, contiguous ``[n, …]``, in host memory.
+
+        ``array``: ``[pages, rows of a page, …]``, one of ``KVPages.arrays`` or a view of states.
+        """
+        ...
+
+    def scatter_rows(self, array: Array, slots: Int64, rows: Array) -> None:
+        """Put ``rows`` ``[n, …]`` into ``slots``; the reverse of ``gather_rows``."""
+        ...
