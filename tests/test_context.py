@@ -6,7 +6,8 @@ import pytest
 from motet.batch import Batch
 from motet.context import Context
 from motet.errors import BatchError, CapacityError, MotetError, OptionError
-from motet.memory.counts import Counts
+from motet.memory.recurrent import RecurrentCache
+from motet.memory.ref_counts import RefCounts
 from tests.toy import (
     ALL_KINDS,
     LAYERS,
@@ -43,7 +44,7 @@ def snapshot(context: Context):
     return [
         (memory.length(s), memory.positions(s), memory.tokens(s).tolist())
         for s in range(memory.max_sequences)
-    ], memory._state
+    ], memory._now
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -99,7 +100,7 @@ def test_a_shared_prefix_and_its_endings_in_one_batch(split, prefix):
     bookkeeping(context)
     for seq in everyone:
         context.memory.remove(seq)
-    assert not context.memory._state.maps[0].refs.any()
+    assert not context.memory._now.sequences.blocks.refs.any()
 
 
 def test_rows_come_in_the_order_they_were_added():
@@ -204,7 +205,7 @@ def test_a_failure_while_planning_changes_nothing(monkeypatch, failing):
     context.decode(prompt(PROMPT[:100]))
     context.memory.copy(0, 1)
     before = snapshot(context)
-    allocate, calls = Counts.allocate, []
+    allocate, calls = RefCounts.allocate, []
 
     def fail(self, n):
         calls.append(n)
@@ -212,12 +213,12 @@ def test_a_failure_while_planning_changes_nothing(monkeypatch, failing):
             raise KeyboardInterrupt
         return allocate(self, n)
 
-    monkeypatch.setattr(Counts, "allocate", fail)
+    monkeypatch.setattr(RefCounts, "allocate", fail)
     batch = prompt(PROMPT, 0, start=100)
     batch.extend(PROMPT, 100, seqs=1)
     with pytest.raises(KeyboardInterrupt):
         context.decode(batch)
-    assert snapshot(context)[0] == before[0] and context.memory._state is before[1]
+    assert snapshot(context)[0] == before[0] and context.memory._now is before[1]
     bookkeeping(context)
 
 
@@ -226,9 +227,8 @@ def test_no_free_slot_changes_nothing(layers):
     context = ToyModel(layers=layers).context(max_sequences=2, ubatch=40, checkpoint_bytes=0)
     context.decode(prompt(PROMPT[:100]))
     context.memory.copy(0, 1)
-    recurrent = context.memory._recurrent
-    assert recurrent is not None
-    recurrent.pool.slots = 2  # of which sequences 0 and 1 have one, and 0 takes the other
+    (recurrent,) = (c for c in context.memory.caches if isinstance(c, RecurrentCache))
+    recurrent.slots = 2  # of which sequences 0 and 1 have one, and 0 takes the other
     before = contents(context)
     batch = prompt(PROMPT[:90], 0, start=100)
     batch.extend(PROMPT[:90], 100, seqs=1)
@@ -281,7 +281,7 @@ def test_bad_batches_change_nothing():
     ):
         with pytest.raises(BatchError):
             context.decode(batch)
-        assert snapshot(context)[0] == before[0] and context.memory._state is before[1]
+        assert snapshot(context)[0] == before[0] and context.memory._now is before[1]
 
 
 def test_two_threads_at_once_are_refused():
@@ -336,14 +336,14 @@ def test_options_that_make_no_sense(options, error, match):
 
 
 def test_kv_type_follows_the_weights_unless_given():
-    for weights, given, used in (
-        ("f32", "auto", "f32"),
-        ("f16", "auto", "f16"),
-        ("f32", "q8_0", "q8_0"),
+    for weights, given, used, stored in (
+        ("f32", "auto", "f32", np.float32),
+        ("f16", "auto", "f16", np.float16),
+        ("f32", "q8_0", "q8_0", np.int8),
     ):
         context = ToyModel(default_kv_type=weights).context(kv_type=given)
         assert context.kv_type == used
-        assert context.memory._attention._store.pools[0][1].kind == used
+        assert context.memory.caches[0].arrays[0, 0]["keys"].dtype == stored
 
 
 def test_a_large_context_costs_nothing_until_it_is_used():
@@ -352,4 +352,4 @@ def test_a_large_context_costs_nothing_until_it_is_used():
     assert context.max_tokens == 8_000_000
     plain = Plain(model)
     assert np.array_equal(context.decode(prompt([1]))[-1], plain.decode(1, 0, [0]))
-    assert len(context.memory._state.maps[0].refs) < 100
+    assert len(context.memory._now.sequences.blocks.refs) < 100

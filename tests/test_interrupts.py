@@ -9,7 +9,7 @@ import pytest
 import motet
 from motet.batch import Batch
 from motet.context import Context
-from motet.spec import LayerSpec
+from motet.spec import CacheSpec
 from tests.toy import ALL_KINDS, LAYERS, ToyModel, bookkeeping
 
 PACKAGE = str(Path(motet.__file__).parent)
@@ -23,7 +23,7 @@ def batch_of(*runs: tuple[int, int, tuple[int, ...]]) -> Batch:
     return batch
 
 
-def began(layers: Sequence[LayerSpec]) -> Context:
+def began(layers: Sequence[CacheSpec]) -> Context:
     """Sequences 0 and 1 share 140 tokens, with checkpoints at 100 and 140; 3 went back to 100."""
     context = ToyModel(layers=layers).context(max_sequences=4, ubatch=8)
     context.decode(batch_of((100, 0, (0, 1)), (5, 0, (2,))))
@@ -87,7 +87,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "action", "layers"), CASES, ids=[case[0] for case in CASES])
-def test_interrupted_at_every_line(name: str, action: Action, layers: Sequence[LayerSpec]):
+def test_interrupted_at_every_line(name: str, action: Action, layers: Sequence[CacheSpec]):
     def prepared() -> Context:
         context = began(layers)
         if name == "fork":

@@ -8,13 +8,18 @@ from a stale page or slot changes the logits.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
 from motet.context import Context
-from motet.kernels.paged import PAGE, PagedKV
-from motet.kernels.slots import RecurrentState
-from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
+from motet.kernels import PAGE
+from motet.kernels.host_memory import HostMemory
+from motet.kernels.interface import PagedKV, RecurrentState
+from motet.memory.kv_cache import FullKVCache, SlidingKVCache
+from motet.memory.recurrent import RecurrentCache
+from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
 from motet.weights.fingerprint import Fingerprint
 
 PRIME = 2039
@@ -74,20 +79,27 @@ def logits_of(h: int, n_vocab: int) -> np.ndarray:
 @dataclass
 class ToyFamily:
     n_vocab: int
-    layers: Sequence[LayerSpec]
+    layers: Sequence[CacheSpec]
     on_layer: Callable[[int], None] = lambda index: None
     """Called with the layer's number after it has written; may raise."""
+
+    @property
+    def caches(self):
+        return tuple((spec,) for spec in self.layers)
 
     def forward(self, tokens: np.ndarray, view, wanted: np.ndarray) -> np.ndarray:
         h = [first(int(token)) for token in tokens]
         for index, spec in enumerate(self.layers):
-            memory = view.layer(index)
+            memory = view.cache(index)
             if isinstance(spec, Recurrent):
                 h = self._recurrent(index, spec, h, memory)
             else:
                 h = self._attention(index, spec, h, memory)
             self.on_layer(index)
-        rows = [logits_of(h[i], self.n_vocab) for i in wanted]
+        return np.array([[h[i]] for i in wanted], np.float32).reshape(-1, 1)
+
+    def head(self, hidden: np.ndarray) -> np.ndarray:
+        rows = [logits_of(int(h), self.n_vocab) for h in hidden[:, 0]]
         return np.array(rows, np.float32).reshape(-1, self.n_vocab)
 
     def _recurrent(
@@ -127,15 +139,13 @@ class ToyFamily:
     def _attention(
         self, index: int, spec: FullAttention | SlidingAttention, h: list[int], kv: PagedKV
     ) -> list[int]:
-        width = kv.pool.token_bytes // 4
-        half = kv.pool.kv_heads * kv.pool.head_dim
-        raw = np.empty((len(h), width), np.float32)
-        for row, x in zip(raw, h, strict=True):
-            row[:half], row[half:] = key_value(x, index)
-        kv.pool.write(kv.slots, raw.view(np.uint8))
-        reads = {int(row): self._read(kv, row) for row in np.unique(kv.rows)}
+        where = kv.tables
+        for slot, x in zip(where.slots.tolist(), h, strict=True):
+            for array, number in zip(kv.pages.arrays.values(), key_value(x, index), strict=True):
+                array[slot // PAGE, slot % PAGE] = number
+        reads = {int(row): self._read(kv, row) for row in np.unique(where.rows)}
         out = []
-        for x, row, at in zip(h, kv.rows.tolist(), kv.positions.tolist(), strict=True):
+        for x, row, at in zip(h, where.rows.tolist(), where.positions.tolist(), strict=True):
             held, keys, values = reads[row]
             first_seen = at - spec.window + 1 if isinstance(spec, SlidingAttention) else 0
             seen = slice(np.searchsorted(held, first_seen), np.searchsorted(held, at) + 1)
@@ -146,13 +156,13 @@ class ToyFamily:
 
     def _read(self, kv: PagedKV, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Positions that a row holds, and the numbers that its keys and values repeat."""
-        mask = np.ascontiguousarray(kv.masks[row])
+        mask = np.ascontiguousarray(kv.tables.masks[row])
         held = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
-        pages = kv.tables[row, held // PAGE].astype(np.int64)
+        pages = kv.tables.tables[row, held // PAGE].astype(np.int64)
         assert np.all(pages >= 0)
-        raw = kv.pool.read(pages * PAGE + held % PAGE).view(np.float32)
-        keys = raw[:, : kv.pool.kv_heads * kv.pool.head_dim]
-        values = raw[:, keys.shape[1] :]
+        keys, values = (
+            array[pages, held % PAGE].reshape(len(held), -1) for array in kv.pages.arrays.values()
+        )
         assert np.array_equal(keys, keys[:, :1] + 0 * keys, equal_nan=True)
         assert np.array_equal(values, values[:, :1] + 0 * values, equal_nan=True)
         return held, keys[:, 0], values[:, 0]
@@ -174,15 +184,23 @@ ALL_KINDS = (RECURRENT[0], *LAYERS, RECURRENT[2])
 FINGERPRINT = Fingerprint("toy weights", "toy settings", "toy tokenizer")
 
 
+class ToyKernels(HostMemory):
+    """What memory needs of kernels; the toy computes by itself."""
+
+    def __init__(self, arithmetic: str) -> None:
+        self.arithmetic = arithmetic
+
+
 @dataclass
 class ToyModel:
     config: ToyConfig = field(default_factory=ToyConfig)
-    layers: Sequence[LayerSpec] = LAYERS
+    layers: Sequence[CacheSpec] = LAYERS
     default_kv_type: str = "f32"
     fingerprint: Fingerprint = FINGERPRINT
     arithmetic: str = "toy"
 
     def __post_init__(self) -> None:
+        self.kernels: Any = ToyKernels(self.arithmetic)
         self.family = ToyFamily(self.config.n_vocab, self.layers)
 
     def context(self, **options) -> Context:
@@ -243,28 +261,27 @@ class Plain:
 def bookkeeping(context: Context) -> None:
     """Assert that pages, slots, masks and counts agree, so that none is lost or used twice."""
     memory = context.memory
-    state, *others = memory._now.parts
+    now = memory._now
     holds = checkpoint_holds(context)
-    held = state.maps[0].masks
-    for g, (group, pages) in enumerate(zip(_groups(context), state.maps, strict=True)):
-        by_checkpoints = np.zeros(len(pages.refs), int)
-        for hold in holds if g else ():
-            by_checkpoints[hold[0][g - 1].pages] += 1
-        assert np.array_equal(by_checkpoints[: len(pages.held)], pages.held)
-        assert not by_checkpoints[len(pages.held) :].any()
+    held = now.sequences.blocks.masks
+    for pages, by_checkpoints in block_tables(context):
+        counted = np.zeros(len(pages.refs), int)
+        for hold in by_checkpoints:
+            counted[hold.pages] += 1
+        assert np.array_equal(counted[: len(pages.held)], pages.held)
+        assert not counted[len(pages.held) :].any()
         used = pages.tables[pages.tables >= 0]
-        counts = np.bincount(used, minlength=len(pages.refs)) + by_checkpoints
+        counts = np.bincount(used, minlength=len(pages.refs)) + counted
         assert np.array_equal(counts, pages.refs)
-        assert len(pages.refs) <= pages.pages == group.pages
+        assert len(pages.refs) <= pages.pages
         assert np.array_equal(pages.tables >= 0, pages.masks != 0)
         assert not np.any(pages.masks & ~held)
-    for slots in others:
-        assert memory._recurrent is not None
-        used = [*slots.slots[slots.slots >= 0], *(hold[1] for hold in holds)]
+    for n, cache, slots in recurrent_states(context):
+        used = [*slots.slots[slots.slots >= 0], *(hold[n] for hold in holds)]
         assert np.array_equal(np.bincount(used, minlength=len(slots.refs)), slots.refs)
         assert slots.held == len(holds)
-        assert len(slots.refs) <= memory._recurrent.pool.slots
-        assert np.array_equal(slots.slots >= 0, state.lengths > 0)
+        assert len(slots.refs) <= cache.slots
+        assert np.array_equal(slots.slots >= 0, now.sequences.lengths > 0)
     for seq in range(memory.max_sequences):
         at = np.flatnonzero(
             np.unpackbits(np.ascontiguousarray(held[seq]).view(np.uint8), bitorder="little")
@@ -288,39 +305,66 @@ def checkpoint_holds(context: Context) -> list[tuple]:
         for _, checkpoint in marks:
             owners[checkpoint] = owners.get(checkpoint, 0) + 1
     assert owners == {c: count for c, (_, count) in checkpoints.uses.items()}
-    states = zip(memory._parts, memory._now.parts, strict=True)
-    drafts = [part.draft(state, 0) for part, state in states]
+    drafts = memory._begin()._drafts
     assert sum(draft.held_bytes for draft in drafts) <= memory.checkpoint_bytes
     return [checkpoint.holds for checkpoint in owners]
 
 
-def _groups(context: Context):
-    return context.memory._attention._store.groups
+def block_tables(context: Context) -> list[tuple]:
+    """Each block table, and what checkpoints hold of it: that of the sequence table first."""
+    now, holds = context.memory._now, checkpoint_holds(context)
+    states = enumerate(zip(context.memory.caches, now.caches, strict=True))
+    return [(now.sequences.blocks, ())] + [
+        (state, [hold[n] for hold in holds])
+        for n, (cache, state) in states
+        if isinstance(cache, SlidingKVCache)
+    ]
+
+
+def recurrent_states(context: Context) -> list[tuple]:
+    """(place among the caches, cache, state) of recurrent ones."""
+    states = zip(context.memory.caches, context.memory._now.caches, strict=True)
+    return [
+        (n, cache, state)
+        for n, (cache, state) in enumerate(states)
+        if isinstance(cache, RecurrentCache)
+    ]
+
+
+def _stored(context: Context, kind: type) -> list[list[np.ndarray]]:
+    """The arrays of each cache of a kind."""
+    return [
+        [array for arrays in cache.arrays.values() for array in arrays.values()]
+        for cache in context.memory.caches
+        if isinstance(cache, kind)
+    ]
 
 
 def contents(context: Context) -> list:
     """Everything that sequences and checkpoints hold, byte for byte, and where it lies."""
     memory = context.memory
-    tokens = context.memory._attention._store.tokens
-    state, *others = memory._now.parts
-    out: list = [memory._now, state.ends.copy(), state.lengths.copy(), state.broken.copy()]
-    for g, (group, pages) in enumerate(zip(_groups(context), state.maps, strict=True)):
+    table, now = memory._table, memory._now
+    sequences = now.sequences
+    out: list = [now, sequences.ends.copy(), sequences.lengths.copy(), sequences.broken.copy()]
+    full = list(chain.from_iterable(_stored(context, FullKVCache)))
+    for (pages, holds), arrays in zip(
+        block_tables(context), [full, *_stored(context, SlidingKVCache)], strict=True
+    ):
         entries = np.nonzero(pages.tables >= 0)
         held = [(pages.tables[entries], pages.masks[entries])]
-        if g:
-            held += [(h[0][g - 1].pages, h[0][g - 1].masks) for h in checkpoint_holds(context)]
+        held += [(hold.pages, hold.masks) for hold in holds]
         out += [pages.tables.copy(), pages.masks.copy(), pages.refs.copy(), pages.held.copy()]
         for numbers, masks in held:
             bits = np.unpackbits(masks.astype("<u8").view(np.uint8), bitorder="little")
             which, at = np.nonzero(bits.reshape(-1, PAGE))
             slots = numbers[which].astype(np.int64) * PAGE + at
-            pools = (*group.pools, *(() if g else (tokens,)))
-            out += [pool.read(slots) for pool in pools if slots.size]
-    for slots in others:
-        assert memory._recurrent is not None
+            out += [array[slots // PAGE, slots % PAGE] for array in arrays]
+            if pages is sequences.blocks:
+                out += [table.ids(slots), table.serials(slots)]
+    for _, cache, slots in recurrent_states(context):
         out += [slots.slots.copy(), slots.refs.copy()]
         used = slots.refs > 0
-        for arrays in memory._recurrent.pool.arrays.values():
+        for arrays in cache.states.values():
             out += [array[: len(used)][used] for array in arrays]
     return out
 
@@ -337,16 +381,16 @@ def poison(context: Context) -> None:
 
     Of those never in use, as many as a test may come to use next.
     """
-    memory = context.memory
-    state, *others = memory._now.parts
-    for group, pages in zip(_groups(context), state.maps, strict=True):
-        for pool in group.pools:
-            pool.buffer[_free(pages.refs, group.pages)] = 0xFF
-    for slots in others:
-        assert memory._recurrent is not None
-        pool = memory._recurrent.pool
-        for array in (array for arrays in pool.arrays.values() for array in arrays):
-            array[_free(slots.refs, pool.slots)] = np.nan
+    full = list(chain.from_iterable(_stored(context, FullKVCache)))
+    for (pages, _), arrays in zip(
+        block_tables(context), [full, *_stored(context, SlidingKVCache)], strict=True
+    ):
+        free = _free(pages.refs, pages.pages)
+        for array in arrays:
+            array[free] = np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).max
+    for _, cache, slots in recurrent_states(context):
+        for array in (array for arrays in cache.states.values() for array in arrays):
+            array[_free(slots.refs, cache.slots)] = np.nan
 
 
 def _free(refs: np.ndarray, most: int) -> np.ndarray:

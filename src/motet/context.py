@@ -9,12 +9,10 @@ import numpy as np
 
 from motet.batch import Batch
 from motet.errors import BatchError, CapacityError, OptionError
-from motet.kernels.paged import KINDS
-from motet.memory import Memory
+from motet.kernels.interface import KV_TYPES
+from motet.memory import Limits, Memory
 from motet.memory.budget import default_checkpoint_bytes
-from motet.memory.plan import Step
-from motet.memory.state_file import Into, Restored, look, restore, save
-from motet.memory.state_format import Owner
+from motet.memory.transaction import MicroBatchPlan
 from motet.runnable import Runnable
 from motet.self_extend import (
     LONGER,
@@ -29,6 +27,7 @@ from motet.self_extend import (
 )
 from motet.spec import Recurrent
 from motet.split import choose_policy, split
+from motet.state import Into, ModelIdentity, Restored, look, restore, save
 
 _MOST_SEQUENCES = 1 << 16
 _MOST_POSITIONS = 1 << 31
@@ -96,9 +95,9 @@ class Context:
         Raises OptionError for a value that makes no sense, CapacityError for sizes that no
         machine has, UnsupportedError where Self-Extend means nothing to the model.
         """
-        if kv_type != "auto" and kv_type not in KINDS:
+        if kv_type != "auto" and kv_type not in KV_TYPES:
             raise OptionError(
-                f"kv_type is {kv_type!r}", hint=f"use one of auto, {', '.join(KINDS)}"
+                f"kv_type is {kv_type!r}", hint=f"use one of auto, {', '.join(KV_TYPES)}"
             )
         self.model = model
         self.max_sequences = _positive("max_sequences", max_sequences)
@@ -107,10 +106,11 @@ class Context:
                 f"max_sequences is {max_sequences}", hint=f"use at most {_MOST_SEQUENCES}"
             )
         self._trained = model.config.context_length
-        attends = any(not isinstance(spec, Recurrent) for spec in model.family.layers)
+        every = [spec for caches in model.family.caches for spec in caches]
+        attends = any(not isinstance(spec, Recurrent) for spec in every)
         self._setting = setting_of(self_extend)
         if self._setting is not None:
-            require_positions(model.family.layers, model.config.positional)
+            require_positions(model.family.caches, model.config.positional)
         positions = self._positions(context_length) if attends else _MOST_POSITIONS
         if max_tokens is None:
             tokens = self.max_sequences * positions
@@ -119,15 +119,14 @@ class Context:
         self.ubatch = _positive("ubatch", ubatch)
         self.split = choose_policy(split)
         self.kv_type = model.default_kv_type if kv_type == "auto" else kv_type
-        self.memory = Memory(
-            model.family.layers,
-            max_sequences=self.max_sequences,
-            max_tokens=self.max_tokens,
-            context_length=positions,
-            ubatch=self.ubatch,
-            kv_type=self.kv_type,
-            checkpoint_bytes=_checkpoint_bytes(checkpoint_bytes),
+        limits = Limits(
+            self.max_sequences,
+            self.max_tokens,
+            self.ubatch,
+            self.kv_type,
+            _checkpoint_bytes(checkpoint_bytes),
         )
+        self.memory = Memory(model.family.caches, model.kernels, limits, positions)
 
     @property
     def self_extend(self) -> SelfExtend | AutoExtend | None:
@@ -143,10 +142,10 @@ class Context:
         setting = setting_of(value)
         with self.memory.exclusive():
             if setting is not None:
-                require_positions(self.model.family.layers, self.model.config.positional)
+                require_positions(self.model.family.caches, self.model.config.positional)
                 check_reach(setting, self._trained, int(self.memory.ends.max()))
             if setting != self._setting:
-                self.memory.tell_apart()
+                self.memory.invalidate_sharing()
                 self._setting = setting
 
     def _positions(self, given: int | None) -> int:
@@ -159,12 +158,12 @@ class Context:
         check_reach(self._setting, trained, positions)
         return positions
 
-    def _view(self, step: Step) -> Step | ExtendedView:
-        """What the model's layers see of memory in a step."""
+    def _view(self, plan: MicroBatchPlan) -> MicroBatchPlan | ExtendedView:
+        """What the model's layers see of memory in a micro-batch."""
         if self._setting is None:
-            return step
-        extended = extend(self._setting, step.positions, self._trained)
-        return ExtendedView(step, self.model.family.layers, extended)
+            return plan
+        extended = extend(self._setting, plan.positions, self._trained)
+        return ExtendedView(plan, self.model.family.caches, extended)
 
     def _check_positions(self, positions: np.ndarray) -> None:
         """Raise CapacityError for positions beyond what Self-Extend reaches.
@@ -196,9 +195,10 @@ class Context:
             plan = self.memory.plan(ubatches)
             rows = np.cumsum(entries.wanted) - 1
             logits = np.empty((int(rows[-1]) + 1, self.model.config.n_vocab), np.float32)
-            for ubatch, step in zip(ubatches, plan.steps, strict=True):
+            family = self.model.family
+            for ubatch, step in zip(ubatches, plan.micro_batches, strict=True):
                 step.begin()
-                out = self.model.family.forward(ubatch.tokens, self._view(step), ubatch.wanted)
+                out = family.head(family.forward(ubatch.tokens, self._view(step), ubatch.wanted))
                 where = rows[ubatch.entries[ubatch.wanted]]
                 if len(where) == len(logits) and np.all(np.diff(where) > 0):
                     logits = out  # all rows, in order: nothing to gather
@@ -230,7 +230,7 @@ class Context:
                 chosen = np.flatnonzero(self.memory.ends).tolist()
             else:
                 chosen = [seqs] if isinstance(seqs, int) else list(seqs)
-            save(file, self.memory, self._owner, chosen, notes or {})
+            save(file, self.memory, self._identity, chosen, notes or {})
 
     def restore(self, file: str | Path | BinaryIO, into: Into = None) -> Restored:
         """Bring back what ``save`` wrote, bit for bit, into sequences that hold nothing.
@@ -247,7 +247,7 @@ class Context:
         CapacityError for more tokens than there is room for.
         """
         with self.memory.exclusive():
-            return restore(file, self.memory, self._owner, self.model.config.n_vocab, into)
+            return restore(file, self.memory, self._identity, self.model.config.n_vocab, into)
 
     def notes(self, file: str | Path | BinaryIO) -> dict[str, str]:
         """The notes of a file that ``save`` wrote, with whatever Self-Extend setting.
@@ -255,17 +255,17 @@ class Context:
         Nothing is restored, and a file object stays where it stands. Raises StateFileError as
         ``restore`` does, but finds damage in the file's beginning alone.
         """
-        return look(file, self._owner)[1]
+        return look(file, self._identity)[1]
 
     @property
-    def _owner(self) -> Owner:
+    def _identity(self) -> ModelIdentity:
         model = self.model
-        return Owner(
+        return ModelIdentity(
             model.fingerprint,
-            model.family.layers,
+            model.family.caches,
             self.kv_type,
             "none" if self._setting is None else repr(self._setting),
-            model.arithmetic,
+            model.kernels.arithmetic,
         )
 
 

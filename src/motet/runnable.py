@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
-from motet.spec import LayerSpec
+from motet.arrays import Float32, Int32, Int64
+from motet.kernels import Kernels
+from motet.spec import LayerCaches
 from motet.weights.fingerprint import Fingerprint
 
 
@@ -24,8 +24,9 @@ class Layers(Protocol):
     """A model's arithmetic."""
 
     @property
-    def layers(self) -> Sequence[LayerSpec]: ...
-    def forward(self, tokens: np.ndarray, view: Any, wanted: np.ndarray) -> np.ndarray: ...
+    def caches(self) -> Sequence[LayerCaches]: ...
+    def forward(self, tokens: Int32, view: Any, wanted: Int64) -> Float32: ...
+    def head(self, hidden: Float32) -> Float32: ...
 
 
 class Runnable(Protocol):
@@ -40,4 +41,4 @@ class Runnable(Protocol):
     @property
     def fingerprint(self) -> Fingerprint: ...
     @property
-    def arithmetic(self) -> str: ...
+    def kernels(self) -> Kernels: ...

@@ -10,13 +10,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
+from motet.arrays import Int32
 from motet.errors import OptionError, UnsupportedError
-from motet.kernels.paged import Extended
-from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
+from motet.kernels.interface import Extended, PagedKV, RecurrentState
+from motet.spec import FullAttention, LayerCaches, Recurrent, SlidingAttention
 
 FARTHEST = (1 << 31) - 1
 """Positions are int32."""
@@ -167,12 +168,13 @@ def read_setting(text: str) -> SelfExtend | AutoExtend | None:
     raise OptionError(f"{text[:80]!r} is no setting of Self-Extend")
 
 
-def require_positions(layers: Sequence[LayerSpec], positional: str) -> None:
+def require_positions(layers: Sequence[LayerCaches], positional: str) -> None:
     """Raise UnsupportedError for a model that Self-Extend means nothing to.
 
     ``positional``: how attention knows positions, "rotary" or "none".
     """
-    attention = [spec for spec in layers if not isinstance(spec, Recurrent)]
+    every = [spec for caches in layers for spec in caches]
+    attention = [spec for spec in every if not isinstance(spec, Recurrent)]
     if not attention:
         reason, hint = "is recurrent: it has no positions", "a longer context needs nothing"
     elif positional == "none":
@@ -212,6 +214,14 @@ def extend(setting: SelfExtend | AutoExtend, positions: np.ndarray, trained: int
     return Extended(setting.window_of(trained), setting.groups_at(positions, trained), factors)
 
 
+class CacheSource(Protocol):
+    """What a micro-batch sees of memory."""
+
+    @property
+    def positions(self) -> Int32: ...
+    def cache(self, layer: int, k: int = 0) -> PagedKV | RecurrentState: ...
+
+
 @dataclass(frozen=True)
 class ExtendedView:
     """A micro-batch's view of memory whose layers that see every token see far ones in groups.
@@ -220,18 +230,18 @@ class ExtendedView:
     reader's choice.
     """
 
-    view: Any
-    layers: Sequence[LayerSpec]
+    view: CacheSource
+    layers: Sequence[LayerCaches]
     extended: Extended
 
     @property
-    def positions(self) -> np.ndarray:
-        """int32 ``[T]``."""
+    def positions(self) -> Int32:
+        """``[T]``."""
         return self.view.positions
 
-    def layer(self, index: int) -> Any:
-        """What layer ``index`` reads and writes."""
-        state = self.view.layer(index)
-        if isinstance(self.layers[index], FullAttention):
-            return replace(state, extended=self.extended)
-        return state
+    def cache(self, layer: int, k: int = 0) -> PagedKV | RecurrentState:
+        """What the ``k``-th cache of ``layer`` reads and writes."""
+        found = self.view.cache(layer, k)
+        if isinstance(found, PagedKV) and isinstance(self.layers[layer][k], FullAttention):
+            return replace(found, extended=self.extended)
+        return found

@@ -1,7 +1,7 @@
-"""What a layer remembers of each token, as data.
+"""What a layer keeps of the tokens that it has seen, as data.
 
-A model family declares one spec a layer; ``memory`` is built from that declaration. The specs
-stand below both, so that neither has to import the other.
+A model family declares the caches of each layer, none or several; ``memory`` is built from that
+declaration. The specs stand below both, so that neither has to import the other.
 """
 
 from dataclasses import dataclass
@@ -34,4 +34,7 @@ class Recurrent:
     """Of each array that the state consists of: a convolution's tail, a scan's state, …"""
 
 
-LayerSpec = FullAttention | SlidingAttention | Recurrent
+CacheSpec = FullAttention | SlidingAttention | Recurrent
+
+LayerCaches = tuple[CacheSpec, ...]
+"""What one layer keeps: its caches, in the order in which it asks for them."""

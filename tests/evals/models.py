@@ -10,7 +10,7 @@ import pytest
 
 from motet.cli.demo import shipped_model
 from motet.model import Model
-from motet.spec import LayerSpec
+from motet.spec import CacheSpec
 from tests.models import tiny
 from tests.shared import SHARED
 from tests.toy import ALL_KINDS, HYBRID, RECURRENT, ToyModel
@@ -55,7 +55,7 @@ def _from_file(path: Path) -> Model:
     return Model.load(path)
 
 
-def _toy(layers: Sequence[LayerSpec]) -> Any:
+def _toy(layers: Sequence[CacheSpec]) -> Any:
     return ToyModel(layers=layers)
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from motet.kernels.paged import KINDS
 
 from motet.errors import NumericalError
 from motet.kernels import CPU, PAGE, KVPool, PagedKV, Rope
-from motet.kernels.paged import KINDS
 from motet.kernels.reference import Reference
 
 REFERENCE = Reference()

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from motet.kernels.slots import Runs
 
 from motet.kernels import CPU
 from motet.kernels.reference import Reference
-from motet.kernels.slots import Runs
 from tests.kernels.recurrent_cases import LAYERS, Layer, convolution, normal, runs_of, shift
 
 REFERENCE = Reference()

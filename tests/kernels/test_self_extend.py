@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from motet.kernels.paged import KINDS
 
 from motet.kernels import CPU, PagedKV
-from motet.kernels.paged import KINDS
 from motet.kernels.reference import Reference
 from motet.self_extend import AutoExtend, SelfExtend, extend
 from tests.kernels.test_attention import Case, rope_of, split_at

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from motet.batch import Batch
-from motet.spec import LayerSpec
-from tests.toy import LAYERS, Plain, ToyConfig, ToyModel, bookkeeping, poison
+from motet.spec import CacheSpec
+from tests.toy import LAYERS, Plain, ToyConfig, ToyModel, block_tables, bookkeeping, poison
 
 
 class Talk:
     """``say`` decodes in both and asserts that they agree, bit for bit."""
 
     def __init__(
-        self, context_length: int = 2048, layers: Sequence[LayerSpec] = LAYERS, **options
+        self, context_length: int = 2048, layers: Sequence[CacheSpec] = LAYERS, **options
     ) -> None:
         self.model = ToyModel(ToyConfig(context_length), layers)
         self.context = self.model.context(**options)
@@ -92,4 +92,4 @@ class Talk:
 
     def pages(self, group: int = 0) -> int:
         """Pages in use."""
-        return int(np.count_nonzero(self.memory._state.maps[group].refs))
+        return int(np.count_nonzero(block_tables(self.context)[group][0].refs))

@@ -5,11 +5,11 @@ import pytest
 
 from motet.batch import Batch
 from motet.errors import CannotRewind, CapacityError, OptionError
-from motet.memory import slots
-from motet.memory.changes import APART
+from motet.memory.checkpoints import CHECKPOINT_EVERY
+from motet.memory.recurrent import RecurrentCache
 from motet.spec import FullAttention, SlidingAttention
 from tests.memory.talk import Talk
-from tests.toy import ALL_KINDS, HYBRID, LAYERS, RECURRENT, assert_same, contents
+from tests.toy import ALL_KINDS, HYBRID, LAYERS, RECURRENT, assert_same, contents, recurrent_states
 
 SLIDING = (LAYERS[1], SlidingAttention(1, 4, 4, 90))
 KINDS = pytest.mark.parametrize(
@@ -24,9 +24,9 @@ ROOM = 1 << 20
 
 
 def state_bytes(layers) -> int:
-    pool = Talk(layers=layers).memory._recurrent
-    assert pool is not None
-    return pool.pool.slot_bytes
+    caches = Talk(layers=layers).memory.caches
+    (cache,) = (cache for cache in caches if isinstance(cache, RecurrentCache))
+    return cache.slot_bytes
 
 
 # Where they are made
@@ -59,9 +59,9 @@ def test_long_runs_are_marked_on_the_way_at_the_edges_of_micro_batches(layers):
 
 def test_generated_text_is_marked_now_and_then():
     talk = Talk(layers=RECURRENT)
-    for _ in range(2 * APART + 40):
+    for _ in range(2 * CHECKPOINT_EVERY + 40):
         talk.say(1)
-    assert talk.memory.checkpoints(0) == [APART, 2 * APART]
+    assert talk.memory.checkpoints(0) == [CHECKPOINT_EVERY, 2 * CHECKPOINT_EVERY]
 
 
 @KINDS
@@ -279,10 +279,10 @@ def test_a_rewind_by_checkpoint_leaves_memory_as_it_was():
 def test_one_is_a_state_and_nothing_else(layers):
     talk = Talk(layers=layers)
     talk.say(10)
-    states = talk.memory._now.parts[1]
+    states = recurrent_states(talk.context)[0][2]
     assert np.count_nonzero(states.refs) == 1  # the sequence has not gone on
     talk.say(1)
-    states = talk.memory._now.parts[1]
+    states = recurrent_states(talk.context)[0][2]
     assert np.count_nonzero(states.refs) == 2
     assert talk.pages(0) == 1
 
@@ -347,9 +347,8 @@ def test_pages_that_several_checkpoints_share_count_once(layers):
 
 
 def test_no_more_than_is_sensible(monkeypatch):
-    for module in ("slots", "changes"):
+    for module in ("recurrent", "transaction"):
         monkeypatch.setattr(f"motet.memory.{module}.MOST_CHECKPOINTS", 5)
-    assert slots.MOST_CHECKPOINTS == 5
     talk = Talk(layers=RECURRENT, checkpoint_bytes=ROOM)
     for _ in range(9):
         talk.say(2)
@@ -368,7 +367,7 @@ def test_a_decode_that_makes_more_than_the_budget_keeps_the_last():
     assert talk.memory.checkpoints(0) == [1536, 2000]
     talk.say(2000)
     assert talk.memory.checkpoints(0) == [3536, 4000]
-    assert len(talk.memory._now.parts[1].refs) <= 2 + 2 * 2 + 3
+    assert len(recurrent_states(talk.context)[0][2].refs) <= 2 + 2 * 2 + 3
 
 
 @KINDS
@@ -398,7 +397,8 @@ def test_a_failed_decode_leaves_checkpoints_as_they_were(layers):
 def test_a_page_is_not_written_over_that_a_checkpoint_has_to_itself():
     """It is dropped for another in the batch that fails, and has to be as it was afterwards."""
     layers = (SlidingAttention(1, 4, 4, 90),)
-    page = Talk(layers=layers).memory._attention._store.groups[1].page_bytes
+    (cache,) = Talk(layers=layers).memory.caches
+    page = cache.page_bytes
     talk = Talk(layers=layers, max_sequences=3, ubatch=8, checkpoint_bytes=page)
     talk.say(60)
     talk.copy(0, 1)

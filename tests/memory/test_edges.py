@@ -3,7 +3,7 @@
 import pytest
 
 from motet.batch import Batch
-from motet.memory.edges import run_edges
+from motet.memory.checkpoints import run_edges
 from motet.split import split
 
 

@@ -9,7 +9,7 @@ import pytest
 from motet.batch import Batch
 from motet.errors import BatchError, CannotRewind, CapacityError, OptionError
 from tests.memory.talk import Talk
-from tests.toy import ALL_KINDS, HYBRID, RECURRENT, ToyConfig, ToyModel
+from tests.toy import ALL_KINDS, HYBRID, RECURRENT, ToyConfig, ToyModel, recurrent_states
 
 KINDS = pytest.mark.parametrize(
     "layers", [RECURRENT, HYBRID, ALL_KINDS], ids=["alone", "hybrid", "all"]
@@ -22,7 +22,7 @@ def without_checkpoints(**options) -> Talk:
 
 def slots(talk: Talk) -> int:
     """Slots in use."""
-    return int(np.count_nonzero(talk.memory._now.parts[1].refs))
+    return int(np.count_nonzero(recurrent_states(talk.context)[0][2].refs))
 
 
 @KINDS
@@ -129,7 +129,7 @@ def test_decoding_in_micro_batches_takes_one_more_slot(layers):
     talk = without_checkpoints(layers=layers, ubatch=1)
     talk.say(200)
     talk.say(200)
-    assert len(talk.memory._now.parts[1].refs) <= 3
+    assert len(recurrent_states(talk.context)[0][2].refs) <= 3
 
 
 @KINDS

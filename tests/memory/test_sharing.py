@@ -177,11 +177,11 @@ def test_different_pasts_are_refused_by_entry(part):
     batch = Batch()
     batch.extend([1, 2], 0, 2)
     batch.extend([4, 5], talk.plain.end(0), (0, 1))
-    before = talk.memory._state
+    before = talk.memory._now
     with pytest.raises(BatchError) as error:
         talk.context.decode(batch)
     assert error.value.entry == 2
-    assert talk.memory._state is before
+    assert talk.memory._now is before
     talk.check()
 
 

@@ -6,7 +6,7 @@ All without checkpoints.
 import pytest
 
 from motet.errors import CannotRewind
-from motet.memory.store import REWIND
+from motet.memory.kv_cache import REWIND
 from motet.spec import SlidingAttention
 from tests.memory.talk import Talk
 from tests.toy import WINDOW, Plain, ToyModel
@@ -33,9 +33,9 @@ def test_a_long_sequence_keeps_the_window_only(ubatch):
 
 def test_a_long_prompt_needs_no_pages_for_its_whole_length():
     talk = without_checkpoints(ubatch=64, max_sequences=1)
-    pages = talk.memory._attention._store.groups[1].pages
+    pages = talk.memory._now.caches[1].pages
     talk.say(1200)
-    touched = len(talk.memory._state.maps[1].refs)
+    touched = len(talk.memory._now.caches[1].refs)
     assert touched <= pages < 1200 // 64
     assert touched <= sliding_pages_per_sequence() + 2
 
@@ -64,11 +64,11 @@ def test_every_position_is_reached_or_refused_for_one_that_is(length):
     reached = []
     for position in range(length):
         talk.memory.copy(0, 1)
-        before = talk.memory._state
+        before = talk.memory._now
         try:
             talk.memory.remove(1, position)
         except CannotRewind as error:
-            assert talk.memory._state is before
+            assert talk.memory._now is before
             assert (error.seq, error.position, error.nearest) == (1, position, 0)
             assert f"position {position}:" in str(error) and "0 is the nearest" in str(error)
         else:
@@ -123,7 +123,7 @@ def test_tokens_of_another_sequence_s_distant_past_are_refused_in_the_window():
     talk = without_checkpoints(max_sequences=2)
     talk.say(500)
     talk.plain.held[1] = {}
-    with pytest.raises(CannotRewind, match="sliding window of 5"):
+    with pytest.raises(CannotRewind, match="which a layer no longer holds"):
         talk.memory.copy(0, 1, 20, 30)
     talk.check()
     assert talk.memory.length(1) == 0

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from motet.kernels.paged import PAGE, KVPool, PagedKV
 from motet.kernels.slots import RecurrentState, Runs
+
 from motet.models.family import Family
 from motet.models.keys import Keys
 from motet.models.registry import family_of

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from motet.kernels.slots import RecurrentState, Runs
+
 from motet.models.mamba import Block, mix
 from motet.models.recurrent_config import MambaConfig
 from motet.weights.formats import TensorType

@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from motet.batch import Batch
 from motet.errors import BatchError, CannotRewind, CapacityError, OptionError, StateFileError
-from motet.memory.store import REWIND
-from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
+from motet.memory.kv_cache import REWIND
+from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
 from tests.toy import (
     ALL_KINDS,
     HYBRID,
@@ -29,9 +29,11 @@ from tests.toy import (
     ToyConfig,
     ToyModel,
     assert_same,
+    block_tables,
     bookkeeping,
     contents,
     poison,
+    recurrent_states,
 )
 
 SEQUENCES = 4
@@ -49,7 +51,7 @@ members = st.lists(seqs, min_size=1, max_size=SEQUENCES, unique=True).map(tuple)
 
 
 class Conversation(RuleBasedStateMachine):
-    layers: ClassVar[tuple[LayerSpec, ...]]
+    layers: ClassVar[tuple[CacheSpec, ...]]
 
     @initialize(
         ubatch=st.sampled_from([1, 2, 3, 7, 64, 512]),
@@ -230,9 +232,9 @@ class Conversation(RuleBasedStateMachine):
         self.memory.clear()
         for seq in range(SEQUENCES):
             self._truncate(seq, 0)
-        for map_ in self.memory._state.maps:
-            assert not map_.refs.any()
-        for slots in self.memory._now.parts[1:]:
+        for table, _ in block_tables(self.context):
+            assert not table.refs.any()
+        for _, _, slots in recurrent_states(self.context):
             assert not slots.refs.any()
 
     @rule(
@@ -307,8 +309,7 @@ class Conversation(RuleBasedStateMachine):
             assert self.memory.positions(seq) == ((min(held), max(held)) if held else None)
             assert self.memory.tokens(seq).tolist() == [said.token for said in held.values()]
             assert self.promised[seq] <= set(self.memory.checkpoints(seq))
-        state = self.memory._state
-        assert self.memory._attention.distinct(state) <= self.memory.max_tokens
+        assert self.memory._distinct() <= self.memory.max_tokens
         bookkeeping(self.context)
         poison(self.context)
 

@@ -13,8 +13,8 @@ from motet.engine.state import setting_in
 from motet.engine.stream import Stream
 from motet.errors import MotetError, OptionError
 from motet.llm import LLM
-from motet.memory.state_format import FORMAT
 from motet.sampling import Sampling
+from motet.state import FORMAT
 
 _NOTE = "motet.conversation"
 _VERSION = 1

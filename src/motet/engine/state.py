@@ -7,8 +7,8 @@ from typing import BinaryIO
 from motet.context import Context
 from motet.engine.sequences import Sequences
 from motet.errors import CapacityError, OptionError, StateFileError
-from motet.memory.state_file import look
 from motet.self_extend import AutoExtend, SelfExtend, read_setting
+from motet.state import look
 
 File = str | Path | BinaryIO
 
@@ -38,7 +38,7 @@ def restore(context: Context, sequences: Sequences, file: File, longest: int) ->
             f"a saved conversation has {max(lengths)} tokens and the context holds {longest}",
             hint="ask for a longer context",
         )
-    whole = [seq for seq in into.values() if context.memory.told_by_tokens(seq)]
+    whole = [seq for seq in into.values() if context.memory.is_contiguous_and_unedited(seq)]
     for seq in set(into.values()) - set(whole):
         context.memory.remove(seq)
     sequences.restored(whole)

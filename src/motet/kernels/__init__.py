@@ -1,7 +1,7 @@
-"""Arithmetic on plain arrays; knows no model."""
+"""Arithmetic on arrays, behind one interface; knows no model."""
 
 from motet.kernels.cpu import CPU
-from motet.kernels.paged import PAGE, KVPool, PagedKV
+from motet.kernels.interface import PAGE, Kernels
 from motet.kernels.rope import Rope
 
-__all__ = ["CPU", "PAGE", "KVPool", "PagedKV", "Rope"]
+__all__ = ["CPU", "PAGE", "Kernels", "Rope"]

@@ -1,22 +1,23 @@
 """The native kernels: one compiled module for each instruction set, the best one at run time.
 
-A method's definition is its namesake in ``reference.Reference``. Every output element is computed
-in an order that depends on its own row (token, sequence) alone, so that results are the same, bit
-for bit, for any number of rows and threads.
+What a method takes and returns stands in ``interface.Kernels``. Every output element is computed in
+an order that depends on its own row (token, sequence) alone, so that results are the same, bit for
+bit, for any number of rows and threads.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from motet import __version__
+from motet.arrays import Float32, Int32, UInt8
 from motet.errors import NumericalError, OptionError, UnsupportedError
 from motet.kernels import _cpu
-from motet.kernels.cpu_experts import ACTIVATIONS, ExpertsCPU
-from motet.kernels.cpu_recurrent import RecurrentCPU
-from motet.kernels.paged import KINDS, PagedKV
+from motet.kernels.host_memory import HostMemory, HostPages
+from motet.kernels.interface import KV_TYPES, PagedKV, Runs
 from motet.kernels.rope import Rope
 from motet.weights.formats import TensorType, dequantize
 
@@ -24,6 +25,10 @@ _PACKED = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL
 PACKED_TYPES = frozenset(TensorType[name] for name in _PACKED.split(" "))
 """Types that have a packed layout of their own; the others are widened to F32 at load."""
 
+_ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu_erf": 2, "sigmoid": 3, "tanh": 4, "relu2": 5}
+"""The number by which the native kernels know each."""
+_FUSED = ("avx2", "avx512", "amx", "emulated")
+"""Instruction sets on which kernels agree bit for bit."""
 _PACK_BYTES = 16 << 20
 """Bytes of a file that are packed between two looks at Ctrl-C and two releases."""
 
@@ -51,7 +56,7 @@ def choose_isa(isa: str | None = None) -> str:
     return wanted or supported[0]
 
 
-class CPU(RecurrentCPU, ExpertsCPU):
+class CPU(HostMemory):
     """Kernels on ``threads`` threads of this machine's processor.
 
     ``threads`` defaults to MOTET_THREADS or the cores this process may use, ``isa`` to MOTET_ISA or
@@ -67,19 +72,18 @@ class CPU(RecurrentCPU, ExpertsCPU):
         self._arena = self._native.Arena()
         self._pool = self._native.ThreadPool(self.threads)
 
+    @property
+    def arithmetic(self) -> str:
+        return f"motet {__version__}, {'fused' if self.isa in _FUSED else self.isa}"
+
     def pack(
         self,
-        raw: np.ndarray,
+        raw: UInt8,
         type: TensorType,
         rows: int,
         columns: int,
         packed: Callable[[int, int], None] | None = None,
     ) -> Any:
-        """Weights from a file's block bytes, uint8 ``[rows, row_bytes]``, as a Matrix.
-
-        ``packed(first, last)`` is called when rows first … last − 1 of ``raw`` are not needed any
-        more, every few megabytes: to release memory or to show progress.
-        """
         if type not in PACKED_TYPES:
             try:
                 values = dequantize(raw, type)
@@ -96,73 +100,59 @@ class CPU(RecurrentCPU, ExpertsCPU):
                 packed(first, last)
         return matrix
 
-    def linear(self, x: np.ndarray, *weights: Any) -> tuple[np.ndarray, ...]:
-        """``x @ w.T`` for each matrix: float32 ``[T, w.rows]``; ``x`` is rounded to int8 once."""
+    def linear(self, x: Float32, *weights: Any) -> tuple[Float32, ...]:
         out = [np.empty((len(x), w.rows), np.float32) for w in weights]
         self._native.linear(self._pool, x, weights, out)
         return tuple(out)
 
-    def embedding(self, weight: Any, ids: np.ndarray) -> np.ndarray:
-        """Rows ``ids`` (int32) of the matrix, float32 ``[T, columns]``."""
+    def embedding(self, weight: Any, ids: Int32) -> Float32:
         out = np.empty((len(ids), weight.columns), np.float32)
         self._native.embedding(self._pool, weight, ids, out)
         return out
 
-    def rms_norm(self, x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
-        """x / sqrt(mean(x²) + eps) · weight over the last axis; weight ``[n]`` or ``[G, n]``."""
+    def rms_norm(self, x: Float32, weight: Float32, eps: float) -> Float32:
         out = np.empty_like(x)
         self._native.rms_norm(self._pool, x, weight, eps, out)
         return out
 
-    def layer_norm(
-        self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, eps: float
-    ) -> np.ndarray:
-        """(x − mean) / sqrt(variance + eps) · weight + bias over the last axis.
-
-        weight and bias are ``[n]``, or ``[G, n]`` for x ``[…, G, n]``.
-        """
+    def layer_norm(self, x: Float32, weight: Float32, bias: Float32 | None, eps: float) -> Float32:
         out = np.empty_like(x)
         self._native.layer_norm(self._pool, x, weight, bias, eps, out)
         return out
 
-    def activate(self, x: np.ndarray, activation: str) -> np.ndarray:
-        """ "silu", "gelu_tanh", "gelu_erf", "sigmoid", "tanh" or "relu2" of every element."""
+    def activate(self, x: Float32, activation: str) -> Float32:
         out = np.empty_like(x)
-        self._native.activate(self._pool, ACTIVATIONS[activation], x, None, out)
+        self._native.activate(self._pool, _ACTIVATIONS[activation], x, None, out)
         return out
 
-    def gated(self, gate: np.ndarray, up: np.ndarray, activation: str) -> np.ndarray:
-        """activation(gate) · up."""
+    def gated(self, gate: Float32, up: Float32, activation: str) -> Float32:
         out = np.empty_like(gate)
-        self._native.activate(self._pool, ACTIVATIONS[activation], gate, up, out)
+        self._native.activate(self._pool, _ACTIVATIONS[activation], gate, up, out)
         return out
 
-    def softcap(self, x: np.ndarray, cap: float) -> np.ndarray:
-        """cap · tanh(x / cap)."""
+    def softcap(self, x: Float32, cap: float) -> Float32:
         out = np.empty_like(x)
         self._native.softcap(self._pool, x, cap, out)
         return out
 
     def attention(
         self,
-        q: np.ndarray,
-        k: np.ndarray,
-        v: np.ndarray,
+        q: Float32,
+        k: Float32,
+        v: Float32,
         kv: PagedKV,
         *,
         scale: float,
         window: int = 0,
         softcap: float = 0.0,
         rope: Rope | None = None,
-    ) -> np.ndarray:
-        """Store k and v, then softmax(scale · q·kᵀ)·v over each query's own past.
-
-        Raises NumericalError if a key or value is not a finite number of the pool's kind.
-        """
+    ) -> Float32:
         out = np.empty((len(q), q.shape[1] * v.shape[2]), np.float32)
+        pages, at = kv.pages, kv.tables
+        assert isinstance(pages, HostPages)
         table, places, interleaved, rope_scale = None, None, False, 1.0
         if rope is not None:
-            table, places = rope.table(int(kv.positions.max(initial=0)) + 1), rope.places
+            table, places = rope.table(int(at.positions.max(initial=0)) + 1), rope.places
             interleaved, rope_scale = rope.pairing == "normal", rope.scale
         window_of_extend, stages, stage, factors = 0, [], None, None
         if kv.extended is not None and rope is not None:
@@ -175,13 +165,13 @@ class CPU(RecurrentCPU, ExpertsCPU):
             q,
             k,
             v,
-            kv.pool.buffer,
-            KINDS[kv.pool.kind],
-            kv.tables,
-            kv.masks,
-            kv.rows,
-            kv.positions,
-            kv.slots,
+            pages.buffer,
+            KV_TYPES.index(pages.kv_type),
+            at.tables,
+            at.masks,
+            at.rows,
+            at.positions,
+            at.slots,
             scale,
             window,
             softcap,
@@ -197,9 +187,105 @@ class CPU(RecurrentCPU, ExpertsCPU):
         )
         if not fine:
             raise NumericalError(
-                f"a key or value is beyond the range of {kv.pool.kind}, or not a number",
-                hint="use kv_type='f32'" if kv.pool.kind != "f32" else "the weights may be damaged",
+                f"a key or value is beyond the range of {pages.kv_type}, or not a number",
+                hint="use kv_type='f32'"
+                if pages.kv_type != "f32"
+                else "the weights may be damaged",
             )
+        return out
+
+    def route(self, logits: Float32, k: int) -> tuple[Int32, Float32]:
+        shape = (len(logits), k)
+        ids, weights = np.empty(shape, np.int32), np.empty(shape, np.float32)
+        self._native.route(self._pool, logits, ids, weights)
+        return ids, weights
+
+    def experts(
+        self,
+        x: Float32,
+        ids: Int32,
+        weights: Float32,
+        gate: Sequence[Any],
+        up: Sequence[Any],
+        down: Sequence[Any],
+        activation: str,
+    ) -> Float32:
+        out = np.empty((len(x), down[0].rows), np.float32)
+        act = _ACTIVATIONS[activation]
+        self._native.experts(self._pool, x, ids, weights, gate, up, down, act, out)
+        return out
+
+    def causal_conv(
+        self,
+        x: Float32,
+        weight: Float32,
+        bias: Float32 | None,
+        tails: Float32,
+        runs: Runs,
+        activation: str | None = None,
+    ) -> Float32:
+        if activation not in (None, "silu"):
+            raise ValueError(f"activation is {activation!r}, not None or silu")
+        out = np.empty(x.shape, np.float32)
+        silu = activation == "silu"
+        self._native.causal_conv(self._pool, x, weight, bias, tails, runs, silu, out)
+        return out
+
+    def selective_scan(
+        self,
+        x: Float32,
+        dt: Float32,
+        dt_bias: Float32,
+        a: Float32,
+        b: Float32,
+        c: Float32,
+        d: Float32,
+        states: Float32,
+        runs: Runs,
+        z: Float32 | None = None,
+    ) -> Float32:
+        out = np.empty(x.shape, np.float32)
+        self._native.selective_scan(self._pool, x, dt, dt_bias, a, b, c, d, states, runs, z, out)
+        return out
+
+    def mamba2_scan(
+        self,
+        x: Float32,
+        dt: Float32,
+        dt_bias: Float32,
+        a: Float32,
+        b: Float32,
+        c: Float32,
+        d: Float32,
+        states: Float32,
+        runs: Runs,
+    ) -> Float32:
+        out = np.empty(x.shape, np.float32)
+        self._native.mamba2_scan(self._pool, x, dt, dt_bias, a, b, c, d, states, runs, out)
+        return out
+
+    def wkv6(
+        self,
+        r: Float32,
+        k: Float32,
+        v: Float32,
+        w: Float32,
+        u: Float32,
+        states: Float32,
+        runs: Runs,
+    ) -> Float32:
+        out = np.empty(r.shape, np.float32)
+        self._native.wkv6(self._pool, r, k, v, w, u, states, runs, out)
+        return out
+
+    def token_shift(self, x: Float32, tails: Float32, runs: Runs) -> Float32:
+        out = np.empty(x.shape, np.float32)
+        self._native.token_shift(self._pool, x, tails, runs, out)
+        return out
+
+    def mix(self, x: Float32, shifted: Float32, t: Float32) -> Float32:
+        out = np.empty(x.shape, np.float32)
+        self._native.mix(self._pool, x, shifted, t, out)
         return out
 
     def read_bandwidth(self, megabytes: int = 1024, repeats: int = 3) -> float:

@@ -343,6 +343,10 @@ class Kernels(Protocol):
 
     # Caches: their memory, and moving what lies in it. A slot is page × rows of a page + row.
 
+    def page_bytes(self, kv_heads: int, head_dim: int, value_dim: int, kv_type: str) -> int:
+        """What a page of one layer takes."""
+        ...
+
     def allocate_pages(
         self, pages: int, kv_heads: int, head_dim: int, value_dim: int, kv_type: str
     ) -> KVPages:
@@ -351,6 +355,10 @@ class Kernels(Protocol):
 
     def allocate_states(self, slots: int, shape: tuple[int, ...]) -> Float32:
         """Address space for ``slots`` states, ``[slots, *shape]`` of zeros; CapacityError."""
+        ...
+
+    def discard(self, array: Array) -> None:
+        """Give the memory of a cache, by one of its arrays, back to the system; it reads as 0."""
         ...
 
     def block_tables(

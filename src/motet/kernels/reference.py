@@ -4,13 +4,15 @@ Slow and plain. It computes the same formulas, in the same number formats where 
 activations, stored keys and values), but not in the native kernels' order of summation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from motet.kernels.paged import PAGE, SCALE_GROUP, KVPool, PagedKV, groups_of
-from motet.kernels.reference_experts import ExpertsReference
+from motet.arrays import Array, Float32, Int32, Int64, UInt8, UInt64
+from motet.kernels.host_memory import SCALE_GROUP, HostMemory, HostPages, scale_groups
+from motet.kernels.interface import PAGE, PagedKV
 from motet.kernels.reference_recurrent import RecurrentReference
 from motet.kernels.rope import Rope
 from motet.weights.formats import TensorType, dequantize
@@ -25,7 +27,7 @@ FLOAT_TYPES = frozenset({TensorType.F32, TensorType.F16, TensorType.BF16})
 class ReferenceMatrix:
     """Weights as float32 ``[rows, columns]``, and the type they came from."""
 
-    weights: np.ndarray
+    weights: Float32
     type: TensorType
 
     @property
@@ -41,34 +43,26 @@ class ReferenceMatrix:
         return self.weights.nbytes
 
 
-class Reference(RecurrentReference, ExpertsReference):
-    """The kernels' interface; every method is a pure function of its arguments."""
+class Reference(RecurrentReference, HostMemory):
+    """``Kernels`` in NumPy; see there for what each method takes and returns."""
 
-    isa = "reference"
     threads = 1
+    arithmetic = "reference"
 
     def pack(
         self,
-        raw: np.ndarray,
+        raw: UInt8,
         type: TensorType,
         rows: int,
         columns: int,
         packed: Callable[[int, int], None] | None = None,
     ) -> ReferenceMatrix:
-        """Weights from a file's block bytes, uint8 ``[rows, row_bytes]``.
-
-        ``packed(first, last)`` is called when rows first … last − 1 of ``raw`` are not needed.
-        """
         weights = dequantize(raw, type).reshape(rows, columns)
         if packed is not None:
             packed(0, rows)
         return ReferenceMatrix(weights, type)
 
-    def linear(self, x: np.ndarray, *weights: ReferenceMatrix) -> tuple[np.ndarray, ...]:
-        """``x @ w.T`` for each matrix: float32 ``[T, w.rows]``.
-
-        Quantised weights meet ``x`` rounded to int8 with a scale per 32 values.
-        """
+    def linear(self, x: Float32, *weights: ReferenceMatrix) -> tuple[Float32, ...]:
         rounded = None
         out = []
         for w in weights:
@@ -79,34 +73,20 @@ class Reference(RecurrentReference, ExpertsReference):
             out.append(source @ w.weights.T)
         return tuple(out)
 
-    def embedding(self, weight: ReferenceMatrix, ids: np.ndarray) -> np.ndarray:
-        """Rows ``ids`` of the matrix, float32 ``[T, columns]``."""
+    def embedding(self, weight: ReferenceMatrix, ids: Int32) -> Float32:
         return weight.weights[ids]
 
-    def rms_norm(self, x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
-        """x / sqrt(mean(x²) + eps) · weight over the last axis (Zhang, Sennrich 2019, eq. 4).
-
-        weight ``[n]``, or ``[G, n]`` for x ``[…, G, n]``: each group has its own.
-        """
+    def rms_norm(self, x: Float32, weight: Float32, eps: float) -> Float32:
         mean = np.mean(np.square(x, dtype=np.float64), axis=-1, keepdims=True)
         return (x / np.sqrt(mean + eps) * weight).astype(np.float32)
 
-    def layer_norm(
-        self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, eps: float
-    ) -> np.ndarray:
-        """(x − mean) / sqrt(variance + eps) · weight + bias over the last axis (Ba et al. 2016).
-
-        weight and bias ``[n]``, or ``[G, n]`` for x ``[…, G, n]``: each group has its own.
-        """
+    def layer_norm(self, x: Float32, weight: Float32, bias: Float32 | None, eps: float) -> Float32:
         centred = x - np.mean(x, axis=-1, keepdims=True, dtype=np.float64)
         variance = np.mean(np.square(centred), axis=-1, keepdims=True)
         out = centred / np.sqrt(variance + eps) * weight
         return (out if bias is None else out + bias).astype(np.float32)
 
-    def activate(self, x: np.ndarray, activation: str) -> np.ndarray:
-        """ "silu", "gelu_erf", "gelu_tanh" (Hendrycks, Gimpel 2016: by its error function or its
-        tanh form), "sigmoid", "tanh" or "relu2" (max(x, 0)², So et al. 2021) of every element.
-        """
+    def activate(self, x: Float32, activation: str) -> Float32:
         x64 = x.astype(np.float64)
         if activation == "silu":
             out = x64 / (1 + np.exp(-np.maximum(x64, -700.0)))
@@ -124,40 +104,62 @@ class Reference(RecurrentReference, ExpertsReference):
             raise ValueError(f"activation is {activation!r}")
         return out.astype(np.float32)
 
-    def gated(self, gate: np.ndarray, up: np.ndarray, activation: str) -> np.ndarray:
-        """activation(gate) · up (Shazeer 2020, arXiv 2002.05202, eq. 5)."""
+    def gated(self, gate: Float32, up: Float32, activation: str) -> Float32:
         return self.activate(gate, activation) * up
 
-    def softcap(self, x: np.ndarray, cap: float) -> np.ndarray:
-        """cap · tanh(x / cap) (Gemma 2, arXiv 2408.00118, §2)."""
+    def softcap(self, x: Float32, cap: float) -> Float32:
         return (cap * np.tanh(x.astype(np.float64) / cap)).astype(np.float32)
+
+    def route(self, logits: Float32, k: int) -> tuple[Int32, Float32]:
+        wide = logits.astype(np.float64)
+        shares = np.exp(wide - wide.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        ids = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+        weights = np.take_along_axis(shares, ids, axis=1)
+        return ids.astype(np.int32), weights.astype(np.float32)
+
+    def experts(
+        self,
+        x: Float32,
+        ids: Int32,
+        weights: Float32,
+        gate: Sequence[Any],
+        up: Sequence[Any],
+        down: Sequence[Any],
+        activation: str,
+    ) -> Float32:
+        each = np.empty((*ids.shape, down[0].rows), np.float32)
+        for e in np.unique(ids):
+            token, rank = np.nonzero(ids == e)
+            inner = self.gated(*self.linear(x[token], gate[e], up[e]), activation)
+            (each[token, rank],) = self.linear(inner, down[e])
+        out = np.zeros((len(x), down[0].rows), np.float32)
+        for rank in range(ids.shape[1]):
+            out += weights[:, rank, None] * each[:, rank]
+        return out
 
     def attention(
         self,
-        q: np.ndarray,
-        k: np.ndarray,
-        v: np.ndarray,
+        q: Float32,
+        k: Float32,
+        v: Float32,
         kv: PagedKV,
         *,
         scale: float,
         window: int = 0,
         softcap: float = 0.0,
         rope: Rope | None = None,
-    ) -> np.ndarray:
-        """Store k and v, then softmax(scale · q·kᵀ)·v over each query's own past.
-
-        q ``[T, heads, head_dim]``, k ``[T, kv_heads, head_dim]``, v ``[T, kv_heads, value_dim]``,
-        un-rotated; returns ``[T, heads · value_dim]``. A query at position p sees its row's valid
-        keys at positions ≤ p, and > p − window where window > 0.
-        """
-        store(kv.pool, k, v, kv.slots)
-        group = q.shape[1] // kv.pool.kv_heads
-        out = np.zeros((len(q), q.shape[1], kv.pool.value_dim), np.float32)
-        for row in np.unique(kv.rows):
-            positions, keys, values = _held(kv, row)
+    ) -> Float32:
+        pages, to = kv.pages, kv.tables
+        assert isinstance(pages, HostPages)
+        store(pages, k, v, to.slots)
+        group = q.shape[1] // pages.kv_heads
+        out = np.zeros((len(q), q.shape[1], pages.value_dim), np.float32)
+        for row in np.unique(to.rows):
+            positions, keys, values = _held(pages, to.tables[row], to.masks[row])
             keys, values = np.repeat(keys, group, axis=1), np.repeat(values, group, axis=1)
-            for t in np.flatnonzero(kv.rows == row):
-                at = kv.positions[t]
+            for t in np.flatnonzero(to.rows == row):
+                at = to.positions[t]
                 seen = positions <= at
                 if window:
                     seen &= positions > at - window
@@ -176,9 +178,7 @@ class Reference(RecurrentReference, ExpertsReference):
         return out.reshape(len(q), -1)
 
 
-def _scores(
-    query: np.ndarray, at: int, keys: np.ndarray, positions: np.ndarray, rope: Rope | None
-) -> np.ndarray:
+def _scores(query: Float32, at: int, keys: Float32, positions: Int64, rope: Rope | None) -> Float32:
     """q·k, ``[heads, keys]``, of a query at position ``at`` and keys at theirs."""
     if rope is not None:
         query = rotate(query[None], np.array([at]), rope)[0]
@@ -186,14 +186,12 @@ def _scores(
     return np.einsum("hd,khd->hk", query, keys, dtype=np.float64)
 
 
-def extended_positions(
-    at: int, positions: np.ndarray, window: int, group: int
-) -> tuple[int, np.ndarray]:
+def extended_positions(at: int, positions: Int64, window: int, group: int) -> tuple[int, Float32]:
     """Where Self-Extend puts a query and its far keys (arXiv 2401.01325, eq. 3 and 4)."""
     return at // group + window - window // group, positions // group
 
 
-def round_activations(x: np.ndarray) -> np.ndarray:
+def round_activations(x: Float32) -> Float32:
     """``x`` as the weights see it: int8 multiples of a scale in every group of 32.
 
     With m the value of largest magnitude, the scale is whichever of m / -128, m / 127, m / 126 and
@@ -212,7 +210,7 @@ def round_activations(x: np.ndarray) -> np.ndarray:
     return best.reshape(x.shape)
 
 
-def rotate(x: np.ndarray, positions: np.ndarray, rope: Rope) -> np.ndarray:
+def rotate(x: Float32, positions: Int64, rope: Rope) -> Float32:
     """``x`` ``[T, heads, head_dim]`` with its first rotary_dim channels turned by ``positions``."""
     half = rope.rotary_dim // 2
     table = rope.scale * rope.table(int(positions.max()) + 1)[positions, :, None, :half]
@@ -227,18 +225,18 @@ def rotate(x: np.ndarray, positions: np.ndarray, rope: Rope) -> np.ndarray:
     return out
 
 
-def store(pool: KVPool, k: np.ndarray, v: np.ndarray, slots: np.ndarray) -> None:
+def store(pages: HostPages, k: Float32, v: Float32, slots: Int64) -> None:
     """Write keys and values into their slots in the pool's own number format."""
     page, slot = np.divmod(slots, PAGE)
     for stored, scales, x in (
-        (pool.keys, pool.key_scales, k),
-        (pool.values, pool.value_scales, v),
+        (pages.keys, pages.key_scales, k),
+        (pages.values, pages.value_scales, v),
     ):
-        if pool.kind == "bf16":
+        if pages.kv_type == "bf16":
             bits = x.view(np.uint32)
             stored[page, slot] = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         elif scales is not None:
-            width = groups_of(x.shape[2]) * SCALE_GROUP
+            width = scale_groups(x.shape[2]) * SCALE_GROUP
             padded = np.pad(x, ((0, 0), (0, 0), (0, width - x.shape[2])))
             groups = padded.reshape(*x.shape[:2], -1, SCALE_GROUP)
             scale = (np.abs(groups).max(axis=3) / np.float32(127)).astype(np.float16)
@@ -251,32 +249,28 @@ def store(pool: KVPool, k: np.ndarray, v: np.ndarray, slots: np.ndarray) -> None
             stored[page, slot] = x
 
 
-def _held(kv: PagedKV, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions, keys and values (float32) that a table row holds, in order of position."""
-    bits = (kv.masks[row][:, None] >> np.arange(PAGE, dtype=np.uint64)) & np.uint64(1)
+def _held(pages: HostPages, table: Int32, masks: UInt64) -> tuple[Int64, Float32, Float32]:
+    """Positions, keys and values that a row of the block table holds, in order of position."""
+    bits = (masks[:, None] >> np.arange(PAGE, dtype=np.uint64)) & np.uint64(1)
     entry, slot = np.nonzero(bits)
-    page = kv.tables[row][entry]
-    parts = []
-    for stored, scales in (
-        (kv.pool.keys, kv.pool.key_scales),
-        (kv.pool.values, kv.pool.value_scales),
-    ):
-        x = stored[page, slot]
-        if kv.pool.kind == "bf16":
-            x = (x.astype(np.uint32) << 16).view(np.float32)
-        x = x.astype(np.float32)
-        if scales is not None:
-            x = (
-                x
-                * np.repeat(scales[page, slot].astype(np.float32), SCALE_GROUP, 2)[
-                    ..., : x.shape[2]
-                ]
-            )
-        parts.append(x)
-    return entry * PAGE + slot, parts[0], parts[1]
+    page = table[entry]
+    keys = _opened(pages.keys[page, slot], pages.key_scales, page, slot)
+    values = _opened(pages.values[page, slot], pages.value_scales, page, slot)
+    return entry * PAGE + slot, keys, values
 
 
-def _erf(x: np.ndarray) -> np.ndarray:
+def _opened(stored: Array, scales: Array | None, page: Int32, slot: Int64) -> Float32:
+    """Stored numbers, ``[n, kv_heads, channels]``, as float32."""
+    if stored.dtype == np.uint16:  # bf16
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    x = stored.astype(np.float32)
+    if scales is None:
+        return x
+    wide = np.repeat(scales[page, slot].astype(np.float32), SCALE_GROUP, axis=2)
+    return x * wide[..., : x.shape[2]]
+
+
+def _erf(x: Float32) -> Float32:
     from math import erf
 
     return np.vectorize(erf, otypes=[np.float64])(x)

@@ -4,11 +4,12 @@ Token by token, states rounded to float32 after each, so that any division of a 
 gives the same numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from motet.kernels.slots import Runs
+from motet.arrays import Float32, Int32
+from motet.kernels.interface import Runs
 
 
 class RecurrentReference:
@@ -20,18 +21,13 @@ class RecurrentReference:
 
     def causal_conv(
         self,
-        x: np.ndarray,
-        weight: np.ndarray,
-        bias: np.ndarray | None,
-        tails: np.ndarray,
+        x: Float32,
+        weight: Float32,
+        bias: Float32 | None,
+        tails: Float32,
         runs: Runs,
         activation: str | None = None,
-    ) -> np.ndarray:
-        """Depthwise, over a run's tokens: bias + Σₖ weight[c, k] · x[t − K + 1 + k, c].
-
-        x ``[T, C]`` (strided), weight ``[C, K]``, bias ``[C]``, tails ``[slots, K − 1, C]``: last
-        inputs, oldest first; activation None or "silu". Returns ``[T, C]``.
-        """
+    ) -> Float32:
         out = np.empty(x.shape, np.float32)
         past = weight.shape[1] - 1
         for rows, state, write in _begin(runs, tails):
@@ -45,23 +41,17 @@ class RecurrentReference:
 
     def selective_scan(
         self,
-        x: np.ndarray,
-        dt: np.ndarray,
-        dt_bias: np.ndarray,
-        a: np.ndarray,
-        b: np.ndarray,
-        c: np.ndarray,
-        d: np.ndarray,
-        states: np.ndarray,
+        x: Float32,
+        dt: Float32,
+        dt_bias: Float32,
+        a: Float32,
+        b: Float32,
+        c: Float32,
+        d: Float32,
+        states: Float32,
         runs: Runs,
-        z: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Mamba's recurrence (Gu, Dao 2023, arXiv 2312.00752, algorithm 2).
-
-        Δ = softplus(dt + dt_bias); h = exp(Δ·a)·h + (Δ·x)·b; y = Σₙ h·c + d·x, times silu(z) where
-        z is given. x, dt, z ``[T, D]``, b, c ``[T, N]`` (all strided), a ``[N, D]``, dt_bias, d
-        ``[D]``, states ``[slots, N, D]``. Returns ``[T, D]``.
-        """
+        z: Float32 | None = None,
+    ) -> Float32:
         out = np.empty(x.shape, np.float32)
         for rows, state, write in _begin(runs, states):
             for row in rows:
@@ -73,22 +63,16 @@ class RecurrentReference:
 
     def mamba2_scan(
         self,
-        x: np.ndarray,
-        dt: np.ndarray,
-        dt_bias: np.ndarray,
-        a: np.ndarray,
-        b: np.ndarray,
-        c: np.ndarray,
-        d: np.ndarray,
-        states: np.ndarray,
+        x: Float32,
+        dt: Float32,
+        dt_bias: Float32,
+        a: Float32,
+        b: Float32,
+        c: Float32,
+        d: Float32,
+        states: Float32,
         runs: Runs,
-    ) -> np.ndarray:
-        """Mamba-2's recurrence (Dao, Gu 2024, arXiv 2405.21060, §2), one decay for a whole head.
-
-        Δ = softplus(dt + dt_bias); h[n, p] = exp(Δ·a)·h[n, p] + b[n]·Δ·x[p]; y[p] = Σₙ c[n]·h[n, p]
-        + d·x[p]. x ``[T, H·P]``, dt ``[T, H]``, b, c ``[T, G·N]`` (all strided), dt_bias, a, d
-        ``[H]``, states ``[slots, H, N, P]``; head h reads group h // (H / G). Returns ``[T, H·P]``.
-        """
+    ) -> Float32:
         _, heads, n, width = states.shape
         groups = b.shape[1] // n
         out = np.empty(x.shape, np.float32)
@@ -109,20 +93,14 @@ class RecurrentReference:
 
     def wkv6(
         self,
-        r: np.ndarray,
-        k: np.ndarray,
-        v: np.ndarray,
-        w: np.ndarray,
-        u: np.ndarray,
-        states: np.ndarray,
+        r: Float32,
+        k: Float32,
+        v: Float32,
+        w: Float32,
+        u: Float32,
+        states: Float32,
         runs: Runs,
-    ) -> np.ndarray:
-        """RWKV-6's recurrence (Peng et al. 2024, arXiv 2404.05892, §4.2).
-
-        y[j] = Σᵢ r[i]·(s[i, j] + u[i]·k[i]·v[j]); s[i, j] = exp(−exp(w[i]))·s[i, j] + k[i]·v[j].
-        r, k, v, w ``[T, H·S]`` (strided), u ``[H, S]``, states ``[slots, H, S, S]``. Returns
-        ``[T, H·S]``.
-        """
+    ) -> Float32:
         heads, size = u.shape
         out = np.empty(r.shape, np.float32)
         for rows, state, write in _begin(runs, states):
@@ -134,8 +112,7 @@ class RecurrentReference:
             states[write] = state
         return out
 
-    def token_shift(self, x: np.ndarray, tails: np.ndarray, runs: Runs) -> np.ndarray:
-        """The row of the run's token before: x ``[T, d]``, tails ``[slots, d]``; ``[T, d]``."""
+    def token_shift(self, x: Float32, tails: Float32, runs: Runs) -> Float32:
         out = np.empty(x.shape, np.float32)
         for rows, state, write in _begin(runs, tails):
             out[rows[0]] = state
@@ -143,12 +120,11 @@ class RecurrentReference:
             tails[write] = x[rows[-1]]
         return out
 
-    def mix(self, x: np.ndarray, shifted: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """x + (shifted − x) · t, t ``[d]`` or ``[T, d]``."""
+    def mix(self, x: Float32, shifted: Float32, t: Float32) -> Float32:
         return x + (shifted - x) * t
 
 
-def _begin(runs: Runs, states: np.ndarray):
+def _begin(runs: Runs, states: Float32) -> Iterator[tuple[Int32, Float32, int]]:
     """Rows, first state and slot to write of each run; all are read before any is written."""
     first = [
         np.zeros(states.shape[1:], np.float32) if s < 0 else states[s].copy() for s in runs.read
@@ -157,10 +133,10 @@ def _begin(runs: Runs, states: np.ndarray):
         yield runs.order[runs.starts[i] : runs.starts[i + 1]], state, runs.write[i]
 
 
-def _wide(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+def _wide(function: Callable[[Float32], Float32]) -> Callable[[Float32], Float32]:
     """``function`` in float64, rounded once."""
 
-    def rounded(x: np.ndarray) -> np.ndarray:
+    def rounded(x: Float32) -> Float32:
         with np.errstate(over="ignore"):
             return function(x.astype(np.float64)).astype(np.float32)
 

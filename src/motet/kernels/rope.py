@@ -11,7 +11,8 @@ import threading
 
 import numpy as np
 
-from motet.kernels.paged import LANES, PAGE
+from motet.kernels.host_memory import LANES
+from motet.kernels.interface import PAGE
 
 _GROWTH = 1024
 """Positions by which the table grows."""

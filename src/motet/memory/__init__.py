@@ -1,5 +1,6 @@
-"""What every sequence remembers, and the operations on it."""
+"""What the sequences of a context hold, and the operations on it."""
 
+from motet.memory.cache import Limits
 from motet.memory.memory import Memory
 
-__all__ = ["Memory"]
+__all__ = ["Limits", "Memory"]

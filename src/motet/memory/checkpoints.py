@@ -7,13 +7,22 @@ their keys and values. These are the sequence that it was made of, and those tha
 it or share its tokens, for as long as they begin with the tokens that it saw.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from motet.memory.saved import Held
+from motet.arrays import Int64
+from motet.memory.saved import TokenRows
+from motet.memory.slot_mapping import MicroBatch
+
+CHECKPOINT_EVERY = 512
+"""Tokens from one automatic checkpoint to the next."""
+
+MOST_CHECKPOINTS = 4096
+"""However small they are; so that keeping the books takes no time to speak of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +30,7 @@ class Checkpoint:
     """What was held when a sequence ended somewhere."""
 
     holds: tuple[Any, ...]
-    """One for each part of memory."""
+    """One for each cache."""
 
 
 Mark = tuple[int, Checkpoint]
@@ -34,8 +43,8 @@ class Checkpoints:
 
     marks: tuple[tuple[Mark, ...], ...]
     """``[S]``: of each sequence, by position."""
-    latest: np.ndarray
-    """int64 ``[S]``: where the last one was made, though it may be dropped since."""
+    latest: Int64
+    """``[S]``: where the last one was made, though it may be dropped since."""
     uses: Mapping[Checkpoint, tuple[bool, int]]
     """Whether it was asked for, and how many sequences may use it. Least recently used first."""
 
@@ -43,6 +52,23 @@ class Checkpoints:
     def empty(cls, sequences: int) -> "Checkpoints":
         """None, of any of ``sequences``."""
         return cls(((),) * sequences, np.zeros(sequences, np.int64), {})
+
+    def export(self, seqs: Sequence[int]) -> tuple[list[tuple[int, Checkpoint]], TokenRows]:
+        """Those that were asked for and that ``seqs`` may use, and where each sequence may.
+
+        Each with a sequence that may use it, least recently used first.
+        """
+        marks = [self.marks[seq] for seq in seqs]
+        user = {c: seq for seq, its in zip(seqs, marks, strict=True) for _, c in its}
+        asked = [c for c, (asked_for, _) in self.uses.items() if asked_for and c in user]
+        number = {checkpoint: row for row, checkpoint in enumerate(asked)}
+        kept = [[(at, number[c]) for at, c in its if c in number] for its in marks]
+        rows = TokenRows(
+            np.array([len(its) for its in kept], np.int64),
+            np.array([at for its in kept for at, _ in its], np.int32),
+            np.array([row for its in kept for _, row in its], np.int32),
+        )
+        return [(user[checkpoint], checkpoint) for checkpoint in asked], rows
 
 
 class CheckpointDraft:
@@ -73,7 +99,7 @@ class CheckpointDraft:
             self._marks[seq] += ((position, new),)
         self._uses()[new] = asked, len(members)
 
-    def fill(self, seqs: np.ndarray, marks: Held, new: Sequence[Checkpoint]) -> None:
+    def fill(self, seqs: Int64, marks: TokenRows, new: Sequence[Checkpoint]) -> None:
         """Let ``seqs``, which have none, use checkpoints that were asked for, as ``marks`` say."""
         owners = np.bincount(marks.rows, minlength=len(new)).tolist()
         self._uses().update({c: (True, n) for c, n in zip(new, owners, strict=True)})
@@ -149,3 +175,51 @@ class CheckpointDraft:
 
 def _position(mark: Mark) -> int:
     return mark[0]
+
+
+Members = tuple[int, ...]
+
+
+@dataclass
+class RunEdges:
+    """Where runs of several tokens begin and end: useful places to come back to.
+
+    Of each micro-batch, by number: sets of sequences.
+    """
+
+    before: dict[int, list[Members]] = field(default_factory=lambda: defaultdict(list))
+    """Those with a run of several tokens that begins in it."""
+    after: dict[int, list[Members]] = field(default_factory=lambda: defaultdict(list))
+    """Those with one that ends in it."""
+
+
+def run_edges(ubatches: Sequence[MicroBatch]) -> RunEdges:
+    """Of runs of several tokens: those of one set, until another set of its sequences comes."""
+    edges = RunEdges()
+    if len(ubatches) == 1 and len(ubatches[0].tokens) == len(ubatches[0].sets):
+        return edges  # a token each, as when text is generated
+    latest: dict[int, _Run] = {}
+    runs: list[_Run] = []
+    for number, ubatch in enumerate(ubatches):
+        counts = np.bincount(ubatch.rows, minlength=len(ubatch.sets)).tolist()
+        for members, count in zip(ubatch.sets, counts, strict=True):
+            run = latest.get(members[0])
+            if run is None or run.members != members:
+                run = _Run(members, number)
+                runs.append(run)
+            latest |= dict.fromkeys(members, run)
+            run.last = number
+            run.tokens += count
+    for run in runs:
+        if run.tokens > 1:
+            edges.before[run.first].append(run.members)
+            edges.after[run.last].append(run.members)
+    return edges
+
+
+@dataclass
+class _Run:
+    members: Members
+    first: int
+    last: int = 0
+    tokens: int = 0

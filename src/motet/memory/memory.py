@@ -1,39 +1,41 @@
-"""What the sequences of a context remember, and the operations on it."""
+"""What the sequences of a context hold, and the operations on it."""
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import TracebackType
 
 import numpy as np
 
-from motet.errors import CapacityError, MotetError
-from motet.memory.arguments import FOREVER, position_range, sequence_number, whole_number
-from motet.memory.attention import AttentionMemory
-from motet.memory.changes import Changes, Contents
+from motet.arrays import Int32, Int64
+from motet.errors import CannotRewind, CapacityError, MotetError, StateFileError
+from motet.kernels import Kernels
+from motet.memory.cache import Cache, Limits
 from motet.memory.checkpoints import Checkpoints
-from motet.memory.checks import (
+from motet.memory.kv_cache import kv_caches
+from motet.memory.page_masks import FOREVER
+from motet.memory.recurrent import recurrent_caches
+from motet.memory.saved import Saved
+from motet.memory.sequence_table import SequenceTable
+from motet.memory.slot_mapping import MicroBatch
+from motet.memory.transaction import DecodePlan, MemoryState, RestorePlan, Transaction
+from motet.memory.validation import (
     cannot_take_out,
     check_fork,
     check_positions,
+    check_room,
     check_shift,
     check_tables,
     check_target,
     check_tokens,
+    position_range,
+    sequence_number,
+    whole_number,
 )
-from motet.memory.part import Part
-from motet.memory.plan import Plan
-from motet.memory.planning import plan_steps
-from motet.memory.recurrent import RecurrentMemory
-from motet.memory.saved import Pool, Saved
-from motet.memory.saving import Filling, check_room, export, fill
-from motet.memory.slots import SlotPool
-from motet.memory.store import PagedStore, State
-from motet.memory.writes import MicroBatch
-from motet.spec import FullAttention, LayerSpec, Recurrent
+from motet.spec import LayerCaches
 
 
 class Memory:
-    """Tokens of ``max_sequences`` sequences, and what the model's layers keep of them.
+    """Tokens of some sequences, and what the model's layers keep of them.
 
     Positions are counted from 0. Every operation changes all of its part or, when it raises or
     is interrupted, nothing: the new state is built beside the old one and put in its place.
@@ -41,65 +43,51 @@ class Memory:
 
     def __init__(
         self,
-        layers: Sequence[LayerSpec],
-        *,
-        max_sequences: int,
-        max_tokens: int,
+        layers: Sequence[LayerCaches],
+        kernels: Kernels,
+        limits: Limits,
         context_length: int,
-        ubatch: int,
-        kv_type: str,
-        checkpoint_bytes: int,
     ) -> None:
-        """Of a model with these layers.
+        """Of a model whose layers have these caches.
 
-        ``max_tokens``: held by all sequences together. ``context_length``: positions that a
-        sequence has. ``ubatch``: tokens of the largest micro-batch. ``checkpoint_bytes``: kept
-        for checkpoints at most, beside what sequences hold.
+        ``context_length``: positions that a sequence has. Raises CapacityError for want of
+        address space.
         """
-        self.max_sequences = max_sequences
-        self.max_tokens = max_tokens
+        self.max_sequences = limits.max_sequences
+        self.max_tokens = limits.max_tokens
         self.context_length = context_length
-        self.rewinds_anywhere = all(isinstance(spec, FullAttention) for spec in layers)
-        """Whether any position can be gone back to, so that checkpoints are of no use."""
-        self.checkpoint_bytes = 0 if self.rewinds_anywhere else checkpoint_bytes
-        store = PagedStore(
-            layers,
-            max_sequences=max_sequences,
-            max_tokens=max_tokens,
-            ubatch=ubatch,
-            kv_type=kv_type,
-            checkpoint_bytes=self.checkpoint_bytes,
+        self.kernels = kernels
+        specs = {(i, k): spec for i, caches in enumerate(layers) for k, spec in enumerate(caches)}
+        self._table = SequenceTable(limits.max_sequences, limits.max_tokens)
+        self.caches: tuple[Cache, ...] = (
+            *kv_caches(specs, kernels, limits, self._table),
+            *recurrent_caches(specs, kernels, limits),
         )
-        self._attention = AttentionMemory(store)
-        self._parts: tuple[Part, ...] = (self._attention,)
-        self._recurrent = None
-        if any(isinstance(spec, Recurrent) for spec in layers):
-            pool = SlotPool(
-                layers, max_sequences=max_sequences, checkpoint_bytes=self.checkpoint_bytes
-            )
-            self._recurrent = RecurrentMemory(pool, max_sequences)
-            self._parts += (self._recurrent,)
-        self._part_of = {i: n for n, part in enumerate(self._parts) for i in part.layers}
+        self.rewinds_anywhere = all(cache.rewinds_anywhere for cache in self.caches)
+        """Whether any position can be gone back to, so that checkpoints are of no use."""
+        self.checkpoint_bytes = 0 if self.rewinds_anywhere else limits.checkpoint_bytes
+        self._ordered = any(cache.ordered for cache in self.caches)
+        self._cache_of = {key: n for n, cache in enumerate(self.caches) for key in cache.arrays}
         self._now = self._empty()
-        self._lock = threading.Lock()
+        self._use = _ExclusiveUse()
 
     def length(self, seq: int) -> int:
         """Tokens that ``seq`` holds."""
-        return int(self._state.lengths[self._seq(seq)])
+        return int(self._now.sequences.lengths[self._seq(seq)])
 
     def positions(self, seq: int) -> tuple[int, int] | None:
         """First and last position that ``seq`` holds; None when it is empty."""
-        held = self._attention.positions(self._state, self._seq(seq))
+        held = self._positions(self._seq(seq))
         return (int(held[0]), int(held[-1])) if held.size else None
 
-    def tokens(self, seq: int) -> np.ndarray:
+    def tokens(self, seq: int) -> Int32:
         """The token ids that ``seq`` holds, int32 ``[length]``, in order of position."""
-        return self._attention.ids(self._state, self._seq(seq))
+        return self._table.ids(self._now.sequences.blocks.places(self._seq(seq))[1])
 
     @property
-    def ends(self) -> np.ndarray:
+    def ends(self) -> Int64:
         """int64 ``[S]``: where each sequence goes on, 0 where it is empty. Not to be changed."""
-        return self._state.ends
+        return self._now.sequences.ends
 
     def remove(self, seq: int, start: int = 0, end: int | None = None) -> None:
         """Forget the tokens at positions start … end - 1, by default to the last.
@@ -114,14 +102,14 @@ class Memory:
             removed = self._positions(seq, start, stop)
             if not removed.size:
                 return
-            changes = self._changes()
-            if stop >= int(self._state.ends[seq]):
-                changes.cut(seq, start)
-            elif self._recurrent:
-                raise cannot_take_out(seq, removed, changes.reachable(seq, start))
+            transaction = self._begin()
+            if stop >= int(self._now.sequences.ends[seq]):
+                transaction.cut(seq, start)
+            elif self._ordered:
+                raise cannot_take_out(seq, removed, transaction.reachable(seq, start))
             else:
-                changes.remove(seq, start, stop)
-            self._now = changes.seal()
+                transaction.remove(seq, start, stop)
+            self._now = transaction.seal()
 
     def copy(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
         """Give ``target`` the tokens of ``source`` at positions start … end - 1.
@@ -141,29 +129,31 @@ class Memory:
             present = self._positions(target)
             check_target(source, target, given, present)
             first, last = int(self._positions(source)[0]), int(given[-1])
-            if self._recurrent:
+            if self._ordered:
                 check_fork(source, target, given, first, bool(present.size))
-            changes = self._changes()
+            transaction = self._begin()
             if given[0] > first or present.size:
-                changes.insert(source, target, start, last + 1)
+                transaction.insert(source, target, start, last + 1)
             else:
-                changes.fork(source, target, last + 1)
-            self._now = changes.seal()
+                transaction.fork(source, target, last + 1)
+            self._now = transaction.seal()
 
     def keep(self, seq: int) -> None:
         """Clear every sequence but ``seq``."""
         seq = self._seq(seq)
         with self.exclusive():
-            changes = self._changes()
-            for other in np.flatnonzero(self._state.ends).tolist():
+            transaction = self._begin()
+            for other in np.flatnonzero(self._now.sequences.ends).tolist():
                 if other != seq:
-                    changes.cut(other, 0)
-            self._now = changes.seal()
+                    transaction.cut(other, 0)
+            self._now = transaction.seal()
 
     def clear(self) -> None:
         """Forget everything."""
         with self.exclusive():
             self._now = self._empty()
+            for cache in self.caches:
+                cache.discard(self.kernels)
 
     def shift(self, seq: int, start: int, end: int | None, delta: int) -> None:
         """Move the tokens at positions start … end - 1 by ``delta`` positions.
@@ -183,13 +173,12 @@ class Memory:
             if not moved.size or delta == 0:
                 return
             staying = np.setdiff1d(self._positions(seq), moved, assume_unique=True)
-            ordered = self._recurrent is not None
-            check_shift(seq, moved, staying, delta, self.context_length, ordered=ordered)
+            check_shift(seq, moved, staying, delta, self.context_length, ordered=self._ordered)
             last = int(moved[-1])
             check_tables(last + delta + 1, self.max_sequences)
-            changes = self._changes(last + delta + 1)
-            changes.shift(seq, start, last + 1, delta)
-            self._now = changes.seal()
+            transaction = self._begin(last + delta + 1)
+            transaction.shift(seq, start, last + 1, delta)
+            self._now = transaction.seal()
 
     def checkpoint(self, seq: int) -> None:
         """Keep what layers hold of ``seq`` as it is, so that it can come back to where it ends.
@@ -204,11 +193,11 @@ class Memory:
         """
         seq = self._seq(seq)
         with self.exclusive():
-            if self.rewinds_anywhere or not self._state.lengths[seq]:
+            if self.rewinds_anywhere or not self._now.sequences.lengths[seq]:
                 return
-            changes = self._changes()
-            changes.checkpoint([seq], asked=True)
-            self._now = changes.seal()
+            transaction = self._begin()
+            transaction.checkpoint([seq], asked=True)
+            self._now = transaction.seal()
 
     def checkpoints(self, seq: int) -> list[int]:
         """Positions that ``seq`` can go back to by a checkpoint, ascending."""
@@ -217,24 +206,26 @@ class Memory:
     def reachable(self, seq: int, position: int) -> int:
         """The greatest position up to ``position`` from which ``remove`` is exact."""
         seq, (start, _) = self._seq(seq), position_range(position, None)
-        return self._changes().reachable(seq, start)
+        return self._begin().reachable(seq, start)
 
-    def tell_apart(self) -> None:
+    def invalidate_sharing(self) -> None:
         """What is held is no longer what its tokens would give if they were decoded again.
 
         From now on equal tokens of two sequences count as different, if one of the two was held
         before and they were not decoded once for both. Hold ``exclusive()``.
         """
-        state = self._state
-        broken = np.where(state.lengths > 0, 0, state.broken)
-        self._now = replace(self._now, parts=(replace(state, broken=broken), *self._now.parts[1:]))
+        held = self._now.sequences
+        broken = np.where(held.lengths > 0, 0, held.broken)
+        self._now = replace(self._now, sequences=replace(held, broken=broken))
 
-    def told_by_tokens(self, seq: int) -> bool:
+    def is_contiguous_and_unedited(self, seq: int) -> bool:
         """Whether ``seq`` holds what its tokens give when they are decoded in order, from 0."""
-        held = self._positions(self._seq(seq))
-        return self._state.broken[seq] > len(held) and np.array_equal(held, np.arange(len(held)))
+        seq = self._seq(seq)
+        held = self._positions(seq)
+        unedited = self._now.sequences.broken[seq] > len(held)
+        return bool(unedited) and np.array_equal(held, np.arange(len(held)))
 
-    def plan(self, ubatches: Sequence[MicroBatch]) -> Plan:
+    def plan(self, ubatches: Sequence[MicroBatch]) -> DecodePlan:
         """Places for the tokens of all micro-batches, which continue the sequences in order.
 
         Nothing changes until the plan's ``commit``; to abandon a plan, forget it. Hold
@@ -242,73 +233,85 @@ class Memory:
         BatchError for a token whose sequences have different pasts.
         """
         end = check_positions(ubatches, self.context_length, self.max_sequences)
-        held = int(self._state.lengths.sum())
+        held = int(self._now.sequences.lengths.sum())
         check_tokens(ubatches, held, self._distinct, self.max_tokens)
-        changes = self._changes(end)
+        transaction = self._begin(end)
         automatic = self.checkpoint_bytes > 0
-        steps = plan_steps(changes, ubatches, self._part_of, checkpoints=automatic)
-        return Plan(steps, self._commit(changes))
+        plans = transaction.plan(ubatches, self.kernels, self._cache_of, checkpoints=automatic)
+        return DecodePlan(plans, self._commit(transaction))
 
-    @property
-    def pools(self) -> tuple[Pool, ...]:
-        """The arrays that hold what is remembered, as state files see them."""
-        return self._attention.pools + (self._recurrent.pools if self._recurrent else ())
+    def export(self, seqs: Sequence[int]) -> tuple[Saved, tuple[Int64, ...]]:
+        """What ``seqs`` hold, and for each cache the slots of its rows. Hold ``exclusive()``.
 
-    def export(self, seqs: Sequence[int]) -> tuple[Saved, tuple[np.ndarray, ...]]:
-        """What ``seqs`` hold, and for each pool the slots of its rows. Hold ``exclusive()``."""
-        return export(self._attention, self._recurrent, self._now, [self._seq(seq) for seq in seqs])
+        Checkpoints that were asked for come along; automatic ones would make files many times as
+        large, and come again as the sequences go on.
+        """
+        chosen, now = [self._seq(seq) for seq in seqs], self._now
+        asked, marks = now.checkpoints.export(chosen)
+        sequences, _ = self._table.export(now.sequences, chosen)
+        exported = [
+            cache.export(
+                state,
+                self._table,
+                now.sequences,
+                chosen,
+                [(seq, checkpoint.holds[n]) for seq, checkpoint in asked],
+            )
+            for n, (cache, state) in enumerate(zip(self.caches, now.caches, strict=True))
+        ]
+        saved = Saved(sequences, tuple(each.rows for each in exported), marks, len(asked))
+        return saved, tuple(each.slots for each in exported)
 
-    def fill(self, saved: Saved, seqs: Sequence[int]) -> Filling:
+    def fill(self, saved: Saved, seqs: Sequence[int]) -> RestorePlan:
         """Places for what was saved, in ``seqs``, which hold nothing.
 
-        Nothing changes until the filling's ``commit``. Hold ``exclusive()`` from here to there.
+        Nothing changes until the plan's ``commit``. Hold ``exclusive()`` from here to there.
         Raises CapacityError if it does not fit, StateFileError if it makes no sense.
         """
         free = self.max_tokens - self._distinct()
-        check_room(saved, self.context_length, free, self.max_tokens)
-        end = int(saved.held[0].positions.max(initial=-1)) + 1
+        check_room(saved.sequences, self.context_length, free, self.max_tokens)
+        end = int(saved.sequences.held.positions.max(initial=-1)) + 1
         check_tables(end, self.max_sequences)
         most = saved.checkpoints if self.checkpoint_bytes else 0
         while True:
-            changes = self._changes(end)
+            transaction = self._begin(end)
             try:
-                places = fill(changes, saved.with_checkpoints(most), np.array(seqs, np.int64))
+                places = transaction.fill(saved.with_checkpoints(most), np.array(seqs, np.int64))
+            except CannotRewind as error:  # nothing that was saved is like that
+                raise StateFileError(f"contradicts itself: {error.message}") from error
             except CapacityError:
                 if not most:
                     raise
                 most //= 2
             else:
-                return Filling(places, self._commit(changes))
+                return RestorePlan(places, self._commit(transaction))
 
-    def exclusive(self) -> threading.Lock:
-        """The lock to hold while something changes; raises MotetError when another holds it."""
-        if self._lock.locked():
-            raise MotetError(
-                "this context is at work in another thread",
-                hint="use a context from one thread at a time, or let motet.LLM share one",
-            )
-        return self._lock
+    def exclusive(self) -> "_ExclusiveUse":
+        """To be held, with ``with``, while something changes.
 
-    @property
-    def _state(self) -> State:
-        return self._now.parts[0]
+        Entering it raises MotetError where another thread, or an outer block, holds it.
+        """
+        return self._use
 
-    def _positions(self, seq: int, start: int = 0, stop: int = FOREVER) -> np.ndarray:
-        held = self._attention.positions(self._state, seq)
+    def _positions(self, seq: int, start: int = 0, stop: int = FOREVER) -> Int64:
+        held = self._now.sequences.positions(seq)
         return held[(held >= start) & (held < stop)]
 
-    def _empty(self) -> Contents:
-        states = tuple(part.empty() for part in self._parts)
-        return Contents(states, Checkpoints.empty(self.max_sequences))
+    def _empty(self) -> MemoryState:
+        states = tuple(cache.empty() for cache in self.caches)
+        return MemoryState(self._table.empty(), states, Checkpoints.empty(self.max_sequences))
 
-    def _changes(self, end: int = 0) -> Changes:
-        return Changes(self._parts, self._now, end=end, checkpoint_bytes=self.checkpoint_bytes)
+    def _begin(self, end: int = 0) -> Transaction:
+        """A transaction with room for positions below ``end``."""
+        return Transaction(
+            self._table, self.caches, self._now, end=end, checkpoint_bytes=self.checkpoint_bytes
+        )
 
-    def _commit(self, changes: Changes) -> Callable[[], None]:
-        contents = changes.seal()
+    def _commit(self, transaction: Transaction) -> Callable[[], None]:
+        after = transaction.seal()
 
         def commit() -> None:
-            self._now = contents
+            self._now = after
 
         return commit
 
@@ -316,4 +319,32 @@ class Memory:
         return sequence_number(seq, self.max_sequences)
 
     def _distinct(self) -> int:
-        return self._attention.distinct(self._state)
+        return self._table.distinct(self._now.sequences)
+
+
+class _ExclusiveUse:
+    """A lock that does not wait, and that Ctrl-C at any moment does not leave locked."""
+
+    def __init__(self) -> None:
+        self._holder: dict[str, object] = {}
+
+    def __enter__(self) -> None:
+        mine = object()
+        try:  # one step for every thread: who sets the key holds the lock
+            if self._holder.setdefault("holder", mine) is not mine:
+                raise MotetError(
+                    "this context is at work in another thread",
+                    hint="use a context from one thread at a time, or let motet.LLM share one",
+                )
+        except BaseException:
+            if self._holder.get("holder") is mine:
+                self._holder.clear()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._holder.clear()

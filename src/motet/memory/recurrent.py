@@ -1,87 +1,175 @@
-"""Memory of recurrent layers: one state a sequence, which every token rewrites, in a slot."""
+"""Recurrent caches: one state a sequence, which every token rewrites, in a slot of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
-from motet.kernels.slots import RecurrentState, Runs
-from motet.memory.counts import Counts
-from motet.memory.saved import UNKNOWN, Filled, Places, Pool, Rows, Saved
-from motet.memory.slots import SlotMap, SlotPool
-from motet.memory.writes import Writes
+from motet.arrays import Array, Float32, Int32, Int64
+from motet.kernels import Kernels
+from motet.kernels.interface import RecurrentState, Runs
+from motet.memory.block_table import LayerSlots, TokenMoves
+from motet.memory.cache import CacheKey, Exported, Filled, Limits
+from motet.memory.checkpoints import MOST_CHECKPOINTS
+from motet.memory.ref_counts import RefCounts
+from motet.memory.saved import NO_ROW, Places, Saved, Tables, contradicts, read_table
+from motet.memory.sequence_table import SequenceDraft, SequenceState, SequenceTable
+from motet.memory.slot_mapping import SlotMapping
+from motet.spec import CacheSpec, Recurrent
+
+_SLOTS = 3
+"""Of each sequence: the state that it has, the one being computed, and that of those which it
+shared a token with. A checkpoint has two: those dropped by a batch stay until it is done."""
+
+_ITEM = np.dtype(np.float32).itemsize
 
 
-class RecurrentMemory:
-    """A ``Part`` of Memory."""
+def state_bytes(spec: Recurrent) -> int:
+    """What the state of one sequence takes in one layer."""
+    return sum(_ITEM * prod(shape) for shape in spec.shapes)
 
-    def __init__(self, pool: SlotPool, max_sequences: int) -> None:
-        self.pool = pool
-        self.layers = frozenset(pool.arrays)
-        self._max_sequences = max_sequences
 
-    def empty(self) -> SlotMap:
-        """The state in which nothing is held."""
-        return SlotMap(np.full(self._max_sequences, -1, np.int32), np.zeros(1, np.int32), 0)
+def recurrent_caches(
+    specs: Mapping[CacheKey, CacheSpec], kernels: Kernels, limits: Limits
+) -> Iterator["RecurrentCache"]:
+    """One for all recurrent layers, if there are any."""
+    recurrent = {key: spec for key, spec in specs.items() if isinstance(spec, Recurrent)}
+    if recurrent:
+        yield RecurrentCache(recurrent, kernels, limits)
 
-    @property
-    def pools(self) -> tuple[Pool, ...]:
-        """One, of states."""
-        layers = {
-            i: {f"state.{n}": array[:, None] for n, array in enumerate(arrays)}
-            for i, arrays in self.pool.arrays.items()
+
+@dataclass(frozen=True)
+class SlotTable:
+    """Which sequence's state lies in which slot; replaced as a whole, never changed."""
+
+    slots: Int32
+    """``[S]``: the slot of each sequence; -1 where nothing is held, a state of zeros."""
+    refs: Int32
+    """Sequences and checkpoints that refer to each slot, for those ever in use."""
+    held: int
+    """How many of these are checkpoints."""
+
+
+class RecurrentCache:
+    """A ``Cache``: the states of all recurrent layers; one slot number holds in each of them."""
+
+    name = "states"
+    rewinds_anywhere = False
+    ordered = True
+    holds_positions = False
+
+    def __init__(
+        self, specs: Mapping[CacheKey, Recurrent], kernels: Kernels, limits: Limits
+    ) -> None:
+        self.slot_bytes = sum(map(state_bytes, specs.values()))
+        checkpoints = min(limits.checkpoint_bytes // self.slot_bytes, MOST_CHECKPOINTS)
+        self.slots = _SLOTS * limits.max_sequences + 2 * checkpoints + 1
+        self.states: Mapping[CacheKey, tuple[Float32, ...]] = {
+            key: tuple(kernels.allocate_states(self.slots, shape) for shape in spec.shapes)
+            for key, spec in specs.items()
         }
-        return (Pool("states", layers),)
+        self.arrays: Mapping[CacheKey, Mapping[str, Array]] = {
+            key: {f"state.{n}": array[:, None] for n, array in enumerate(arrays)}
+            for key, arrays in self.states.items()
+        }
+        self._max_sequences = limits.max_sequences
 
-    def export(self, state: SlotMap, seqs: Sequence[int], holds: Sequence[int]) -> Rows:
-        """The states of ``seqs`` and then of checkpoints, and the slots of the pool's rows."""
-        held = np.array([*state.slots[np.array(seqs, int)], *holds], np.int32)
+    def empty(self) -> SlotTable:
+        """The state in which nothing is held."""
+        return SlotTable(np.full(self._max_sequences, -1, np.int32), np.zeros(1, np.int32), 0)
+
+    def draft(self, state: SlotTable, sequences: SequenceDraft) -> "RecurrentDraft":
+        """A draft of ``state``."""
+        return RecurrentDraft(self, state)
+
+    def export(
+        self,
+        state: SlotTable,
+        table: SequenceTable,
+        sequences: SequenceState,
+        seqs: list[int],
+        holds: list[tuple[int, int]],
+    ) -> Exported:
+        """The states of ``seqs`` and then of checkpoints."""
+        own = [int(state.slots[seq]) for seq in seqs]
+        held = np.array([*own, *(hold for _, hold in holds)], np.int32)
         slots, rows = np.unique(held[held >= 0], return_inverse=True)
-        states = np.full(len(held), UNKNOWN, np.int32)
+        states = np.full(len(held), NO_ROW, np.int32)
         states[held >= 0] = rows
-        return Rows(states, slots.astype(np.int64))
+        return Exported(StateRows(states), slots.astype(np.int64))
 
-    def draft(self, state: SlotMap, end: int) -> "RecurrentDraft":
-        """A draft of ``state``; a state takes the same room wherever it stands."""
-        return RecurrentDraft(self.pool, state)
+    def read(self, tables: Tables) -> "StateRows":
+        """Raises StateFileError where the table is missing."""
+        return StateRows(read_table(tables, "states.rows", np.int32))
+
+    def discard(self, kernels: Kernels) -> None:
+        for arrays in self.states.values():
+            for array in arrays:
+                kernels.discard(array)
+
+
+@dataclass(frozen=True)
+class StateRows:
+    """``CacheRows`` of states."""
+
+    rows: Int32
+    """``[owners]``: NO_ROW where nothing is held."""
+
+    def tables(self) -> dict[str, Array]:
+        return {"states.rows": self.rows}
+
+    def only(self, owners: Int64) -> "StateRows":
+        return StateRows(self.rows[owners])
+
+    def check(self, saved: Saved, count: int) -> None:
+        rows, sequences = self.rows, len(saved.sequences)
+        if len(rows) != saved.owners:
+            contradicts("its tables are not of the same sequences")
+        if np.any(rows < NO_ROW) or np.any(rows >= count):
+            contradicts("a state is not in the pool of states")
+        if np.any((rows[:sequences] == NO_ROW) != (saved.sequences.held.lengths == 0)):
+            contradicts("a sequence has tokens without a state, or a state without tokens")
+        if np.any(rows[sequences:] == NO_ROW):
+            contradicts("a checkpoint has no state")
 
 
 class RecurrentDraft:
-    """A ``Draft``.
+    """A ``CacheDraft``.
 
     A slot that the base uses is never written: the first micro-batch of a transaction reads it
     and writes a fresh one, in which later micro-batches go on as long as nobody shares it.
     """
 
-    def __init__(self, pool: SlotPool, base: SlotMap) -> None:
-        self._pool = pool
+    def __init__(self, cache: RecurrentCache, base: SlotTable) -> None:
+        self._cache = cache
         self._slots = base.slots.copy()
         self._held = base.held
-        self._counts = Counts(
+        self._counts = RefCounts(
             base.refs,
-            pool.slots,
+            cache.slots,
             "states of sequences",
             hint="remove sequences, or give the context a larger max_sequences",
         )
 
-    def advance(self, writes: Writes) -> "RecurrentView":
+    def advance(self, mapping: SlotMapping, placed: LayerSlots) -> "RecurrentView":
         """A slot to write for each set of sequences. Raises CapacityError when none is free."""
-        counts, read = self._counts, self._slots[writes.leaders]
-        alone = (read >= 0) & counts.ours(read) & (counts.refs[read] == writes.sizes)
+        counts, read = self._counts, self._slots[mapping.leaders]
+        alone = (read >= 0) & counts.ours(read) & (counts.refs[read] == mapping.sizes)
         parting = (~alone).nonzero()[0]
         write = read
         if parting.size:
-            sharers = writes.sizes[parting]
+            sharers = mapping.sizes[parting]
             write = read.copy()
             write[parting] = counts.take(sharers)
             left = read[parting] >= 0
             counts.release(read[parting][left], sharers[left])
-            self._slots[writes.members] = np.repeat(write, writes.sizes)
-        order = np.argsort(writes.rows, kind="stable").astype(np.int32)
+            self._slots[mapping.members] = np.repeat(write, mapping.sizes)
+        order = np.argsort(mapping.rows, kind="stable").astype(np.int32)
         starts = np.arange(len(read) + 1, dtype=np.int32)
         if len(order) > len(read):  # not a token each
-            np.cumsum(np.bincount(writes.rows), out=starts[1:])
-        return RecurrentView(self._pool, Runs(order, starts, read, write))
+            np.cumsum(np.bincount(mapping.rows), out=starts[1:])
+        return RecurrentView(self._cache, Runs(order, starts, read, write))
 
     def reachable(self, seq: int, position: int) -> int:
         """0: a state of fewer tokens is not kept."""
@@ -90,55 +178,54 @@ class RecurrentDraft:
     def hold(self, seq: int) -> int:
         """Refer to the state of ``seq``, which holds something."""
         slot = int(self._slots[seq])
-        self._counts.acquire(np.array([slot]))
+        self._counts.acquire(np.array([slot], np.int32))
         self._held += 1
         return slot
 
-    def let_go(self, hold: int) -> None:
-        """Refer to it no more."""
-        self._counts.release(np.array([hold]))
+    def release(self, hold: int) -> None:
+        self._counts.release(np.array([hold], np.int32))
         self._held -= 1
 
     def hold_bytes(self, hold: int) -> int:
-        """What a state takes."""
-        return self._pool.slot_bytes
+        return self._cache.slot_bytes
 
     @property
     def held_bytes(self) -> int:
-        """What all those referred to take."""
-        return self._held * self._pool.slot_bytes
+        return self._held * self._cache.slot_bytes
 
     def cut(self, seq: int, position: int, hold: int | None) -> None:
         """Go back to the state ``hold``, or forget everything."""
         self._replace(seq, -1 if hold is None else hold)
 
     def fork(self, source: int, target: int, position: int, hold: int | None) -> None:
-        """Let ``target``, which is empty, begin from the state ``hold``, or else ``source``'s."""
         self._replace(target, int(self._slots[source]) if hold is None else hold)
 
+    def remove(self, seq: int, start: int, end: int) -> None: ...
+
+    def insert(self, source: int, target: int, start: int, end: int, moves: TokenMoves) -> None: ...
+
+    def shift(self, seq: int, start: int, end: int, delta: int, moves: TokenMoves) -> None:
+        """A state has no positions."""
+
     def adopt(self, leader: int, member: int) -> None:
-        """Let ``member``, whose past equals ``leader``'s, go on from the same state."""
         self._replace(member, int(self._slots[leader]))
 
-    def fill(self, seqs: np.ndarray, saved: Saved) -> Filled:
-        """Give ``seqs``, which hold nothing, the saved states.
+    def missing(self, seq: int) -> None: ...
 
-        Raises CapacityError when no slot is free.
-        """
-        held = saved.states != UNKNOWN
-        rows, slot_of = np.unique(saved.states[held], return_inverse=True)
-        fresh = self._counts.allocate(len(rows))
+    def fill(self, seqs: Int64, rows: StateRows, places: Places, checkpoints: int) -> Filled:
+        held = rows.rows != NO_ROW
+        numbers, slot_of = np.unique(rows.rows[held], return_inverse=True)
+        fresh = self._counts.allocate(len(numbers))
         self._counts.acquire(fresh[slot_of])
         slots = np.full(len(held), -1, np.int32)
         slots[held] = fresh[slot_of]
         self._slots[seqs] = slots[: len(seqs)]
         holds = slots[len(seqs) :].tolist()
         self._held += len(holds)
-        return Filled([Places.of(rows, fresh.astype(np.int64))], holds)
+        return Filled(Places.of(numbers, fresh.astype(np.int64)), holds)
 
-    def seal(self) -> SlotMap:
-        """The state as it has become."""
-        return SlotMap(self._slots, self._counts.refs, self._held)
+    def seal(self) -> SlotTable:
+        return SlotTable(self._slots, self._counts.refs, self._held)
 
     def _replace(self, seq: int, slot: int) -> None:
         old = int(self._slots[seq])
@@ -146,21 +233,21 @@ class RecurrentDraft:
             return
         self._slots[seq] = slot
         if slot >= 0:
-            self._counts.acquire(np.array([slot]))
+            self._counts.acquire(np.array([slot], np.int32))
         if old >= 0:
-            self._counts.release(np.array([old]))
+            self._counts.release(np.array([old], np.int32))
 
 
 @dataclass(frozen=True)
 class RecurrentView:
-    """A ``PartView``."""
+    """A ``CacheView``."""
 
-    pool: SlotPool
+    owner: RecurrentCache
     runs: Runs
 
     def begin(self) -> None:
         """Nothing: what is read and what is written are different slots, or one sequence's."""
 
-    def layer(self, index: int) -> RecurrentState:
-        """What layer ``index`` reads and writes."""
-        return RecurrentState(self.pool.arrays[index], self.runs)
+    def cache(self, key: CacheKey) -> RecurrentState:
+        """What the layer reads and writes."""
+        return RecurrentState(self.owner.states[key], self.runs)

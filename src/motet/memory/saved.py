@@ -1,157 +1,273 @@
 """What saved sequences hold, in plain numbers: nothing says in which pages or slots it lay.
 
-Tokens, and what layers keep of them, lie in pools without order of meaning, in which a token that
-several sequences share has one row.
+Tokens, and what layers keep of them, are rows of pools without order of meaning; what several
+sequences share has one row. Owners of rows are the S saved sequences and, after them, the C
+checkpoints, least recently used first. Whoever wrote the numbers, they are checked before use.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-UNKNOWN = -1
-"""In place of a row: there is none."""
+from motet.arrays import Array, Int32, Int64
+from motet.errors import StateFileError
+
+NO_ROW = -1
+"""In place of a row: nothing is held."""
+
+Tables = Mapping[str, Array]
+"""One-dimensional arrays by name, as they stand in a state file."""
 
 
 @dataclass(frozen=True)
-class Held:
-    """Which rows of a pool of tokens each sequence holds."""
+class TokenRows:
+    """Which rows of a pool of tokens each owner holds."""
 
-    lengths: np.ndarray
-    """int64 ``[S]``: how many."""
-    positions: np.ndarray
-    """int32 ``[N]``, sequence after sequence, ascending in each."""
-    rows: np.ndarray
-    """int32 ``[N]``: the row of the pool that stands there."""
-
-    def of(self, index: int) -> slice:
-        """Where the entries of a sequence are."""
-        end = int(self.lengths[: index + 1].sum())
-        return slice(end - int(self.lengths[index]), end)
-
-    def only(self, chosen: np.ndarray) -> "Held":
-        """Of some of the sequences, by index."""
-        entries = np.concatenate([np.arange(0), *(np.r_[self.of(i)] for i in chosen.tolist())])
-        return Held(self.lengths[chosen], self.positions[entries], self.rows[entries])
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Arrays, of some layers, that hold a row for each token or for each state."""
-
-    name: str
-    layers: Mapping[int, Mapping[str, np.ndarray]]
-    """Layer: its arrays by name, ``[pages, rows of a page, …]``."""
-
-
-@dataclass(frozen=True)
-class Export:
-    """What sequences hold of the pools of tokens, and where it lies."""
-
-    tokens: np.ndarray
-    broken: np.ndarray
-    held: tuple[Held, ...]
-    slots: tuple[np.ndarray, ...]
-    """For each pool the slots of its rows, int64."""
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where the rows of a pool go; a row may go to several places, or to none."""
-
-    rows: np.ndarray
-    """int64 ``[n]``, ascending."""
-    slots: np.ndarray
-    """int64 ``[n]``: page × rows of a page + row in it."""
+    lengths: Int64
+    """``[owners]``: how many."""
+    positions: Int32
+    """``[N]``, owner after owner, ascending in each."""
+    rows: Int32
+    """``[N]``: the row of the pool that stands there."""
 
     @classmethod
-    def of(cls, rows: np.ndarray, slots: np.ndarray) -> "Places":
-        """``rows`` in ``slots``, in any order; a place may come several times."""
-        slots, first = np.unique(slots, return_index=True)
-        order = np.argsort(rows[first], kind="stable")
-        return cls(rows[first][order].astype(np.int64), slots[order])
+    def read(cls, tables: Tables, name: str) -> "TokenRows":
+        """From the tables of this name. Raises StateFileError where one is missing."""
+        return cls(
+            read_table(tables, f"{name}.lengths", np.int64),
+            read_table(tables, f"{name}.positions", np.int32),
+            read_table(tables, f"{name}.rows", np.int32),
+        )
+
+    def tables(self, name: str) -> dict[str, Array]:
+        """The reverse of ``read``."""
+        return {
+            f"{name}.lengths": self.lengths,
+            f"{name}.positions": self.positions,
+            f"{name}.rows": self.rows,
+        }
+
+    def of(self, owner: int) -> slice:
+        """Where the entries of an owner are."""
+        end = int(self.lengths[: owner + 1].sum())
+        return slice(end - int(self.lengths[owner]), end)
+
+    def only(self, owners: Int64) -> "TokenRows":
+        """Of some of the owners, by index."""
+        entries = np.concatenate([np.arange(0), *(np.r_[self.of(i)] for i in owners.tolist())])
+        return TokenRows(self.lengths[owners], self.positions[entries], self.rows[entries])
+
+    def places(self, owners: int) -> Int64:
+        """One number for each position that the first ``owners`` owners hold."""
+        owner = np.repeat(np.arange(owners, dtype=np.int64), self.lengths[:owners])
+        return (owner << 32) | self.positions[: len(owner)]
+
+    def check(self, owners: int, count: int) -> None:
+        """Raise StateFileError unless it is of so many owners and all rows are below ``count``."""
+        lengths, positions, rows = self.lengths, self.positions, self.rows
+        if len(lengths) != owners:
+            contradicts("its tables are not of the same sequences")
+        if np.any(lengths < 0) or np.any(lengths > len(positions)):
+            contradicts("a sequence has an impossible length")
+        if int(lengths.sum()) != len(positions) or len(rows) != len(positions):
+            contradicts("the lengths of the sequences are not those of their tables")
+        if not positions.size:
+            return
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        if positions.min() < 0 or np.any((np.diff(positions) <= 0) & (np.diff(owner) == 0)):
+            contradicts("the positions of a sequence do not ascend")
+        if not 0 <= rows.min() <= rows.max() < count:
+            contradicts("a table refers to a row that there is not")
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A row of the pool of states for each sequence and checkpoint, and the slots of the rows."""
+class SavedSequences:
+    """The tokens of the saved sequences."""
 
-    states: np.ndarray
-    slots: np.ndarray
+    numbers: Int64
+    """``[S]``: their numbers in the context that saved them."""
+    broken: Int64
+    """``[S]``: tokens from this position on were computed with another past than the one that the
+    sequence holds now; the greatest int64 where there are none."""
+    tokens: Int32
+    """``[n]``: the ids of the tokens, a row each."""
+    held: TokenRows
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def only(self, chosen: Int64) -> "SavedSequences":
+        """Some of them, by index; rows are as they were."""
+        return replace(
+            self,
+            numbers=self.numbers[chosen],
+            broken=self.broken[chosen],
+            held=self.held.only(chosen),
+        )
+
+    def check(self, n_vocab: int) -> None:
+        """Raise StateFileError where numbers contradict each other or lead nowhere."""
+        if len(np.unique(self.numbers)) != len(self):
+            contradicts("a sequence comes twice")
+        if len(self.broken) != len(self):
+            contradicts("its tables are not of the same sequences")
+        if np.any(self.numbers < 0) or np.any(self.broken < 0):
+            contradicts("a sequence number or position is negative")
+        if np.any(self.tokens < 0) or np.any(self.tokens >= n_vocab):
+            contradicts(f"a token is not one of the vocabulary's {n_vocab}")
+        self.held.check(len(self), len(self.tokens))
 
 
-@dataclass(frozen=True)
-class Filled:
-    """Where one part of memory wants what was saved."""
+class CacheRows(Protocol):
+    """Which rows of one cache's pool the sequences and checkpoints hold."""
 
-    places: list[Places]
-    """For each of its pools."""
-    holds: list[Any]
-    """What each saved checkpoint refers to in this part."""
+    def tables(self) -> dict[str, Array]:
+        """As they stand in a state file."""
+        ...
+
+    def only(self, owners: Int64) -> Any:
+        """Of some of the owners, by index."""
+        ...
+
+    def check(self, saved: "Saved", count: int) -> None:
+        """Raise StateFileError where they contradict ``saved``, or the pool's ``count`` rows."""
+        ...
 
 
 @dataclass(frozen=True)
 class Saved:
     """Sequences, and checkpoints of theirs, as they are written to a file and read from it."""
 
-    sequences: np.ndarray
-    """int64 ``[S]``: their numbers in the context that saved them."""
-    broken: np.ndarray
-    """int64 ``[S]``: tokens from this position on were computed with another past than the one
-    that the sequence holds now; the greatest int64 where there are none."""
-    tokens: np.ndarray
-    """int32 ``[n]``: the ids of the tokens in the first pool."""
-    held: tuple[Held, ...]
-    """For each pool of tokens: full attention first, of the S sequences; then one for each window,
-    of the sequences and after them the C checkpoints, least recently used first."""
-    states: np.ndarray
-    """int32 ``[S + C]``: the row of the pool of recurrent states; UNKNOWN where nothing is held,
-    and of models without recurrent layers."""
-    marks: Held
+    sequences: SavedSequences
+    caches: tuple[CacheRows, ...]
+    """For each cache, in the order in which memory has them."""
+    marks: TokenRows
     """Where each sequence can go back to, and, as rows, by which checkpoint."""
+    checkpoints: int
+    """How many there are, C."""
 
     @property
-    def checkpoints(self) -> int:
-        """How many there are, C."""
-        return len(self.states) - len(self.sequences)
+    def owners(self) -> int:
+        """Sequences and checkpoints."""
+        return len(self.sequences) + self.checkpoints
 
     def from_elsewhere(self) -> "Saved":
         """The same, told apart from what is computed here, where numbers are rounded otherwise.
 
         So sequences share no token with others whose tokens are equal but not the same.
         """
-        return replace(self, broken=np.zeros_like(self.broken))
+        broken = np.zeros_like(self.sequences.broken)
+        return replace(self, sequences=replace(self.sequences, broken=broken))
 
-    def only(self, chosen: np.ndarray) -> "Saved":
+    def only(self, chosen: Int64) -> "Saved":
         """Some of the sequences, by index, with what they need; pools are as they were."""
-        marks = self.marks.only(chosen)
-        some = replace(
-            self,
-            sequences=self.sequences[chosen],
-            broken=self.broken[chosen],
-            held=(self.held[0].only(chosen), *self.held[1:]),
-            marks=marks,
-        )
-        return some._with(chosen, np.unique(marks.rows), len(self.sequences))
+        return self._with(chosen, np.unique(self.marks.only(chosen).rows))
 
     def with_checkpoints(self, most: int) -> "Saved":
         """The same with at most so many checkpoints, the most recently used."""
-        before = len(self.sequences)
         if most >= self.checkpoints:
             return self
         kept = np.arange(self.checkpoints - most, self.checkpoints)
-        return self._with(np.arange(before), kept, before)
+        return self._with(np.arange(len(self.sequences)), kept)
 
-    def _with(self, chosen: np.ndarray, kept: np.ndarray, before: int) -> "Saved":
-        """``chosen`` of the ``before`` sequences, and ``kept`` checkpoints, by index."""
-        owners = np.concatenate([chosen, before + kept])
-        of_kept = np.isin(self.marks.rows, kept)
-        marker = np.repeat(np.arange(len(chosen)), self.marks.lengths)[of_kept]
-        marks = Held(
-            np.bincount(marker, minlength=len(chosen)),
-            self.marks.positions[of_kept],
-            np.searchsorted(kept, self.marks.rows[of_kept]).astype(np.int32),
+    def check(self, counts: Sequence[int], n_vocab: int) -> None:
+        """Raise StateFileError where numbers contradict each other or lead nowhere.
+
+        ``counts``: rows of each cache's pool.
+        """
+        self.sequences.check(n_vocab)
+        self.marks.check(len(self.sequences), self.checkpoints)
+        for rows, count in zip(self.caches, counts, strict=True):
+            rows.check(self, count)
+        for i in range(len(self.sequences) if self.marks.rows.size else 0):
+            self._check_marks(i)
+
+    def tokens_before(self, sequence: int, position: int) -> Int32:
+        """Positions below ``position`` that a sequence holds."""
+        held = self.sequences.held
+        present = held.positions[held.of(sequence)]
+        return present[present < position]
+
+    def marks_of(self, sequence: int) -> list[tuple[int, int]]:
+        """(position, checkpoint) of a sequence."""
+        its = self.marks.of(sequence)
+        return list(
+            zip(self.marks.positions[its].tolist(), self.marks.rows[its].tolist(), strict=True)
         )
-        held = (self.held[0], *(held.only(owners) for held in self.held[1:]))
-        return replace(self, held=held, states=self.states[owners], marks=marks)
+
+    def _check_marks(self, sequence: int) -> None:
+        """What a sequence goes back to has to be tokens that it holds."""
+        held = self.sequences.held
+        end = int(held.positions[held.of(sequence)].max(initial=-1)) + 1
+        marks = self.marks_of(sequence)
+        if len({checkpoint for _, checkpoint in marks}) < len(marks):
+            contradicts("a sequence has one checkpoint at two positions")
+        for position, _ in marks:
+            if position > end or not self.tokens_before(sequence, position).size:
+                contradicts("a checkpoint is where its sequence has no tokens")
+
+    def _with(self, chosen: Int64, kept: Int64) -> "Saved":
+        """``chosen`` sequences and ``kept`` checkpoints, by index."""
+        owners = np.concatenate([chosen, len(self.sequences) + kept])
+        marks = self.marks.only(chosen)
+        of_kept = np.isin(marks.rows, kept)
+        marker = np.repeat(np.arange(len(chosen)), marks.lengths)[of_kept]
+        return Saved(
+            self.sequences.only(chosen),
+            tuple(rows.only(owners) for rows in self.caches),
+            TokenRows(
+                np.bincount(marker, minlength=len(chosen)),
+                marks.positions[of_kept],
+                np.searchsorted(kept, marks.rows[of_kept]).astype(np.int32),
+            ),
+            len(kept),
+        )
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the rows of a pool go; a row may go to several places, or to none."""
+
+    rows: Int64
+    """``[n]``, ascending."""
+    slots: Int64
+    """``[n]``: page × rows of a page + row in it."""
+
+    @classmethod
+    def of(cls, rows: Array, slots: Int64) -> "Places":
+        """``rows`` in ``slots``, in any order; a place may come several times."""
+        slots, first = np.unique(slots, return_index=True)
+        order = np.argsort(rows[first], kind="stable")
+        return cls(rows[first][order].astype(np.int64), slots[order])
+
+
+def number_tokens(serials: Int64, slots: Int64) -> tuple[Int32, Int64]:
+    """A row for each token, equal ``serials`` being one token, and the slot of each row.
+
+    Rows are in order of first appearance, so that most of them follow each other in memory.
+    """
+    _, first, number = np.unique(serials, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    ranks = np.empty(len(order), np.int32)
+    ranks[order] = np.arange(len(order), dtype=np.int32)
+    return ranks[number], slots[first[order]]
+
+
+def read_table(tables: Tables, name: str, dtype: type[np.generic]) -> Array:
+    """A table of a state file. Raises StateFileError where it is missing or of another type."""
+    found = tables.get(name)
+    if found is None or found.dtype != dtype:
+        raise StateFileError(
+            f"is damaged: it has no table {name!r}",
+            hint="an earlier copy may be whole; this one can't be restored",
+        )
+    return found
+
+
+def contradicts(problem: str) -> NoReturn:
+    """Raise StateFileError for numbers that cannot have been saved."""
+    raise StateFileError(
+        f"contradicts itself: {problem}", hint="it is damaged, or something else wrote it"
+    )

@@ -10,11 +10,11 @@ from safetensors.numpy import load
 
 from motet.batch import Batch
 from motet.errors import BatchError, CapacityError, OptionError
-from motet.memory.sharing import page_blocks, shared_blocks
+from motet.memory.block_table import _blocks, _shared
 from motet.spec import Recurrent, SlidingAttention
-from tests.memory.state import KINDS, everything, restored, saved
 from tests.memory.talk import Talk
-from tests.toy import ALL_KINDS
+from tests.state.files import KINDS, everything, restored, saved
+from tests.toy import ALL_KINDS, block_tables
 
 kinds = pytest.mark.parametrize("layers", KINDS.values(), ids=KINDS)
 
@@ -120,7 +120,7 @@ def test_forks_share_again(layers, length):
     talk.say(10, 2)
     assert len(load(saved(talk))["tokens"]) == length + 20
     other = restored(talk, saved(talk), max_tokens=length + 30)
-    for group in range(len(other.memory._state.maps)):
+    for group in range(len(block_tables(other.context))):
         assert other.pages(group) <= talk.pages(group)
     for mine in (talk, other):
         mine.say(10, 3)
@@ -149,7 +149,7 @@ def test_blocks_share_a_page_with_the_one_that_has_all_their_tokens():
     def shared(*held):
         owners = np.repeat(np.arange(len(held)), [len(pairs) for pairs in held])
         positions, rows = np.array([pair for pairs in held for pair in pairs]).T
-        return shared_blocks(page_blocks(owners, positions), positions, rows).tolist()
+        return _shared(_blocks(owners, positions), positions, rows).tolist()
 
     def run(start, end, row=0):
         return [(at, row + at) for at in range(start, end)]
@@ -222,7 +222,7 @@ def test_what_was_rounded_elsewhere_is_not_taken_for_what_is_computed_here(kind)
     tokens = talk.tokens(50)
     talk.say(0, 0, tokens=tokens)
     talk.copy(0, 1)
-    talk.model.arithmetic = "toy with another rounding"
+    talk.model.kernels.arithmetic = "toy with another rounding"
     other = restored(talk, saved(talk))
     other.say(0, 2, tokens=tokens)
     batch = Batch()

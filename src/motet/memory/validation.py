@@ -1,15 +1,50 @@
-"""What Memory refuses before it changes anything, in words."""
+"""What Memory refuses before it changes anything, and the errors that say so."""
 
 from collections.abc import Callable, Sequence
+from operator import index
 
 import numpy as np
 
+from motet.arrays import Int64
 from motet.errors import CannotRewind, CapacityError, OptionError
-from motet.kernels.paged import PAGE
-from motet.memory.writes import MicroBatch
+from motet.kernels import PAGE
+from motet.memory.page_masks import FOREVER
+from motet.memory.saved import SavedSequences
+from motet.memory.slot_mapping import MicroBatch
 
 _ENTRY_BYTES = 12
 _MOST_TABLE_BYTES = 1 << 32
+
+
+def position_range(start: int, end: int | None) -> tuple[int, int]:
+    """Start and stop of positions, the latter FOREVER for None; OptionError if they are none."""
+    first = whole_number("start", start)
+    stop = max(first, FOREVER) if end is None else whole_number("end", end)
+    if first < 0 or stop < first:
+        raise OptionError(
+            f"start {start}, end {end} is not a range of positions",
+            hint="0 <= start <= end; leave end out for all that follows",
+        )
+    return min(first, FOREVER), min(stop, FOREVER)
+
+
+def whole_number(name: str, value: int) -> int:
+    """``value`` as an int, OptionError naming it if it is not whole."""
+    try:
+        return index(value)
+    except TypeError:
+        raise OptionError(f"{name} is {value!r}, not a whole number") from None
+
+
+def sequence_number(seq: int, count: int) -> int:
+    """``seq`` as an int; OptionError unless it is one of ``count`` sequences."""
+    number = whole_number("seq", seq)
+    if not 0 <= number < count:
+        raise OptionError(
+            f"there is no sequence {number}",
+            hint=f"this context has sequences 0 to {count - 1}; max_sequences gives it more",
+        )
+    return number
 
 
 def check_positions(ubatches: Sequence[MicroBatch], most: int, sequences: int) -> int:
@@ -53,6 +88,25 @@ def check_tokens(
         )
 
 
+def check_room(saved: SavedSequences, context_length: int, free: int, most: int) -> None:
+    """Raise CapacityError if it has more positions or tokens than a context has room for.
+
+    ``free``: tokens that can still be held, of ``most``.
+    """
+    positions = saved.held.positions
+    if positions.size and int(positions.max()) >= context_length:
+        raise CapacityError(
+            f"a saved sequence goes to position {positions.max()}, and the model's context is"
+            f" {context_length} tokens"
+        )
+    needed = len(np.unique(saved.held.rows))
+    if needed > free:
+        raise CapacityError(
+            f"{needed} tokens were saved, and {free} of {most} that this context can hold are free",
+            hint="remove sequences, or give the context a larger max_tokens",
+        )
+
+
 def check_tables(end: int, sequences: int) -> None:
     """CapacityError if positions below ``end`` would need page tables of gigabytes."""
     table_bytes = -(-end // PAGE) * sequences * _ENTRY_BYTES
@@ -64,7 +118,7 @@ def check_tables(end: int, sequences: int) -> None:
         )
 
 
-def check_target(source: int, target: int, given: np.ndarray, present: np.ndarray) -> None:
+def check_target(source: int, target: int, given: Int64, present: Int64) -> None:
     """OptionError if ``target`` holds a position that ``source`` would give it."""
     taken = given[np.isin(given, present)]
     if taken.size:
@@ -76,7 +130,7 @@ def check_target(source: int, target: int, given: np.ndarray, present: np.ndarra
 
 
 def check_shift(
-    seq: int, moved: np.ndarray, staying: np.ndarray, delta: int, most: int, *, ordered: bool
+    seq: int, moved: Int64, staying: Int64, delta: int, most: int, *, ordered: bool
 ) -> None:
     """OptionError or CapacityError if a moved token has no place.
 
@@ -112,7 +166,7 @@ def check_shift(
         )
 
 
-def check_fork(source: int, target: int, given: np.ndarray, first: int, present: bool) -> None:
+def check_fork(source: int, target: int, given: Int64, first: int, present: bool) -> None:
     """Refuse to give ``target`` what recurrent layers cannot take out of ``source``.
 
     ``given``: the positions; ``first``: the first one that ``source`` holds; ``present``: whether
@@ -147,7 +201,7 @@ def cannot_rewind(seq: int, position: int, nearest: int) -> CannotRewind:
     )
 
 
-def cannot_take_out(seq: int, removed: np.ndarray, nearest: int) -> CannotRewind:
+def cannot_take_out(seq: int, removed: Int64, nearest: int) -> CannotRewind:
     """The error for removing what recurrent layers have read other tokens after."""
     return CannotRewind(
         f"positions {removed[0]} to {removed[-1]} of sequence {seq} can't be taken out before"

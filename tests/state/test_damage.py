@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import save as safetensors_save
 
 from motet.errors import CapacityError, MotetError, OptionError, StateFileError
-from motet.memory.state_format import Entry
+from motet.state.format import Entry
 from motet.weights.fingerprint import Fingerprint
-from tests.memory.state import KINDS, everything, forged, restored, saved
 from tests.memory.talk import Talk
 from tests.shared import SHARED
+from tests.state.files import KINDS, everything, forged, restored, saved
 from tests.toy import ALL_KINDS, RECURRENT
 from tests.weights.gguf_bytes import small_file
 

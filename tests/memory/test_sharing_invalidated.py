@@ -19,7 +19,7 @@ def context(request) -> Context:
 
 
 def told(context: Context) -> list[bool]:
-    return [context.memory.told_by_tokens(seq) for seq in range(4)]
+    return [context.memory.is_contiguous_and_unedited(seq) for seq in range(4)]
 
 
 def test_equal_tokens_decoded_apart_agree_until_they_are_told_apart(context: Context) -> None:
@@ -29,7 +29,7 @@ def test_equal_tokens_decoded_apart_agree_until_they_are_told_apart(context: Con
     for seq in (2, 3):
         extend(context, seq, 0, [1, 2, 3])
     with context.memory.exclusive():
-        context.memory.tell_apart()
+        context.memory.invalidate_sharing()
     extend(context, (0, 1), 4, [5])  # these have become one
     with pytest.raises(BatchError, match="pasts differ"):
         extend(context, (2, 3), 3, [4])
@@ -49,7 +49,7 @@ def test_what_tokens_tell(context: Context) -> None:
     extend(context, 1, 5, [1, 2, 3])  # a sequence may begin anywhere
     assert told(context) == [True, False, True, True]
     with context.memory.exclusive():
-        context.memory.tell_apart()
+        context.memory.invalidate_sharing()
     context.memory.copy(0, 2)
     extend(context, 3, 0, [1, 2, 3])
     assert told(context) == [False, False, False, True]

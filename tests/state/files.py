@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from xxhash import xxh3_128
 
-from motet.memory.state_format import Entry, Header
 from motet.spec import FullAttention, SlidingAttention
+from motet.state.format import Entry, Header
+from motet.state.tables import index_of, stored_arrays
 from tests.memory.talk import Talk
 from tests.toy import ALL_KINDS, HYBRID, LAYERS, RECURRENT
 
@@ -45,13 +46,11 @@ def restored(talk: Talk, file: bytes, into=None, to: Talk | None = None, **optio
 def everything(context) -> list:
     """All that a context's sequences hold, bit for bit."""
     memory = context.memory
-    state, slots = memory.export(range(memory.max_sequences))
-    arrays = [state.sequences, state.broken, state.tokens, state.states]
-    for held in (*state.held, state.marks):
-        arrays += [held.lengths, held.positions, held.rows]
-    for pool, where in zip(memory.pools, slots, strict=True):
-        for parts in pool.layers.values():
-            arrays += [a[where // a.shape[1], where % a.shape[1]] for a in parts.values()]
+    saved, slots = memory.export(range(memory.max_sequences))
+    arrays = list(index_of(saved).values())
+    for stored in stored_arrays(memory.caches):
+        array, where = stored.array, slots[stored.cache]
+        arrays.append(array[where // array.shape[1], where % array.shape[1]])
     return [array.tobytes() for array in arrays]
 
 

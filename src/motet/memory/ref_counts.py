@@ -2,39 +2,40 @@
 
 import numpy as np
 
+from motet.arrays import Bool, Int32, Int64
 from motet.errors import CapacityError
 
 
-class Counts:
+class RefCounts:
     """Reference counts of a draft, beside those of the base that it began from.
 
     What the base uses is never handed out, so that dropping the draft undoes it.
     """
 
-    def __init__(self, base: np.ndarray, most: int, unit: str, hint: str) -> None:
-        """``base``: int32, for those that were ever in use. ``most``: how many there are."""
+    def __init__(self, base: Int32, most: int, unit: str, hint: str) -> None:
+        """``base``: for those that were ever in use. ``most``: how many there are."""
         self.refs = base.copy()
-        """int32, as long as ``base`` or, once more were taken, longer."""
+        """As long as ``base`` or, once more were taken, longer."""
         self.left: set[int] = set()
         """Those of the base that something gave up, so ``refs`` no longer counts it."""
         self._base = base
         self._most = most
         self._unit, self._hint = unit, hint
-        self._free: np.ndarray | None = None
+        self._free: Int32 | None = None
         """What the base does not use, lowest first, so that little memory is ever touched."""
         self._taken = 0
         """How many of them this draft has taken."""
         self._spare: list[int] = []
         """Those that it has given up again."""
 
-    def take(self, times: np.ndarray) -> np.ndarray:
+    def take(self, times: Int64) -> Int32:
         """As ``allocate``, one for each of ``times``: so many references to it are counted."""
         fresh = self.allocate(len(times))
         self.refs[fresh] += times
         return fresh
 
-    def allocate(self, n: int) -> np.ndarray:
-        """``n`` free ones, int32, with no references yet. Raises CapacityError."""
+    def allocate(self, n: int) -> Int32:
+        """``n`` free ones, with no references yet. Raises CapacityError."""
         free = self._free
         if free is None:
             free = (self._base == 0).nonzero()[0].astype(np.int32)
@@ -53,11 +54,11 @@ class Counts:
         self._taken = end
         return np.concatenate([np.array(spare, np.int32), fresh]) if spare else fresh
 
-    def acquire(self, numbers: np.ndarray, times: np.ndarray | int = 1) -> None:
+    def acquire(self, numbers: Int32, times: Int64 | int = 1) -> None:
         """Count ``times`` more references to each; a number may come twice."""
         np.add.at(self.refs, numbers, times)
 
-    def release(self, numbers: np.ndarray, times: np.ndarray | int = 1) -> None:
+    def release(self, numbers: Int32, times: Int64 | int = 1) -> None:
         """Count so many fewer."""
         np.subtract.at(self.refs, numbers, times)
         ours = self._base[numbers] == 0
@@ -66,11 +67,11 @@ class Counts:
         if ours.any():
             self._spare += sorted(set(numbers[ours & (self.refs[numbers] == 0)].tolist()))
 
-    def ours(self, numbers: np.ndarray) -> np.ndarray:
-        """Which of them the base does not use, bool."""
+    def ours(self, numbers: Int32) -> Bool:
+        """Which of them the base does not use."""
         return self._base[numbers] == 0
 
-    def _grow(self, n: int) -> np.ndarray:
+    def _grow(self, n: int) -> Int32:
         """At least ``n`` that were never in use, or as many as there are."""
         known = len(self.refs)
         more = min(max(n, known), self._most - known)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from motet.errors import CapacityError
-from motet.memory.counts import Counts
+from motet.memory.ref_counts import RefCounts
 
 
-def counts_of(*refs: int, most: int = 8) -> Counts:
-    return Counts(np.array(refs, np.int32), most, "things", hint="give some back")
+def counts_of(*refs: int, most: int = 8) -> RefCounts:
+    return RefCounts(np.array(refs, np.int32), most, "things", hint="give some back")
 
 
 def test_free_ones_come_lowest_first_and_then_new_ones():
@@ -31,7 +31,7 @@ def test_none_left_names_what_and_how_many():
 
 def test_what_the_base_uses_stays_when_it_is_given_up():
     base = np.array([2, 0], np.int32)
-    counts = Counts(base, 2, "things", hint="")
+    counts = RefCounts(base, 2, "things", hint="")
     counts.release(np.array([0, 0]))
     assert counts.refs.tolist() == [0, 0] and counts.left == {0}
     assert counts.ours(np.array([0, 1])).tolist() == [False, True]

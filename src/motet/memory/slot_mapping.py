@@ -1,4 +1,4 @@
-"""What one micro-batch writes, in terms of page tables."""
+"""A micro-batch in terms of block tables: which entries of which sequences it writes."""
 
 from dataclasses import dataclass
 from itertools import chain
@@ -6,66 +6,65 @@ from typing import Protocol
 
 import numpy as np
 
-from motet.kernels.paged import PAGE
-from motet.memory.bits import ragged, span
+from motet.arrays import Int32, Int64, UInt64
+from motet.kernels import PAGE
+from motet.memory.page_masks import bit, span
 
 
 class MicroBatch(Protocol):
     """Tokens that are computed together; ``sets`` share no sequence with each other."""
 
     @property
-    def tokens(self) -> np.ndarray: ...  # int32 [T]
+    def tokens(self) -> Int32: ...  # [T]
     @property
-    def positions(self) -> np.ndarray: ...  # int32 [T], without gaps in each set
+    def positions(self) -> Int32: ...  # [T], without gaps in each set
     @property
-    def rows(self) -> np.ndarray: ...  # int64 [T], index into sets
+    def rows(self) -> Int64: ...  # [T], index into sets
     @property
     def sets(self) -> tuple[tuple[int, ...], ...]: ...  # [R], sequences that share tokens
     @property
-    def entries(self) -> np.ndarray: ...  # int64 [T], the caller's numbers, for errors
+    def entries(self) -> Int64: ...  # [T], the caller's numbers, for errors
 
 
 @dataclass(frozen=True)
-class Writes:
+class SlotMapping:
     """A micro-batch's tokens by set, and the table entries that they touch.
 
-    It is the same for all attention layers, because a token's place in its sequence's pages
-    follows from its position alone. A set's table is read as its first sequence's.
+    It is the same for every paged cache, because a token's place in its sequence's pages follows
+    from its position alone. A set's table is read as its first sequence's.
     """
 
-    tokens: np.ndarray
-    """int32 ``[T]``."""
-    positions: np.ndarray
-    """int32 ``[T]``."""
-    rows: np.ndarray
-    """int64 ``[T]``: the set that each token belongs to."""
-    leaders: np.ndarray
-    """int64 ``[R]``: the first sequence of each set."""
-    sizes: np.ndarray
-    """int64 ``[R]``: how many there are in it."""
-    readers: np.ndarray
-    """int64 ``[T]``: the sequence whose table each token reads."""
-    first: np.ndarray
-    """int64 ``[M]``: the first position that each member of a set is given."""
-    end: np.ndarray
-    """int64 ``[M]``: one after the last."""
-    members: np.ndarray
-    """int64 ``[M]``: the sequences of all sets."""
-    entry_seqs: np.ndarray
-    """int64 ``[K]``: first sequence of the set that touches a table entry."""
-    entries: np.ndarray
-    """int64 ``[K]``: the table entry, position // PAGE."""
-    bits: np.ndarray
-    """uint64 ``[K]``: the positions written in it."""
-    sharers: np.ndarray
-    """int64 ``[K]``: how many sequences are in the set."""
-    member_entry: np.ndarray
-    """int64 ``[N]``: every touched entry once for each member: index into the ``[K]`` arrays …"""
-    member_seqs: np.ndarray
-    """int64 ``[N]``: … and the member."""
+    tokens: Int32
+    """``[T]``."""
+    positions: Int32
+    """``[T]``."""
+    rows: Int64
+    """``[T]``: the set that each token belongs to."""
+    leaders: Int64
+    """``[R]``: the first sequence of each set."""
+    sizes: Int64
+    """``[R]``: how many there are in it."""
+    first: Int64
+    """``[M]``: the first position that each member of a set is given."""
+    end: Int64
+    """``[M]``: one after the last."""
+    members: Int64
+    """``[M]``: the sequences of all sets."""
+    entry_seqs: Int64
+    """``[K]``: first sequence of the set that touches a table entry."""
+    entries: Int64
+    """``[K]``: the table entry, position // PAGE."""
+    bits: UInt64
+    """``[K]``: the positions written in it."""
+    sharers: Int64
+    """``[K]``: how many sequences are in the set."""
+    member_entry: Int64
+    """``[N]``: every touched entry once for each member: index into the ``[K]`` arrays …"""
+    member_seqs: Int64
+    """``[N]``: … and the member."""
 
     @classmethod
-    def of(cls, batch: MicroBatch) -> "Writes":
+    def of(cls, batch: MicroBatch) -> "SlotMapping":
         """``batch`` as table entries."""
         members = np.fromiter(chain.from_iterable(batch.sets), np.int64)
         if len(members) == len(batch.sets) == len(batch.tokens):
@@ -76,16 +75,15 @@ class Writes:
         first = np.empty(len(sizes), np.int64)
         first[batch.rows[::-1]] = batch.positions[::-1]  # a set's earliest token is assigned last
         end = first + np.bincount(batch.rows, minlength=len(sizes))
-        row, index = ragged((end - 1) // PAGE - first // PAGE + 1)
+        row, index = _ragged((end - 1) // PAGE - first // PAGE + 1)
         entries = first[row] // PAGE + index
-        member_entry, member = ragged(sizes[row])
+        member_entry, member = _ragged(sizes[row])
         return cls(
             tokens=batch.tokens,
             positions=batch.positions,
             rows=batch.rows,
             leaders=leaders,
             sizes=sizes,
-            readers=leaders[batch.rows],
             first=np.repeat(first, sizes),
             end=np.repeat(end, sizes),
             members=members,
@@ -98,7 +96,7 @@ class Writes:
         )
 
     @classmethod
-    def _one_each(cls, batch: MicroBatch, members: np.ndarray) -> "Writes":
+    def _one_each(cls, batch: MicroBatch, members: Int64) -> "SlotMapping":
         """As ``of``, where every sequence has a token of its own: when text is generated."""
         numbers, ones = np.arange(len(members)), np.ones(len(members), np.int64)
         first = np.empty(len(members), np.int64)
@@ -109,14 +107,20 @@ class Writes:
             rows=batch.rows,
             leaders=members,
             sizes=ones,
-            readers=members[batch.rows],
             first=first,
             end=first + 1,
             members=members,
             entry_seqs=members,
             entries=first // PAGE,
-            bits=np.uint64(1) << (first % PAGE).astype(np.uint64),
+            bits=bit(first),
             sharers=ones,
             member_entry=numbers,
             member_seqs=members,
         )
+
+
+def _ragged(counts: Int64) -> tuple[Int64, Int64]:
+    """(owner, index within it) of every item, where owner i has ``counts[i]`` items."""
+    owner = np.repeat(np.arange(len(counts)), counts)
+    before = counts.cumsum() - counts
+    return owner, np.arange(len(owner)) - before[owner]

@@ -8,25 +8,31 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from motet.arrays import Array
 from motet.errors import OptionError, StateFileError
-from motet.memory.arguments import whole_number
-from motet.memory.atomic import opened_for_writing
-from motet.memory.checked_io import Sink, Source, as_bytes, opened_for_reading
 from motet.memory.memory import Memory
-from motet.memory.moving import digest, read_rows, write_rows
-from motet.memory.saved_checks import check_saved
-from motet.memory.state_format import (
-    DATA_DIGESTS,
+from motet.memory.validation import whole_number
+from motet.state.format import (
     DIGEST,
     FORMAT,
     INDEX_DIGEST,
     MAX_HEADER,
     Entry,
     Header,
-    Owner,
+    ModelIdentity,
     damaged,
 )
-from motet.memory.state_tables import count_rows, index_of, read_saved, stored_in
+from motet.state.io import (
+    Sink,
+    Source,
+    as_bytes,
+    digest,
+    opened_for_reading,
+    opened_for_writing,
+    read_rows,
+    write_rows,
+)
+from motet.state.tables import count_rows, entries_of, index_of, read_saved, stored_arrays
 
 Into = Mapping[int, int] | Callable[[Sequence[int]], Mapping[int, int]] | None
 
@@ -44,25 +50,21 @@ class Restored:
 def save(
     file: str | Path | BinaryIO,
     memory: Memory,
-    owner: Owner,
+    model: ModelIdentity,
     seqs: Sequence[int],
     notes: Mapping[str, str],
 ) -> None:
     """Write ``seqs``; see ``Context.save``. Hold ``memory.exclusive()``."""
     saved, slots = memory.export(seqs)
-    if len(set(saved.sequences.tolist())) < len(saved.sequences):
+    if len(set(saved.sequences.numbers.tolist())) < len(saved.sequences):
         raise OptionError(f"seqs names a sequence twice: {list(seqs)}")
-    index, pools = index_of(saved, memory.pools), memory.pools
-    stored = list(stored_in(pools))
-    counts = [len(each) for each in slots]
-    layers = [Entry.like(name, array, counts[pool]) for name, pool, array in stored]
+    index, stored = index_of(saved), stored_arrays(memory.caches)
     header = Header(
-        owner.metadata() | {"arithmetic": owner.arithmetic, "notes": _encoded(notes)},
+        model.metadata() | {"arithmetic": model.arithmetic, "notes": _encoded(notes)},
         [
             *(Entry.of(name, array) for name, array in index.items()),
             Entry(INDEX_DIGEST, "U8", (DIGEST,)),
-            *layers,
-            Entry(DATA_DIGESTS, "U8", (len(layers), DIGEST)),
+            *entries_of(stored, [len(each) for each in slots]),
         ],
     ).encode()
     with opened_for_writing(file) as raw:
@@ -71,11 +73,12 @@ def save(
             checksum.update(data)
             sink.write(data)
         sink.write(checksum.digest())
-        sink.write(write_rows(sink, [(array, slots[pool]) for _, pool, array in stored]))
+        tensors = [(each.array, slots[each.cache]) for each in stored]
+        sink.write(write_rows(sink, memory.kernels, tensors))
 
 
 def restore(
-    file: str | Path | BinaryIO, memory: Memory, owner: Owner, n_vocab: int, into: Into
+    file: str | Path | BinaryIO, memory: Memory, model: ModelIdentity, n_vocab: int, into: Into
 ) -> Restored:
     """Bring back what ``save`` wrote; see ``Context.restore``. Hold ``memory.exclusive()``.
 
@@ -83,31 +86,32 @@ def restore(
     """
     with opened_for_reading(file) as (source, size):
         header, index = _read_index(source, size)
-        header.refuse_others(owner)
-        pools, notes = memory.pools, header.notes()
-        saved = read_saved(index, pools)
-        stored = list(stored_in(pools))
-        counts = count_rows(header, index, stored, pools)
-        check_saved(saved, counts, n_vocab)
-        if header.metadata.get("arithmetic") != owner.arithmetic:
+        header.refuse_others(model)
+        notes, saved = header.notes(), read_saved(index, memory.caches)
+        stored = stored_arrays(memory.caches)
+        counts = count_rows(header, index, stored, len(memory.caches))
+        saved.check(counts, n_vocab)
+        if header.metadata.get("arithmetic") != model.arithmetic:
             saved = saved.from_elsewhere()
-        places_of = _targets(saved.sequences.tolist(), into, memory)
-        chosen = np.array([seq in places_of for seq in saved.sequences.tolist()], bool)
-        chosen = np.flatnonzero(chosen)
-        targets = [places_of[seq] for seq in saved.sequences[chosen].tolist()]
-        filling = memory.fill(saved.only(chosen), targets)
-        tensors = [(array, counts[pool], filling.places[pool]) for _, pool, array in stored]
-        checksums = read_rows(source, tensors)
+        numbers = saved.sequences.numbers.tolist()
+        target_of = _targets(numbers, into, memory)
+        chosen = np.flatnonzero([number in target_of for number in numbers])
+        targets = [target_of[numbers[i]] for i in chosen.tolist()]
+        plan = memory.fill(saved.only(chosen), targets)
+        tensors = [(each.array, counts[each.cache], plan.places[each.cache]) for each in stored]
+        checksums = read_rows(source, memory.kernels, tensors)
         if bytes(source.take(len(checksums))) != checksums:
             raise damaged("the checksums of its layers are not those of their data")
-    filling.commit()
-    return Restored(places_of, notes)
+    plan.commit()
+    return Restored(target_of, notes)
 
 
-def look(file: str | Path | BinaryIO, owner: Owner | None = None) -> tuple[str, dict[str, str]]:
+def look(
+    file: str | Path | BinaryIO, model: ModelIdentity | None = None
+) -> tuple[str, dict[str, str]]:
     """The Self-Extend setting, as it stands there, and the notes of a state file.
 
-    ``owner``: whose it has to be, whatever its setting; None for anybody's. A file object is left
+    ``model``: whose it has to be, whatever its setting; None for anybody's. A file object is left
     where it stood. Raises StateFileError for any other file, and one whose beginning is damaged.
     """
     start = None if isinstance(file, str | Path) else file.tell()
@@ -117,15 +121,15 @@ def look(file: str | Path | BinaryIO, owner: Owner | None = None) -> tuple[str, 
             if header.metadata.get("format") != FORMAT:
                 raise StateFileError("is a safetensors file, but not a state file of Motet")
             setting = header.metadata.get("self_extend", "none")
-            if owner is not None:
-                header.refuse_others(replace(owner, self_extend=setting))
+            if model is not None:
+                header.refuse_others(replace(model, self_extend=setting))
             return setting, header.notes()
     finally:
         if start is not None and not isinstance(file, str | Path):
             file.seek(start)
 
 
-def _read_index(source: Source, size: int | None) -> tuple[Header, dict[str, np.ndarray]]:
+def _read_index(source: Source, size: int | None) -> tuple[Header, dict[str, Array]]:
     """The header and the tables after it, whose checksum is right.
 
     ``size``: bytes of the file, None where that is not known.
@@ -149,7 +153,7 @@ def _read_index(source: Source, size: int | None) -> tuple[Header, dict[str, np.
         if header.metadata.get("format") == FORMAT:
             raise damaged("it has no checksums")
         raise StateFileError("is a safetensors file, but not a state file of Motet")
-    tables = {}
+    tables: dict[str, Array] = {}
     for entry in header.entries[: names.index(INDEX_DIGEST)]:
         if len(entry.shape) != 1:
             raise damaged(f"tensor {entry.name!r} is not a table")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from motet.errors import StateFileError
-from motet.memory import atomic, state_file
-from tests.memory.state import everything, restored, saved
+from motet.state import io as state_io
 from tests.memory.talk import Talk
+from tests.state.files import everything, restored, saved
 from tests.toy import ALL_KINDS
 
 nameless = pytest.mark.parametrize("nameless", [True, False], ids=["nameless", "named"])
@@ -29,12 +29,12 @@ def talk() -> Talk:
 def as_asked(nameless: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the file system has files without names."""
     if not nameless:
-        monkeypatch.setattr(atomic, "_open_nameless", lambda directory: None)
+        monkeypatch.setattr(state_io, "_open_nameless", lambda directory: None)
 
 
 def fail_after(count: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the write in which byte ``count`` would be written raise ``error``."""
-    write, written = state_file.Sink.write, [0]
+    write, written = state_io.Sink.write, [0]
 
     def failing(self, data) -> None:
         written[0] += len(data)
@@ -42,7 +42,7 @@ def fail_after(count: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
             raise error
         write(self, data)
 
-    monkeypatch.setattr(state_file.Sink, "write", failing)
+    monkeypatch.setattr(state_io.Sink, "write", failing)
 
 
 @nameless
@@ -112,7 +112,7 @@ def test_the_last_steps_fail(talk, tmp_path, nameless, call, monkeypatch):
     def fail(*args, **options):
         raise OSError(errno.EIO, "Input/output error")
 
-    owner = Path if call == "replace" else atomic.os
+    owner = Path if call == "replace" else state_io.os
     with monkeypatch.context() as patch:
         patch.setattr(owner, call, fail)
         with pytest.raises(StateFileError, match="cannot be written: Input/output error"):
@@ -123,12 +123,12 @@ def test_the_last_steps_fail(talk, tmp_path, nameless, call, monkeypatch):
 
 _KILLED = """
 import sys, time
-from motet.memory import state_file, atomic
+from motet.state import io as state_io
 from tests.memory.talk import Talk
 from tests.toy import ALL_KINDS
 talk = Talk(layers=ALL_KINDS)
 talk.say(70)
-write, written = state_file.Sink.write, 0
+write, written = state_io.Sink.write, 0
 def slow(self, data):
     global written
     write(self, data)
@@ -136,7 +136,7 @@ def slow(self, data):
     if written > 9000:
         print("writing", flush=True)
         time.sleep(60)
-state_file.Sink.write = slow
+state_io.Sink.write = slow
 talk.context.save(sys.argv[1])
 """
 
@@ -154,7 +154,7 @@ def test_a_process_that_is_killed_while_it_writes(tmp_path, number):
     assert child.returncode != 0
     assert path.read_bytes() == b"old"
     left = [entry.name for entry in tmp_path.iterdir()]
-    if number == signal.SIGINT or atomic._open_nameless(tmp_path) is not None:
+    if number == signal.SIGINT or state_io._open_nameless(tmp_path) is not None:
         assert left == ["state"]
 
 

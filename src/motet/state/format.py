@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from motet.arrays import Array
 from motet.errors import OptionError, StateFileError
-from motet.spec import LayerSpec, Recurrent
+from motet.spec import CacheSpec, LayerCaches, Recurrent
 from motet.weights.fingerprint import Fingerprint
 
 FORMAT = "motet-state"
@@ -50,11 +51,11 @@ _OTHER = {
 
 
 @dataclass(frozen=True)
-class Owner:
-    """Whose memory a file holds: what it fits no other context for."""
+class ModelIdentity:
+    """Of which model, and of which settings, a file holds sequences."""
 
     fingerprint: Fingerprint
-    layers: Sequence[LayerSpec]
+    layers: Sequence[LayerCaches]
     kv_type: str
     self_extend: str
     """The setting, as Python writes it, or "none"."""
@@ -63,13 +64,13 @@ class Owner:
 
     def metadata(self) -> dict[str, str]:
         """As strings, in the order in which a difference is told."""
-        attends = any(not isinstance(spec, Recurrent) for spec in self.layers)
-        specs = [{"kind": type(spec).__name__, **asdict(spec)} for spec in self.layers]
+        every = [spec for caches in self.layers for spec in caches]
+        attends = any(not isinstance(spec, Recurrent) for spec in every)
         return {
             "format": FORMAT,
             "version": VERSION,
             **asdict(self.fingerprint),
-            "layers": json.dumps(specs),
+            "layers": json.dumps([_described(caches) for caches in self.layers]),
             "kv_type": self.kv_type if attends else "none",
             "self_extend": self.self_extend,
         }
@@ -84,17 +85,17 @@ class Entry:
     shape: tuple[int, ...]
 
     @classmethod
-    def like(cls, name: str, array: np.ndarray, rows: int) -> "Entry":
+    def like(cls, name: str, array: Array, rows: int) -> "Entry":
         """Of ``rows`` rows of ``array``, which is ``[pages, rows of a page, …]``."""
         return cls(name, _NAMES[array.dtype.str], (rows, *array.shape[2:]))
 
     @classmethod
-    def of(cls, name: str, array: np.ndarray) -> "Entry":
+    def of(cls, name: str, array: Array) -> "Entry":
         """Of ``array`` itself."""
         return cls(name, _NAMES[array.dtype.str], array.shape)
 
     @property
-    def numpy_dtype(self) -> np.dtype:
+    def numpy_dtype(self) -> "np.dtype[Any]":
         """What its bytes are in NumPy; ``BF16`` is uint16."""
         return np.dtype(_DTYPES[self.dtype])
 
@@ -155,9 +156,9 @@ class Header:
             end = stop
         return cls(metadata, entries)
 
-    def refuse_others(self, owner: Owner) -> None:
-        """Raise StateFileError unless the file was saved by ``owner``'s like; says what differs."""
-        for key, own in owner.metadata().items():
+    def refuse_others(self, model: ModelIdentity) -> None:
+        """Raise StateFileError unless a like model saved the file; says what differs."""
+        for key, own in model.metadata().items():
             found = self.metadata.get(key)
             if found == own:
                 continue
@@ -194,6 +195,15 @@ class Header:
         if not isinstance(notes, dict) or not all(isinstance(v, str) for v in notes.values()):
             _refuse("its notes are not strings")
         return notes
+
+
+def _described(caches: LayerCaches) -> Any:
+    """What a layer keeps: its cache, or a list of them where it has none or several."""
+
+    def one(spec: CacheSpec) -> dict[str, Any]:
+        return {"kind": type(spec).__name__, **asdict(spec)}
+
+    return one(caches[0]) if len(caches) == 1 else [one(spec) for spec in caches]
 
 
 def _entry(name: str, described: Any) -> tuple[Entry, int, int]:
