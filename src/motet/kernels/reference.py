@@ -63,14 +63,14 @@ class Reference(RecurrentReference, HostMemory):
         return ReferenceMatrix(weights, type)
 
     def linear(self, x: Float32, *weights: ReferenceMatrix) -> tuple[Float32, ...]:
-        rounded = None
-        out = []
+        rounded: Float32 | None = None
+        out: list[Float32] = []
         for w in weights:
             source = x
             if w.type not in FLOAT_TYPES and w.columns % ACTIVATION_GROUP == 0:
                 rounded = round_activations(x) if rounded is None else rounded
                 source = rounded
-            out.append(source @ w.weights.T)
+            out.append(source @ np.transpose(w.weights))
         return tuple(out)
 
     def embedding(self, weight: ReferenceMatrix, ids: Int32) -> Float32:
@@ -131,7 +131,8 @@ class Reference(RecurrentReference, HostMemory):
         each = np.empty((*ids.shape, down[0].rows), np.float32)
         for e in np.unique(ids):
             token, rank = np.nonzero(ids == e)
-            inner = self.gated(*self.linear(x[token], gate[e], up[e]), activation)
+            gated, linear = self.linear(x[token], gate[e], up[e])
+            inner = self.gated(gated, linear, activation)
             (each[token, rank],) = self.linear(inner, down[e])
         out = np.zeros((len(x), down[0].rows), np.float32)
         for rank in range(ids.shape[1]):
@@ -178,7 +179,7 @@ class Reference(RecurrentReference, HostMemory):
         return out.reshape(len(q), -1)
 
 
-def _scores(query: Float32, at: int, keys: Float32, positions: Int64, rope: Rope | None) -> Float32:
+def _scores(query: Float32, at: int, keys: Float32, positions: Int64, rope: Rope | None) -> Array:
     """q·k, ``[heads, keys]``, of a query at position ``at`` and keys at theirs."""
     if rope is not None:
         query = rotate(query[None], np.array([at]), rope)[0]
@@ -186,7 +187,7 @@ def _scores(query: Float32, at: int, keys: Float32, positions: Int64, rope: Rope
     return np.einsum("hd,khd->hk", query, keys, dtype=np.float64)
 
 
-def extended_positions(at: int, positions: Int64, window: int, group: int) -> tuple[int, Float32]:
+def extended_positions(at: int, positions: Int64, window: int, group: int) -> tuple[int, Int64]:
     """Where Self-Extend puts a query and its far keys (arXiv 2401.01325, eq. 3 and 4)."""
     return at // group + window - window // group, positions // group
 
@@ -199,8 +200,9 @@ def round_activations(x: Float32) -> Float32:
     """
     groups = x.reshape(len(x), x.shape[1] // ACTIVATION_GROUP, ACTIVATION_GROUP)
     size = np.abs(groups).max(axis=2, keepdims=True)
-    most = np.where(groups.max(axis=2, keepdims=True) == size, size, -size)
-    best, least = np.zeros_like(groups), np.full_like(most, np.inf)
+    most = np.where(groups.max(axis=2, keepdims=True) == size, size, np.negative(size))
+    best = np.zeros_like(groups)
+    least = np.full_like(most, np.inf)
     for steps in np.array([-128, 127, 126, 125], np.float32):
         inverse = np.divide(steps, most, out=np.zeros_like(most), where=size > 0)
         rounded = np.rint(np.minimum(groups * inverse, 127)) * (most / steps)
@@ -219,7 +221,7 @@ def rotate(x: Float32, positions: Int64, rope: Rope) -> Float32:
         first, second = slice(0, half), slice(half, rope.rotary_dim)
     else:
         first, second = slice(0, rope.rotary_dim, 2), slice(1, rope.rotary_dim, 2)
-    out = x.copy()
+    out = np.array(x)
     out[..., first] = x[..., first] * cos - x[..., second] * sin
     out[..., second] = x[..., first] * sin + x[..., second] * cos
     return out

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from motet.arrays import Float32, Int32
+from motet.arrays import Array, Float32, Int32
 from motet.kernels.interface import Runs
 
 
@@ -121,19 +121,18 @@ class RecurrentReference:
         return out
 
     def mix(self, x: Float32, shifted: Float32, t: Float32) -> Float32:
-        return x + (shifted - x) * t
+        return (x + (shifted - x) * t).astype(np.float32)
 
 
 def _begin(runs: Runs, states: Float32) -> Iterator[tuple[Int32, Float32, int]]:
     """Rows, first state and slot to write of each run; all are read before any is written."""
-    first = [
-        np.zeros(states.shape[1:], np.float32) if s < 0 else states[s].copy() for s in runs.read
-    ]
+    nothing = np.zeros(states.shape[1:], np.float32)
+    first: list[Float32] = [nothing if s < 0 else np.array(states[s]) for s in runs.read]
     for i, state in enumerate(first):
         yield runs.order[runs.starts[i] : runs.starts[i + 1]], state, runs.write[i]
 
 
-def _wide(function: Callable[[Float32], Float32]) -> Callable[[Float32], Float32]:
+def _wide(function: Callable[[Array], Array]) -> Callable[[Float32], Float32]:
     """``function`` in float64, rounded once."""
 
     def rounded(x: Float32) -> Float32:
@@ -144,5 +143,15 @@ def _wide(function: Callable[[Float32], Float32]) -> Callable[[Float32], Float32
 
 
 _exp = _wide(np.exp)
-_softplus = _wide(lambda x: np.logaddexp(0, x))
-_silu = _wide(lambda x: x / (1 + np.exp(-np.maximum(x, -700))))
+
+
+def _plain_softplus(x: Array) -> Array:
+    return np.logaddexp(0, x)
+
+
+def _plain_silu(x: Array) -> Array:
+    return x / (1 + np.exp(-np.maximum(x, -700)))
+
+
+_softplus = _wide(_plain_softplus)
+_silu = _wide(_plain_silu)

@@ -251,7 +251,7 @@ class BlockTableDraft:
             doubtful |= np.isin(pages, list(counts.left))
         copies: list[tuple[int, int]] = []
         for k in doubtful.nonzero()[0].tolist():
-            page, sharers = pages[k : k + 1].copy(), mapping.sharers[k : k + 1]
+            page, sharers = np.array(pages[k : k + 1]), mapping.sharers[k : k + 1]
             written = int(mapping.bits[k])
             if counts.refs[page[0]] > sharers[0] or self._base_holds(int(page[0]), written):
                 pages[k : k + 1] = counts.take(sharers)

@@ -77,7 +77,7 @@ class CheckpointDraft:
     def __init__(self, base: Checkpoints, dropped: Callable[[Checkpoint], None]) -> None:
         """``dropped`` is called for each one that no sequence can use any more."""
         self._marks = list(base.marks)
-        self.latest = base.latest.copy()
+        self.latest: Int64 = base.latest.copy()
         self._base_uses = base.uses
         self._own_uses: dict[Checkpoint, tuple[bool, int]] | None = None
         self._dropped = dropped
@@ -104,7 +104,8 @@ class CheckpointDraft:
         owners = np.bincount(marks.rows, minlength=len(new)).tolist()
         self._uses().update({c: (True, n) for c, n in zip(new, owners, strict=True)})
         for i, seq in enumerate(seqs.tolist()):
-            at, rows = marks.positions[marks.of(i)].tolist(), marks.rows[marks.of(i)]
+            at = marks.positions[marks.of(i)].tolist()
+            rows = marks.rows[marks.of(i)].tolist()
             self._marks[seq] = tuple(zip(at, [new[row] for row in rows], strict=True))
             self.latest[seq] = at[-1] if at else 0
 

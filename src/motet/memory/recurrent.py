@@ -143,7 +143,7 @@ class RecurrentDraft:
 
     def __init__(self, cache: RecurrentCache, base: SlotTable) -> None:
         self._cache = cache
-        self._slots = base.slots.copy()
+        self._slots: Int32 = base.slots.copy()
         self._held = base.held
         self._counts = RefCounts(
             base.refs,
@@ -157,10 +157,9 @@ class RecurrentDraft:
         counts, read = self._counts, self._slots[mapping.leaders]
         alone = (read >= 0) & counts.ours(read) & (counts.refs[read] == mapping.sizes)
         parting = (~alone).nonzero()[0]
-        write = read
+        write = np.array(read)
         if parting.size:
             sharers = mapping.sizes[parting]
-            write = read.copy()
             write[parting] = counts.take(sharers)
             left = read[parting] >= 0
             counts.release(read[parting][left], sharers[left])

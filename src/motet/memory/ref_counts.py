@@ -14,7 +14,7 @@ class RefCounts:
 
     def __init__(self, base: Int32, most: int, unit: str, hint: str) -> None:
         """``base``: for those that were ever in use. ``most``: how many there are."""
-        self.refs = base.copy()
+        self.refs: Int32 = base.copy()
         """As long as ``base`` or, once more were taken, longer."""
         self.left: set[int] = set()
         """Those of the base that something gave up, so ``refs`` no longer counts it."""

@@ -163,7 +163,8 @@ class Saved:
 
     def only(self, chosen: Int64) -> "Saved":
         """Some of the sequences, by index, with what they need; pools are as they were."""
-        return self._with(chosen, np.unique(self.marks.only(chosen).rows))
+        kept = np.unique(self.marks.only(chosen).rows)
+        return self._with(chosen, kept.astype(np.int64))
 
     def with_checkpoints(self, most: int) -> "Saved":
         """The same with at most so many checkpoints, the most recently used."""

@@ -149,10 +149,10 @@ class SequenceDraft:
     def __init__(self, table: SequenceTable, state: SequenceState, end: int) -> None:
         """``end``: room is needed for positions below it."""
         self.blocks = BlockTableDraft(state.blocks, -(-end // PAGE))
-        self.ends = state.ends.copy()
+        self.ends: Int64 = state.ends.copy()
         self._table = table
-        self._lengths = state.lengths.copy()
-        self._broken = state.broken.copy()
+        self._lengths: Int64 = state.lengths.copy()
+        self._broken: Int64 = state.broken.copy()
 
     @property
     def columns(self) -> int:

@@ -268,7 +268,8 @@ class Transaction:
 
     def _due(self, seqs: Int64 | int, ends: Int64 | int) -> Any:
         """Whether so many tokens were added to a sequence that it should have a checkpoint."""
-        return ends - self._checkpoints.latest[seqs] >= CHECKPOINT_EVERY
+        latest: Any = self._checkpoints.latest[seqs]
+        return ends - latest >= CHECKPOINT_EVERY
 
     def _reachable_without(self, seq: int, position: int) -> int:
         """As ``reachable``, without checkpoints."""

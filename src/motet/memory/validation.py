@@ -57,7 +57,7 @@ def check_positions(ubatches: Sequence[MicroBatch], most: int, sequences: int) -
     for ubatch in ubatches:
         needed = int(ubatch.positions.max()) + 1
         if needed > most:
-            seq = ubatch.sets[ubatch.rows[ubatch.positions.argmax()]][0]
+            seq = ubatch.sets[int(ubatch.rows[ubatch.positions.argmax()])][0]
             raise CapacityError(
                 f"sequence {seq} would take {needed} positions, and the model's context is"
                 f" {most} tokens",

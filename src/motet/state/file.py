@@ -180,7 +180,7 @@ def _targets(saved: Sequence[int], into: Into, memory: Memory) -> dict[int, int]
     """{saved id: new id} as asked for. Raises OptionError where that cannot be."""
     if callable(into):
         into = into(saved)
-    known, taken, out = set(saved), set(), {}
+    known, taken, out = set(saved), set[int](), dict[int, int]()
     for seq, given in zip(saved, saved, strict=True) if into is None else into.items():
         target = whole_number("the target in into", given)
         elsewhere = f"restore elsewhere: into={{{seq}: …}}"
@@ -209,7 +209,8 @@ def _targets(saved: Sequence[int], into: Into, memory: Memory) -> dict[int, int]
 
 
 def _encoded(notes: Mapping[str, str]) -> str:
-    for key, value in notes.items():
+    given: Mapping[Any, Any] = notes
+    for key, value in given.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise OptionError(f"notes has {key!r}: {str(value)[:40]!r}, which are not both strings")
     return json.dumps(dict(notes))
