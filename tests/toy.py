@@ -14,7 +14,7 @@ import numpy as np
 from motet.context import Context
 from motet.kernels.paged import PAGE, PagedKV
 from motet.kernels.slots import RecurrentState
-from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
+from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
 from motet.weights.fingerprint import Fingerprint
 
 PRIME = 2039
@@ -74,20 +74,27 @@ def logits_of(h: int, n_vocab: int) -> np.ndarray:
 @dataclass
 class ToyFamily:
     n_vocab: int
-    layers: Sequence[LayerSpec]
+    layers: Sequence[CacheSpec]
     on_layer: Callable[[int], None] = lambda index: None
     """Called with the layer's number after it has written; may raise."""
+
+    @property
+    def caches(self) -> tuple[tuple[CacheSpec, ...], ...]:
+        return tuple((spec,) for spec in self.layers)
 
     def forward(self, tokens: np.ndarray, view, wanted: np.ndarray) -> np.ndarray:
         h = [first(int(token)) for token in tokens]
         for index, spec in enumerate(self.layers):
-            memory = view.layer(index)
+            memory = view.cache(index)
             if isinstance(spec, Recurrent):
                 h = self._recurrent(index, spec, h, memory)
             else:
                 h = self._attention(index, spec, h, memory)
             self.on_layer(index)
-        rows = [logits_of(h[i], self.n_vocab) for i in wanted]
+        return np.array([h[i] for i in wanted], np.float32)[:, None]
+
+    def head(self, hidden: np.ndarray) -> np.ndarray:
+        rows = [logits_of(int(h), self.n_vocab) for h in hidden[:, 0]]
         return np.array(rows, np.float32).reshape(-1, self.n_vocab)
 
     def _recurrent(
@@ -177,7 +184,7 @@ FINGERPRINT = Fingerprint("toy weights", "toy settings", "toy tokenizer")
 @dataclass
 class ToyModel:
     config: ToyConfig = field(default_factory=ToyConfig)
-    layers: Sequence[LayerSpec] = LAYERS
+    layers: Sequence[CacheSpec] = LAYERS
     default_kv_type: str = "f32"
     fingerprint: Fingerprint = FINGERPRINT
     arithmetic: str = "toy"

@@ -1,6 +1,6 @@
 """Context: memory, and ``decode`` to run batches on it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +27,7 @@ from motet.self_extend import (
     require_positions,
     setting_of,
 )
-from motet.spec import Recurrent
+from motet.spec import CacheSpec, Recurrent
 from motet.split import choose_policy, split
 
 _MOST_SEQUENCES = 1 << 16
@@ -107,10 +107,11 @@ class Context:
                 f"max_sequences is {max_sequences}", hint=f"use at most {_MOST_SEQUENCES}"
             )
         self._trained = model.config.context_length
-        attends = any(not isinstance(spec, Recurrent) for spec in model.family.layers)
+        specs = _one_a_layer(model.family.caches)
+        attends = any(not isinstance(spec, Recurrent) for spec in specs)
         self._setting = setting_of(self_extend)
         if self._setting is not None:
-            require_positions(model.family.layers, model.config.positional)
+            require_positions(model.family.caches, model.config.positional)
         positions = self._positions(context_length) if attends else _MOST_POSITIONS
         if max_tokens is None:
             tokens = self.max_sequences * positions
@@ -120,7 +121,7 @@ class Context:
         self.split = choose_policy(split)
         self.kv_type = model.default_kv_type if kv_type == "auto" else kv_type
         self.memory = Memory(
-            model.family.layers,
+            specs,
             max_sequences=self.max_sequences,
             max_tokens=self.max_tokens,
             context_length=positions,
@@ -143,7 +144,7 @@ class Context:
         setting = setting_of(value)
         with self.memory.exclusive():
             if setting is not None:
-                require_positions(self.model.family.layers, self.model.config.positional)
+                require_positions(self.model.family.caches, self.model.config.positional)
                 check_reach(setting, self._trained, int(self.memory.ends.max()))
             if setting != self._setting:
                 self.memory.tell_apart()
@@ -164,7 +165,7 @@ class Context:
         if self._setting is None:
             return step
         extended = extend(self._setting, step.positions, self._trained)
-        return ExtendedView(step, self.model.family.layers, extended)
+        return ExtendedView(step, self.model.family.caches, extended)
 
     def _check_positions(self, positions: np.ndarray) -> None:
         """Raise CapacityError for positions beyond what Self-Extend reaches.
@@ -188,6 +189,7 @@ class Context:
         with the entry, for a batch that contradicts itself or the memory, CapacityError for one
         that does not fit.
         """
+        family = self.model.family
         with self.memory.exclusive():
             entries = batch.entries()
             entries.check(self.model.config.n_vocab, self.memory.ends)
@@ -198,7 +200,8 @@ class Context:
             logits = np.empty((int(rows[-1]) + 1, self.model.config.n_vocab), np.float32)
             for ubatch, step in zip(ubatches, plan.steps, strict=True):
                 step.begin()
-                out = self.model.family.forward(ubatch.tokens, self._view(step), ubatch.wanted)
+                hidden = family.forward(ubatch.tokens, self._view(step), ubatch.wanted)
+                out = family.head(hidden)
                 where = rows[ubatch.entries[ubatch.wanted]]
                 if len(where) == len(logits) and np.all(np.diff(where) > 0):
                     logits = out  # all rows, in order: nothing to gather
@@ -262,11 +265,16 @@ class Context:
         model = self.model
         return Owner(
             model.fingerprint,
-            model.family.layers,
+            _one_a_layer(model.family.caches),
             self.kv_type,
             "none" if self._setting is None else repr(self._setting),
             model.arithmetic,
         )
+
+
+def _one_a_layer(caches: Sequence[Sequence[CacheSpec]]) -> tuple[CacheSpec, ...]:
+    """What Memory takes: the cache of each layer."""
+    return tuple(spec for (spec,) in caches)
 
 
 def _checkpoint_bytes(given: int | None) -> int:

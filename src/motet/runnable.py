@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from motet.spec import LayerSpec
+from motet.spec import CacheSpec
 from motet.weights.fingerprint import Fingerprint
 
 
@@ -24,8 +24,9 @@ class Layers(Protocol):
     """A model's arithmetic."""
 
     @property
-    def layers(self) -> Sequence[LayerSpec]: ...
+    def caches(self) -> Sequence[Sequence[CacheSpec]]: ...
     def forward(self, tokens: np.ndarray, view: Any, wanted: np.ndarray) -> np.ndarray: ...
+    def head(self, hidden: np.ndarray) -> np.ndarray: ...
 
 
 class Runnable(Protocol):

@@ -16,7 +16,7 @@ import numpy as np
 
 from motet.errors import OptionError, UnsupportedError
 from motet.kernels.paged import Extended
-from motet.spec import FullAttention, LayerSpec, Recurrent, SlidingAttention
+from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
 
 FARTHEST = (1 << 31) - 1
 """Positions are int32."""
@@ -167,12 +167,12 @@ def read_setting(text: str) -> SelfExtend | AutoExtend | None:
     raise OptionError(f"{text[:80]!r} is no setting of Self-Extend")
 
 
-def require_positions(layers: Sequence[LayerSpec], positional: str) -> None:
+def require_positions(caches: Sequence[Sequence[CacheSpec]], positional: str) -> None:
     """Raise UnsupportedError for a model that Self-Extend means nothing to.
 
-    ``positional``: how attention knows positions, "rotary" or "none".
+    ``caches``: of each layer. ``positional``: how attention knows positions, "rotary" or "none".
     """
-    attention = [spec for spec in layers if not isinstance(spec, Recurrent)]
+    attention = [spec for layer in caches for spec in layer if not isinstance(spec, Recurrent)]
     if not attention:
         reason, hint = "is recurrent: it has no positions", "a longer context needs nothing"
     elif positional == "none":
@@ -221,7 +221,7 @@ class ExtendedView:
     """
 
     view: Any
-    layers: Sequence[LayerSpec]
+    caches: Sequence[Sequence[CacheSpec]]
     extended: Extended
 
     @property
@@ -229,9 +229,9 @@ class ExtendedView:
         """int32 ``[T]``."""
         return self.view.positions
 
-    def layer(self, index: int) -> Any:
-        """What layer ``index`` reads and writes."""
-        state = self.view.layer(index)
-        if isinstance(self.layers[index], FullAttention):
+    def cache(self, layer: int, k: int = 0) -> Any:
+        """What the ``k``-th cache of a layer reads and writes."""
+        state = self.view.cache(layer, k)
+        if isinstance(self.caches[layer][k], FullAttention):
             return replace(state, extended=self.extended)
         return state

@@ -1,7 +1,7 @@
-"""What a layer remembers of each token, as data.
+"""The caches that a layer needs, as data.
 
-A model family declares one spec a layer; ``memory`` is built from that declaration. The specs
-stand below both, so that neither has to import the other.
+A model family declares any number of them for each layer, and ``memory`` is built from that
+declaration. The specs stand below both, so that neither has to import the other.
 """
 
 from dataclasses import dataclass
@@ -34,4 +34,5 @@ class Recurrent:
     """Of each array that the state consists of: a convolution's tail, a scan's state, …"""
 
 
-LayerSpec = FullAttention | SlidingAttention | Recurrent
+CacheSpec = FullAttention | SlidingAttention | Recurrent
+LayerSpec = CacheSpec

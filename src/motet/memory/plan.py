@@ -24,9 +24,10 @@ class Step:
         for part in self.parts:
             part.begin()
 
-    def layer(self, index: int) -> Any:
-        """What layer ``index`` reads and writes: a PagedKV for attention."""
-        return self.parts[self.part_of[index]].layer(index)
+    def cache(self, layer: int, k: int = 0) -> Any:
+        """What the ``k``-th cache of a layer reads and writes: a PagedKV for attention."""
+        assert k == 0, "Memory serves one cache a layer"
+        return self.parts[self.part_of[layer]].layer(layer)
 
 
 @dataclass(frozen=True)
