@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 
 from motet import Batch, Context
-from motet.models.keys import Keys
-from motet.models.registry import family_of
-from motet.spec import LayerSpec
+from motet.models.registry import declared
+from motet.spec import CacheSpec
 from motet.weights.fingerprint import Fingerprint
 from motet.weights.gguf import GGUFFile
 
@@ -36,7 +35,7 @@ class Shape:
     """A model that computes nothing: its layers remember random numbers."""
 
     config: Any
-    layers: tuple[LayerSpec, ...]
+    caches: tuple[tuple[CacheSpec, ...], ...]
     default_kv_type: str = "f16"
     fingerprint: Fingerprint = RANDOM
     arithmetic: str = "random"
@@ -48,8 +47,8 @@ class Shape:
     def forward(self, tokens: np.ndarray, view: Any, wanted: np.ndarray) -> np.ndarray:
         """Fill what this micro-batch writes."""
         noise = np.random.default_rng(0).integers(0, 256, PIECE + 64, np.uint8)
-        for layer in range(len(self.layers)):
-            memory = view.layer(layer)
+        for layer in range(len(self.caches)):
+            memory = view.cache(layer)
             if hasattr(memory, "pool"):
                 for page in np.unique(memory.slots // 64):
                     target = memory.pool.buffer[page]
@@ -58,17 +57,17 @@ class Shape:
                 for array in memory.arrays:
                     target = array[memory.runs.write]
                     array[memory.runs.write] = np.resize(noise[:PIECE], target.shape) / 256
-        return np.zeros((len(wanted), self.config.n_vocab), np.float32)
+        return np.zeros((len(wanted), self.config.d_model), np.float32)
+
+    def head(self, hidden: np.ndarray) -> np.ndarray:
+        return np.zeros((len(hidden), self.config.n_vocab), np.float32)
 
 
 def shape(path: Path) -> Shape:
     """Of the model in a GGUF file."""
     with GGUFFile.open(path) as file:
-        architecture = file.architecture
-        vocabulary = file.tensors["token_embd.weight"].rows
-        keys = Keys(file.metadata, architecture)
-        config = family_of(architecture).read_config(keys, vocabulary)
-    return Shape(config, config.layer_specs())
+        family = declared(file)
+    return Shape(family.config, family.caches)
 
 
 def filled(model: Shape, tokens: int) -> Context:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "motet"
 FLOORS = [
-    {"errors", "spec"},
+    {"errors", "spec", "arrays"},
     {"weights"},
     {"kernels"},
     {"tokenizer"},
     {"memory", "models"},
-    {"batch", "runnable"},
+    {"batch", "runnable", "state"},
     {"split"},
     {"self_extend"},
     {"model"},

@@ -7,6 +7,7 @@ import pytest
 
 import motet
 from motet.errors import ModelFileError, OptionError, UnsupportedError
+from motet.models.layers import MixtureOfExperts
 from motet.spec import SlidingAttention
 from tests.models.running import OneSequence
 from tests.models.tiny import VOCAB, load, metadata, shapes, write
@@ -23,7 +24,7 @@ def test_a_loaded_model(path: Path) -> None:
     assert model.n_vocab == model.config.n_vocab == VOCAB
     assert model.tokenizer is None
     assert model.kernels.threads == 1
-    assert model.layers[0] == SlidingAttention(2, 4, 4, 8)
+    assert model.caches[0] == (SlidingAttention(2, 4, 4, 8),)
     assert model.default_kv_type == "f32"
     assert OneSequence(model.family, 64).feed(np.arange(5)).shape == (5, VOCAB)
 
@@ -42,9 +43,10 @@ def test_of_experts_a_token_reads_those_that_it_goes_to(tmp_path: Path) -> None:
     all_four = load(tmp_path, "jamba", expert_used_count=4)
     experts = [
         matrix.nbytes
-        for block in all_four.family.feed_forwards  # type: ignore[attr-defined]
-        for each in (block.ffn_gate_exps, block.ffn_up_exps, block.ffn_down_exps)
-        for matrix in each or ()
+        for block in all_four.family.blocks  # type: ignore[attr-defined]
+        if isinstance(block.feed_forward, MixtureOfExperts)
+        for each in (block.feed_forward.gate, block.feed_forward.up, block.feed_forward.down)
+        for matrix in each
     ]
     assert len(experts) == 2 * 3 * 4
     assert all_four.bytes_per_token - few.bytes_per_token == sum(experts) * 3 // 4

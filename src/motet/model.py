@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from motet import __version__
 from motet.errors import ModelFileError, UnsupportedError
 from motet.kernels import CPU
+from motet.kernels.interface import Kernels
 from motet.models.config import Config
-from motet.models.keys import Keys
-from motet.models.registry import family_of
-from motet.models.tensors import load, only_f32
+from motet.models.registry import declared
+from motet.models.tensors import EMBEDDING, OUTPUT, TensorLoader, only_f32
 from motet.weights.fingerprint import Fingerprint, fingerprint_of
 from motet.weights.gguf import GGUFFile
 
@@ -18,10 +17,6 @@ if TYPE_CHECKING:
     from motet.context import Context
     from motet.self_extend import AutoExtend, SelfExtend
 
-_FUSED = ("avx2", "avx512", "amx", "emulated")
-"""Instruction sets on which kernels agree bit for bit."""
-_EMBEDDING = "token_embd.weight"
-_OUTPUT = "output.weight"
 _EXPERTS = "_exps.weight"
 
 
@@ -29,27 +24,23 @@ class Model:
     """A loaded model. It does not change, and any number of contexts and threads may share it.
 
     ``config``: sizes and settings, frozen. ``tokenizer``: None where the file has no vocabulary.
-    ``family``: its ``forward`` runs the layers; ``layers`` says what each remembers.
+    ``family``: its ``forward`` runs the layers; ``caches`` are those that each of them has.
     ``default_kv_type``: what "auto" stores keys and values as. ``bytes_per_token``: packed weights
     that the computation of one token reads. ``file``: the open GGUF file.
     """
 
     def __init__(
-        self, file: GGUFFile, kernels: Any, progress: Callable[[int, int], None] | None = None
+        self, file: GGUFFile, kernels: Kernels, progress: Callable[[int, int], None] | None = None
     ) -> None:
         """Of an open file, on the given kernels; see ``load``."""
-        family = family_of(file.architecture)
-        _refuse_other_files(file)
-        keys = Keys(file.metadata, file.architecture)
-        self.config = family.read_config(keys, _vocabulary_rows(file))
-        keys.refuse_unread()
+        declaration = declared(file)
+        self.config: Config = declaration.config
         self.tokenizer = _tokenizer(file, self.config.n_vocab)
-        expected = family.expected_tensors(self.config)
-        tensors = load(file, kernels, expected, progress)
-        self.bytes_per_token = _read_per_token(tensors, self.config)
-        self.family = family(self.config, tensors, kernels)
+        tensors = TensorLoader(file, kernels, progress)
+        self.family = type(declaration)(self.config, tensors, kernels)
+        self.bytes_per_token = _read_per_token(tensors.nbytes, self.config)
         self.kernels = kernels
-        self.layers = self.family.layers
+        self.caches = self.family.caches
         self.default_kv_type = "f32" if only_f32(file) else "f16"
         self.file = file
         self._fingerprint: Fingerprint | None = None
@@ -91,12 +82,6 @@ class Model:
         return self._fingerprint
 
     @property
-    def arithmetic(self) -> str:
-        """A name for how numbers are rounded: the same bits come of a file where it is the same."""
-        isa = self.kernels.isa
-        return f"motet {__version__}, {'fused' if isa in _FUSED else isa}"
-
-    @property
     def n_vocab(self) -> int:
         """Tokens, which is logits a row."""
         return self.config.n_vocab
@@ -136,37 +121,20 @@ class Model:
         )
 
 
-def _read_per_token(tensors: Mapping[str, Any], config: Config) -> int:
+def _read_per_token(nbytes_of: Mapping[str, int], config: Config) -> int:
     """All bytes, but only a row of an embedding that is not the output head too.
 
     Of a mixture of experts, those that a token goes to.
     """
-    untied = _OUTPUT in tensors
+    untied = OUTPUT in nbytes_of
     total = 0
-    for name, tensor in tensors.items():
-        if untied and name == _EMBEDDING:
+    for name, nbytes in nbytes_of.items():
+        if untied and name == EMBEDDING:
             continue
-        nbytes = sum(m.nbytes for m in tensor) if isinstance(tensor, tuple) else tensor.nbytes
         if name.endswith(_EXPERTS):
             nbytes = nbytes // config.n_experts * config.n_experts_used
         total += nbytes
     return total
-
-
-def _refuse_other_files(file: GGUFFile) -> None:
-    kind = file.metadata.get("general.type", "model")
-    if kind != "model":
-        raise UnsupportedError(
-            f"general.type is {kind!r}, not 'model'", hint="give the file of the model itself"
-        )
-
-
-def _vocabulary_rows(file: GGUFFile) -> int:
-    if _EMBEDDING not in file.tensors:
-        raise ModelFileError(
-            f"the file lacks {_EMBEDDING}", hint="it holds a vocabulary alone, or is incomplete"
-        )
-    return file.tensors[_EMBEDDING].rows
 
 
 def _tokenizer(file: GGUFFile, n_vocab: int) -> Any:
@@ -176,6 +144,6 @@ def _tokenizer(file: GGUFFile, n_vocab: int) -> Any:
     if tokenizer is not None and tokenizer.n_vocab != n_vocab:
         raise ModelFileError(
             f"tokenizer.ggml.tokens has {tokenizer.n_vocab} tokens, "
-            f"but {_EMBEDDING} has {n_vocab} rows"
+            f"but {EMBEDDING} has {n_vocab} rows"
         )
     return tokenizer

@@ -24,7 +24,8 @@ def test_recurrent_memory_is_constant(tmp_path: Path) -> None:
 @pytest.mark.parametrize("architecture", ["mamba", "mamba2", "jamba", "rwkv6"])
 def test_states_are_what_the_family_declares(tmp_path: Path, architecture: str) -> None:
     path = tiny.write(tmp_path / "m.gguf", tiny.metadata(architecture))
-    memory, specs = context(path), open_family(path, Reference()).layers
+    memory = context(path)
+    specs = [spec for (spec,) in open_family(path, Reference()).caches]
     shapes = [shape for spec in specs if isinstance(spec, Recurrent) for shape in spec.shapes]
     assert memory["constant"] == 4 * sum(map(math.prod, shapes))
     assert memory["attending"] == [

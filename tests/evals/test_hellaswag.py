@@ -191,10 +191,13 @@ def test_logits_that_are_no_numbers(monkeypatch):
     family = model.family
 
     class Broken:
-        layers = family.layers
+        caches = family.caches
 
         def forward(self, tokens, view, wanted):
-            return np.full((len(wanted), model.n_vocab), np.nan, np.float32)
+            return np.full((len(wanted), model.config.d_model), np.nan, np.float32)
+
+        def head(self, hidden):
+            return np.full((len(hidden), model.n_vocab), np.nan, np.float32)
 
     monkeypatch.setattr(model, "family", Broken())
     with pytest.raises(NumericalError, match="not all numbers"):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from motet.kernels.slots import Runs
+
+from motet.kernels.interface import Runs
 
 
 @dataclass(frozen=True)

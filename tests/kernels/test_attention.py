@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from motet.kernels.paged import KINDS
 
 from motet.errors import NumericalError
-from motet.kernels import CPU, PAGE, KVPool, PagedKV, Rope
+from motet.kernels import CPU, PAGE, Kernels, Rope
+from motet.kernels.interface import KV_TYPES, PagedKV
 from motet.kernels.reference import Reference
 
 REFERENCE = Reference()
@@ -28,8 +28,9 @@ class Case:
         rng = np.random.default_rng(seed)
         self.lengths = lengths
         width = max(-(-n // PAGE) for n in lengths)
-        self.pool = KVPool(len(lengths) * width + 3, kv_heads, head_dim, value_dim, kind)
-        pages = rng.permutation(self.pool.pages)[: len(lengths) * width]
+        count = len(lengths) * width + 3
+        self.pages = REFERENCE.allocate_pages(count, kv_heads, head_dim, value_dim, kind)
+        pages = rng.permutation(count)[: len(lengths) * width]
         self.tables = np.ascontiguousarray(pages.reshape(len(lengths), width), np.int32)
         shape = (sum(lengths), heads, head_dim)
         self.q = rng.standard_normal(shape).astype(np.float32)
@@ -38,24 +39,23 @@ class Case:
         self.rows = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
         self.positions = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
 
-    def view(self, tokens: np.ndarray, held: np.ndarray) -> PagedKV:
+    def view(self, kernels: Kernels, tokens: np.ndarray, held: np.ndarray) -> PagedKV:
         """``tokens`` as a micro-batch, when ``held`` positions of each row are valid after it."""
         bits = np.arange(self.tables.shape[1] * PAGE) < held[:, None]
         masks = np.packbits(bits, axis=1, bitorder="little").view(np.uint64)
         rows, positions = self.rows[tokens], self.positions[tokens]
         page = self.tables[rows, positions // PAGE].astype(np.int64)
-        return PagedKV(
-            self.pool, self.tables, masks, rows, positions, page * PAGE + positions % PAGE
-        )
+        slots = page * PAGE + positions % PAGE
+        return PagedKV(self.pages, kernels.block_tables(self.tables, masks, rows, positions, slots))
 
-    def run(self, kernels: CPU | Reference, parts: list[np.ndarray], **options) -> np.ndarray:
+    def run(self, kernels: Kernels, parts: list[np.ndarray], **options) -> np.ndarray:
         """Attention over ``parts``, one micro-batch after another, in the order of the tokens."""
         held = np.zeros(len(self.lengths), np.int64)
         out = np.zeros((len(self.q), self.q.shape[1] * self.v.shape[2]), np.float32)
         for tokens in parts:
             np.maximum.at(held, self.rows[tokens], self.positions[tokens] + 1)
             q, k, v = (np.ascontiguousarray(x[tokens]) for x in (self.q, self.k, self.v))
-            out[tokens] = kernels.attention(q, k, v, self.view(tokens, held), **options)
+            out[tokens] = kernels.attention(q, k, v, self.view(kernels, tokens, held), **options)
         return out
 
     def whole(self) -> list[np.ndarray]:
@@ -85,7 +85,7 @@ def test_equals_reference(cpu: CPU, shape: dict, options: dict) -> None:
     np.testing.assert_allclose(got, expected, atol=3e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KV_TYPES)
 def test_kinds_store_what_the_reference_stores(cpu: CPU, kind: str) -> None:
     cases = [Case([130, 20], head_dim=48, value_dim=40, kind=kind) for _ in range(2)]
     outs = [
@@ -93,8 +93,10 @@ def test_kinds_store_what_the_reference_stores(cpu: CPU, kind: str) -> None:
         for case, kernels in zip(cases, (REFERENCE, cpu), strict=True)
     ]
     np.testing.assert_allclose(outs[1], outs[0], atol=3e-5)
-    slots = cases[0].view(np.arange(150), np.array([130, 20])).slots
-    assert np.array_equal(cases[0].pool.read(slots), cases[1].pool.read(slots))
+    held = cases[0].view(REFERENCE, np.arange(150), np.array([130, 20]))
+    page, slot = np.divmod(held.tables.slots, PAGE)
+    for a, b in zip(*(case.pages.arrays.values() for case in cases), strict=True):
+        assert np.array_equal(a[page, slot], b[page, slot])
 
 
 def split_at(case: Case, sizes: list[int], seed: int) -> list[np.ndarray]:
@@ -113,7 +115,7 @@ def split_at(case: Case, sizes: list[int], seed: int) -> list[np.ndarray]:
     return parts
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KV_TYPES)
 @pytest.mark.parametrize("options", [{}, {"window": 70, "softcap": 4.0}])
 def test_any_split_gives_the_same_bits(cpu: CPU, kind: str, options: dict) -> None:
     lengths = [1, 700, 64, 129, 515]
@@ -138,14 +140,17 @@ def test_gaps_and_stale_pages_change_nothing(cpu: CPU) -> None:
     case = Case([200])
     case.run(cpu, case.whole(), scale=0.2)
     last = np.array([199])
-    masked = case.view(last, np.array([200]))
-    masked.masks[0, 1] = 0
-    masked.masks[0, 0] &= np.uint64(0xFFFF0000FFFF0000)
+    masked = [case.view(kernels, last, np.array([200])) for kernels in (cpu, REFERENCE)]
+    for view in masked:
+        view.tables.masks[0, 1] = 0
+        view.tables.masks[0, 0] &= np.uint64(0xFFFF0000FFFF0000)
     q, k, v = case.q[last], case.k[last], case.v[last]
-    got = cpu.attention(q, k, v, masked, scale=0.2)
-    np.testing.assert_allclose(got, REFERENCE.attention(q, k, v, masked, scale=0.2), atol=1e-5)
+    got = cpu.attention(q, k, v, masked[0], scale=0.2)
+    expected = REFERENCE.attention(q, k, v, masked[1], scale=0.2)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
     stale = Case([200])
-    stale.pool.buffer[:] = np.random.default_rng(5).integers(0, 60, stale.pool.buffer.shape)
+    buffer = stale.pages.buffer
+    buffer[:] = np.random.default_rng(5).integers(0, 60, buffer.shape)
     assert np.array_equal(
         stale.run(cpu, stale.whole(), scale=0.2), case.run(cpu, case.whole(), scale=0.2)
     )
@@ -157,7 +162,7 @@ def test_a_number_beyond_the_pool_is_refused(cpu: CPU, kind: str, value: float) 
     case.k[1, 0, 5] = value
     with pytest.raises(NumericalError, match=kind):
         case.run(cpu, case.whole(), scale=0.2)
-    assert np.isfinite(case.pool.keys.astype(np.float32)).all()
+    assert np.isfinite(case.pages.keys.astype(np.float32)).all()
 
 
 def test_tables_for_keys_begin_on_cache_lines() -> None:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from motet.kernels.paged import KINDS
 
-from motet.kernels import CPU, PagedKV
+from motet.kernels import CPU, Kernels
+from motet.kernels.interface import KV_TYPES, PagedKV
 from motet.kernels.reference import Reference
 from motet.self_extend import AutoExtend, SelfExtend, extend
 from tests.kernels.test_attention import Case, rope_of, split_at
@@ -23,9 +23,9 @@ class ExtendedCase(Case):
         super().__init__(lengths, **shape)
         self.setting = setting
 
-    def view(self, tokens: np.ndarray, held: np.ndarray) -> PagedKV:
-        kv = super().view(tokens, held)
-        return replace(kv, extended=extend(self.setting, kv.positions, TRAINED))
+    def view(self, kernels: Kernels, tokens: np.ndarray, held: np.ndarray) -> PagedKV:
+        kv = super().view(kernels, tokens, held)
+        return replace(kv, extended=extend(self.setting, kv.tables.positions, TRAINED))
 
 
 SETTINGS = [
@@ -58,7 +58,7 @@ def test_equals_reference(cpu: CPU, setting: Setting, shape: dict, options: dict
     assert np.abs(got - plain).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KV_TYPES)
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_any_split_gives_the_same_bits(cpu: CPU, kind: str, setting: Setting) -> None:
     lengths = [1, 600, 64, 129]

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from motet.kernels.paged import PAGE, KVPool, PagedKV
-from motet.kernels.slots import RecurrentState, Runs
 
+from motet.kernels import PAGE, Kernels
+from motet.kernels.interface import KVPages, PagedKV, RecurrentState, Runs
 from motet.models.family import Family
-from motet.models.keys import Keys
-from motet.models.registry import family_of
-from motet.models.tensors import load
-from motet.spec import LayerSpec, Recurrent
+from motet.models.registry import declared
+from motet.models.tensors import TensorLoader
+from motet.spec import CacheSpec, Recurrent
 from motet.weights.gguf import GGUFFile
 
 
@@ -20,15 +19,18 @@ class OneSequence:
 
     def __init__(self, family: Family, capacity: int, kind: str = "f32") -> None:
         self.family = family
+        self.kernels: Kernels = family.kernels
         self.pages = -(-capacity // PAGE)
-        self.kept = [self._memory(spec, kind) for spec in family.layers]
+        self.kept = [[self._memory(spec, kind) for spec in specs] for specs in family.caches]
         self.table = np.arange(self.pages, dtype=np.int32)[None]
         self.length = 0
 
-    def _memory(self, spec: LayerSpec, kind: str) -> KVPool | tuple[np.ndarray, ...]:
+    def _memory(self, spec: CacheSpec, kind: str) -> KVPages | tuple[np.ndarray, ...]:
         if isinstance(spec, Recurrent):
             return tuple(np.full((2, *shape), np.nan, np.float32) for shape in spec.shapes)
-        return KVPool(self.pages, spec.kv_heads, spec.head_dim, spec.value_dim, kind)
+        return self.kernels.allocate_pages(
+            self.pages, spec.kv_heads, spec.head_dim, spec.value_dim, kind
+        )
 
     def feed(self, tokens: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
         """Logits of the wanted rows (all, if not said) of tokens that continue the sequence."""
@@ -37,10 +39,10 @@ class OneSequence:
         self.length += count
         if wanted is None:
             wanted = np.arange(count, dtype=np.int64)
-        return self.family.forward(tokens.astype(np.int32), self, wanted)
+        return self.family.head(self.family.forward(tokens.astype(np.int32), self, wanted))
 
-    def layer(self, index: int) -> PagedKV | RecurrentState:
-        kept = self.kept[index]
+    def cache(self, layer: int, k: int = 0) -> PagedKV | RecurrentState:
+        kept = self.kept[layer][k]
         return RecurrentState(kept, self._runs()) if isinstance(kept, tuple) else self._paged(kept)
 
     def _runs(self) -> Runs:
@@ -53,28 +55,20 @@ class OneSequence:
             write=np.array([1], np.int32),
         )
 
-    def _paged(self, pool: KVPool) -> PagedKV:
+    def _paged(self, pages: KVPages) -> PagedKV:
         bits = np.arange(self.pages * PAGE).reshape(self.pages, PAGE) < self.length
         weights = np.uint64(1) << np.arange(PAGE, dtype=np.uint64)
         masks = (bits * weights).sum(axis=1, dtype=np.uint64)[None]
-        return PagedKV(
-            pool=pool,
-            tables=self.table,
-            masks=masks,
-            rows=np.zeros(len(self.positions), np.int32),
-            positions=self.positions,
-            slots=self.positions.astype(np.int64),
-        )
+        rows, slots = np.zeros(len(self.positions), np.int32), self.positions.astype(np.int64)
+        tables = self.kernels.block_tables(self.table, masks, rows, self.positions, slots)
+        return PagedKV(pages, tables)
 
 
 def open_family(path: Path, kernels: Any) -> Family:
     """A file's family on the given kernels, without tokenizer."""
     with GGUFFile.open(path) as file:
-        family = family_of(file.architecture)
-        keys = Keys(file.metadata, file.architecture)
-        config = family.read_config(keys, file.tensors["token_embd.weight"].shape[0])
-        keys.refuse_unread()
-        return family(config, load(file, kernels, family.expected_tensors(config), None), kernels)
+        declaration = declared(file)
+        return type(declaration)(declaration.config, TensorLoader(file, kernels), kernels)
 
 
 def logits(path: Path, kernels: Any, tokens: np.ndarray, kind: str = "f32") -> np.ndarray:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from motet.errors import ModelFileError, MotetError, UnsupportedError
 from motet.models.keys import Keys
 from motet.models.registry import FAMILIES, family_of
-from motet.spec import FullAttention, Recurrent, SlidingAttention
-from tests.models.tiny import ARCHITECTURES, VOCAB, metadata
+from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
+from tests.models.tiny import ARCHITECTURES, VOCAB, declare, metadata
 
 
 def read(architecture: str, **changes: Any) -> Any:
@@ -19,6 +19,11 @@ def read(architecture: str, **changes: Any) -> Any:
     config = family_of(architecture).read_config(keys, VOCAB)
     keys.refuse_unread()
     return config
+
+
+def caches(config: Any) -> tuple[CacheSpec, ...]:
+    """Of each layer, where all have one."""
+    return tuple(spec for (spec,) in declare(config)[0].caches)
 
 
 def test_every_family_has_a_tiny_model() -> None:
@@ -31,7 +36,7 @@ def test_sizes() -> None:
     assert (config.n_heads, config.n_kv_heads, config.head_dim, config.value_dim) == (4, 2, 6, 5)
     assert (config.n_vocab, config.context_length, config.d_ff) == (VOCAB, 256, 24)
     assert config.attention_scale == 1 / math.sqrt(6)
-    assert config.layer_specs() == (FullAttention(2, 6, 5),) * 2
+    assert caches(config) == (FullAttention(2, 6, 5),) * 2
 
 
 def test_defaults() -> None:
@@ -160,7 +165,7 @@ def test_yarn_refusals(change: str, value: float | None, error: type[MotetError]
 
 def test_mistral_slides_on_every_layer() -> None:
     config = read("llama", attention__sliding_window=12)
-    assert config.layer_specs() == (SlidingAttention(2, 4, 4, 12),) * 2
+    assert caches(config) == (SlidingAttention(2, 4, 4, 12),) * 2
 
 
 def test_qwen2_refuses_a_window_whose_layers_are_unknown() -> None:
@@ -181,6 +186,13 @@ def test_27b_scale(architecture: str, layers: int) -> None:
     sizes = {"attention__key_length": 8, "attention__value_length": 8}
     assert read(architecture, block_count=layers, **sizes).attention_scale == 1 / math.sqrt(4)
     assert read(architecture, block_count=layers - 1, **sizes).attention_scale == 1 / math.sqrt(8)
+
+
+@pytest.mark.parametrize(("architecture", "layers"), [("gemma2", 46), ("gemma3", 62)])
+def test_27b_scale_of_more_heads_than_channels(architecture: str, layers: int) -> None:
+    sizes = {"attention__head_count": 32, "attention__key_length": 8}
+    with pytest.raises(ModelFileError, match=r"embedding_length is 16, less than .*head_count, 32"):
+        read(architecture, block_count=layers, **sizes)
 
 
 def test_gemma3_layers_and_bases() -> None:
@@ -240,8 +252,9 @@ def test_any_value_gives_a_config_or_an_error(data: st.DataObject, architecture:
         config = read(architecture, **{k.replace(".", "__"): v for k, v in changes.items()})
     except MotetError:
         return
-    assert len(config.layer_specs()) == config.n_layers
-    for spec in config.layer_specs():
+    specs = caches(config)
+    assert len(specs) == config.n_layers
+    for spec in specs:
         if isinstance(spec, Recurrent):
             assert all(size > 0 for shape in spec.shapes for size in shape)
         else:

@@ -1,13 +1,18 @@
 """What holds for every family, whatever its arithmetic. The arithmetic itself: tests/parity."""
 
 import ast
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import motet.models
+from motet.errors import ModelFileError
 from motet.kernels.reference import Reference
+from motet.models.registry import declared
+from motet.spec import Recurrent
+from motet.weights.gguf import GGUFFile
 from tests.models.running import OneSequence, open_family
 from tests.models.tiny import ARCHITECTURES, VOCAB, metadata, write
 
@@ -43,19 +48,59 @@ def test_token_by_token(sequence: OneSequence) -> None:
     np.testing.assert_allclose(steps, every, atol=1e-5)
 
 
-def test_families_loop_over_layers_only() -> None:
-    """A family calls kernels and slices: its only loop in ``forward`` is the one over blocks."""
-    steps = ("forward", "mix", "_attend", "_scan", "_feed", "_time_mix", "_channel_mix")
-    folder = Path(motet.models.__file__).parent
+LOOPS = {
+    "forward": "self.blocks",
+    "__call__": "zip(out, self.biases, strict=False)",  # of the matrices that rows meet at once
+    "_mixed": "enumerate(zip(self.w2, self.lerps, strict=True))",  # RWKV-6's five mixes
+    "_renormalise": "range(1, weights.shape[1])",  # the few experts of a token
+    "head": "",
+}
+"""What steps of the computation may loop over, and nothing else."""
+
+
+def test_layers_call_kernels_and_slice() -> None:
+    """They loop over layers and matrices, never over tokens, heads or channels."""
     seen = 0
-    for path in folder.glob("*.py"):
+    for path in Path(motet.models.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.name in steps:
-                loops = [
-                    n
-                    for n in ast.walk(node)
-                    if isinstance(n, ast.For | ast.While | ast.comprehension)
-                ]
-                assert len(loops) <= (node.name == "forward"), path
+            if isinstance(node, ast.FunctionDef) and node.name in LOOPS:
                 seen += 1
-    assert seen >= 2 * 7
+                for inner in ast.walk(node):
+                    assert not isinstance(inner, ast.While | ast.comprehension), (path, node.name)
+                    if isinstance(inner, ast.For):
+                        assert ast.unparse(inner.iter) == LOOPS[node.name], (path, node.name)
+    assert seen >= 16
+
+
+def test_layers_and_families_do_not_know_numpy() -> None:
+    """So that arrays of another device can take the place of NumPy's."""
+    folder = Path(motet.models.__file__).parent
+    knowing = {p.name for p in folder.glob("*.py") if "import numpy" in p.read_text()}
+    assert knowing == {"rope.py", "tensors.py"}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_declaration_needs_no_weights(architecture: str, tmp_path: Path) -> None:
+    """Whatever is there of the tensors, the caches are those of the loaded model."""
+    path = write(tmp_path / "whole.gguf", metadata(architecture))
+    loaded = open_family(path, Reference())
+    with GGUFFile.open(path) as file:
+        assert declared(file).caches == loaded.caches
+        assert declared(file).config == loaded.config
+    empty = write(tmp_path / "empty.gguf", metadata(architecture, vocab_size=VOCAB), {})
+    with GGUFFile.open(empty) as file:
+        assert declared(file, strict=False).caches == loaded.caches
+        with pytest.raises(ModelFileError, match=r"lacks token_embd\.weight"):
+            declared(file)
+
+
+def test_a_declaration_takes_no_memory(tmp_path: Path) -> None:
+    """Also where the keys make up sizes that no file has."""
+    width = 1 << 24
+    sizes = dict.fromkeys(("ssm__inner_size", "ssm__state_size", "ssm__time_step_rank"), width)
+    keys = metadata("mamba", block_count=512, embedding_length=width, **sizes)
+    with GGUFFile.open(write(tmp_path / "m.gguf", keys, {})) as file:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        caches = declared(file, strict=False).caches
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+    assert caches == ((Recurrent(((3, width), (width, width))),),) * 512

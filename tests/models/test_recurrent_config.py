@@ -6,17 +6,20 @@ from typing import Any
 import pytest
 
 from motet.errors import ModelFileError, UnsupportedError
-from motet.models.recurrent_config import JambaConfig, Mamba2Config, MambaConfig
+from motet.models.jamba import JambaConfig
+from motet.models.layers import Mamba2Sizes, MambaSizes
+from motet.models.mamba import MambaConfig
+from motet.models.mamba2 import Mamba2Config
 from motet.spec import FullAttention, Recurrent
-from tests.models.test_config import read
+from tests.models.test_config import caches, read
 
 
 def test_mamba() -> None:
     config = read("mamba", ssm__conv_kernel=3)
     assert isinstance(config, MambaConfig)
-    assert (config.d_inner, config.d_state, config.d_conv, config.dt_rank) == (24, 5, 3, 3)
+    assert config.ssm == MambaSizes(d_inner=24, d_state=5, d_conv=3, dt_rank=3)
     assert not config.dt_b_c_norm
-    assert config.layer_specs() == (Recurrent(((2, 24), (5, 24))),) * 2
+    assert caches(config) == (Recurrent(((2, 24), (5, 24))),) * 2
 
 
 def test_falcon_mamba() -> None:
@@ -28,15 +31,16 @@ def test_falcon_mamba() -> None:
 def test_mamba2() -> None:
     config = read("mamba2")
     assert isinstance(config, Mamba2Config)
-    assert (config.n_heads, config.head_dim, config.n_groups) == (6, 4, 2)
-    assert config.layer_specs() == (Recurrent(((3, 24 + 2 * 2 * 5), (6, 5, 4))),) * 2
+    assert config.ssm == Mamba2Sizes(d_inner=24, d_state=5, d_conv=4, n_heads=6, n_groups=2)
+    assert config.ssm.head_dim == 4
+    assert caches(config) == (Recurrent(((3, 24 + 2 * 2 * 5), (6, 5, 4))),) * 2
 
 
 def test_jamba() -> None:
     config = read("jamba")
     assert isinstance(config, JambaConfig)
     state = Recurrent(((3, 24), (5, 24)))
-    assert config.layer_specs() == (
+    assert caches(config) == (
         state, FullAttention(2, 4, 4), state, FullAttention(1, 4, 4),
     )  # fmt: skip
     assert (config.n_experts, config.n_experts_used) == (4, 2)
@@ -45,7 +49,7 @@ def test_jamba() -> None:
 
 def test_jamba_with_one_number_for_all_layers() -> None:
     config = read("jamba", attention__head_count_kv=2, block_count=3, attention__key_length=6)
-    assert config.layer_specs() == (FullAttention(2, 6, 6),) * 3
+    assert caches(config) == (FullAttention(2, 6, 6),) * 3
 
 
 def test_jamba_without_experts() -> None:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from motet.errors import ModelFileError
-from motet.models.config import RopeConfig
-from motet.models.rope import make_rope
+from motet.models.rope import RopeConfig, make_rope
 
 
 def test_plain() -> None:

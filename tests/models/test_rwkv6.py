@@ -7,10 +7,10 @@ import pytest
 
 from motet.errors import ModelFileError, UnsupportedError
 from motet.kernels import CPU
-from motet.models.rwkv6_config import Rwkv6Config
+from motet.models.rwkv6 import Rwkv6Config
 from motet.spec import Recurrent
 from tests.models.running import open_family
-from tests.models.test_config import read
+from tests.models.test_config import caches, read
 from tests.models.tiny import VOCAB, metadata, shapes, write
 
 
@@ -19,7 +19,7 @@ def test_settings() -> None:
     assert isinstance(config, Rwkv6Config)
     assert (config.head_size, config.n_heads, config.d_ff) == (8, 2, 24)
     assert (config.mix_rank, config.decay_rank, config.rescale_every) == (3, 5, 6)
-    assert config.layer_specs() == (Recurrent(((16,), (16,), (2, 8, 8))),) * 2
+    assert caches(config) == (Recurrent(((16,), (16,), (2, 8, 8))),) * 2
 
 
 def test_what_may_be_absent() -> None:

@@ -1,6 +1,7 @@
 """Tensors: each is expected by name and shape, used, or refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from motet.errors import ModelFileError, MotetError, UnsupportedError
 from motet.kernels import CPU
 from motet.kernels.reference import Reference
 from motet.models.family import Family
+from motet.models.layers import MixtureOfExperts
 from motet.weights.gguf import GGUFFile
 from tests.models.running import OneSequence, open_family
 from tests.models.tiny import ARCHITECTURES, metadata, shapes, write
@@ -69,7 +71,7 @@ def test_integers_are_not_weights(name: str, tmp_path: Path) -> None:
             open_family(path, kernels)
 
 
-def family(tmp_path: Path, **optional: tuple[int, ...]) -> Family:
+def family(tmp_path: Path, **optional: tuple[int, ...]) -> Family[Any]:
     keys = metadata("llama")
     return open_family(write(tmp_path / "m.gguf", keys, shapes(keys) | optional), Reference())
 
@@ -84,27 +86,27 @@ def test_output_is_the_embedding_unless_the_file_has_one(tmp_path: Path) -> None
 def test_experts_are_a_matrix_each(tmp_path: Path) -> None:
     keys = metadata("jamba")
     path = write(tmp_path / "m.gguf", keys)
-    block = open_family(path, Reference()).feed_forwards[1]  # type: ignore[attr-defined]
-    assert block.ffn_gate is None
+    feed = open_family(path, Reference()).blocks[1].feed_forward  # type: ignore[attr-defined]
+    assert isinstance(feed, MixtureOfExperts)
     with GGUFFile.open(path) as file:
         stored = file.raw("blk.1.ffn_up_exps.weight").view(np.float32).reshape(4, 24, 16)
-        assert np.array_equal(np.stack([m.weights for m in block.ffn_up_exps]), stored)
+        assert np.array_equal(np.stack([m.weights for m in feed.up]), stored)
 
 
 def test_a_scan_reads_plain_arrays(tmp_path: Path) -> None:
     path = write(tmp_path / "m.gguf", metadata("mamba"))
-    block = open_family(path, CPU(1)).blocks[0]  # type: ignore[attr-defined]
-    assert block.ssm_conv1d.shape == (24, 4)
-    assert block.ssm_a.shape == (5, 24)
-    assert all(a.dtype == np.float32 for a in (block.ssm_conv1d, block.ssm_a, block.ssm_d))
+    mixer = open_family(path, CPU(1)).blocks[0].mixer  # type: ignore[attr-defined]
+    assert mixer.conv.shape == (24, 4)
+    assert mixer.a.shape == (5, 24) and mixer.a.flags.c_contiguous
+    assert all(a.dtype == np.float32 for a in (mixer.conv, mixer.a, mixer.d))
     with GGUFFile.open(path) as file:
         stored = file.raw("blk.0.ssm_a").view(np.float32)
-        assert np.array_equal(block.ssm_a.T, stored)
+        assert np.array_equal(mixer.a.T, stored)
 
 
 def test_a_tensor_in_parts(tmp_path: Path) -> None:
     path = write(tmp_path / "m.gguf", metadata("mamba2"))
-    parts = open_family(path, Reference()).blocks[1].ssm_in  # type: ignore[attr-defined]
+    parts = open_family(path, Reference()).blocks[1].mixer.z_xbc_dt  # type: ignore[attr-defined]
     assert [part.rows for part in parts] == [24, 24 + 2 * 2 * 5, 6]
     with GGUFFile.open(path) as file:
         stored = file.raw("blk.1.ssm_in.weight").view(np.float32)

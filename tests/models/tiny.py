@@ -8,10 +8,13 @@ from typing import Any
 import gguf
 import numpy as np
 
+from motet.kernels.reference import Reference
 from motet.model import Model
 from motet.models.keys import Keys
 from motet.models.registry import family_of
-from motet.models.tensors import Shapes
+from motet.models.tensors import TensorChecker, TensorReader
+
+Shapes = dict[str, tuple[int, ...]]
 
 VOCAB = 40
 
@@ -61,15 +64,35 @@ def metadata(architecture: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+class Required(TensorChecker):
+    """Records the tensors that a model has to have, and experts in every other layer."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.index = 0
+
+    def block(self, index: int) -> TensorReader:
+        reader = super().block(index)
+        assert isinstance(reader, Required)
+        reader.index = index
+        return reader
+
+    def has(self, name: str) -> bool:
+        return name == "ffn_gate_inp.weight" and self.index % 2 == 1
+
+
+def declare(config: Any) -> tuple[Any, Shapes]:
+    """The family with these settings, without weights, and the tensors that it has to have."""
+    required = Required()
+    family = family_of(config.architecture)(config, required, Reference())
+    return family, required.declared
+
+
 def shapes(keys: dict[str, Any]) -> Shapes:
     """The tensors that a model with these keys has to have."""
     architecture = keys["general.architecture"]
-    family = family_of(architecture)
-    expected = family.expected_tensors(family.read_config(Keys(keys, architecture), VOCAB))
-    tensors = expected.required.copy()
-    for i, choice in enumerate(expected.choices):  # mixtures of experts: every other layer
-        tensors |= choice.with_sign if i % 2 else choice.without
-    return tensors
+    config = family_of(architecture).read_config(Keys(keys, architecture), VOCAB)
+    return declare(config)[1]
 
 
 def write(

@@ -1,19 +1,69 @@
 """A trained Mamba block that others published, inside its keyword classifier."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pytest
-from motet.kernels.slots import RecurrentState, Runs
 
-from motet.models.mamba import Block, mix
-from motet.models.recurrent_config import MambaConfig
+from motet.kernels.interface import RecurrentState, Runs
+from motet.models.config import Config
+from motet.models.layers import MambaMixer, MambaSizes
+from motet.models.tensors import TensorReader
 from motet.weights.formats import TensorType
 from tests.parity.common import KERNELS
 from tests.shared import SHARED, needs_shared
 
-CONFIG = MambaConfig(
-    architecture="mamba", n_layers=1, d_model=64, n_vocab=10, context_length=100, norm_eps=1e-5,
-    d_inner=128, d_state=16, d_conv=4, dt_rank=4,
-)  # fmt: skip
+CONFIG = Config(
+    architecture="mamba", n_layers=1, d_model=64, n_vocab=10, context_length=100, norm_eps=1e-5
+)
+SIZES = MambaSizes(d_inner=128, d_state=16, d_conv=4, dt_rank=4)
+NAMES = {
+    "ssm_in.weight": "mamba_in_proj_weight",
+    "ssm_conv1d.weight": "mamba_conv1d_weight",
+    "ssm_conv1d.bias": "mamba_conv1d_bias",
+    "ssm_x.weight": "mamba_x_proj_weight",
+    "ssm_dt.weight": "mamba_dt_proj_weight",
+    "ssm_dt.bias": "mamba_dt_proj_bias",
+    "ssm_d": "mamba_D",
+    "ssm_out.weight": "mamba_out_proj_weight",
+}
+
+
+class Arrays(TensorReader):
+    """Tensors that are in memory already, by their GGUF names."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], kernels: Any) -> None:
+        super().__init__(arrays)  # type: ignore[arg-type]  # of which only the names are used
+        self._arrays, self._kernels = arrays, kernels
+
+    def ones(self, size: int) -> np.ndarray:
+        return np.ones(size, np.float32)
+
+    def _array(self, name: str, shape: tuple[int, ...], transposed: bool = False) -> np.ndarray:
+        array = self._arrays[name].reshape(shape)
+        return np.ascontiguousarray(array.T) if transposed else array
+
+    def _matrices(self, name: str, shape: tuple[int, ...], parts: Sequence[int]) -> tuple[Any, ...]:
+        assert parts == (shape[0],)
+        values = np.ascontiguousarray(self._arrays[name].reshape(shape))
+        return (self._kernels.pack(values.view(np.uint8), TensorType.F32, *shape),)
+
+
+@dataclass
+class View:
+    """The one cache that there is."""
+
+    state: RecurrentState
+
+    @property
+    def positions(self) -> np.ndarray:
+        raise NotImplementedError
+
+    def cache(self, layer: int, k: int = 0) -> RecurrentState:
+        assert layer == k == 0
+        return self.state
 
 
 @needs_shared
@@ -22,27 +72,11 @@ CONFIG = MambaConfig(
 def test_the_real_block(name: str, chunk: int) -> None:
     kernels = KERNELS[name]()
     data = np.load(SHARED / "mamba-block" / "mambakws-any-10.npz")
-
-    def matrix(part: str):
-        values = np.ascontiguousarray(data[part + "_weight"])
-        return kernels.pack(values.view(np.uint8), TensorType.F32, *values.shape)
-
-    block = Block(
-        attn_norm=np.ones(64, np.float32),
-        ssm_in=matrix("mamba_in_proj"),
-        ssm_conv1d=data["mamba_conv1d_weight"],
-        ssm_conv1d_bias=data["mamba_conv1d_bias"],
-        ssm_x=matrix("mamba_x_proj"),
-        ssm_dt=matrix("mamba_dt_proj"),
-        ssm_dt_bias=data["mamba_dt_proj_bias"],
-        ssm_a=np.ascontiguousarray(-np.exp(data["mamba_A_log"]).T),
-        ssm_d=data["mamba_D"],
-        ssm_out=matrix("mamba_out_proj"),
-        ssm_dt_norm=None,
-        ssm_b_norm=None,
-        ssm_c_norm=None,
-    )
-    arrays = tuple(np.zeros((1, *shape), np.float32) for shape in CONFIG.state.shapes)
+    tensors = {name: data[theirs] for name, theirs in NAMES.items()}
+    tensors["ssm_a"] = -np.exp(data["mamba_A_log"])
+    mixer = MambaMixer(Arrays(tensors, kernels), kernels, 0, CONFIG, SIZES)
+    (spec,) = mixer.caches
+    arrays = tuple(np.zeros((1, *shape), np.float32) for shape in spec.shapes)
     x = data["sample_input"] @ data["linear_in_weight"].T + data["linear_in_bias"]
     parts = []
     for start in range(0, len(x), chunk):
@@ -51,8 +85,7 @@ def test_the_real_block(name: str, chunk: int) -> None:
         runs = Runs(
             np.arange(len(rows), dtype=np.int32), np.array([0, len(rows)], np.int32), one, one
         )
-        mixed = mix(kernels, CONFIG, block, rows, RecurrentState(arrays, runs))
-        parts.append(kernels.linear(mixed, block.ssm_out)[0])
+        parts.append(mixer(rows, View(RecurrentState(arrays, runs)), None))
     ours = np.concatenate(parts)
     np.testing.assert_allclose(ours, data["expected_block_output"], rtol=0, atol=1e-4)
     logits = ours.mean(axis=0) @ data["classifier_weight"].T + data["classifier_bias"]

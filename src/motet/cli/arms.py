@@ -24,7 +24,7 @@ def plain_and_extended(model: "Model") -> "list[Arm]":
     chosen = chosen_self_extend()
     plain = Arm("plain", None)
     try:
-        require_positions(model.layers, model.config.positional)
+        require_positions(model.caches, model.config.positional)
     except UnsupportedError as error:
         if chosen is not None:
             raise

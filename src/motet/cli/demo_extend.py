@@ -24,7 +24,7 @@ def extends(model: "Model") -> bool:
     from motet.self_extend import require_positions
 
     try:
-        require_positions(model.layers, model.config.positional)
+        require_positions(model.caches, model.config.positional)
     except UnsupportedError:
         return False
     return model.config.context_length <= LONGEST

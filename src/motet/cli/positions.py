@@ -20,24 +20,21 @@ def positions(file: "GGUFFile") -> dict[str, Any]:
     ``auto``: group and window that Self-Extend would choose at some lengths; ``no_self_extend``:
     why it means nothing to the model, or could not be told.
     """
-    from motet.models.keys import Keys
-    from motet.models.registry import FAMILIES
+    from motet.models.registry import FAMILIES, declared
     from motet.self_extend import AutoExtend, check_reach, require_positions
 
     if file.metadata.get("general.architecture") not in FAMILIES:
         encoding, no_self_extend = _told_by_the_file(file)
         return {"encoding": encoding, "no_self_extend": no_self_extend}
-    embedding = file.tensors.get("token_embd.weight")
     try:
-        keys = Keys(file.metadata, file.architecture)
-        rows = embedding.rows if embedding else keys.integer("vocab_size", 1, 1 << 31, 1)
-        config = FAMILIES[file.architecture].read_config(keys, rows)
+        family = declared(file, strict=False)
     except MotetError as error:
         return {"encoding": None, "no_self_extend": str(error)}
+    config = family.config
     facts: dict[str, Any] = {"encoding": _named(config)}
     auto, trained = AutoExtend(), config.context_length
     try:
-        require_positions(config.layer_specs(), config.positional)
+        require_positions(family.caches, config.positional)
         check_reach(auto, trained, trained)
     except MotetError as error:
         return facts | {"no_self_extend": str(error)}

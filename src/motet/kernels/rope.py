@@ -8,6 +8,7 @@ distance from the page's start: both angles come from this one table.
 
 import math
 import threading
+from functools import cached_property
 
 import numpy as np
 
@@ -39,10 +40,16 @@ class Rope:
         padded = -(-len(self.inv_freq) // LANES) * LANES
         self._lock = threading.Lock()
         self._table = np.zeros((0, 2, padded), np.float32)
-        places = self.table(PAGE)[:PAGE, :, : len(self.inv_freq)]
-        self.places = _on_cache_lines(places.transpose(2, 1, 0))
-        """Cosines and sines of the places in a page, float32 ``[rotary_dim / 2, 2, PAGE]``."""
         self._grouped: dict[int, np.ndarray] = {}
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """Cosines and sines of the places in a page, float32 ``[rotary_dim / 2, 2, PAGE]``.
+
+        Made at the first use: a model whose file is only looked at has no need of them.
+        """
+        places = self.table(PAGE)[:PAGE, :, : len(self.inv_freq)]
+        return _on_cache_lines(places.transpose(2, 1, 0))
 
     def table(self, positions: int) -> np.ndarray:
         """Cosines and sines, float32 ``[≥ positions, 2, rotary_dim / 2 padded to LANES]``.

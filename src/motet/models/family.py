@@ -1,54 +1,60 @@
 """What a model family is to the rest of Motet."""
 
-from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
+from motet.arrays import Float32, Int32, Int64
+from motet.kernels.interface import Kernels
 from motet.models.config import Config
 from motet.models.keys import Keys
-from motet.models.tensors import Expected
-from motet.spec import LayerSpec
+from motet.models.tensors import TensorReader
+from motet.spec import CacheSpec
 
-C = TypeVar("C", bound=Config)
+C_co = TypeVar("C_co", bound=Config, covariant=True)
 
 
 class View(Protocol):
     """What one micro-batch sees of memory."""
 
     @property
-    def positions(self) -> np.ndarray:
-        """int32 ``[T]``: where in its sequence each token stands."""
+    def positions(self) -> Int32:
+        """``[T]``: where in its sequence each token stands."""
         ...
 
-    def layer(self, index: int) -> Any:
-        """What layer ``index`` reads and writes: a PagedKV or, if recurrent, a RecurrentState."""
+    def cache(self, layer: int, k: int = 0) -> Any:
+        """What the ``k``-th cache of a layer reads and writes: PagedKV or RecurrentState."""
         ...
 
 
-class Family(Protocol[C]):
-    """One architecture's arithmetic, on kernels and slicing alone."""
+class Family(Protocol[C_co]):
+    """One architecture's layers and arithmetic, on kernels alone."""
 
-    config: C
-    layers: tuple[LayerSpec, ...]
-    """What each layer remembers."""
+    @property
+    def config(self) -> C_co: ...
+    @property
+    def kernels(self) -> Kernels: ...
 
-    def __init__(self, config: C, tensors: Mapping[str, Any], kernels: Any) -> None: ...
+    @property
+    def caches(self) -> tuple[tuple[CacheSpec, ...], ...]:
+        """The caches of each layer; one may have none, or several."""
+        ...
+
+    def __init__(self, config: C_co, tensors: TensorReader, kernels: Kernels) -> None:
+        """Declares the layers and asks for their tensors: to have them checked, or loaded."""
+        ...
 
     @staticmethod
-    def read_config(keys: Keys, n_vocab: int) -> C:
+    def read_config(keys: Keys, n_vocab: int) -> C_co:
         """The settings in a file whose embedding has ``n_vocab`` rows."""
         ...
 
-    @staticmethod
-    def expected_tensors(config: C) -> Expected:
-        """The tensors of a file with these settings."""
+    def forward(self, tokens: Int32, view: View, wanted: Int64) -> Float32:
+        """Final normalised states ``[R, d_model]`` of the rows ``wanted`` ``[R]`` of ``tokens``.
+
+        ``tokens``: ``[T]``, of any number of sequences. The layers' caches are written for all of
+        them, even where nothing is wanted.
+        """
         ...
 
-    def forward(self, tokens: np.ndarray, view: View, wanted: np.ndarray) -> np.ndarray:
-        """Logits float32 ``[R, n_vocab]`` of the rows ``wanted`` (int64 ``[R]``) of ``tokens``.
-
-        ``tokens``: int32 ``[T]``, of any number of sequences. The layers' keys, values and
-        states are written even where nothing is wanted.
-        """
+    def head(self, hidden: Float32) -> Float32:
+        """Logits ``[R, n_vocab]`` of what ``forward`` gave."""
         ...

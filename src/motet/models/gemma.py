@@ -1,87 +1,73 @@
 """Gemma 1 (Gemma Team 2024, arXiv 2403.08295): a scaled embedding, GeGLU, and a tied output."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
-
-from motet.models.config import AttentionConfig, read_common
-from motet.models.family import View
+from motet.errors import ModelFileError
+from motet.kernels.interface import Kernels
+from motet.models.config import AttentionConfig, read_attention
+from motet.models.decoder import Decoder
 from motet.models.keys import Keys
+from motet.models.layers import Attention, Block, GatedMLP
 from motet.models.rope import make_rope
-from motet.models.tensors import Expected, decoder_shapes, gather, output_shape
+from motet.models.tensors import TensorReader
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One layer's tensors, by their GGUF names. Norm weights are stored as 1 + Gemma's."""
+class Gemma(Decoder[AttentionConfig]):
+    """The ``gemma`` architecture, and what its successors have more.
 
-    attn_norm: np.ndarray
-    attn_q: Any
-    attn_k: Any
-    attn_v: Any
-    attn_output: Any
-    ffn_norm: np.ndarray
-    ffn_gate: Any
-    ffn_up: Any
-    ffn_down: Any
+    Norm weights are stored as 1 + Gemma's.
+    """
 
+    post_norms = False
+    qk_norms = False
 
-class Gemma:
-    """The ``gemma`` architecture."""
+    def __init__(self, config: AttentionConfig, tensors: TensorReader, kernels: Kernels) -> None:
+        rope = make_rope(config.rope, "neox")
+        sliding_rope = make_rope(config.sliding_rope, "neox") if config.sliding_rope else rope
 
-    def __init__(self, config: AttentionConfig, tensors: Mapping[str, Any], kernels: Any) -> None:
-        self.config = config
-        self.kernels = kernels
-        self.layers = config.layer_specs()
-        self.blocks = [gather(Block, tensors, i) for i in range(config.n_layers)]
-        self.token_embd = tensors["token_embd.weight"]
-        self.embedding_scale = np.float32(math.sqrt(config.d_model))
-        self.output_norm = tensors["output_norm.weight"]
-        self.output = tensors.get("output.weight", self.token_embd)
-        self.rope = make_rope(config.rope, "neox")
+        def block(t: TensorReader, i: int) -> Block:
+            slides = config.sliding[i]
+            attention = Attention(
+                t,
+                kernels,
+                i,
+                config,
+                config.n_kv_heads,
+                rope=sliding_rope if slides else rope,
+                window=config.window if slides else 0,
+                softcap=config.attention_softcap,
+                qk_norms=self.qk_norms,
+            )
+            mlp = GatedMLP(t, kernels, config, "gelu_tanh")
+            return Block(t, kernels, config, attention, mlp, post_norms=self.post_norms)
+
+        super().__init__(
+            config,
+            tensors,
+            kernels,
+            block,
+            embedding_scale=math.sqrt(config.d_model),
+            logit_softcap=config.logit_softcap,
+        )
 
     @staticmethod
     def read_config(keys: Keys, n_vocab: int) -> AttentionConfig:
         """The settings; nothing beyond what every family has."""
-        return read_common(keys, n_vocab)
+        return read_attention(keys, n_vocab)
 
-    @staticmethod
-    def expected_tensors(config: AttentionConfig) -> Expected:
-        """Names and shapes."""
-        return Expected(decoder_shapes(config), output_shape(config))
 
-    def forward(self, tokens: np.ndarray, view: View, wanted: np.ndarray) -> np.ndarray:
-        """Logits float32 ``[R, n_vocab]`` of the rows ``wanted`` (int64 ``[R]``) of ``tokens``.
+def scaled_as_27b(keys: Keys, config: AttentionConfig, n_layers: int) -> AttentionConfig:
+    """With the scale of the 27B model, if ``config`` has that one's ``n_layers``.
 
-        ``tokens``: int32 ``[T]``. ``view``: what each layer reads and writes of memory.
-        """
-        config, kernels = self.config, self.kernels
-        x = kernels.embedding(self.token_embd, tokens)
-        x *= self.embedding_scale
-        last = config.n_layers - 1
-        for i, block in enumerate(self.blocks):
-            attended = self._attend(block, x, view.layer(i))
-            if i == last:
-                x, attended = x[wanted], attended[wanted]
-            x += kernels.linear(attended, block.attn_output)[0]
-            h = kernels.rms_norm(x, block.ffn_norm, config.norm_eps)
-            h = kernels.gated(*kernels.linear(h, block.ffn_gate, block.ffn_up), "gelu_tanh")
-            x += kernels.linear(h, block.ffn_down)[0]
-        h = kernels.rms_norm(x, self.output_norm, config.norm_eps)
-        return kernels.linear(h, self.output)[0]
-
-    def _attend(self, block: Block, x: np.ndarray, kv: Any) -> np.ndarray:
-        config, kernels = self.config, self.kernels
-        h = kernels.rms_norm(x, block.attn_norm, config.norm_eps)
-        q, k, v = kernels.linear(h, block.attn_q, block.attn_k, block.attn_v)
-        return kernels.attention(
-            q.reshape(len(x), config.n_heads, config.head_dim),
-            k.reshape(len(x), config.n_kv_heads, config.head_dim),
-            v.reshape(len(x), config.n_kv_heads, config.value_dim),
-            kv,
-            scale=config.attention_scale,
-            rope=self.rope,
+    It divides scores by sqrt(d / heads), not by sqrt(head_dim); the file doesn't say.
+    """
+    if config.n_layers != n_layers:
+        return config
+    width = config.d_model // config.n_heads
+    if not width:
+        raise ModelFileError(
+            f"{keys.key('embedding_length')} is {config.d_model}, less than "
+            f"{keys.key('attention.head_count')}, {config.n_heads}"
         )
+    return replace(config, attention_scale=1 / math.sqrt(width))

@@ -2,9 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from motet.errors import ModelFileError, UnsupportedError
+
+MAX_WIDTH = 1 << 24
+"""Channels, heads and the like."""
+MAX_CONTEXT = (1 << 31) - 1
+"""Positions are int32."""
 
 
 class Keys:
@@ -52,11 +57,19 @@ class Keys:
 
     def integers(self, name: str, n_layers: int, low: int, high: int) -> tuple[int, ...]:
         """A whole number a layer, from a list of them or from one for all."""
-        value = self.take(name)
-        listed = value if isinstance(value, list) else [value] * n_layers
+        value: object = self.take(name)
+        listed = cast("list[object]", value) if isinstance(value, list) else [value] * n_layers
         if len(listed) != n_layers:
-            raise self.wrong(name, value, f"a whole number for each of {n_layers} layers")
+            raise self.wrong(name, listed, f"a whole number for each of {n_layers} layers")
         return tuple(self._whole(name, item, low, high) for item in listed)
+
+    def flags(self, name: str, n_layers: int) -> tuple[bool, ...]:
+        """True or false for each layer, from a list."""
+        listed = cast("list[object]", self.take(name))
+        flags = tuple(flag for flag in listed if isinstance(flag, bool))
+        if not len(flags) == len(listed) == n_layers:
+            raise self.wrong(name, listed, f"a flag for each of {n_layers} layers")
+        return flags
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
@@ -88,6 +101,13 @@ class Keys:
             raise UnsupportedError(
                 f"{self.key(name)} is {_shown(value)}: {meaning}",
                 hint=f"Motet runs {self.architecture} models where it is {_shown(accepted)}",
+            )
+
+    def divides(self, small: str, divisor: int, large: str, number: int) -> None:
+        """Refuse values of two keys of which one has to be a multiple of the other."""
+        if number % divisor:
+            raise ModelFileError(
+                f"{self.key(large)} is {number}, not a multiple of {self.key(small)}, {divisor}"
             )
 
     def refuse_unread(self) -> None:

@@ -1,109 +1,47 @@
 """Mamba-2 (Dao, Gu 2024, arXiv 2405.21060), with one group of B and C or several (Codestral)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
-
-from motet.kernels.slots import RecurrentState
-from motet.models.family import View
-from motet.models.keys import Keys
-from motet.models.recurrent_config import Mamba2Config, read_mamba2
-from motet.models.tensors import Expected, Shapes, gather, output_shape
-
-_ARRAYS = frozenset({"ssm_a", "ssm_d", "ssm_conv1d.weight", "ssm_norm.weight"})
+from motet.kernels.interface import Kernels
+from motet.models.config import Config
+from motet.models.decoder import Decoder
+from motet.models.keys import MAX_WIDTH, Keys
+from motet.models.layers import Block, Mamba2Mixer, Mamba2Sizes
+from motet.models.mamba import read_scans_alone
+from motet.models.tensors import TensorReader
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One layer's tensors, by their GGUF names; ``ssm_a`` and ``ssm_d`` are ``[n_heads]``."""
+@dataclass(frozen=True, kw_only=True)
+class Mamba2Config(Config):
+    """A model that consists of Mamba-2 layers."""
 
-    attn_norm: np.ndarray
-    ssm_in: tuple[Any, ...]
-    """For the gate z; for x, B and C; and for the time step."""
-    ssm_conv1d: np.ndarray
-    ssm_conv1d_bias: np.ndarray | None
-    ssm_dt_bias: np.ndarray
-    ssm_a: np.ndarray
-    ssm_d: np.ndarray
-    ssm_norm: np.ndarray
-    ssm_out: Any
+    ssm: Mamba2Sizes
 
 
-class Mamba2:
+class Mamba2(Decoder[Mamba2Config]):
     """The ``mamba2`` architecture."""
 
-    def __init__(self, config: Mamba2Config, tensors: Mapping[str, Any], kernels: Any) -> None:
-        self.config = config
-        self.kernels = kernels
-        self.layers = config.layer_specs()
-        blocks = [gather(Block, tensors, i) for i in range(config.n_layers)]
-        self.blocks = [replace(b, ssm_a=b.ssm_a[:, 0], ssm_d=b.ssm_d[:, 0]) for b in blocks]
-        self.token_embd = tensors["token_embd.weight"]
-        self.output_norm = tensors["output_norm.weight"]
-        self.output = tensors.get("output.weight", self.token_embd)
+    def __init__(self, config: Mamba2Config, tensors: TensorReader, kernels: Kernels) -> None:
+        def block(t: TensorReader, i: int) -> Block:
+            return Block(t, kernels, config, Mamba2Mixer(t, kernels, i, config, config.ssm))
+
+        super().__init__(config, tensors, kernels, block)
 
     @staticmethod
     def read_config(keys: Keys, n_vocab: int) -> Mamba2Config:
         """The settings."""
-        return read_mamba2(keys, n_vocab)
+        return Mamba2Config(**vars(read_scans_alone(keys, n_vocab)), ssm=read_mamba2(keys))
 
-    @staticmethod
-    def expected_tensors(config: Mamba2Config) -> Expected:
-        """Names and shapes."""
-        d, inner, heads = config.d_model, config.d_inner, config.n_heads
-        convolved = config.d_convolved
-        required: Shapes = {"token_embd.weight": (config.n_vocab, d), "output_norm.weight": (d,)}
-        optional = output_shape(config)
-        for i in range(config.n_layers):
-            required |= {
-                f"blk.{i}.attn_norm.weight": (d,),
-                f"blk.{i}.ssm_in.weight": (inner + convolved + heads, d),
-                f"blk.{i}.ssm_conv1d.weight": (convolved, config.d_conv),
-                f"blk.{i}.ssm_dt.bias": (heads,),
-                f"blk.{i}.ssm_a": (heads, 1),
-                f"blk.{i}.ssm_d": (heads, 1),
-                f"blk.{i}.ssm_norm.weight": (config.n_groups, inner // config.n_groups),
-                f"blk.{i}.ssm_out.weight": (d, inner),
-            }
-            optional[f"blk.{i}.ssm_conv1d.bias"] = (convolved,)
-        return Expected(
-            required, optional, _ARRAYS, parts={"ssm_in.weight": (inner, convolved, heads)}
-        )
 
-    def forward(self, tokens: np.ndarray, view: View, wanted: np.ndarray) -> np.ndarray:
-        """Logits float32 ``[R, n_vocab]`` of the rows ``wanted`` (int64 ``[R]``) of ``tokens``.
-
-        ``tokens``: int32 ``[T]``. ``view``: what each layer reads and writes of memory.
-        """
-        config, kernels = self.config, self.kernels
-        x = kernels.embedding(self.token_embd, tokens)
-        last = config.n_layers - 1
-        for i, block in enumerate(self.blocks):
-            h = kernels.rms_norm(x, block.attn_norm, config.norm_eps)
-            z, y = self._scan(block, h, view.layer(i))
-            if i == last:
-                x, z, y = x[wanted], z[wanted], y[wanted]
-            h = kernels.gated(z, y, "silu").reshape(len(x), *block.ssm_norm.shape)
-            h = kernels.rms_norm(h, block.ssm_norm, config.norm_eps).reshape(len(x), config.d_inner)
-            x += kernels.linear(h, block.ssm_out)[0]
-        h = kernels.rms_norm(x, self.output_norm, config.norm_eps)
-        return kernels.linear(h, self.output)[0]
-
-    def _scan(
-        self, block: Block, h: np.ndarray, state: RecurrentState
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The gate z and the scan's output y, both ``[T, d_inner]``."""
-        config, kernels = self.config, self.kernels
-        tails, states = state.arrays
-        inner, grouped = config.d_inner, config.n_groups * config.d_state
-        z, xbc, dt = kernels.linear(h, *block.ssm_in)
-        xbc = kernels.causal_conv(
-            xbc, block.ssm_conv1d, block.ssm_conv1d_bias, tails, state.runs, "silu"
-        )
-        x, b, c = xbc[:, :inner], xbc[:, inner:-grouped], xbc[:, -grouped:]
-        y = kernels.mamba2_scan(
-            x, dt, block.ssm_dt_bias, block.ssm_a, b, c, block.ssm_d, states, state.runs
-        )
-        return z, y
+def read_mamba2(keys: Keys) -> Mamba2Sizes:
+    """The keys of Mamba-2 layers."""
+    sizes = Mamba2Sizes(
+        d_inner=keys.integer("ssm.inner_size", 1, MAX_WIDTH),
+        d_state=keys.integer("ssm.state_size", 1, MAX_WIDTH),
+        d_conv=keys.integer("ssm.conv_kernel", 2, MAX_WIDTH),
+        n_heads=keys.integer("ssm.time_step_rank", 1, MAX_WIDTH),  # as Mamba-1's key is called
+        n_groups=keys.integer("ssm.group_count", 1, MAX_WIDTH),
+    )
+    keys.divides("ssm.time_step_rank", sizes.n_heads, "ssm.inner_size", sizes.d_inner)
+    keys.divides("ssm.group_count", sizes.n_groups, "ssm.time_step_rank", sizes.n_heads)
+    return sizes

@@ -1,17 +1,22 @@
-"""Which class runs which architecture: one line a family."""
+"""Which class runs which architecture, and what a file declares to it."""
 
 from typing import Any
 
-from motet.errors import UnsupportedError
+from motet.errors import ModelFileError, UnsupportedError
+from motet.kernels.reference import Reference
 from motet.models.family import Family
 from motet.models.gemma import Gemma
 from motet.models.gemma2 import Gemma2
 from motet.models.gemma3 import Gemma3
 from motet.models.jamba import Jamba
-from motet.models.llama import Llama, Qwen2
+from motet.models.keys import MAX_CONTEXT, Keys
+from motet.models.llama import Llama
 from motet.models.mamba import Mamba
 from motet.models.mamba2 import Mamba2
+from motet.models.qwen import Qwen2
 from motet.models.rwkv6 import Rwkv6
+from motet.models.tensors import EMBEDDING, TensorChecker
+from motet.weights.gguf import GGUFFile
 
 FAMILIES: dict[str, type[Family[Any]]] = {
     "gemma": Gemma,
@@ -33,3 +38,36 @@ def family_of(architecture: str) -> type[Family[Any]]:
             f"general.architecture is {architecture!r}", hint=f"Motet runs {', '.join(FAMILIES)}"
         )
     return FAMILIES[architecture]
+
+
+def declared(file: GGUFFile, *, strict: bool = True) -> Family[Any]:
+    """The family of a file, with its ``config`` and ``caches``, but without weights: not to be run.
+
+    Every key and every tensor of the file has been found to be used; with ``strict`` False this is
+    left open, and tensors may be missing. Raises ModelFileError for what is missing or contradicts
+    itself, UnsupportedError for what Motet does not know.
+    """
+    family = family_of(file.architecture)
+    if strict:
+        _refuse_other_files(file)
+    keys, embedding = Keys(file.metadata, file.architecture), file.tensors.get(EMBEDDING)
+    rows = embedding.rows if embedding else keys.integer("vocab_size", 1, MAX_CONTEXT, 1)
+    config = family.read_config(keys, rows)
+    checker = TensorChecker(file.tensors)
+    declaration = family(config, checker, Reference())
+    if strict:
+        keys.refuse_unread()
+        checker.check(file.architecture)
+    return declaration
+
+
+def _refuse_other_files(file: GGUFFile) -> None:
+    kind = file.metadata.get("general.type", "model")
+    if kind != "model":
+        raise UnsupportedError(
+            f"general.type is {kind!r}, not 'model'", hint="give the file of the model itself"
+        )
+    if EMBEDDING not in file.tensors:
+        raise ModelFileError(
+            f"the file lacks {EMBEDDING}", hint="it holds a vocabulary alone, or is incomplete"
+        )

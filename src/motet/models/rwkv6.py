@@ -3,17 +3,16 @@
 Peng et al. 2024 (arXiv 2404.05892), §4; names of tensors as in GGUF.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from motet.kernels.slots import RecurrentState
+from motet.arrays import Float32, Int32, Int64
+from motet.kernels.interface import Kernels, RecurrentState, Runs
+from motet.models.config import Config, read_sizes
 from motet.models.family import View
-from motet.models.keys import Keys
-from motet.models.rwkv6_config import Rwkv6Config, read_rwkv6
-from motet.models.tensors import Choice, Expected, gather, output_shape
+from motet.models.keys import MAX_WIDTH, Keys
+from motet.models.layers import contiguous
+from motet.models.tensors import EMBEDDING, OUTPUT, TensorReader
+from motet.spec import Recurrent
 
 _HEAD_NORM_EPS = 64e-5
 """Of the norm over each head; no key has it. 1e-5 · head_size_divisor², 8 in every model."""
@@ -21,161 +20,192 @@ _MIXED = "wkvrg"
 """What each mixing of a token with the one before is for, in the order of the fused tensors."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One layer's tensors, by their GGUF names; matrices are packed."""
+@dataclass(frozen=True, kw_only=True)
+class Rwkv6Config(Config):
+    """RWKV-6's sizes, in channels."""
 
-    attn_norm: np.ndarray
-    attn_norm_bias: np.ndarray
-    time_mix_lerp_x: np.ndarray
-    time_mix_lerp_fused: np.ndarray | None
-    time_mix_lerp_w: np.ndarray | None
-    time_mix_lerp_k: np.ndarray | None
-    time_mix_lerp_v: np.ndarray | None
-    time_mix_lerp_r: np.ndarray | None
-    time_mix_lerp_g: np.ndarray | None
-    time_mix_w1: Any
-    time_mix_w2: tuple[Any, ...]
-    time_mix_decay: np.ndarray
-    time_mix_decay_w1: Any
-    time_mix_decay_w2: Any
-    time_mix_first: np.ndarray
-    time_mix_receptance: Any
-    time_mix_key: Any
-    time_mix_value: Any
-    time_mix_gate: Any
-    time_mix_ln: np.ndarray
-    time_mix_ln_bias: np.ndarray
-    time_mix_output: Any
-    attn_norm_2: np.ndarray
-    attn_norm_2_bias: np.ndarray
-    channel_mix_lerp_k: np.ndarray
-    channel_mix_lerp_r: np.ndarray
-    channel_mix_key: Any
-    channel_mix_receptance: Any
-    channel_mix_value: Any
+    head_size: int
+    d_ff: int
+    mix_rank: int
+    """Of the low-rank matrices that say how much of the token before each channel takes."""
+    decay_rank: int
+    """Of the low-rank matrices that say how fast each channel forgets."""
+    rescale_every: int
+    """The residual is halved after every so many layers, to stay within F16; 0 for never. The
+    file's output matrices are divided accordingly."""
 
-    def lerps(self) -> np.ndarray:
-        """Float32 ``[5, d]`` in the order ``_MIXED``; files of 2024 have five tensors for it."""
-        if self.time_mix_lerp_fused is not None:
-            return self.time_mix_lerp_fused.reshape(len(_MIXED), -1)
-        return np.stack([getattr(self, f"time_mix_lerp_{name}") for name in _MIXED])
+    @property
+    def n_heads(self) -> int:
+        """Heads of the state."""
+        return self.d_model // self.head_size
+
+
+class TimeMix:
+    """The recurrence over tokens, with a state for each head."""
+
+    def __init__(self, t: TensorReader, kernels: Kernels, config: Rwkv6Config) -> None:
+        d, heads = config.d_model, (config.n_heads, config.head_size)
+        self._kernels = kernels
+        self._heads = heads
+        self.lerp_x = t.array("time_mix_lerp_x.weight", d)
+        self.lerps = self._read_lerps(t, d)
+        self.w1 = t.matrix("time_mix_w1.weight", len(_MIXED) * config.mix_rank, d)
+        self.w2 = t.experts("time_mix_w2.weight", len(_MIXED), d, config.mix_rank)
+        self.decay = t.array("time_mix_decay.weight", d)
+        self.decay_w1 = t.matrix("time_mix_decay_w1.weight", config.decay_rank, d)
+        self.decay_w2 = t.matrix("time_mix_decay_w2.weight", d, config.decay_rank)
+        self.first = t.array("time_mix_first.weight", *heads)
+        self.receptance = t.matrix("time_mix_receptance.weight", d, d)
+        self.key = t.matrix("time_mix_key.weight", d, d)
+        self.value = t.matrix("time_mix_value.weight", d, d)
+        self.gate = t.matrix("time_mix_gate.weight", d, d)
+        self.ln = t.array("time_mix_ln.weight", d).reshape(heads)
+        self.ln_bias = t.array("time_mix_ln.bias", d).reshape(heads)
+        self.output = t.matrix("time_mix_output.weight", d, d)
+
+    @staticmethod
+    def _read_lerps(t: TensorReader, d: int) -> tuple[Float32, ...]:
+        """``[d]`` for each of ``_MIXED``; files of 2024 have five tensors for it."""
+        if t.has("time_mix_lerp_fused.weight"):
+            return tuple(t.array("time_mix_lerp_fused.weight", len(_MIXED), 1, 1, d)[:, 0, 0])
+        return tuple(t.array(f"time_mix_lerp_{name}.weight", d) for name in _MIXED)
+
+    def __call__(self, h: Float32, tails: Float32, states: Float32, runs: Runs) -> Float32:
+        """``[T, d_model]`` to the same. ``tails``: the token before; ``states``: the heads'."""
+        kernels = self._kernels
+        w, k, v, r, g = self._mixed(h, kernels.token_shift(h, tails, runs))
+        low = kernels.activate(kernels.linear(w, self.decay_w1)[0], "tanh")
+        (w,) = kernels.linear(low, self.decay_w2)
+        w += self.decay
+        y = kernels.wkv6(
+            kernels.linear(r, self.receptance)[0],
+            kernels.linear(k, self.key)[0],
+            kernels.linear(v, self.value)[0],
+            w,
+            self.first,
+            states,
+            runs,
+        )
+        y = y.reshape(len(h), *self._heads)
+        y = kernels.layer_norm(y, self.ln, self.ln_bias, _HEAD_NORM_EPS).reshape(h.shape)
+        y = kernels.gated(kernels.linear(g, self.gate)[0], y, "silu")
+        return kernels.linear(y, self.output)[0]
+
+    def _mixed(self, h: Float32, shifted: Float32) -> list[Float32]:
+        """What w, k, v, r and g are made of: mixes whose shares depend on the token itself."""
+        kernels = self._kernels
+        (low,) = kernels.linear(kernels.mix(h, shifted, self.lerp_x), self.w1)
+        low = kernels.activate(low, "tanh").reshape(len(h), len(_MIXED), -1)
+        mixed: list[Float32] = []
+        for i, (up, lerp) in enumerate(zip(self.w2, self.lerps, strict=True)):
+            (share,) = kernels.linear(contiguous(low[:, i]), up)
+            share += lerp
+            mixed.append(kernels.mix(h, shifted, share))
+        return mixed
+
+
+class ChannelMix:
+    """The feed-forward network, which sees the token before too."""
+
+    def __init__(self, t: TensorReader, kernels: Kernels, config: Rwkv6Config) -> None:
+        d = config.d_model
+        self._kernels = kernels
+        self.lerp_k = t.array("channel_mix_lerp_k.weight", d)
+        self.lerp_r = t.array("channel_mix_lerp_r.weight", d)
+        self.key = t.matrix("channel_mix_key.weight", config.d_ff, d)
+        self.receptance = t.matrix("channel_mix_receptance.weight", d, d)
+        self.value = t.matrix("channel_mix_value.weight", d, config.d_ff)
+
+    def __call__(self, h: Float32, shifted: Float32) -> Float32:
+        """``[R, d_model]`` to the same. ``shifted``: of the token before."""
+        kernels = self._kernels
+        (k,) = kernels.linear(kernels.mix(h, shifted, self.lerp_k), self.key)
+        (value,) = kernels.linear(kernels.activate(k, "relu2"), self.value)
+        (r,) = kernels.linear(kernels.mix(h, shifted, self.lerp_r), self.receptance)
+        return kernels.gated(r, value, "sigmoid")
+
+
+class Rwkv6Block:
+    """A layer: it keeps the inputs of both mixes one token ago, and the heads' states."""
+
+    def __init__(self, t: TensorReader, kernels: Kernels, layer: int, config: Rwkv6Config) -> None:
+        last, heads = (config.d_model,), (config.n_heads, config.head_size, config.head_size)
+        self.caches = (Recurrent((last, last, heads)),)
+        self._layer = layer
+        self._kernels = kernels
+        self._eps = config.norm_eps
+        self.attn_norm = read_norm(t, "attn_norm", config.d_model)
+        self.time_mix = TimeMix(t, kernels, config)
+        self.attn_norm_2 = read_norm(t, "attn_norm_2", config.d_model)
+        self.channel_mix = ChannelMix(t, kernels, config)
+        self._halves = bool(config.rescale_every) and (layer + 1) % config.rescale_every == 0
+
+    def __call__(self, x: Float32, view: View, wanted: Int64 | None) -> Float32:
+        """The residual ``[T, d_model]``, which is overwritten, to ``[R, d_model]``."""
+        kernels, eps = self._kernels, self._eps
+        cache: RecurrentState = view.cache(self._layer)
+        time_tails, channel_tails, states = cache.arrays
+        h = kernels.layer_norm(x, *self.attn_norm, eps)
+        x += self.time_mix(h, time_tails, states, cache.runs)
+        h = kernels.layer_norm(x, *self.attn_norm_2, eps)
+        shifted = kernels.token_shift(h, channel_tails, cache.runs)
+        if wanted is not None:
+            x, h, shifted = x[wanted], h[wanted], shifted[wanted]
+        x += self.channel_mix(h, shifted)
+        if self._halves:
+            x *= 0.5
+        return x
 
 
 class Rwkv6:
     """The ``rwkv6`` architecture."""
 
-    def __init__(self, config: Rwkv6Config, tensors: Mapping[str, Any], kernels: Any) -> None:
+    def __init__(self, config: Rwkv6Config, tensors: TensorReader, kernels: Kernels) -> None:
         self.config = config
         self.kernels = kernels
-        self.layers = config.layer_specs()
-        self.blocks = [gather(Block, tensors, i) for i in range(config.n_layers)]
-        self.lerps = [block.lerps() for block in self.blocks]
-        self.token_embd = tensors["token_embd.weight"]
-        self.token_embd_norm = tensors["token_embd_norm.weight"], tensors["token_embd_norm.bias"]
-        self.output_norm = tensors["output_norm.weight"], tensors["output_norm.bias"]
-        self.output = tensors["output.weight"]
+        vocab, d = config.n_vocab, config.d_model
+        self.token_embd = tensors.matrix(EMBEDDING, vocab, d)
+        self.token_embd_norm = read_norm(tensors, "token_embd_norm", d)
+        self.output_norm = read_norm(tensors, "output_norm", d)
+        self.output = tensors.matrix(OUTPUT, vocab, d)
+        self.blocks = [
+            Rwkv6Block(tensors.block(i), kernels, i, config) for i in range(config.n_layers)
+        ]
+        self.caches = tuple(block.caches for block in self.blocks)
 
     @staticmethod
     def read_config(keys: Keys, n_vocab: int) -> Rwkv6Config:
-        """The settings."""
-        return read_rwkv6(keys, n_vocab)
-
-    @staticmethod
-    def expected_tensors(config: Rwkv6Config) -> Expected:
-        """Names and shapes."""
-        d, ff, mixed = config.d_model, config.d_ff, len(_MIXED)
-        shapes = {"token_embd.weight": (config.n_vocab, d), **output_shape(config)}
-        norms = ["token_embd_norm", "output_norm"]
-        choices = []
-        for blk in (f"blk.{i}" for i in range(config.n_layers)):
-            norms += (f"{blk}.{name}" for name in ("attn_norm", "attn_norm_2", "time_mix_ln"))
-            lerp = f"{blk}.time_mix_lerp"
-            fused = {f"{lerp}_fused.weight": (mixed, 1, 1, d)}
-            apart = {f"{lerp}_{name}.weight": (d,) for name in _MIXED}
-            choices.append(Choice(f"{lerp}_fused.weight", fused, apart))
-            shapes |= {f"{lerp}_x.weight": (d,), f"{blk}.time_mix_decay.weight": (d,)}
-            shapes |= {f"{blk}.channel_mix_lerp_{name}.weight": (d,) for name in "kr"}
-            for name in ("receptance", "key", "value", "gate", "output"):
-                shapes[f"{blk}.time_mix_{name}.weight"] = (d, d)
-            shapes |= {
-                f"{blk}.time_mix_w1.weight": (mixed * config.mix_rank, d),
-                f"{blk}.time_mix_w2.weight": (mixed, d, config.mix_rank),
-                f"{blk}.time_mix_decay_w1.weight": (config.decay_rank, d),
-                f"{blk}.time_mix_decay_w2.weight": (d, config.decay_rank),
-                f"{blk}.time_mix_first.weight": (config.n_heads, config.head_size),
-                f"{blk}.channel_mix_receptance.weight": (d, d),
-                f"{blk}.channel_mix_key.weight": (ff, d),
-                f"{blk}.channel_mix_value.weight": (d, ff),
-            }
-        shapes |= {f"{norm}.{end}": (d,) for norm in norms for end in ("weight", "bias")}
-        return Expected(shapes, {}, frozenset({"time_mix_first.weight"}), tuple(choices))
-
-    def forward(self, tokens: np.ndarray, view: View, wanted: np.ndarray) -> np.ndarray:
-        """Logits float32 ``[R, n_vocab]`` of the rows ``wanted`` (int64 ``[R]``) of ``tokens``.
-
-        ``tokens``: int32 ``[T]``. ``view``: what each layer reads and writes of memory.
-        """
-        config, kernels = self.config, self.kernels
-        x = kernels.embedding(self.token_embd, tokens)
-        x = kernels.layer_norm(x, *self.token_embd_norm, config.norm_eps)
-        last = config.n_layers - 1
-        for i, block in enumerate(self.blocks):
-            state = view.layer(i)
-            x += self._time_mix(block, self.lerps[i], x, state)
-            h = kernels.layer_norm(x, block.attn_norm_2, block.attn_norm_2_bias, config.norm_eps)
-            shifted = kernels.token_shift(h, state.arrays[1], state.runs)
-            if i == last:
-                x, h, shifted = x[wanted], h[wanted], shifted[wanted]
-            x += self._channel_mix(block, h, shifted)
-            if config.rescale_every and (i + 1) % config.rescale_every == 0:
-                x *= 0.5
-        h = kernels.layer_norm(x, *self.output_norm, config.norm_eps)
-        return kernels.linear(h, self.output)[0]
-
-    def _time_mix(
-        self, block: Block, lerps: np.ndarray, x: np.ndarray, state: RecurrentState
-    ) -> np.ndarray:
-        config, kernels = self.config, self.kernels
-        h = kernels.layer_norm(x, block.attn_norm, block.attn_norm_bias, config.norm_eps)
-        shifted = kernels.token_shift(h, state.arrays[0], state.runs)
-        w, k, v, r, g = self._mixed(block, lerps, h, shifted)
-        low = kernels.activate(kernels.linear(w, block.time_mix_decay_w1)[0], "tanh")
-        w = kernels.linear(low, block.time_mix_decay_w2)[0]
-        w += block.time_mix_decay
-        y = kernels.wkv6(
-            kernels.linear(r, block.time_mix_receptance)[0],
-            kernels.linear(k, block.time_mix_key)[0],
-            kernels.linear(v, block.time_mix_value)[0],
-            w,
-            block.time_mix_first,
-            state.arrays[2],
-            state.runs,
+        """The settings in a file whose embedding has ``n_vocab`` rows."""
+        # llama.cpp wants the key; the number of heads follows from their size.
+        keys.only("attention.head_count", 0, "attention heads, which it does not have")
+        keys.only("token_shift_count", 2, "another number of token shifts a layer")
+        sizes = read_sizes(keys, n_vocab, eps="attention.layer_norm_epsilon")
+        head_size = keys.integer("wkv.head_size", 1, MAX_WIDTH)
+        keys.divides("wkv.head_size", head_size, "embedding_length", sizes.d_model)
+        return Rwkv6Config(
+            **vars(sizes),
+            head_size=head_size,
+            d_ff=keys.integer("feed_forward_length", 1, MAX_WIDTH),
+            mix_rank=keys.integer("time_mix_extra_dim", 1, MAX_WIDTH),
+            decay_rank=keys.integer("time_decay_extra_dim", 1, MAX_WIDTH),
+            rescale_every=keys.integer("rescale_every_n_layers", 0, MAX_WIDTH, 0),
         )
-        heads = (config.n_heads, config.head_size)
-        scale, bias = block.time_mix_ln.reshape(heads), block.time_mix_ln_bias.reshape(heads)
-        y = kernels.layer_norm(y.reshape(-1, *heads), scale, bias, _HEAD_NORM_EPS)
-        y = kernels.gated(kernels.linear(g, block.time_mix_gate)[0], y.reshape(x.shape), "silu")
-        return kernels.linear(y, block.time_mix_output)[0]
 
-    def _mixed(
-        self, block: Block, lerps: np.ndarray, h: np.ndarray, shifted: np.ndarray
-    ) -> list[np.ndarray]:
-        """What w, k, v, r and g are made of: mixes whose shares depend on the token itself."""
-        kernels = self.kernels
-        low = kernels.linear(kernels.mix(h, shifted, block.time_mix_lerp_x), block.time_mix_w1)[0]
-        low = kernels.activate(low, "tanh").reshape(len(h), len(_MIXED), -1)
-        return [
-            kernels.mix(h, shifted, kernels.linear(part, up)[0] + lerp)
-            for part, up, lerp in zip(
-                np.ascontiguousarray(low.swapaxes(0, 1)), block.time_mix_w2, lerps, strict=True
-            )
-        ]
+    def forward(self, tokens: Int32, view: View, wanted: Int64) -> Float32:
+        """Final normalised states ``[R, d_model]`` of the rows ``wanted`` of ``tokens`` ``[T]``."""
+        kernels, eps = self.kernels, self.config.norm_eps
+        x = kernels.embedding(self.token_embd, tokens)
+        x = kernels.layer_norm(x, *self.token_embd_norm, eps)
+        last = self.blocks[-1]
+        for block in self.blocks:
+            x = block(x, view, wanted if block is last else None)
+        return kernels.layer_norm(x, *self.output_norm, eps)
 
-    def _channel_mix(self, block: Block, h: np.ndarray, shifted: np.ndarray) -> np.ndarray:
-        kernels = self.kernels
-        k = kernels.linear(kernels.mix(h, shifted, block.channel_mix_lerp_k), block.channel_mix_key)
-        value = kernels.linear(kernels.activate(k[0], "relu2"), block.channel_mix_value)[0]
-        r = kernels.mix(h, shifted, block.channel_mix_lerp_r)
-        r = kernels.linear(r, block.channel_mix_receptance)[0]
-        return kernels.gated(r, value, "sigmoid")
+    def head(self, hidden: Float32) -> Float32:
+        """Logits ``[R, n_vocab]`` of what ``forward`` gave."""
+        return self.kernels.linear(hidden, self.output)[0]
+
+
+def read_norm(t: TensorReader, name: str, size: int) -> tuple[Float32, Float32]:
+    """Weight and bias of a layer norm."""
+    return t.array(f"{name}.weight", size), t.array(f"{name}.bias", size)

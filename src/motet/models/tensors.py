@@ -1,139 +1,223 @@
-"""A file's tensors for a family: each is expected by name and shape, used, or refused."""
+"""A file's tensors for a family: each is asked for by name and shape, used, or refused.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+A family's constructor asks a reader for its tensors. It is run twice: on a ``TensorChecker``, which
+finds out whether the file has all of them, in their shapes, and none beyond; then on a
+``TensorLoader``, which reads the weights. So names and shapes stand once, where they are used.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
 from itertools import accumulate
-from math import prod
-from typing import Any, TypeVar
 
 import numpy as np
 
+from motet.arrays import Float32
 from motet.errors import ModelFileError, UnsupportedError
-from motet.models.config import AttentionConfig, Config
+from motet.kernels.interface import Kernels, Matrix
 from motet.weights.formats import TensorType, dequantize
 from motet.weights.gguf import GGUFFile
 from motet.weights.gguf_tensors import TensorInfo
 
-Shapes = dict[str, tuple[int, ...]]
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
-L = TypeVar("L")
+Packed = Callable[[int, int], None]
+"""Called with the first and last + 1 of the rows that a tensor's bytes are not needed for."""
+
+EMBEDDING = "token_embd.weight"
+OUTPUT = "output.weight"
+"""Without it, the embedding is the output head."""
 
 _LISTED = 4
 """Tensors that an error names before it counts the rest."""
+_ONE = np.ones(1, np.float32)
 
 
-_BARE = ("ssm_a", "ssm_d")
-"""Tensors of a layer whose names do not end in ``.weight``."""
+class TensorReader(ABC):
+    """What a family's constructor asks for its tensors, by their GGUF names.
 
-
-@dataclass(frozen=True)
-class Choice:
-    """Tensors that a file has either of: ``with_sign`` where it has one named ``sign``."""
-
-    sign: str
-    with_sign: Shapes
-    without: Shapes
-
-
-@dataclass(frozen=True)
-class Expected:
-    """Shapes in NumPy's order (outermost first) by GGUF name."""
-
-    required: Shapes
-    optional: Shapes
-    arrays: frozenset[str] = frozenset()
-    """Tensors of several axes that are kept as float32 arrays; names without ``blk.N.``."""
-    choices: tuple[Choice, ...] = ()
-    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Rows of the matrices that stand one above the other in a tensor, by its name within
-    ``blk.N.``; they are packed apart, so that each gives an array of its own."""
-
-
-def check(file: GGUFFile, expected: Expected) -> None:
-    """Raise unless the file has every required tensor, in its shape, and none beyond."""
-    required = dict(expected.required)
-    for choice in expected.choices:
-        required |= choice.with_sign if choice.sign in file.tensors else choice.without
-    missing = [name for name in required if name not in file.tensors]
-    if missing:
-        raise ModelFileError(
-            f"the file lacks {_listed(missing)}",
-            hint="it is incomplete, or of another architecture than it says",
-        )
-    shapes = required | expected.optional
-    unknown = [name for name in file.tensors if name not in shapes]
-    if unknown:
-        raise UnsupportedError(
-            f"the file has tensors that Motet does not know for {file.architecture}: "
-            f"{_listed(unknown)}",
-            hint="they may change the arithmetic, so the model is not run without them",
-        )
-    for name, info in file.tensors.items():
-        if tuple(info.shape) != shapes[name]:
-            raise ModelFileError(
-                f"tensor {name} has the shape {list(info.shape)}, "
-                f"but the file's keys make it {list(shapes[name])}"
-            )
-
-
-def load(
-    file: GGUFFile, kernels: Any, expected: Expected, progress: Progress | None
-) -> dict[str, Any]:
-    """Pack matrices and widen the rest to float32 arrays, in the file's order.
-
-    Two axes make a matrix and three a tuple of matrices (one an expert, say), unless ``expected``
-    has them as arrays or in parts. The file's rows are dropped from memory as soon as they are
-    packed, so that a model is never there twice.
+    ``name`` is relative to the block that the reader was made for, if ``block`` made it. Shapes are
+    in NumPy's order, outermost first.
     """
-    check(file, expected)
-    total = sum(info.nbytes for info in file.tensors.values())
-    before = 0
-    loaded: dict[str, Any] = {}
-    for name, info in file.tensors.items():
 
-        def packed(first: int, last: int, info: TensorInfo = info, before: int = before) -> None:
-            file.release(info.name, first, last)
-            if progress is not None:
-                progress(before + last * info.row_bytes, total)
+    def __init__(self, tensors: Mapping[str, TensorInfo]) -> None:
+        self._tensors = tensors
+        self._prefix = ""
+
+    def block(self, index: int) -> "TensorReader":
+        """The same, for the names within ``blk.index.``"""
+        reader = copy(self)
+        reader._prefix = f"blk.{index}."
+        return reader
+
+    def has(self, name: str) -> bool:
+        """Whether the file has the tensor."""
+        return self._prefix + name in self._tensors
+
+    def array(self, name: str, *shape: int) -> Float32:
+        """A vector or another small tensor, widened to float32."""
+        return self._array(self._prefix + name, shape)
+
+    def transposed(self, name: str, rows: int, columns: int) -> Float32:
+        """Of an array ``[rows, columns]`` in the file: ``[columns, rows]``, contiguous."""
+        return self._array(self._prefix + name, (rows, columns), transposed=True)
+
+    def optional_array(self, name: str, *shape: int) -> Float32 | None:
+        """``array``, or None if the file does not have it."""
+        return self.array(name, *shape) if self.has(name) else None
+
+    def matrix(self, name: str, rows: int, columns: int) -> Matrix:
+        """Weights that the kernels pack in a layout of their own."""
+        return self._matrices(self._prefix + name, (rows, columns), (rows,))[0]
+
+    def optional_matrix(self, name: str, rows: int, columns: int) -> Matrix | None:
+        """``matrix``, or None if the file does not have it."""
+        return self.matrix(name, rows, columns) if self.has(name) else None
+
+    def stacked(self, name: str, rows: Sequence[int], columns: int) -> tuple[Matrix, ...]:
+        """Matrices of so many ``rows`` that stand one above the other in the tensor.
+
+        They are packed apart, so that each product is an array of its own.
+        """
+        return self._matrices(self._prefix + name, (sum(rows), columns), rows)
+
+    def experts(self, name: str, count: int, rows: int, columns: int) -> tuple[Matrix, ...]:
+        """The matrices of a tensor ``[count, rows, columns]``."""
+        return self._matrices(self._prefix + name, (count, rows, columns), (rows,) * count)
+
+    @abstractmethod
+    def ones(self, size: int) -> Float32:
+        """The weight of a norm that has none."""
+
+    @abstractmethod
+    def _array(self, name: str, shape: tuple[int, ...], transposed: bool = False) -> Float32: ...
+
+    @abstractmethod
+    def _matrices(
+        self, name: str, shape: tuple[int, ...], parts: Sequence[int]
+    ) -> tuple[Matrix, ...]: ...
+
+
+@dataclass(frozen=True)
+class DeclaredMatrix:
+    """What a checker gives for a matrix."""
+
+    rows: int
+    columns: int
+    nbytes: int = 0
+
+
+class TensorChecker(TensorReader):
+    """Records what is asked for, and compares it with what there is. It reads no weights.
+
+    What it gives for arrays and matrices takes no memory, and is not to be computed with.
+    """
+
+    def __init__(self, tensors: Mapping[str, TensorInfo]) -> None:
+        super().__init__(tensors)
+        self.declared: dict[str, tuple[int, ...]] = {}
+        """Shapes by full name, in the order of asking."""
+
+    def ones(self, size: int) -> Float32:
+        return _stand_in((size,))
+
+    def check(self, architecture: str) -> None:
+        """Raise unless the file has every tensor asked for, in its shape, and none beyond."""
+        missing = [name for name in self.declared if name not in self._tensors]
+        unknown = [name for name in self._tensors if name not in self.declared]
+        others = f"tensors that Motet does not know for {architecture}: {_listed(unknown)}"
+        if missing:
+            raise ModelFileError(
+                f"the file lacks {_listed(missing)}" + (f"; it has {others}" if unknown else ""),
+                hint="it is incomplete, or of another architecture than it says",
+            )
+        if unknown:
+            raise UnsupportedError(
+                f"the file has {others}",
+                hint="they may change the arithmetic, so the model is not run without them",
+            )
+        for name, info in self._tensors.items():
+            if info.shape != self.declared[name]:
+                raise ModelFileError(
+                    f"tensor {name} has the shape {list(info.shape)}, "
+                    f"but the file's keys make it {list(self.declared[name])}"
+                )
+
+    def _array(self, name: str, shape: tuple[int, ...], transposed: bool = False) -> Float32:
+        self.declared[name] = shape
+        return _stand_in(shape[::-1] if transposed else shape)
+
+    def _matrices(
+        self, name: str, shape: tuple[int, ...], parts: Sequence[int]
+    ) -> tuple[Matrix, ...]:
+        self.declared[name] = shape
+        return tuple(DeclaredMatrix(rows, shape[-1]) for rows in parts)
+
+
+class TensorLoader(TensorReader):
+    """Packs matrices, and widens the rest to float32 arrays, as they are asked for.
+
+    The file's pages are given back as soon as they are packed, so that a model is never in memory
+    twice.
+    """
+
+    def __init__(self, file: GGUFFile, kernels: Kernels, progress: Progress | None = None) -> None:
+        super().__init__(file.tensors)
+        self.nbytes: dict[str, int] = {}
+        """What each loaded tensor takes, by its full name."""
+        self._file = file
+        self._kernels = kernels
+        self._progress = progress
+        self._total = sum(info.nbytes for info in file.tensors.values())
+        self._done = [0]
+        """Bytes of the tensors read so far, shared by the readers of all blocks."""
+
+    def ones(self, size: int) -> Float32:
+        return np.ones(size, np.float32)
+
+    def _array(self, name: str, shape: tuple[int, ...], transposed: bool = False) -> Float32:
+        with self._reading(name) as (info, packed):
+            values = dequantize(self._file.raw(name), info.type).reshape(shape)
+            packed(0, info.rows)
+        self.nbytes[name] = values.nbytes
+        return np.ascontiguousarray(np.transpose(values)) if transposed else values
+
+    def _matrices(
+        self, name: str, shape: tuple[int, ...], parts: Sequence[int]
+    ) -> tuple[Matrix, ...]:
+        with self._reading(name) as (info, packed):
+            raw, starts = self._file.raw(name), accumulate(parts, initial=0)
+
+            def pack(start: int, rows: int) -> Matrix:
+                return self._kernels.pack(
+                    raw[start : start + rows],
+                    info.type,
+                    rows,
+                    info.columns,
+                    lambda first, last: packed(start + first, start + last),
+                )
+
+            matrices = tuple(map(pack, starts, parts))
+        self.nbytes[name] = sum(matrix.nbytes for matrix in matrices)
+        return matrices
+
+    @contextmanager
+    def _reading(self, name: str) -> Generator[tuple[TensorInfo, Packed], None, None]:
+        """A tensor, and what to call when some of its rows are packed."""
+        info, before = self._tensors[name], self._done[0]
+
+        def packed(first: int, last: int) -> None:
+            self._file.release(name, first, last)
+            if self._progress is not None:
+                self._progress(before + last * info.row_bytes, self._total)
 
         try:
-            inner = _in_layer(name)
-            if inner in expected.parts:
-                rows = expected.parts[inner]
-                loaded[name] = _pack(file.raw(name), info, rows, kernels, packed)
-            elif len(info.shape) in (2, 3) and inner not in expected.arrays:
-                *experts, rows, _ = info.shape
-                matrices = _pack(file.raw(name), info, (rows,) * prod(experts), kernels, packed)
-                loaded[name] = matrices if experts else matrices[0]
-            else:
-                loaded[name] = dequantize(file.raw(name), info.type).reshape(info.shape)
-                packed(0, info.rows)
+            yield info, packed
         except UnsupportedError as error:
             raise UnsupportedError(f"tensor {name}: {error.message}", hint=error.hint) from error
-        before += info.nbytes
-    return loaded
-
-
-def _pack(
-    raw: np.ndarray,
-    info: TensorInfo,
-    parts: Sequence[int],
-    kernels: Any,
-    packed: Callable[[int, int], None],
-) -> tuple[Any, ...]:
-    """A matrix of each of ``parts`` rows."""
-    starts = accumulate(parts, initial=0)
-    return tuple(
-        kernels.pack(
-            raw[start : start + rows],
-            info.type,
-            rows,
-            info.columns,
-            lambda first, last, start=start: packed(start + first, start + last),
-        )
-        for start, rows in zip(starts, parts, strict=False)
-    )
+        self._done[0] += info.nbytes
 
 
 def only_f32(file: GGUFFile) -> bool:
@@ -141,46 +225,8 @@ def only_f32(file: GGUFFile) -> bool:
     return all(i.type == TensorType.F32 for i in file.tensors.values() if len(i.shape) >= 2)
 
 
-def gather(layer_type: type[L], tensors: Mapping[str, Any], block: int) -> L:
-    """A layer's tensors: field ``attn_q`` is ``blk.N.attn_q.weight``, ``attn_q_bias`` its bias."""
-    return layer_type(
-        **{f.name: tensors.get(f"blk.{block}.{_suffixed(f.name)}") for f in fields(layer_type)}  # type: ignore[arg-type]
-    )
-
-
-def decoder_shapes(config: AttentionConfig) -> Shapes:
-    """What every attention decoder has: embedding, final norm, projections and their norms."""
-    d, ff = config.d_model, config.d_ff
-    shapes: Shapes = {"token_embd.weight": (config.n_vocab, d), "output_norm.weight": (d,)}
-    for i in range(config.n_layers):
-        shapes |= {
-            f"blk.{i}.attn_norm.weight": (d,),
-            f"blk.{i}.attn_q.weight": (config.n_heads * config.head_dim, d),
-            f"blk.{i}.attn_k.weight": (config.n_kv_heads * config.head_dim, d),
-            f"blk.{i}.attn_v.weight": (config.n_kv_heads * config.value_dim, d),
-            f"blk.{i}.attn_output.weight": (d, config.n_heads * config.value_dim),
-            f"blk.{i}.ffn_norm.weight": (d,),
-            f"blk.{i}.ffn_gate.weight": (ff, d),
-            f"blk.{i}.ffn_up.weight": (ff, d),
-            f"blk.{i}.ffn_down.weight": (d, ff),
-        }
-    return shapes
-
-
-def output_shape(config: Config) -> Shapes:
-    """The output head, where it is not the embedding itself."""
-    return {"output.weight": (config.n_vocab, config.d_model)}
-
-
-def _suffixed(field: str) -> str:
-    if field in _BARE:
-        return field
-    return field[: -len("_bias")] + ".bias" if field.endswith("_bias") else field + ".weight"
-
-
-def _in_layer(name: str) -> str:
-    """The name within its layer: ``blk.3.ssm_a`` is ``ssm_a``."""
-    return name.split(".", 2)[2] if name.startswith("blk.") and name.count(".") > 1 else name
+def _stand_in(shape: tuple[int, ...]) -> Float32:
+    return np.broadcast_to(_ONE, shape)
 
 
 def _listed(names: list[str]) -> str:

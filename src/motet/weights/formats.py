@@ -7,6 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from motet.arrays import Float32, UInt8
 from motet.errors import UnsupportedError
 
 
@@ -84,7 +85,7 @@ def row_bytes(type: TensorType, columns: int) -> int:
     return columns // type.block * type.block_bytes
 
 
-def dequantize(raw: np.ndarray, type: TensorType) -> np.ndarray:
+def dequantize(raw: UInt8, type: TensorType) -> Float32:
     """The values that ``raw`` (uint8 [rows, row_bytes]) stands for: float32 [rows, columns].
 
     F64 is rounded to float32; every other type's value is given as GGML's reference defines it.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from motet.arrays import UInt8
 from motet.errors import ModelFileError, UnsupportedError
 from motet.weights.cursor import Cursor
 from motet.weights.gguf_metadata import MetadataValue, read_metadata
@@ -73,7 +74,7 @@ class GGUFFile:
             )
         return value
 
-    def raw(self, name: str) -> np.ndarray:
+    def raw(self, name: str) -> UInt8:
         """The bytes of a tensor: a read-only uint8 view [rows, row_bytes] of the mapped file.
 
         ``rows`` is the product of all but the last axis. The view stays valid after ``close``.

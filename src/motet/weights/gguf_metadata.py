@@ -1,13 +1,13 @@
 """The key-value part of a GGUF file."""
 
 import struct
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from motet.weights.cursor import Cursor
 
-MetadataValue = int | float | bool | str | list
+MetadataValue = int | float | bool | str | list[Any]
 
 MAX_KEYS = 1 << 16
 MAX_ELEMENTS = 1 << 23

@@ -1,0 +1,67 @@
+"""What all decoders of residual blocks have in common: embedding, blocks, final norm, head."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from motet.arrays import Float32, Int32, Int64
+from motet.kernels.interface import Kernels
+from motet.models.config import Config
+from motet.models.family import View
+from motet.models.layers import Block
+from motet.models.tensors import EMBEDDING, OUTPUT, TensorReader
+
+C = TypeVar("C", bound=Config)
+
+
+class Decoder(Generic[C]):
+    """Embedding, blocks, an RMS norm, and an output head, which may be the embedding itself.
+
+    ``block`` makes layer i of its tensors. ``embedding_scale`` multiplies embeddings.
+    ``output_bias``: whether the head may have one. Logits are capped to ± ``logit_softcap``, if
+    that is not 0.
+    """
+
+    def __init__(
+        self,
+        config: C,
+        tensors: TensorReader,
+        kernels: Kernels,
+        block: Callable[[TensorReader, int], Block],
+        *,
+        embedding_scale: float = 1.0,
+        output_bias: bool = False,
+        logit_softcap: float = 0.0,
+    ) -> None:
+        self.config = config
+        self.kernels = kernels
+        self._embedding_scale = embedding_scale
+        self._logit_softcap = logit_softcap
+        vocab, d = config.n_vocab, config.d_model
+        self.token_embd = tensors.matrix(EMBEDDING, vocab, d)
+        self.output_norm = tensors.array("output_norm.weight", d)
+        self.output = tensors.optional_matrix(OUTPUT, vocab, d) or self.token_embd
+        self.output_bias = tensors.optional_array("output.bias", vocab) if output_bias else None
+        self.blocks = [block(tensors.block(i), i) for i in range(config.n_layers)]
+        self.caches = tuple(block.caches for block in self.blocks)
+
+    def forward(self, tokens: Int32, view: View, wanted: Int64) -> Float32:
+        """Final normalised states ``[R, d_model]`` of the rows ``wanted`` of ``tokens`` ``[T]``.
+
+        Of the last block, only these are computed.
+        """
+        x = self.kernels.embedding(self.token_embd, tokens)
+        if self._embedding_scale != 1.0:
+            x *= self._embedding_scale
+        last = self.blocks[-1]
+        for block in self.blocks:
+            x = block(x, view, wanted if block is last else None)
+        return self.kernels.rms_norm(x, self.output_norm, self.config.norm_eps)
+
+    def head(self, hidden: Float32) -> Float32:
+        """Logits ``[R, n_vocab]`` of what ``forward`` gave."""
+        (logits,) = self.kernels.linear(hidden, self.output)
+        if self.output_bias is not None:
+            logits += self.output_bias
+        if self._logit_softcap:
+            logits = self.kernels.softcap(logits, self._logit_softcap)
+        return logits

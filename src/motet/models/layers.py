@@ -1,0 +1,382 @@
+"""Layers that families are made of: each asks for its tensors, names its caches, and runs.
+
+Arrays are touched through kernels, indexing, ``reshape``, ``copy`` and in-place arithmetic alone,
+so that another device's arrays can take their place. T is the number of tokens in a micro-batch, R
+of the rows wanted of it: ``wanted``, int64 ``[R]``, or None for all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from motet.arrays import Float32, Int64
+from motet.kernels.interface import Kernels, RecurrentState
+from motet.kernels.rope import Rope
+from motet.models.config import Config, HeadsConfig
+from motet.models.family import View
+from motet.models.tensors import TensorReader
+from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
+
+
+class Mixer(Protocol):
+    """The part of a layer in which tokens see those before them."""
+
+    @property
+    def caches(self) -> tuple[CacheSpec, ...]:
+        """What it keeps of a sequence."""
+        ...
+
+    def __call__(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
+        """``[T, d_model]`` to ``[R, d_model]``; caches are written for all T tokens."""
+        ...
+
+
+class FeedForward(Protocol):
+    """The part of a layer that sees each token by itself."""
+
+    def __call__(self, h: Float32) -> Float32:
+        """``[R, d_model]`` to the same."""
+        ...
+
+
+class Block:
+    """A layer: a mixer and a feed-forward network, added to the residual one after the other.
+
+    Each has an RMS norm before it and, with ``post_norms``, another after it.
+    """
+
+    def __init__(
+        self,
+        t: TensorReader,
+        kernels: Kernels,
+        config: Config,
+        mixer: Mixer,
+        feed_forward: FeedForward | None = None,
+        *,
+        post_norms: bool = False,
+    ) -> None:
+        self.mixer = mixer
+        self.feed_forward = feed_forward
+        self.caches = mixer.caches
+        self._kernels = kernels
+        self._eps = config.norm_eps
+        d = config.d_model
+        self.attn_norm = t.array("attn_norm.weight", d)
+        self.post_attention_norm = t.array("post_attention_norm.weight", d) if post_norms else None
+        if feed_forward is not None:
+            self.ffn_norm = t.array("ffn_norm.weight", d)
+            self.post_ffw_norm = t.array("post_ffw_norm.weight", d) if post_norms else None
+
+    def __call__(self, x: Float32, view: View, wanted: Int64 | None = None) -> Float32:
+        """The residual ``[T, d_model]``, which is overwritten, to ``[R, d_model]``."""
+        kernels, eps = self._kernels, self._eps
+        h = self.mixer(kernels.rms_norm(x, self.attn_norm, eps), view, wanted)
+        if self.post_attention_norm is not None:
+            h = kernels.rms_norm(h, self.post_attention_norm, eps)
+        if wanted is not None:
+            x = x[wanted]
+        x += h
+        if self.feed_forward is None:
+            return x
+        h = self.feed_forward(kernels.rms_norm(x, self.ffn_norm, eps))
+        if self.post_ffw_norm is not None:
+            h = kernels.rms_norm(h, self.post_ffw_norm, eps)
+        x += h
+        return x
+
+
+class Linear:
+    """Matrices that the same rows meet, each with a bias where the file has one.
+
+    ``rows``: of each matrix, by its name without ``.weight``. Without ``biases`` a file that has
+    any is refused.
+    """
+
+    def __init__(
+        self,
+        t: TensorReader,
+        kernels: Kernels,
+        columns: int,
+        rows: Mapping[str, int],
+        *,
+        biases: bool = False,
+    ) -> None:
+        self._linear = kernels.linear
+        self.weights = tuple(t.matrix(f"{name}.weight", n, columns) for name, n in rows.items())
+        found = (t.optional_array(f"{name}.bias", n) for name, n in rows.items())
+        self.biases = tuple(found) if biases else ()
+
+    def __call__(self, x: Float32) -> tuple[Float32, ...]:
+        """A product ``[T, rows]`` for each matrix."""
+        out = self._linear(x, *self.weights)
+        for y, bias in zip(out, self.biases, strict=False):
+            if bias is not None:
+                y += bias
+        return out
+
+
+class Attention:
+    """Softmax attention over a sequence's keys and values, with grouped heads.
+
+    ``window``: tokens that it sees, the query's own included; 0 for all. ``softcap``: scores are
+    capped to ± this. ``qk_norms``: an RMS norm over each head's query and key. ``cache``: which of
+    the layer's caches is its own.
+    """
+
+    def __init__(
+        self,
+        t: TensorReader,
+        kernels: Kernels,
+        layer: int,
+        config: HeadsConfig,
+        kv_heads: int,
+        *,
+        rope: Rope | None = None,
+        window: int = 0,
+        softcap: float = 0.0,
+        qk_norms: bool = False,
+        biases: bool = False,
+        cache: int = 0,
+    ) -> None:
+        sizes = kv_heads, config.head_dim, config.value_dim
+        self.caches = (SlidingAttention(*sizes, window) if window else FullAttention(*sizes),)
+        self._at = layer, cache
+        self._kernels = kernels
+        self._q_shape = config.n_heads, config.head_dim
+        self._k_shape = kv_heads, config.head_dim
+        self._v_shape = kv_heads, config.value_dim
+        self._scale, self._window, self._softcap = config.attention_scale, window, softcap
+        self._rope, self._eps = rope, config.norm_eps
+        d, width = config.d_model, config.n_heads * config.value_dim
+        rows = {
+            "attn_q": config.n_heads * config.head_dim,
+            "attn_k": kv_heads * config.head_dim,
+            "attn_v": kv_heads * config.value_dim,
+        }
+        self.qkv = Linear(t, kernels, d, rows, biases=biases)
+        self.output = Linear(t, kernels, width, {"attn_output": d}, biases=biases)
+        self.q_norm = t.array("attn_q_norm.weight", config.head_dim) if qk_norms else None
+        self.k_norm = t.array("attn_k_norm.weight", config.head_dim) if qk_norms else None
+
+    def __call__(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
+        kernels, count = self._kernels, len(h)
+        q, k, v = self.qkv(h)
+        q, k = q.reshape(count, *self._q_shape), k.reshape(count, *self._k_shape)
+        if self.q_norm is not None and self.k_norm is not None:
+            q = kernels.rms_norm(q, self.q_norm, self._eps)
+            k = kernels.rms_norm(k, self.k_norm, self._eps)
+        h = kernels.attention(
+            q,
+            k,
+            v.reshape(count, *self._v_shape),
+            view.cache(*self._at),
+            scale=self._scale,
+            window=self._window,
+            softcap=self._softcap,
+            rope=self._rope,
+        )
+        return self.output(h if wanted is None else h[wanted])[0]
+
+
+class GatedMLP:
+    """down(activation(gate · x) ⊙ up · x) (Shazeer 2020, arXiv 2002.05202)."""
+
+    def __init__(
+        self,
+        t: TensorReader,
+        kernels: Kernels,
+        config: HeadsConfig,
+        activation: str,
+        *,
+        biases: bool = False,
+    ) -> None:
+        d, ff = config.d_model, config.d_ff
+        self._kernels = kernels
+        self._activation = activation
+        self.gate_up = Linear(t, kernels, d, {"ffn_gate": ff, "ffn_up": ff}, biases=biases)
+        self.down = Linear(t, kernels, ff, {"ffn_down": d}, biases=biases)
+
+    def __call__(self, h: Float32) -> Float32:
+        gate, up = self.gate_up(h)
+        return self.down(self._kernels.gated(gate, up, self._activation))[0]
+
+
+class MixtureOfExperts:
+    """Gated networks, of which a router chooses some for each token.
+
+    Each counts by its share in a softmax over all of them; with ``renormalise`` over the chosen.
+    """
+
+    def __init__(
+        self,
+        t: TensorReader,
+        kernels: Kernels,
+        config: HeadsConfig,
+        activation: str,
+        *,
+        renormalise: bool,
+    ) -> None:
+        count, d, ff = config.n_experts, config.d_model, config.d_ff
+        self._kernels = kernels
+        self._used = config.n_experts_used
+        self._activation = activation
+        self._renormalise = renormalise
+        self.router = t.matrix("ffn_gate_inp.weight", count, d)
+        self.gate = t.experts("ffn_gate_exps.weight", count, ff, d)
+        self.up = t.experts("ffn_up_exps.weight", count, ff, d)
+        self.down = t.experts("ffn_down_exps.weight", count, d, ff)
+
+    def __call__(self, h: Float32) -> Float32:
+        kernels = self._kernels
+        ids, weights = kernels.route(kernels.linear(h, self.router)[0], self._used)
+        if self._renormalise:
+            _renormalise(weights)
+        return kernels.experts(h, ids, weights, self.gate, self.up, self.down, self._activation)
+
+
+def contiguous(x: Float32) -> Float32:
+    """A copy of some columns of an array, for kernels that read whole rows."""
+    return cast(Float32, x.copy())
+
+
+def _renormalise(weights: Float32) -> None:
+    """Divide each row by its sum, taken in the order of rank: of ``[T, k]``, a few columns."""
+    total = contiguous(weights[:, :1])
+    for rank in range(1, weights.shape[1]):
+        total += weights[:, rank : rank + 1]
+    weights /= total
+
+
+@dataclass(frozen=True, kw_only=True)
+class MambaSizes:
+    """Of a Mamba mixer, in channels."""
+
+    d_inner: int
+    d_state: int
+    d_conv: int
+    """Tokens that the convolution sees, the newest included."""
+    dt_rank: int
+
+
+@dataclass(frozen=True)
+class ScanNorms:
+    """Weights of the RMS norms on a Mamba mixer's time step, B and C."""
+
+    dt: Float32
+    b: Float32
+    c: Float32
+
+
+class MambaMixer:
+    """A Mamba mixer (Gu, Dao 2023, arXiv 2312.00752): a causal convolution, a selective scan."""
+
+    def __init__(
+        self,
+        t: TensorReader,
+        kernels: Kernels,
+        layer: int,
+        config: Config,
+        sizes: MambaSizes,
+        norms: ScanNorms | None = None,
+        *,
+        cache: int = 0,
+    ) -> None:
+        d, inner, n, rank = config.d_model, sizes.d_inner, sizes.d_state, sizes.dt_rank
+        self.caches = (Recurrent(((sizes.d_conv - 1, inner), (n, inner))),)
+        self._at = layer, cache
+        self._kernels = kernels
+        self._sizes = inner, rank, rank + n
+        self._eps = config.norm_eps
+        self._norms = norms
+        self.ssm_in = t.matrix("ssm_in.weight", 2 * inner, d)
+        self.conv = t.array("ssm_conv1d.weight", inner, sizes.d_conv)
+        self.conv_bias = t.optional_array("ssm_conv1d.bias", inner)
+        self.x = t.matrix("ssm_x.weight", rank + 2 * n, inner)
+        self.dt = t.matrix("ssm_dt.weight", inner, rank)
+        self.dt_bias = t.array("ssm_dt.bias", inner)
+        self.a = t.transposed("ssm_a", inner, n)
+        self.d = t.array("ssm_d", inner)
+        self.out = t.matrix("ssm_out.weight", d, inner)
+
+    def __call__(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
+        kernels, norms, eps = self._kernels, self._norms, self._eps
+        inner, to_b, to_c = self._sizes
+        state: RecurrentState = view.cache(*self._at)
+        tails, states = state.arrays
+        (h,) = kernels.linear(h, self.ssm_in)
+        x, z = h[:, :inner], h[:, inner:]
+        x = kernels.causal_conv(x, self.conv, self.conv_bias, tails, state.runs, "silu")
+        (h,) = kernels.linear(x, self.x)
+        dt, b, c = contiguous(h[:, :to_b]), h[:, to_b:to_c], h[:, to_c:]
+        if norms is not None:
+            dt = kernels.rms_norm(dt, norms.dt, eps)
+            b = kernels.rms_norm(contiguous(b), norms.b, eps)
+            c = kernels.rms_norm(contiguous(c), norms.c, eps)
+        (dt,) = kernels.linear(dt, self.dt)
+        y = kernels.selective_scan(x, dt, self.dt_bias, self.a, b, c, self.d, states, state.runs, z)
+        return kernels.linear(y if wanted is None else y[wanted], self.out)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mamba2Sizes:
+    """Of a Mamba-2 mixer, in channels."""
+
+    d_inner: int
+    d_state: int
+    d_conv: int
+    """Tokens that the convolution sees, the newest included."""
+    n_heads: int
+    n_groups: int
+    """Heads of a group share B and C."""
+
+    @property
+    def head_dim(self) -> int:
+        return self.d_inner // self.n_heads
+
+
+class Mamba2Mixer:
+    """A Mamba-2 mixer (Dao, Gu 2024, arXiv 2405.21060): one decay a head, norms after the gate."""
+
+    def __init__(
+        self,
+        t: TensorReader,
+        kernels: Kernels,
+        layer: int,
+        config: Config,
+        sizes: Mamba2Sizes,
+        *,
+        cache: int = 0,
+    ) -> None:
+        d, inner, heads, groups = config.d_model, sizes.d_inner, sizes.n_heads, sizes.n_groups
+        grouped = groups * sizes.d_state
+        convolved = inner + 2 * grouped
+        tail = sizes.d_conv - 1, convolved
+        self.caches = (Recurrent((tail, (heads, sizes.d_state, sizes.head_dim))),)
+        self._at = layer, cache
+        self._kernels = kernels
+        self._sizes = inner, inner + grouped
+        self._groups = groups, inner // groups
+        self._eps = config.norm_eps
+        self.z_xbc_dt = t.stacked("ssm_in.weight", (inner, convolved, heads), d)
+        self.conv = t.array("ssm_conv1d.weight", convolved, sizes.d_conv)
+        self.conv_bias = t.optional_array("ssm_conv1d.bias", convolved)
+        self.dt_bias = t.array("ssm_dt.bias", heads)
+        self.a = t.array("ssm_a", heads, 1)[:, 0]
+        self.d = t.array("ssm_d", heads, 1)[:, 0]
+        self.norm = t.array("ssm_norm.weight", *self._groups)
+        self.out = t.matrix("ssm_out.weight", d, inner)
+
+    def __call__(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
+        kernels = self._kernels
+        to_b, to_c = self._sizes
+        state: RecurrentState = view.cache(*self._at)
+        tails, states = state.arrays
+        z, xbc, dt = kernels.linear(h, *self.z_xbc_dt)
+        xbc = kernels.causal_conv(xbc, self.conv, self.conv_bias, tails, state.runs, "silu")
+        x, b, c = xbc[:, :to_b], xbc[:, to_b:to_c], xbc[:, to_c:]
+        y = kernels.mamba2_scan(x, dt, self.dt_bias, self.a, b, c, self.d, states, state.runs)
+        if wanted is not None:
+            z, y = z[wanted], y[wanted]
+        h = kernels.gated(z, y, "silu").reshape(len(y), *self._groups)
+        h = kernels.rms_norm(h, self.norm, self._eps).reshape(y.shape)
+        return kernels.linear(h, self.out)[0]
