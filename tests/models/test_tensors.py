@@ -146,6 +146,22 @@ def test_experts_need_their_count(tmp_path: Path) -> None:
         open_family(write(tmp_path / "m.gguf", keys, tensors), Reference())
 
 
+def test_old_mixtral_files_are_told_what_is_unknown(tmp_path: Path) -> None:
+    """They have a tensor for each expert."""
+    keys = metadata("llama", expert_count=2, expert_used_count=1)
+    tensors = shapes(keys)
+    for block in (0, 1):
+        for name in ("gate", "up", "down"):
+            count, *shape = tensors.pop(f"blk.{block}.ffn_{name}_exps.weight")
+            tensors |= {f"blk.{block}.ffn_{name}.{e}.weight": tuple(shape) for e in range(count)}
+    with pytest.raises(
+        ModelFileError,
+        match=r"lacks blk\.0\.ffn_gate_exps\.weight.*; it has tensors"
+        r" that Motet does not know for llama: blk\.0\.ffn_gate\.0\.weight",
+    ):
+        open_family(write(tmp_path / "m.gguf", keys, tensors), Reference())
+
+
 @pytest.mark.parametrize("architecture", ["mamba", "mamba2", "jamba"])
 def test_matrices_that_cannot_be_quantised_stay_float(architecture: str, tmp_path: Path) -> None:
     """As quantised files have it: Q8_0 where a row is whole blocks, F16 elsewhere."""
