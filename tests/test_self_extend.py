@@ -139,12 +139,12 @@ STATE = Recurrent(((2,),))
 )
 def test_models_without_distances_to_extend(layers: list, positional: str, match: str) -> None:
     with pytest.raises(UnsupportedError, match=match):
-        require_positions(layers, positional)
+        require_positions([(spec,) for spec in layers], positional)
 
 
 def test_models_with_some() -> None:
-    require_positions([SLIDING, FULL], "rotary")
-    require_positions([STATE, FULL], "rotary")
+    require_positions([(SLIDING,), (FULL,)], "rotary")
+    require_positions([(STATE, FULL), ()], "rotary")
 
 
 def test_settings_as_callers_give_them() -> None:
