@@ -93,7 +93,7 @@ def test_unknown_key_is_refused_with_its_value(architecture: str) -> None:
 @pytest.mark.parametrize(
     ("change", "value"),
     [
-        ("expert_count", 8),
+        ("expert_used_count", 2),
         ("attention__causal", False),
         ("pooling_type", 1),
         ("rope__scaling__type", "longrope"),
@@ -104,6 +104,23 @@ def test_unknown_key_is_refused_with_its_value(architecture: str) -> None:
 def test_unsupported_value_is_named(change: str, value: Any) -> None:
     with pytest.raises(UnsupportedError, match="llama." + change.replace("__", ".")):
         read("llama", **{change: value})
+
+
+@pytest.mark.parametrize("architecture", ["gemma", "gemma2", "gemma3", "qwen2", "qwen3"])
+def test_experts_are_refused_where_there_are_none(architecture: str) -> None:
+    with pytest.raises(UnsupportedError, match=rf"{architecture}\.expert_count is 8"):
+        read(architecture, expert_count=8, expert_used_count=2)
+
+
+def test_mixtral() -> None:
+    config = read("llama", expert_count=8, expert_used_count=2)
+    assert (config.n_experts, config.n_experts_used) == (8, 2)
+    for wrong in (None, 0, 9):
+        with pytest.raises(ModelFileError, match=r"llama\.expert_used_count"):
+            read("llama", expert_count=8, expert_used_count=wrong)
+    for scale in ("expert_weights_scale", "expert_shared_count"):
+        with pytest.raises(UnsupportedError, match=rf"llama\.{scale}"):
+            read("llama", expert_count=8, expert_used_count=2, **{scale: 2})
 
 
 def test_values_that_change_nothing_are_accepted() -> None:

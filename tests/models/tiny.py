@@ -32,6 +32,7 @@ _ALONE = {"attention.head_count": 0, "attention.head_count_kv": None, "feed_forw
 _OWN = {
     "llama": {"rope.freq_base": 10000.0},
     "qwen2": {"rope.freq_base": 10000.0},
+    "qwen3": {"rope.freq_base": 1e6, "attention.key_length": 8, "attention.value_length": 8},
     "gemma": {"attention.key_length": 8, "attention.value_length": 8},
     "gemma2": {"attention.sliding_window": 8},
     "gemma3": {"attention.sliding_window": 8, "rope.freq_base": 1e6},

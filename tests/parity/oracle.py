@@ -81,6 +81,20 @@ def _qwen2() -> Any:
     return transformers.Qwen2Config(**_SIZES, **sizes, num_hidden_layers=2)
 
 
+def _qwen3() -> Any:
+    """Norms on q and k, and heads wider than d / heads; a tied output."""
+    return transformers.Qwen3Config(
+        **_SIZES, **_NARROW, num_hidden_layers=2, tie_word_embeddings=True
+    )
+
+
+def _mixtral() -> Any:
+    """Two of five experts in every layer, their weights renormalised."""
+    return transformers.MixtralConfig(
+        **_SIZES, **_NARROW, num_hidden_layers=2, num_local_experts=5, num_experts_per_tok=2
+    )
+
+
 def _gemma() -> Any:
     """One key head for all queries."""
     return transformers.GemmaConfig(
@@ -124,7 +138,9 @@ CASES: dict[str, Callable[[], Any]] = {
     "llama_biased": _llama_biased,
     "llama_yarn": _llama_yarn,
     "mistral": _mistral,
+    "mixtral": _mixtral,
     "qwen2": _qwen2,
+    "qwen3": _qwen3,
     "gemma": _gemma,
     "gemma2": _gemma2,
     "gemma3": _gemma3,
@@ -162,7 +178,7 @@ def write_gguf(model: Any, path: Path) -> None:
     """The model as F32 GGUF with llama.cpp's names and no vocabulary."""
     config = model.config
     kind = config.model_type.removesuffix("_text")
-    architecture = {"mistral": "llama", "falcon_mamba": "mamba"}.get(kind, kind)
+    architecture = {"mistral": "llama", "mixtral": "llama", "falcon_mamba": "mamba"}.get(kind, kind)
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_tokenizer_model("no_vocab")
     if architecture in oracle_recurrent.ARCHITECTURES:
@@ -192,6 +208,9 @@ def _write_keys(writer: Any, config: Any, architecture: str) -> None:
         writer.add_value_length(config.head_dim)
     if getattr(config, "sliding_window", None) and architecture != "qwen2":
         writer.add_sliding_window(config.sliding_window)
+    if config.model_type == "mixtral":
+        writer.add_expert_count(config.num_local_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
     if architecture == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
     if architecture in ("gemma2", "gemma3"):
@@ -219,6 +238,7 @@ _NAMES = {
     "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate": "ffn_gate_inp",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
@@ -240,6 +260,9 @@ def _tensors(model: Any, architecture: str) -> dict[str, torch.Tensor]:
         name, kind = full.rsplit(".", 1)
         if name.startswith("model.layers."):
             _, _, index, inner = name.split(".", 3)
+            if inner == "mlp.experts":
+                tensors |= oracle_recurrent.experts(f"blk.{index}.", kind, parameter)
+                continue
             out = f"blk.{index}.{names[inner]}.{kind}"
         else:
             out = f"{names[name]}.{kind}"

@@ -194,7 +194,7 @@ def tensors(model: Any) -> dict[str, torch.Tensor]:
         parts = full.split(".")
         block = f"blk.{parts[2]}." if parts[1] == "layers" else ""
         if "experts" in parts:
-            out |= _experts(block, parts[-1], parameter)
+            out |= experts(block, parts[-1], parameter)
             continue
         kind = parts.pop() if parts[-1] in ("weight", "bias") else ""
         name = _NAMES["mixer.norm" if parts[-2:] == ["mixer", "norm"] else parts[-1]]
@@ -215,7 +215,8 @@ def _stored(name: str, tensor: torch.Tensor, config: Any) -> torch.Tensor:
     return tensor.reshape(config.n_groups, -1) if name == "ssm_norm.weight" else tensor
 
 
-def _experts(block: str, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+def experts(block: str, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Gate, up and down matrices of all of a layer's experts, in llama.cpp's layout."""
     if name == "down_proj":
         return {block + "ffn_down_exps.weight": tensor}
     gate, up = tensor.chunk(2, dim=1)

@@ -85,7 +85,7 @@ def test_the_real_block(name: str, chunk: int) -> None:
         runs = Runs(
             np.arange(len(rows), dtype=np.int32), np.array([0, len(rows)], np.int32), one, one
         )
-        parts.append(mixer(rows, View(RecurrentState(arrays, runs)), None))
+        parts.append(mixer.forward(rows, View(RecurrentState(arrays, runs)), None))
     ours = np.concatenate(parts)
     np.testing.assert_allclose(ours, data["expected_block_output"], rtol=0, atol=1e-4)
     logits = ours.mean(axis=0) @ data["classifier_weight"].T + data["classifier_bias"]

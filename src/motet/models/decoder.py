@@ -54,7 +54,7 @@ class Decoder(Generic[C]):
             x *= self._embedding_scale
         last = self.blocks[-1]
         for block in self.blocks:
-            x = block(x, view, wanted if block is last else None)
+            x = block.forward(x, view, wanted if block is last else None)
         return self.kernels.rms_norm(x, self.output_norm, self.config.norm_eps)
 
     def head(self, hidden: Float32) -> Float32:

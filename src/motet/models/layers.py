@@ -5,7 +5,6 @@ so that another device's arrays can take their place. T is the number of tokens 
 of the rows wanted of it: ``wanted``, int64 ``[R]``, or None for all.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -26,7 +25,7 @@ class Mixer(Protocol):
         """What it keeps of a sequence."""
         ...
 
-    def __call__(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
+    def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
         """``[T, d_model]`` to ``[R, d_model]``; caches are written for all T tokens."""
         ...
 
@@ -34,7 +33,7 @@ class Mixer(Protocol):
 class FeedForward(Protocol):
     """The part of a layer that sees each token by itself."""
 
-    def __call__(self, h: Float32) -> Float32:
+    def forward(self, h: Float32) -> Float32:
         """``[R, d_model]`` to the same."""
         ...
 
@@ -67,10 +66,10 @@ class Block:
             self.ffn_norm = t.array("ffn_norm.weight", d)
             self.post_ffw_norm = t.array("post_ffw_norm.weight", d) if post_norms else None
 
-    def __call__(self, x: Float32, view: View, wanted: Int64 | None = None) -> Float32:
+    def forward(self, x: Float32, view: View, wanted: Int64 | None = None) -> Float32:
         """The residual ``[T, d_model]``, which is overwritten, to ``[R, d_model]``."""
         kernels, eps = self._kernels, self._eps
-        h = self.mixer(kernels.rms_norm(x, self.attn_norm, eps), view, wanted)
+        h = self.mixer.forward(kernels.rms_norm(x, self.attn_norm, eps), view, wanted)
         if self.post_attention_norm is not None:
             h = kernels.rms_norm(h, self.post_attention_norm, eps)
         if wanted is not None:
@@ -78,41 +77,11 @@ class Block:
         x += h
         if self.feed_forward is None:
             return x
-        h = self.feed_forward(kernels.rms_norm(x, self.ffn_norm, eps))
+        h = self.feed_forward.forward(kernels.rms_norm(x, self.ffn_norm, eps))
         if self.post_ffw_norm is not None:
             h = kernels.rms_norm(h, self.post_ffw_norm, eps)
         x += h
         return x
-
-
-class Linear:
-    """Matrices that the same rows meet, each with a bias where the file has one.
-
-    ``rows``: of each matrix, by its name without ``.weight``. Without ``biases`` a file that has
-    any is refused.
-    """
-
-    def __init__(
-        self,
-        t: TensorReader,
-        kernels: Kernels,
-        columns: int,
-        rows: Mapping[str, int],
-        *,
-        biases: bool = False,
-    ) -> None:
-        self._linear = kernels.linear
-        self.weights = tuple(t.matrix(f"{name}.weight", n, columns) for name, n in rows.items())
-        found = (t.optional_array(f"{name}.bias", n) for name, n in rows.items())
-        self.biases = tuple(found) if biases else ()
-
-    def __call__(self, x: Float32) -> tuple[Float32, ...]:
-        """A product ``[T, rows]`` for each matrix."""
-        out = self._linear(x, *self.weights)
-        for y, bias in zip(out, self.biases, strict=False):
-            if bias is not None:
-                y += bias
-        return out
 
 
 class Attention:
@@ -140,42 +109,53 @@ class Attention:
     ) -> None:
         sizes = kv_heads, config.head_dim, config.value_dim
         self.caches = (SlidingAttention(*sizes, window) if window else FullAttention(*sizes),)
-        self._at = layer, cache
+        self._layer, self._cache = layer, cache
         self._kernels = kernels
-        self._q_shape = config.n_heads, config.head_dim
-        self._k_shape = kv_heads, config.head_dim
-        self._v_shape = kv_heads, config.value_dim
+        self._q_shape = -1, config.n_heads, config.head_dim
+        self._k_shape = -1, kv_heads, config.head_dim
+        self._v_shape = -1, kv_heads, config.value_dim
         self._scale, self._window, self._softcap = config.attention_scale, window, softcap
         self._rope, self._eps = rope, config.norm_eps
-        d, width = config.d_model, config.n_heads * config.value_dim
-        rows = {
-            "attn_q": config.n_heads * config.head_dim,
-            "attn_k": kv_heads * config.head_dim,
-            "attn_v": kv_heads * config.value_dim,
-        }
-        self.qkv = Linear(t, kernels, d, rows, biases=biases)
-        self.output = Linear(t, kernels, width, {"attn_output": d}, biases=biases)
+        self._biases = biases
+        d, heads = config.d_model, config.n_heads
+        rows = heads * config.head_dim, kv_heads * config.head_dim, kv_heads * config.value_dim
+        self.q = t.matrix("attn_q.weight", rows[0], d)
+        self.k = t.matrix("attn_k.weight", rows[1], d)
+        self.v = t.matrix("attn_v.weight", rows[2], d)
+        self.output = t.matrix("attn_output.weight", d, heads * config.value_dim)
+        if biases:
+            self.q_bias = t.optional_array("attn_q.bias", rows[0])
+            self.k_bias = t.optional_array("attn_k.bias", rows[1])
+            self.v_bias = t.optional_array("attn_v.bias", rows[2])
+            self.output_bias = t.optional_array("attn_output.bias", d)
         self.q_norm = t.array("attn_q_norm.weight", config.head_dim) if qk_norms else None
         self.k_norm = t.array("attn_k_norm.weight", config.head_dim) if qk_norms else None
 
-    def __call__(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
-        kernels, count = self._kernels, len(h)
-        q, k, v = self.qkv(h)
-        q, k = q.reshape(count, *self._q_shape), k.reshape(count, *self._k_shape)
+    def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
+        kernels = self._kernels
+        q, k, v = kernels.linear(h, self.q, self.k, self.v)
+        if self._biases:
+            add(q, self.q_bias)
+            add(k, self.k_bias)
+            add(v, self.v_bias)
+        q, k, v = q.reshape(self._q_shape), k.reshape(self._k_shape), v.reshape(self._v_shape)
         if self.q_norm is not None and self.k_norm is not None:
             q = kernels.rms_norm(q, self.q_norm, self._eps)
             k = kernels.rms_norm(k, self.k_norm, self._eps)
         h = kernels.attention(
             q,
             k,
-            v.reshape(count, *self._v_shape),
-            view.cache(*self._at),
+            v,
+            view.cache(self._layer, self._cache),
             scale=self._scale,
             window=self._window,
             softcap=self._softcap,
             rope=self._rope,
         )
-        return self.output(h if wanted is None else h[wanted])[0]
+        (h,) = kernels.linear(h if wanted is None else h[wanted], self.output)
+        if self._biases:
+            add(h, self.output_bias)
+        return h
 
 
 class GatedMLP:
@@ -193,12 +173,25 @@ class GatedMLP:
         d, ff = config.d_model, config.d_ff
         self._kernels = kernels
         self._activation = activation
-        self.gate_up = Linear(t, kernels, d, {"ffn_gate": ff, "ffn_up": ff}, biases=biases)
-        self.down = Linear(t, kernels, ff, {"ffn_down": d}, biases=biases)
+        self._biases = biases
+        self.gate = t.matrix("ffn_gate.weight", ff, d)
+        self.up = t.matrix("ffn_up.weight", ff, d)
+        self.down = t.matrix("ffn_down.weight", d, ff)
+        if biases:
+            self.gate_bias = t.optional_array("ffn_gate.bias", ff)
+            self.up_bias = t.optional_array("ffn_up.bias", ff)
+            self.down_bias = t.optional_array("ffn_down.bias", d)
 
-    def __call__(self, h: Float32) -> Float32:
-        gate, up = self.gate_up(h)
-        return self.down(self._kernels.gated(gate, up, self._activation))[0]
+    def forward(self, h: Float32) -> Float32:
+        kernels = self._kernels
+        gate, up = kernels.linear(h, self.gate, self.up)
+        if self._biases:
+            add(gate, self.gate_bias)
+            add(up, self.up_bias)
+        (h,) = kernels.linear(kernels.gated(gate, up, self._activation), self.down)
+        if self._biases:
+            add(h, self.down_bias)
+        return h
 
 
 class MixtureOfExperts:
@@ -226,7 +219,7 @@ class MixtureOfExperts:
         self.up = t.experts("ffn_up_exps.weight", count, ff, d)
         self.down = t.experts("ffn_down_exps.weight", count, d, ff)
 
-    def __call__(self, h: Float32) -> Float32:
+    def forward(self, h: Float32) -> Float32:
         kernels = self._kernels
         ids, weights = kernels.route(kernels.linear(h, self.router)[0], self._used)
         if self._renormalise:
@@ -234,14 +227,20 @@ class MixtureOfExperts:
         return kernels.experts(h, ids, weights, self.gate, self.up, self.down, self._activation)
 
 
+def add(x: Float32, bias: Float32 | None) -> None:
+    """Add a bias to every row, where the file has one."""
+    if bias is not None:
+        x += bias
+
+
 def contiguous(x: Float32) -> Float32:
-    """A copy of some columns of an array, for kernels that read whole rows."""
-    return cast(Float32, x.copy())
+    """Some columns of an array for kernels that read whole rows: a copy, if there are several."""
+    return x if len(x) == 1 else cast(Float32, x.copy())
 
 
 def _renormalise(weights: Float32) -> None:
     """Divide each row by its sum, taken in the order of rank: of ``[T, k]``, a few columns."""
-    total = contiguous(weights[:, :1])
+    total = cast(Float32, weights[:, :1].copy())
     for rank in range(1, weights.shape[1]):
         total += weights[:, rank : rank + 1]
     weights /= total
@@ -283,7 +282,7 @@ class MambaMixer:
     ) -> None:
         d, inner, n, rank = config.d_model, sizes.d_inner, sizes.d_state, sizes.dt_rank
         self.caches = (Recurrent(((sizes.d_conv - 1, inner), (n, inner))),)
-        self._at = layer, cache
+        self._layer, self._cache = layer, cache
         self._kernels = kernels
         self._sizes = inner, rank, rank + n
         self._eps = config.norm_eps
@@ -298,10 +297,10 @@ class MambaMixer:
         self.d = t.array("ssm_d", inner)
         self.out = t.matrix("ssm_out.weight", d, inner)
 
-    def __call__(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
+    def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
         kernels, norms, eps = self._kernels, self._norms, self._eps
         inner, to_b, to_c = self._sizes
-        state: RecurrentState = view.cache(*self._at)
+        state: RecurrentState = view.cache(self._layer, self._cache)
         tails, states = state.arrays
         (h,) = kernels.linear(h, self.ssm_in)
         x, z = h[:, :inner], h[:, inner:]
@@ -352,10 +351,10 @@ class Mamba2Mixer:
         convolved = inner + 2 * grouped
         tail = sizes.d_conv - 1, convolved
         self.caches = (Recurrent((tail, (heads, sizes.d_state, sizes.head_dim))),)
-        self._at = layer, cache
+        self._layer, self._cache = layer, cache
         self._kernels = kernels
         self._sizes = inner, inner + grouped
-        self._groups = groups, inner // groups
+        self._groups = -1, groups, inner // groups
         self._eps = config.norm_eps
         self.z_xbc_dt = t.stacked("ssm_in.weight", (inner, convolved, heads), d)
         self.conv = t.array("ssm_conv1d.weight", convolved, sizes.d_conv)
@@ -363,13 +362,13 @@ class Mamba2Mixer:
         self.dt_bias = t.array("ssm_dt.bias", heads)
         self.a = t.array("ssm_a", heads, 1)[:, 0]
         self.d = t.array("ssm_d", heads, 1)[:, 0]
-        self.norm = t.array("ssm_norm.weight", *self._groups)
+        self.norm = t.array("ssm_norm.weight", groups, inner // groups)
         self.out = t.matrix("ssm_out.weight", d, inner)
 
-    def __call__(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
+    def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
         kernels = self._kernels
         to_b, to_c = self._sizes
-        state: RecurrentState = view.cache(*self._at)
+        state: RecurrentState = view.cache(self._layer, self._cache)
         tails, states = state.arrays
         z, xbc, dt = kernels.linear(h, *self.z_xbc_dt)
         xbc = kernels.causal_conv(xbc, self.conv, self.conv_bias, tails, state.runs, "silu")
@@ -377,6 +376,6 @@ class Mamba2Mixer:
         y = kernels.mamba2_scan(x, dt, self.dt_bias, self.a, b, c, self.d, states, state.runs)
         if wanted is not None:
             z, y = z[wanted], y[wanted]
-        h = kernels.gated(z, y, "silu").reshape(len(y), *self._groups)
+        h = kernels.gated(z, y, "silu").reshape(self._groups)
         h = kernels.rms_norm(h, self.norm, self._eps).reshape(y.shape)
         return kernels.linear(h, self.out)[0]

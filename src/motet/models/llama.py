@@ -10,7 +10,7 @@ from motet.kernels.interface import Kernels
 from motet.models.config import AttentionConfig, read_attention
 from motet.models.decoder import Decoder
 from motet.models.keys import MAX_CONTEXT, Keys
-from motet.models.layers import Attention, Block, GatedMLP
+from motet.models.layers import Attention, Block, GatedMLP, MixtureOfExperts
 from motet.models.rope import make_rope
 from motet.models.tensors import TensorReader
 
@@ -19,6 +19,7 @@ class Llama(Decoder[AttentionConfig]):
     """The ``llama`` architecture. Its converter interleaves the rotary pairs of q and k."""
 
     pairing = "normal"
+    qk_norms = False
 
     def __init__(self, config: AttentionConfig, tensors: TensorReader, kernels: Kernels) -> None:
         divisors = tensors.optional_array("rope_freqs.weight", config.rope.dimension // 2)
@@ -33,18 +34,21 @@ class Llama(Decoder[AttentionConfig]):
                 config.n_kv_heads,
                 rope=rope,
                 window=config.window,
+                qk_norms=self.qk_norms,
                 biases=True,
             )
-            return Block(
-                t, kernels, config, attention, GatedMLP(t, kernels, config, "silu", biases=True)
-            )
+            if config.n_experts:
+                feed = MixtureOfExperts(t, kernels, config, "silu", renormalise=True)
+            else:
+                feed = GatedMLP(t, kernels, config, "silu", biases=True)
+            return Block(t, kernels, config, attention, feed)
 
         super().__init__(config, tensors, kernels, block, output_bias=True)
 
     @staticmethod
     def read_config(keys: Keys, n_vocab: int) -> AttentionConfig:
         """The settings; Mistral's sliding window, where the file gives one, is on every layer."""
-        config = read_attention(keys, n_vocab)
+        config = read_attention(keys, n_vocab, experts=True)
         # Names the layout that the interleaved pairs come from; no other has been written.
         keys.only("tensor_data_layout", "Meta AI original pth", "an unknown order of q and k rows")
         window = keys.integer("attention.sliding_window", 0, MAX_CONTEXT, 0)

@@ -1,4 +1,4 @@
-"""Qwen 2 and 2.5 (Yang et al. 2024, arXiv 2407.10671): Llama with biases on q, k and v."""
+"""Qwen 2 to 3 (Yang et al. 2024, 2025, arXiv 2407.10671, 2505.09388): Llama and a little more."""
 
 from motet.models.config import AttentionConfig, read_attention
 from motet.models.keys import Keys
@@ -6,7 +6,7 @@ from motet.models.llama import Llama
 
 
 class Qwen2(Llama):
-    """The ``qwen2`` architecture: rows of q and k as Hugging Face has them."""
+    """The ``qwen2`` architecture: biases on q, k and v, and rows as Hugging Face has them."""
 
     pairing = "neox"
 
@@ -14,3 +14,9 @@ class Qwen2(Llama):
     def read_config(keys: Keys, n_vocab: int) -> AttentionConfig:
         """The settings. GGUF does not say which layers would slide, so a window is refused."""
         return read_attention(keys, n_vocab)
+
+
+class Qwen3(Qwen2):
+    """The ``qwen3`` architecture: norms on each head's query and key instead of biases."""
+
+    qk_norms = True

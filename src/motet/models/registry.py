@@ -13,7 +13,7 @@ from motet.models.keys import MAX_CONTEXT, Keys
 from motet.models.llama import Llama
 from motet.models.mamba import Mamba
 from motet.models.mamba2 import Mamba2
-from motet.models.qwen import Qwen2
+from motet.models.qwen import Qwen2, Qwen3
 from motet.models.rwkv6 import Rwkv6
 from motet.models.tensors import EMBEDDING, TensorChecker
 from motet.weights.gguf import GGUFFile
@@ -27,6 +27,7 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "mamba": Mamba,
     "mamba2": Mamba2,
     "qwen2": Qwen2,
+    "qwen3": Qwen3,
     "rwkv6": Rwkv6,
 }
 

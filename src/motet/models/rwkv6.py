@@ -46,7 +46,7 @@ class TimeMix:
     def __init__(self, t: TensorReader, kernels: Kernels, config: Rwkv6Config) -> None:
         d, heads = config.d_model, (config.n_heads, config.head_size)
         self._kernels = kernels
-        self._heads = heads
+        self._heads = -1, *heads
         self.lerp_x = t.array("time_mix_lerp_x.weight", d)
         self.lerps = self._read_lerps(t, d)
         self.w1 = t.matrix("time_mix_w1.weight", len(_MIXED) * config.mix_rank, d)
@@ -70,7 +70,7 @@ class TimeMix:
             return tuple(t.array("time_mix_lerp_fused.weight", len(_MIXED), 1, 1, d)[:, 0, 0])
         return tuple(t.array(f"time_mix_lerp_{name}.weight", d) for name in _MIXED)
 
-    def __call__(self, h: Float32, tails: Float32, states: Float32, runs: Runs) -> Float32:
+    def forward(self, h: Float32, tails: Float32, states: Float32, runs: Runs) -> Float32:
         """``[T, d_model]`` to the same. ``tails``: the token before; ``states``: the heads'."""
         kernels = self._kernels
         w, k, v, r, g = self._mixed(h, kernels.token_shift(h, tails, runs))
@@ -86,7 +86,7 @@ class TimeMix:
             states,
             runs,
         )
-        y = y.reshape(len(h), *self._heads)
+        y = y.reshape(self._heads)
         y = kernels.layer_norm(y, self.ln, self.ln_bias, _HEAD_NORM_EPS).reshape(h.shape)
         y = kernels.gated(kernels.linear(g, self.gate)[0], y, "silu")
         return kernels.linear(y, self.output)[0]
@@ -116,7 +116,7 @@ class ChannelMix:
         self.receptance = t.matrix("channel_mix_receptance.weight", d, d)
         self.value = t.matrix("channel_mix_value.weight", d, config.d_ff)
 
-    def __call__(self, h: Float32, shifted: Float32) -> Float32:
+    def forward(self, h: Float32, shifted: Float32) -> Float32:
         """``[R, d_model]`` to the same. ``shifted``: of the token before."""
         kernels = self._kernels
         (k,) = kernels.linear(kernels.mix(h, shifted, self.lerp_k), self.key)
@@ -140,18 +140,18 @@ class Rwkv6Block:
         self.channel_mix = ChannelMix(t, kernels, config)
         self._halves = bool(config.rescale_every) and (layer + 1) % config.rescale_every == 0
 
-    def __call__(self, x: Float32, view: View, wanted: Int64 | None) -> Float32:
+    def forward(self, x: Float32, view: View, wanted: Int64 | None) -> Float32:
         """The residual ``[T, d_model]``, which is overwritten, to ``[R, d_model]``."""
         kernels, eps = self._kernels, self._eps
         cache: RecurrentState = view.cache(self._layer)
         time_tails, channel_tails, states = cache.arrays
         h = kernels.layer_norm(x, *self.attn_norm, eps)
-        x += self.time_mix(h, time_tails, states, cache.runs)
+        x += self.time_mix.forward(h, time_tails, states, cache.runs)
         h = kernels.layer_norm(x, *self.attn_norm_2, eps)
         shifted = kernels.token_shift(h, channel_tails, cache.runs)
         if wanted is not None:
             x, h, shifted = x[wanted], h[wanted], shifted[wanted]
-        x += self.channel_mix(h, shifted)
+        x += self.channel_mix.forward(h, shifted)
         if self._halves:
             x *= 0.5
         return x
@@ -198,7 +198,7 @@ class Rwkv6:
         x = kernels.layer_norm(x, *self.token_embd_norm, eps)
         last = self.blocks[-1]
         for block in self.blocks:
-            x = block(x, view, wanted if block is last else None)
+            x = block.forward(x, view, wanted if block is last else None)
         return kernels.layer_norm(x, *self.output_norm, eps)
 
     def head(self, hidden: Float32) -> Float32:
