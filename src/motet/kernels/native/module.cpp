@@ -217,6 +217,22 @@ NB_MODULE(MOTET_MODULE, m) {
       .def_ro("rows", &Matrix::rows)
       .def_ro("columns", &Matrix::columns)
       .def_ro("nbytes", &Matrix::bytes);
+  // How to go through memory: see tuning.hpp. For benchmarks and tests.
+  nb::class_<Tuning>(m, "Tuning")
+      .def("__init__", [](Tuning* t, std::array<int, TUNED> streams, std::array<int, TUNED> ahead,
+                          int chains) { new (t) Tuning{streams, ahead, chains}; })
+      .def_ro("streams", &Tuning::streams)
+      .def_ro("ahead", &Tuning::ahead)
+      .def_ro("chains", &Tuning::chains);
+  m.def("tuning", [] { return tuning(); });
+  m.def("set_tuning", [](const Tuning& t) {
+    for (int i = 0; i < TUNED; i++) {
+      const int n = t.streams[i];
+      need((n == 1 || n == 2 || n == 4 || n == 8) && t.ahead[i] >= 0, "no such tuning");
+    }
+    need(t.chains == 1 || t.chains == 2, "no such tuning");
+    tuning() = t;
+  });
   m.def("pack", &pack, nb::call_guard<nb::gil_scoped_release>());
   m.def("linear", &linear_of);
   m.def("embedding", &embedding);
