@@ -69,7 +69,9 @@ class Linear:
         return clock() - start
 
 
-def attention_of(kernels: Any, lengths: list[int], window: int, new: int) -> Callable[[Clock], float]:
+def attention_of(
+    kernels: Any, lengths: list[int], window: int, new: int
+) -> Callable[[Clock], float]:
     """A layer of Gemma-2-2B: 8 heads, 4 of keys and values, 256 channels, float16."""
     from motet.kernels import PAGE, KVPool, PagedKV, Rope
 
@@ -156,10 +158,11 @@ def compare(variants: list[Variant], turns: int, label: str, *command: Any) -> N
     """Print one line of the table."""
     taken: list[list[float]] = [[] for _ in variants]
     size = 0
-    for _ in range(turns):
-        for variant, times in zip(variants, taken, strict=True):
-            seconds, size = variant.ask(*command)
-            times.append(seconds)
+    for turn in range(turns):
+        for i in range(len(variants)):
+            at = (turn + i) % len(variants)  # the first after a pause is slower
+            seconds, size = variants[at].ask(*command)
+            taken[at].append(seconds)
     cells = []
     for i, times in enumerate(taken):
         ratios = sorted(b / a for a, b in zip(taken[0], times, strict=True))

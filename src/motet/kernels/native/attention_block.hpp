@@ -116,7 +116,7 @@ struct OpenValues {
 
 // scores[R][PAGE] of R rows; q is [row][head_dim], pairs side by side.
 template <int R, class Keys>
-void score(const Keys& keys, const float* q, int head_dim, int half, float* scores) {
+NOINLINE void score(const Keys& keys, const float* q, int head_dim, int half, float* scores) {
   f32x16 acc[R][PARTS];
   for (int r = 0; r < R; r++)
     for (int p = 0; p < PARTS; p++) acc[r][p] = f32x16::set(0);
@@ -144,8 +144,8 @@ void score(const Keys& keys, const float* q, int head_dim, int half, float* scor
 
 // out[R][padded] += weights[R][first…last) · values, key after key.
 template <int R, int P, class Values>
-void mix_parts(const Values& values, const float* weights, int first, int last, int part,
-               int padded, float* out) {
+NOINLINE void mix_parts(const Values& values, const float* weights, int first, int last, int part,
+                        int padded, float* out) {
   f32x16 acc[R][P];
   for (int r = 0; r < R; r++)
     for (int p = 0; p < P; p++) acc[r][p] = f32x16::load(out + r * padded + (part + p) * LANES);
@@ -182,21 +182,20 @@ struct State {
     std::fill_n(total.p, rows, 0.0f);
     std::fill_n(values.p, (int64_t)rows * padded, 0.0f);
   }
+  // Add what a later chunk made of a row.
+  void join(int row, float later_greatest, float later_total, const float* later, int padded) {
+    if (later_greatest == -INFINITY) return;
+    float* v = values.p + (int64_t)row * padded;
+    const float top = std::max(greatest.p[row], later_greatest);
+    const float a = greatest.p[row] == -INFINITY ? 0.0f : exp_one(greatest.p[row] - top);
+    const float b = exp_one(later_greatest - top);
+    const f32x16 va = f32x16::set(a), vb = f32x16::set(b);
+    total.p[row] = std::fma(total.p[row], a, later_total * b);
+    greatest.p[row] = top;
+    for (int i = 0; i < padded; i += LANES)
+      fma(f32x16::load(v + i), va, f32x16::load(later + i) * vb).store(v + i);
+  }
   Buffer<float> greatest, total, values;
 };
-
-// Join row `from` of a later chunk to row `to`.
-inline void merge(float& greatest, float& total, float* values, float later_greatest,
-                  float later_total, const float* later_values, int padded) {
-  if (later_greatest == -INFINITY) return;
-  const float top = std::max(greatest, later_greatest);
-  const float a = greatest == -INFINITY ? 0.0f : exp_one(greatest - top);
-  const float b = exp_one(later_greatest - top);
-  const f32x16 va = f32x16::set(a), vb = f32x16::set(b);
-  total = std::fma(total, a, later_total * b);
-  greatest = top;
-  for (int i = 0; i < padded; i += LANES)
-    fma(f32x16::load(values + i), va, f32x16::load(later_values + i) * vb).store(values + i);
-}
 
 }  // namespace

@@ -11,6 +11,10 @@ struct QueryTile {
   int32_t row;
   int32_t stage;  // of Self-Extend, the same for all of them
   std::vector<int32_t> tokens;
+  int64_t begin = 0, end = 0;  // blocks that one of its queries may see
+
+  int64_t first_chunk() const { return begin / CHUNK; }
+  int64_t chunks() const { return (end + CHUNK - 1) / CHUNK - first_chunk(); }
 };
 
 // One thread's room for a tile of queries of one KV head.
@@ -32,17 +36,10 @@ class Worker {
   template <class Done>
   void run(const QueryTile& tile, int kv_head, int64_t first, int64_t last, const Done& done) {
     const int rows = load_queries(tile, kv_head);
-    int32_t lowest = INT32_MAX, highest = 0;
-    for (int32_t t : tile.tokens) {
-      lowest = std::min(lowest, a.positions[t]);
-      highest = std::max(highest, a.positions[t]);
-    }
-    const int64_t begin = a.window ? std::max(0, lowest - a.window + 1) / PAGE : 0;
-    const int64_t end = highest / PAGE + 1;
     for (int64_t c = first; c < last; c++) {
       chunk.clear(rows, a.pool.padded);
-      for (int64_t b = std::max(begin, c * CHUNK); b < std::min(end, (c + 1) * CHUNK); b++)
-        block(tile, kv_head, rows, b);
+      const int64_t end = std::min(tile.end, (c + 1) * CHUNK);
+      for (int64_t b = std::max(tile.begin, c * CHUNK); b < end; b++) block(tile, kv_head, rows, b);
       for (int r = 0; r < rows; r++)
         done(r, chunk.greatest.p[r], chunk.total.p[r], chunk.values.p + r * a.pool.padded);
     }

@@ -8,10 +8,6 @@
 
 namespace {
 
-#define INLINE inline __attribute__((always_inline))
-// Kernels stand alone, so that what is around them costs them no registers.
-#define NOINLINE __attribute__((noinline))
-
 // Block b of S strips that follow each other against the R rows of a tile, into acc; a, scale and
 // side point at the tile. Two strips share the loading of an activation, which is what many rows
 // are limited by. CHAINS: independent int32 sums for each sum of products.
