@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from motet.errors import NumericalError, OptionError, UnsupportedError
 from motet.kernels import _cpu
 from motet.kernels.cpu_experts import ACTIVATIONS, ExpertsCPU
 from motet.kernels.cpu_recurrent import RecurrentCPU
-from motet.kernels.paged import KINDS, PagedKV
-from motet.kernels.rope import Rope
+from motet.kernels.paged import KINDS, KVPool, PagedKV
+from motet.kernels.rope import Rope, distances
 from motet.weights.formats import TensorType, dequantize
 
 _PACKED = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS"
@@ -66,6 +67,7 @@ class CPU(RecurrentCPU, ExpertsCPU):
         self._native: Any = import_module(f"motet.kernels._{self.isa}")
         self._arena = self._native.Arena()
         self._pool = self._native.ThreadPool(self.threads)
+        self._pages: WeakKeyDictionary[KVPool, Any] = WeakKeyDictionary()
 
     def pack(
         self,
@@ -143,6 +145,30 @@ class CPU(RecurrentCPU, ExpertsCPU):
         self._native.softcap(self._pool, x, cap, out)
         return out
 
+    def block_tables(
+        self,
+        tables: np.ndarray,
+        masks: np.ndarray,
+        rows: np.ndarray,
+        positions: np.ndarray,
+        slots: np.ndarray,
+    ) -> Any:
+        """``PagedKV.blocks``: the tables of a micro-batch, checked once for all layers of a group.
+
+        The arguments are ``PagedKV``'s of the same names. They are copied as far as the tokens
+        see, and may change afterwards. Raises ValueError if a token lies beyond the tables.
+        """
+        return self._native.block_tables(tables, masks, rows, positions, slots)
+
+    def _pages_of(self, pool: KVPool) -> Any:
+        pages = self._pages.get(pool)
+        if pages is None:
+            pages = self._native.KVPages(
+                pool.buffer, pool.kv_heads, pool.head_dim, pool.value_dim, KINDS[pool.kind]
+            )
+            self._pages[pool] = pages
+        return pages
+
     def attention(
         self,
         q: np.ndarray,
@@ -159,40 +185,32 @@ class CPU(RecurrentCPU, ExpertsCPU):
 
         Raises NumericalError if a key or value is not a finite number of the pool's kind.
         """
-        out = np.empty((len(q), q.shape[1] * v.shape[2]), np.float32)
-        table, places, interleaved, rope_scale = None, None, False, 1.0
+        native = self._native
+        tables = kv.blocks
+        if tables is None:
+            tables = self.block_tables(kv.tables, kv.masks, kv.rows, kv.positions, kv.slots)
+        rotary, extend = None, None
         if rope is not None:
-            table, places = rope.table(int(kv.positions.max(initial=0)) + 1), rope.places
-            interleaved, rope_scale = rope.pairing == "normal", rope.scale
-        window_of_extend, stages, stage, factors = 0, [], None, None
-        if kv.extended is not None and rope is not None:
-            groups, stage = kv.extended.stages
-            stages = [(group, rope.grouped_places(group)) for group in groups]
-            factors = kv.extended.factors
-            window_of_extend = kv.extended.window
-        fine = self._native.attention(
+            extended = kv.extended
+            table = rope.table(distances(tables.furthest, kv.positions, window, extended))
+            rotary = native.Rotary(table, rope.places, rope.pairing == "normal", rope.scale)
+            if extended is not None:
+                groups, stage = extended.stages
+                far = [(group, rope.grouped_places(group)) for group in groups]
+                extend = native.SelfExtend(extended.window, far, stage, extended.factors)
+        out = np.empty((len(q), q.shape[1] * v.shape[2]), np.float32)
+        fine = native.attention(
             self._pool,
             q,
             k,
             v,
-            kv.pool.buffer,
-            KINDS[kv.pool.kind],
-            kv.tables,
-            kv.masks,
-            kv.rows,
-            kv.positions,
-            kv.slots,
+            self._pages_of(kv.pool),
+            tables,
+            rotary,
+            extend,
             scale,
             window,
             softcap,
-            table,
-            places,
-            interleaved,
-            rope_scale,
-            window_of_extend,
-            stages,
-            stage,
-            factors,
             out,
         )
         if not fine:

@@ -10,6 +10,7 @@ Keys are stored un-rotated.
 import mmap
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -173,3 +174,5 @@ class PagedKV:
     """int64 ``[T]``: page × PAGE + position % PAGE, where each token is written."""
     extended: Extended | None = None
     """Self-Extend, where it is on."""
+    blocks: Any = None
+    """What the kernels' ``block_tables`` made of the arrays above, to share among layers."""

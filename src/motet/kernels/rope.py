@@ -11,10 +11,10 @@ import threading
 
 import numpy as np
 
-from motet.kernels.paged import LANES, PAGE
+from motet.kernels.paged import LANES, PAGE, Extended
 
 _GROWTH = 1024
-"""Positions by which the table grows."""
+"""Distances by which the table grows."""
 _LINE = 16
 """Numbers in a cache line."""
 
@@ -43,18 +43,19 @@ class Rope:
         """Cosines and sines of the places in a page, float32 ``[rotary_dim / 2, 2, PAGE]``."""
         self._grouped: dict[int, np.ndarray] = {}
 
-    def table(self, positions: int) -> np.ndarray:
-        """Cosines and sines, float32 ``[≥ positions, 2, rotary_dim / 2 padded to LANES]``.
+    def table(self, count: int) -> np.ndarray:
+        """Cosines and sines, float32 ``[≥ count, 2, rotary_dim / 2 padded to LANES]``.
 
-        Entry ``[p, 0, i]`` is cos(p · inv_freq[i]), ``[p, 1, i]`` the sine, computed in float64.
+        Entry ``[d, 0, i]`` is cos(d · inv_freq[i]), ``[d, 1, i]`` the sine, computed in float64:
+        the rotation by a distance of d positions, whatever the length of the table.
         """
         table = self._table
-        if len(table) >= positions:
+        if len(table) >= count:
             return table
         with self._lock:
             old = self._table
-            if len(old) < positions:
-                count = -(-max(positions, 2 * len(old)) // _GROWTH) * _GROWTH
+            if len(old) < count:
+                count = -(-max(count, 2 * len(old)) // _GROWTH) * _GROWTH
                 angles = np.arange(len(old), count)[:, None] * self.inv_freq
                 new = np.zeros((count - len(old), 2, old.shape[2]), np.float32)
                 new[:, 0, : len(self.inv_freq)] = np.cos(angles)
@@ -79,6 +80,29 @@ class Rope:
             places = _on_cache_lines(turns.transpose(0, 3, 2, 1))
             self._grouped[group] = places
         return places
+
+
+def distances(
+    furthest: int, positions: np.ndarray, window: int = 0, extended: Extended | None = None
+) -> int:
+    """Entries of a rope table that attention of queries at ``positions`` needs.
+
+    ``furthest`` is the greatest of ``positions``. A query is turned by its distance from the start
+    of a page with a key that it sees: the key's distance, which a sliding window or Self-Extend's
+    window of near keys bounds, and at most PAGE − 1 more. From a page of far keys it is counted in
+    groups (Jin et al. 2024, arXiv 2401.01325, eq. 4).
+    """
+    most = furthest
+    if window:
+        most = min(most, window + PAGE - 2)
+    if extended is not None:
+        most = min(most, extended.window + PAGE - 2)
+        far = positions >= extended.window
+        if far.any():
+            group = extended.groups[far]
+            shift = extended.window - extended.window // group
+            most = max(most, int((positions[far] // group + shift).max()))
+    return most + 1
 
 
 def _on_cache_lines(values: np.ndarray) -> np.ndarray:

@@ -19,8 +19,8 @@ inline std::vector<QueryTile> query_tiles(const Attention& a) {
   const size_t most = std::max(1, QUERY_ROWS / a.group());
   std::vector<QueryTile> tiles;
   std::vector<int64_t> open;  // by table row: its unfinished tile
-  for (int32_t t = 0; t < a.tokens; t++) {
-    const int32_t row = a.rows[t], stage = a.extend.stage_of(t);
+  for (int32_t t = 0; t < a.tables.tokens(); t++) {
+    const int32_t row = a.tables.rows[t], stage = a.extend.stage_of(t);
     if ((size_t)row >= open.size()) open.resize(row + 1, -1);
     if (open[row] < 0 || tiles[open[row]].tokens.size() >= most ||
         tiles[open[row]].stage != stage) {
@@ -32,8 +32,8 @@ inline std::vector<QueryTile> query_tiles(const Attention& a) {
   for (auto& tile : tiles) {
     int32_t lowest = INT32_MAX, highest = 0;
     for (int32_t t : tile.tokens) {
-      lowest = std::min(lowest, a.positions[t]);
-      highest = std::max(highest, a.positions[t]);
+      lowest = std::min(lowest, a.tables.positions[t]);
+      highest = std::max(highest, a.tables.positions[t]);
     }
     tile.begin = a.window ? std::max(0, lowest - a.window + 1) / PAGE : 0;
     tile.end = highest / PAGE + 1;

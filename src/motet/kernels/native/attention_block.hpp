@@ -2,13 +2,14 @@
 #pragma once
 #include <numeric>
 
-#include "pages.hpp"
+#include "block_tables.hpp"
 
 namespace {
 
 struct Rotary {
-  const float* table = nullptr;   // [positions][2][padded half]: cosines and sines
+  const float* table = nullptr;   // [distances][2][padded half]: cosines and sines
   const float* places = nullptr;  // [half][2][PAGE]: those of the places in a block
+  int64_t distances = 0;
   int half = 0, padded = 0;
   bool interleaved = false;
   float scale = 1;
@@ -23,31 +24,43 @@ struct Stage {
     return places + start % group / std::gcd(group, (int64_t)PAGE) * half * 2 * PAGE;
   }
 };
-struct Extend {
+struct SelfExtend {
   int window = 0;                  // 0: no Self-Extend
-  const int32_t* stage = nullptr;  // [tokens]: index of each query's stage
+  std::vector<int32_t> stage;      // [tokens]: index of each query's stage
   const float* factors = nullptr;  // [tokens] that multiply queries; may be absent
   std::vector<Stage> stages;
   int32_t stage_of(int64_t t) const { return window ? stage[t] : 0; }
+
+  // From a block's start, in groups, to a query that sees some of the block's keys as far.
+  int64_t distance(int64_t position, int64_t start, int64_t group) const {
+    return position / group + window - window / group - start / group;
+  }
 };
 
 struct Attention {
   const float* q;
-  Pool pool;
-  const int32_t* tables;
-  const uint64_t* masks;
-  int64_t table_width;
-  const int32_t* rows;
-  const int32_t* positions;
-  int64_t tokens;
+  const Pool& pool;
+  const BlockTables& tables;
   int heads;
   float scale;
   int window;
   float softcap;
-  Rotary rotary;
-  Extend extend;
+  const Rotary& rotary;
+  const SelfExtend& extend;
   float* out;
 
+  // Entries that a rotary table must have. A query's distance to the start of a block with a key
+  // that it sees near is that key's, which a window bounds, and at most PAGE − 1 more.
+  int64_t distances() const {
+    int64_t most = tables.furthest;
+    for (int64_t near : {window, extend.window})
+      if (near) most = std::min(most, near - 1 + PAGE - 1);
+    for (int64_t t = 0; extend.window && t < tables.tokens(); t++)
+      if (tables.positions[t] >= extend.window)
+        most = std::max(
+            most, extend.distance(tables.positions[t], 0, extend.stages[extend.stage[t]].group));
+    return most + 1;
+  }
   int group() const { return heads / pool.kv_heads; }
 };
 
