@@ -99,7 +99,7 @@ def test_arrays_of_another_shape_are_refused(cpu: CPU, case: Case) -> None:
         (q, k, v[:, :, :16].copy()),
     ):
         with pytest.raises(ValueError, match="attention"):
-            cpu.attention(*map(np.ascontiguousarray, wrong), kv, scale=0.2)
+            cpu.attention(wrong[0].copy(), wrong[1].copy(), wrong[2].copy(), kv, scale=0.2)
     with pytest.raises(ValueError, match="wider"):
         cpu.attention(q, k, v, kv, scale=0.2, rope=rope_of(64))
     with pytest.raises(ValueError, match="pages"):
