@@ -140,10 +140,11 @@ def test_gaps_and_stale_pages_change_nothing(cpu: CPU) -> None:
     case = Case([200])
     case.run(cpu, case.whole(), scale=0.2)
     last = np.array([199])
-    masked = [case.view(kernels, last, np.array([200])) for kernels in (cpu, REFERENCE)]
-    for view in masked:
-        view.tables.masks[0, 1] = 0
-        view.tables.masks[0, 0] &= np.uint64(0xFFFF0000FFFF0000)
+    seen = case.view(REFERENCE, last, np.array([200])).tables
+    seen.masks[0, 1] = 0
+    seen.masks[0, 0] &= np.uint64(0xFFFF0000FFFF0000)
+    arrays = seen.tables, seen.masks, seen.rows, seen.positions, seen.slots
+    masked = [PagedKV(case.pages, kernels.block_tables(*arrays)) for kernels in (cpu, REFERENCE)]
     q, k, v = case.q[last], case.k[last], case.v[last]
     got = cpu.attention(q, k, v, masked[0], scale=0.2)
     expected = REFERENCE.attention(q, k, v, masked[1], scale=0.2)

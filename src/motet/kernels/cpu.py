@@ -7,18 +7,20 @@ bit, for any number of rows and threads.
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from motet import __version__
-from motet.arrays import Float32, Int32, UInt8
+from motet.arrays import Float32, Int32, Int64, UInt8, UInt64
 from motet.errors import NumericalError, OptionError, UnsupportedError
 from motet.kernels import _cpu
 from motet.kernels.host_memory import HostMemory, HostPages
-from motet.kernels.interface import KV_TYPES, PagedKV, Runs
-from motet.kernels.rope import Rope
+from motet.kernels.interface import KV_TYPES, BlockTables, PagedKV, Runs
+from motet.kernels.rope import Rope, distances
 from motet.weights.formats import TensorType, dequantize
 
 _PACKED = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS"
@@ -71,6 +73,7 @@ class CPU(HostMemory):
         self._native: Any = import_module(f"motet.kernels._{self.isa}")
         self._arena = self._native.Arena()
         self._pool = self._native.ThreadPool(self.threads)
+        self._pages: WeakKeyDictionary[HostPages, Any] = WeakKeyDictionary()
 
     @property
     def arithmetic(self) -> str:
@@ -147,42 +150,30 @@ class CPU(HostMemory):
         softcap: float = 0.0,
         rope: Rope | None = None,
     ) -> Float32:
-        out = np.empty((len(q), q.shape[1] * v.shape[2]), np.float32)
-        pages, at = kv.pages, kv.tables
-        assert isinstance(pages, HostPages)
-        table, places, interleaved, rope_scale = None, None, False, 1.0
+        pages, tables, native = kv.pages, kv.tables, self._native
+        assert isinstance(pages, HostPages) and isinstance(tables, NativeBlockTables)
+        rotary, extend = None, None
         if rope is not None:
-            table, places = rope.table(int(at.positions.max(initial=0)) + 1), rope.places
-            interleaved, rope_scale = rope.pairing == "normal", rope.scale
-        window_of_extend, stages, stage, factors = 0, [], None, None
-        if kv.extended is not None and rope is not None:
-            groups, stage = kv.extended.stages
-            stages = [(group, rope.grouped_places(group)) for group in groups]
-            factors = kv.extended.factors
-            window_of_extend = kv.extended.window
-        fine = self._native.attention(
+            extended, at = kv.extended, tables.positions
+            table = rope.table(distances(tables.native.furthest, at, window, extended))
+            rotary = native.Rotary(table, rope.places, rope.pairing == "normal", rope.scale)
+            if extended is not None:
+                groups, stage = extended.stages
+                far = [(group, rope.grouped_places(group)) for group in groups]
+                extend = native.SelfExtend(extended.window, far, stage, extended.factors)
+        out = np.empty((len(q), q.shape[1] * v.shape[2]), np.float32)
+        fine = native.attention(
             self._pool,
             q,
             k,
             v,
-            pages.buffer,
-            KV_TYPES.index(pages.kv_type),
-            at.tables,
-            at.masks,
-            at.rows,
-            at.positions,
-            at.slots,
+            self._pages_of(pages),
+            tables.native,
+            rotary,
+            extend,
             scale,
             window,
             softcap,
-            table,
-            places,
-            interleaved,
-            rope_scale,
-            window_of_extend,
-            stages,
-            stage,
-            factors,
             out,
         )
         if not fine:
@@ -288,6 +279,13 @@ class CPU(HostMemory):
         self._native.mix(self._pool, x, shifted, t, out)
         return out
 
+    def block_tables(
+        self, tables: Int32, masks: UInt64, rows: Int32, positions: Int32, slots: Int64
+    ) -> "NativeBlockTables":
+        """Raises ValueError if a token lies beyond the tables."""
+        native = self._native.block_tables(tables, masks, rows, positions, slots)
+        return NativeBlockTables(tables, masks, rows, positions, slots, native)
+
     def read_bandwidth(self, megabytes: int = 1024, repeats: int = 3) -> float:
         """GB/s at which all threads together read memory: the best of ``repeats`` passes."""
         from time import perf_counter
@@ -299,3 +297,24 @@ class CPU(HostMemory):
             self._native.read_all(self._pool, data)
             best = min(best, perf_counter() - start)
         return data.nbytes / best / 1e9
+
+    def _pages_of(self, pages: HostPages) -> Any:
+        """The pages as native kernels know them."""
+        native = self._pages.get(pages)
+        if native is None:
+            native = self._native.KVPages(
+                pages.buffer,
+                pages.kv_heads,
+                pages.head_dim,
+                pages.value_dim,
+                KV_TYPES.index(pages.kv_type),
+            )
+            self._pages[pages] = native
+        return native
+
+
+@dataclass(frozen=True)
+class NativeBlockTables(BlockTables):
+    """With what the native kernels read of them: a copy of the blocks that its tokens see."""
+
+    native: Any

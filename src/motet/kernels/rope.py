@@ -12,11 +12,12 @@ from functools import cached_property
 
 import numpy as np
 
+from motet.arrays import Array, Float32, Int32
 from motet.kernels.host_memory import LANES
-from motet.kernels.interface import PAGE
+from motet.kernels.interface import PAGE, Extended
 
 _GROWTH = 1024
-"""Positions by which the table grows."""
+"""Distances by which the table grows."""
 _LINE = 16
 """Numbers in a cache line."""
 
@@ -30,7 +31,7 @@ class Rope:
     the rotated keys (YaRN's attention factor).
     """
 
-    def __init__(self, inv_freq: np.ndarray, pairing: str = "neox", scale: float = 1.0) -> None:
+    def __init__(self, inv_freq: Array, pairing: str = "neox", scale: float = 1.0) -> None:
         if pairing not in ("neox", "normal"):
             raise ValueError(f"pairing is {pairing!r}, not 'neox' or 'normal'")
         self.inv_freq = np.asarray(inv_freq, np.float64)
@@ -40,29 +41,30 @@ class Rope:
         padded = -(-len(self.inv_freq) // LANES) * LANES
         self._lock = threading.Lock()
         self._table = np.zeros((0, 2, padded), np.float32)
-        self._grouped: dict[int, np.ndarray] = {}
+        self._grouped: dict[int, Float32] = {}
 
     @cached_property
-    def places(self) -> np.ndarray:
+    def places(self) -> Float32:
         """Cosines and sines of the places in a page, float32 ``[rotary_dim / 2, 2, PAGE]``.
 
         Made at the first use: a model whose file is only looked at has no need of them.
         """
         places = self.table(PAGE)[:PAGE, :, : len(self.inv_freq)]
-        return _on_cache_lines(places.transpose(2, 1, 0))
+        return _on_cache_lines(np.transpose(places, (2, 1, 0)))
 
-    def table(self, positions: int) -> np.ndarray:
-        """Cosines and sines, float32 ``[≥ positions, 2, rotary_dim / 2 padded to LANES]``.
+    def table(self, count: int) -> Float32:
+        """Cosines and sines, float32 ``[≥ count, 2, rotary_dim / 2 padded to LANES]``.
 
-        Entry ``[p, 0, i]`` is cos(p · inv_freq[i]), ``[p, 1, i]`` the sine, computed in float64.
+        Entry ``[d, 0, i]`` is cos(d · inv_freq[i]), ``[d, 1, i]`` the sine, computed in float64:
+        the rotation by a distance of d positions, whatever the length of the table.
         """
         table = self._table
-        if len(table) >= positions:
+        if len(table) >= count:
             return table
         with self._lock:
             old = self._table
-            if len(old) < positions:
-                count = -(-max(positions, 2 * len(old)) // _GROWTH) * _GROWTH
+            if len(old) < count:
+                count = -(-max(count, 2 * len(old)) // _GROWTH) * _GROWTH
                 angles = np.arange(len(old), count)[:, None] * self.inv_freq
                 new = np.zeros((count - len(old), 2, old.shape[2]), np.float32)
                 new[:, 0, : len(self.inv_freq)] = np.cos(angles)
@@ -70,7 +72,7 @@ class Rope:
                 self._table = np.concatenate([old, new])
             return self._table
 
-    def grouped_places(self, group: int) -> np.ndarray:
+    def grouped_places(self, group: int) -> Float32:
         """As ``places``, where each ``group`` positions from the sequence's start share one place.
 
         float32 ``[group / gcd(group, PAGE), rotary_dim / 2, 2, PAGE]``: a page may begin anywhere
@@ -84,12 +86,35 @@ class Rope:
             starts = np.arange(0, group, step)[:, None]
             at = (starts + np.arange(PAGE)) // group
             turns = table[at][..., : len(self.inv_freq)]
-            places = _on_cache_lines(turns.transpose(0, 3, 2, 1))
+            places = _on_cache_lines(np.transpose(turns, (0, 3, 2, 1)))
             self._grouped[group] = places
         return places
 
 
-def _on_cache_lines(values: np.ndarray) -> np.ndarray:
+def distances(
+    furthest: int, positions: Int32, window: int = 0, extended: Extended | None = None
+) -> int:
+    """Entries of a rope table that attention of queries at ``positions`` needs.
+
+    ``furthest`` is the greatest of ``positions``. A query is turned by its distance from the start
+    of a page with a key that it sees: the key's distance, which a sliding window or Self-Extend's
+    window of near keys bounds, and at most PAGE − 1 more. From a page of far keys it is counted in
+    groups (Jin et al. 2024, arXiv 2401.01325, eq. 4).
+    """
+    most = furthest
+    if window:
+        most = min(most, window + PAGE - 2)
+    if extended is not None:
+        most = min(most, extended.window + PAGE - 2)
+        far = positions >= extended.window
+        if far.any():
+            group = extended.groups[far]
+            shift = extended.window - extended.window // group
+            most = max(most, int((positions[far] // group + shift).max()))
+    return most + 1
+
+
+def _on_cache_lines(values: Array) -> Float32:
     """A copy, float32 in C order, that begins on a cache line.
 
     A kernel reads 64 bytes at once, every key of every block; off the lines each costs two reads,

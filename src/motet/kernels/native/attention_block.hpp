@@ -2,13 +2,14 @@
 #pragma once
 #include <numeric>
 
-#include "pages.hpp"
+#include "block_tables.hpp"
 
 namespace {
 
 struct Rotary {
-  const float* table = nullptr;   // [positions][2][padded half]: cosines and sines
+  const float* table = nullptr;   // [distances][2][padded half]: cosines and sines
   const float* places = nullptr;  // [half][2][PAGE]: those of the places in a block
+  int64_t distances = 0;
   int half = 0, padded = 0;
   bool interleaved = false;
   float scale = 1;
@@ -23,31 +24,43 @@ struct Stage {
     return places + start % group / std::gcd(group, (int64_t)PAGE) * half * 2 * PAGE;
   }
 };
-struct Extend {
+struct SelfExtend {
   int window = 0;                  // 0: no Self-Extend
-  const int32_t* stage = nullptr;  // [tokens]: index of each query's stage
+  std::vector<int32_t> stage;      // [tokens]: index of each query's stage
   const float* factors = nullptr;  // [tokens] that multiply queries; may be absent
   std::vector<Stage> stages;
   int32_t stage_of(int64_t t) const { return window ? stage[t] : 0; }
+
+  // From a block's start, in groups, to a query that sees some of the block's keys as far.
+  int64_t distance(int64_t position, int64_t start, int64_t group) const {
+    return position / group + window - window / group - start / group;
+  }
 };
 
 struct Attention {
   const float* q;
-  Pool pool;
-  const int32_t* tables;
-  const uint64_t* masks;
-  int64_t table_width;
-  const int32_t* rows;
-  const int32_t* positions;
-  int64_t tokens;
+  const Pool& pool;
+  const BlockTables& tables;
   int heads;
   float scale;
   int window;
   float softcap;
-  Rotary rotary;
-  Extend extend;
+  const Rotary& rotary;
+  const SelfExtend& extend;
   float* out;
 
+  // Entries that a rotary table must have. A query's distance to the start of a block with a key
+  // that it sees near is that key's, which a window bounds, and at most PAGE − 1 more.
+  int64_t distances() const {
+    int64_t most = tables.furthest;
+    for (int64_t near : {window, extend.window})
+      if (near) most = std::min(most, near - 1 + PAGE - 1);
+    for (int64_t t = 0; extend.window && t < tables.tokens(); t++)
+      if (tables.positions[t] >= extend.window)
+        most = std::max(
+            most, extend.distance(tables.positions[t], 0, extend.stages[extend.stage[t]].group));
+    return most + 1;
+  }
   int group() const { return heads / pool.kv_heads; }
 };
 
@@ -116,7 +129,7 @@ struct OpenValues {
 
 // scores[R][PAGE] of R rows; q is [row][head_dim], pairs side by side.
 template <int R, class Keys>
-void score(const Keys& keys, const float* q, int head_dim, int half, float* scores) {
+NOINLINE void score(const Keys& keys, const float* q, int head_dim, int half, float* scores) {
   f32x16 acc[R][PARTS];
   for (int r = 0; r < R; r++)
     for (int p = 0; p < PARTS; p++) acc[r][p] = f32x16::set(0);
@@ -144,8 +157,8 @@ void score(const Keys& keys, const float* q, int head_dim, int half, float* scor
 
 // out[R][padded] += weights[R][first…last) · values, key after key.
 template <int R, int P, class Values>
-void mix_parts(const Values& values, const float* weights, int first, int last, int part,
-               int padded, float* out) {
+NOINLINE void mix_parts(const Values& values, const float* weights, int first, int last, int part,
+                        int padded, float* out) {
   f32x16 acc[R][P];
   for (int r = 0; r < R; r++)
     for (int p = 0; p < P; p++) acc[r][p] = f32x16::load(out + r * padded + (part + p) * LANES);
@@ -182,21 +195,20 @@ struct State {
     std::fill_n(total.p, rows, 0.0f);
     std::fill_n(values.p, (int64_t)rows * padded, 0.0f);
   }
+  // Add what a later chunk made of a row.
+  void join(int row, float later_greatest, float later_total, const float* later, int padded) {
+    if (later_greatest == -INFINITY) return;
+    float* v = values.p + (int64_t)row * padded;
+    const float top = std::max(greatest.p[row], later_greatest);
+    const float a = greatest.p[row] == -INFINITY ? 0.0f : exp_one(greatest.p[row] - top);
+    const float b = exp_one(later_greatest - top);
+    const f32x16 va = f32x16::set(a), vb = f32x16::set(b);
+    total.p[row] = std::fma(total.p[row], a, later_total * b);
+    greatest.p[row] = top;
+    for (int i = 0; i < padded; i += LANES)
+      fma(f32x16::load(v + i), va, f32x16::load(later + i) * vb).store(v + i);
+  }
   Buffer<float> greatest, total, values;
 };
-
-// Join row `from` of a later chunk to row `to`.
-inline void merge(float& greatest, float& total, float* values, float later_greatest,
-                  float later_total, const float* later_values, int padded) {
-  if (later_greatest == -INFINITY) return;
-  const float top = std::max(greatest, later_greatest);
-  const float a = greatest == -INFINITY ? 0.0f : exp_one(greatest - top);
-  const float b = exp_one(later_greatest - top);
-  const f32x16 va = f32x16::set(a), vb = f32x16::set(b);
-  total = std::fma(total, a, later_total * b);
-  greatest = top;
-  for (int i = 0; i < padded; i += LANES)
-    fma(f32x16::load(values + i), va, f32x16::load(later_values + i) * vb).store(values + i);
-}
 
 }  // namespace

@@ -11,6 +11,10 @@ struct QueryTile {
   int32_t row;
   int32_t stage;  // of Self-Extend, the same for all of them
   std::vector<int32_t> tokens;
+  int64_t begin = 0, end = 0;  // blocks that one of its queries may see
+
+  int64_t first_chunk() const { return begin / CHUNK; }
+  int64_t chunks() const { return (end + CHUNK - 1) / CHUNK - first_chunk(); }
 };
 
 // One thread's room for a tile of queries of one KV head.
@@ -32,17 +36,10 @@ class Worker {
   template <class Done>
   void run(const QueryTile& tile, int kv_head, int64_t first, int64_t last, const Done& done) {
     const int rows = load_queries(tile, kv_head);
-    int32_t lowest = INT32_MAX, highest = 0;
-    for (int32_t t : tile.tokens) {
-      lowest = std::min(lowest, a.positions[t]);
-      highest = std::max(highest, a.positions[t]);
-    }
-    const int64_t begin = a.window ? std::max(0, lowest - a.window + 1) / PAGE : 0;
-    const int64_t end = highest / PAGE + 1;
     for (int64_t c = first; c < last; c++) {
       chunk.clear(rows, a.pool.padded);
-      for (int64_t b = std::max(begin, c * CHUNK); b < std::min(end, (c + 1) * CHUNK); b++)
-        block(tile, kv_head, rows, b);
+      const int64_t end = std::min(tile.end, (c + 1) * CHUNK);
+      for (int64_t b = std::max(tile.begin, c * CHUNK); b < end; b++) block(tile, kv_head, rows, b);
       for (int r = 0; r < rows; r++)
         done(r, chunk.greatest.p[r], chunk.total.p[r], chunk.values.p + r * a.pool.padded);
     }
@@ -93,13 +90,13 @@ class Worker {
   }
 
   void block(const QueryTile& tile, int kv_head, int rows, int64_t b) {
-    const int64_t entry = tile.row * a.table_width + b;
-    const int32_t page = a.tables[entry];
+    const int64_t entry = a.tables.starts[tile.row] + b;
+    const int32_t page = a.tables.pages[entry];
     if (page < 0) return;
     uint64_t any = 0, any_near = 0, any_far = 0;
     for (int32_t t : tile.tokens) {
-      const uint64_t seen = visible(a.masks[entry], a.positions[t], b),
-                     away = far(a.positions[t], b);
+      const uint64_t seen = visible(a.tables.masks[entry], a.tables.positions[t], b),
+                     away = far(a.tables.positions[t], b);
       any |= seen;
       any_near |= seen & ~away;
       any_far |= seen & away;
@@ -114,13 +111,15 @@ class Worker {
     }
   }
 
-  // Turn each query by its distance from the block's start.
+  // Turn each query by its distance from the block's start. The table may end before that of a
+  // query that sees no key of the block at this distance: its scores are not used.
   template <class Distance>
   void turn_queries(const QueryTile& tile, int rows, const Distance& distance_of) {
     const int dim = a.pool.head_dim, group = a.group();
     for (int r = 0; r < rows; r++) {
       const int64_t distance =
-          std::max<int64_t>(0, distance_of(a.positions[tile.tokens[r / group]]));
+          std::max<int64_t>(0, std::min(a.rotary.distances - 1,
+                                        distance_of(a.tables.positions[tile.tokens[r / group]])));
       const float* cos = a.rotary.table + distance * 2 * a.rotary.padded;
       const float* sin = cos + a.rotary.padded;
       const float* x = query.p + r * dim;
@@ -146,15 +145,15 @@ class Worker {
       // Positions in groups, moved so that they meet the near ones at the window (Jin et al. 2024,
       // arXiv 2401.01325, eq. 4). Groups are cut from the sequence's start, not the block's.
       const Stage& stage = a.extend.stages[tile.stage];
-      const int64_t g = stage.group, w = a.extend.window, start = b * PAGE;
+      const int64_t start = b * PAGE;
       turn_queries(tile, rows, [&](int64_t position) {
-        return position < w ? 0 : position / g + w - w / g - start / g;
+        return a.extend.distance(position, start, stage.group);
       });
       scores_of<kind>(rows, head, stage.places_of(start, a.rotary.half),
                       any_near ? far_scores.p : scores.p);
       if (any_near) take_far(tile, rows, b);
     }
-    const uint64_t mask = a.masks[tile.row * a.table_width + b];
+    const uint64_t mask = a.tables.masks[a.tables.starts[tile.row] + b];
     const PageValues<kind> page_values{a, head};
     softmax(tile, rows, b, mask);
     if (rows <= FEW) {
@@ -201,7 +200,7 @@ class Worker {
 
   void take_far(const QueryTile& tile, int rows, int64_t b) {
     for (int r = 0; r < rows; r++) {
-      const uint64_t away = far(a.positions[tile.tokens[r / a.group()]], b);
+      const uint64_t away = far(a.tables.positions[tile.tokens[r / a.group()]], b);
       for (int j = 0; j < PAGE; j++)
         if (away >> j & 1) scores.p[r * PAGE + j] = far_scores.p[r * PAGE + j];
     }
@@ -220,7 +219,7 @@ class Worker {
     const int group = a.group(), padded = a.pool.padded;
     for (int r = 0; r < rows; r++) {
       float* s = scores.p + r * PAGE;
-      const uint64_t seen = visible(mask, a.positions[tile.tokens[r / group]], b);
+      const uint64_t seen = visible(mask, a.tables.positions[tile.tokens[r / group]], b);
       if (!seen) {
         std::fill_n(s, PAGE, 0.0f);
         continue;

@@ -9,11 +9,6 @@
 
 namespace {
 
-#if MOTET_AVX512
-constexpr int PAIRED = 8;  // rows from which on a kernel takes two strips at once
-#else
-constexpr int PAIRED = TILE + 1;
-#endif
 constexpr int L2_BYTES = 256 << 10;  // of activations that stay at hand while weights pass
 
 // One matrix of a call, ready to be worked on piece by piece.
@@ -25,38 +20,48 @@ struct Product {
       with_type(w.type, [&](auto t) {
         using L = typename LayoutOf<t()>::Base;
         x = &input.quantised();
-        side = input.side(L::Scales::GROUPS, L::Scales::MINIMUM ? 0 : L::ZERO);
+        groups = L::Scales::GROUPS;
+        side = input.side(groups, L::Scales::MINIMUM ? 0 : L::ZERO);
       });
     }
     // Few rows: long pieces, since memory delivers best in long streams, but enough of them that
     // the threads finish together. Many rows: strips that stay at hand while the tiles pass, in
     // pairs, and pieces for every thread.
+    const int64_t threads = input.pool.threads();
     if (input.rows < 32) {
       const int64_t bytes = std::clamp<int64_t>(w.bytes / 16, 32 << 10, 256 << 10);
       strips_a_piece = std::clamp<int64_t>(bytes / w.strip_bytes, 1, w.strips);
+      together = streams(input.tiles[0].height);
+      while (together > 2 && w.strips < 2 * threads * together) together /= 2;
+      strips_a_piece = std::max(together, strips_a_piece / together * together);
     } else {
-      const int64_t fair = w.strips / (4 * input.pool.threads()) / 2 * 2;
+      const int64_t fair = w.strips / (4 * threads) / 2 * 2;
       const int64_t most = std::clamp<int64_t>(fair, 2, 8);
       strips_a_piece = std::clamp<int64_t>((192 << 10) / w.strip_bytes, 1, most);
+      together = 2;
     }
     pieces = (w.strips + strips_a_piece - 1) / strips_a_piece;
+  }
+
+  // Strips that a tile of so many rows reads side by side.
+  int64_t streams(int rows) const {
+    const int most = w.is_float() ? most_float_streams(rows) : most_streams(rows);
+    return rows >= PAIRED ? most : std::min(tuned.streams[tuning_entry(rows, groups)], most);
   }
 
   void run(int64_t piece) const {
     const int64_t first = piece * strips_a_piece;
     const int64_t last = std::min(w.strips, first + strips_a_piece);
     const size_t tall = run_tall(first, last);
-    const size_t together =
+    const size_t at_hand =
         std::max<size_t>(1, L2_BYTES / (size_t)(input.columns * TILE * (w.is_float() ? 4 : 1)));
-    for (size_t t0 = tall; t0 < input.tiles.size(); t0 += together) {
-      const size_t t1 = std::min(input.tiles.size(), t0 + together);
-      for (int64_t s = first; s < last; s += 2)
-        for (size_t t = t0; t < t1; t++) {
-          if (s + 1 < last)
-            with_height(input.tiles[t], [&](auto R) { two<R()>(s, input.tiles[t]); });
-          else
-            with_height(input.tiles[t], [&](auto R) { some<R(), 1>(s, input.tiles[t]); });
-        }
+    for (size_t t0 = tall; t0 < input.tiles.size(); t0 += at_hand) {
+      const size_t t1 = std::min(input.tiles.size(), t0 + at_hand);
+      for (int64_t s = first; s < last; s += together)
+        for (size_t t = t0; t < t1; t++)
+          with_height(input.tiles[t], [&](auto R) {
+            if constexpr (R() <= TILE) some<R()>(s, std::min(last, s + together), input.tiles[t]);
+          });
     }
   }
 
@@ -68,7 +73,7 @@ struct Product {
     if (!tall) return 0;
     if (w.is_float()) {
       for (size_t t = 0; t < tall; t++)
-        for (int64_t s = first; s < last; s++) some<TALL, 1>(s, input.tiles[t]);
+        for (int64_t s = first; s < last; s++) floats_of<TALL, 1>(s, input.tiles[t]);
       return tall;
     }
     with_type(w.type, [&](auto t) {
@@ -101,43 +106,70 @@ struct Product {
   }
 #endif
 
-  // Few rows wait for memory, which one stream is fastest for: one strip after the other.
+  // A tile against strips [s, last), as many at a time as there are streams for its rows.
   template <int R>
-  void two(int64_t s, Tile tile) const {
-    if constexpr (R >= PAIRED) {
-      some<R, 2>(s, tile);
-    } else {
-      some<R, 1>(s, tile);
-      some<R, 1>(s + 1, tile);
+  void some(int64_t s, int64_t last, Tile tile) const {
+    for (int64_t count = streams(R); s < last; s += count) {
+      while (count > last - s) count /= 2;
+      if (w.is_float())
+        with_count<most_float_streams(R)>(count, [&](auto S) { floats_of<R, S()>(s, tile); });
+      else
+        with_count<most_streams(R)>(count, [&](auto S) { quants_of<R, S()>(s, tile); });
     }
+  }
+
+  // Call f with a number of strips, at most `most`, as a constant.
+  template <int most, class Function>
+  static void with_count(int64_t count, const Function& f) {
+    if constexpr (most >= 8)
+      if (count == 8) return f(std::integral_constant<int, 8>{});
+    if constexpr (most >= 4)
+      if (count == 4) return f(std::integral_constant<int, 4>{});
+    if constexpr (most >= 2)
+      if (count == 2) return f(std::integral_constant<int, 2>{});
+    f(std::integral_constant<int, 1>{});
   }
 
   // A tile against S strips from strip s on.
   template <int R, int S>
-  void some(int64_t s, Tile tile) const {
+  void quants_of(int64_t s, Tile tile) const {
     const uint8_t* strips = w.data + s * w.strip_bytes;
     f32x16 out[S][R];
-    if (w.is_float()) {
-      const float* a = floats + tile.row * w.columns;
-      for (int i = 0; i < S; i++) {
-        const uint8_t* strip = strips + i * w.strip_bytes;
-        if (w.type == F32)
-          multiply_floats<float, R>(strip, w.columns, a, out[i]);
-        else if (w.type == F16)
-          multiply_floats<Half, R>(strip, w.columns, a, out[i]);
-        else
-          multiply_floats<Brain, R>(strip, w.columns, a, out[i]);
+    with_type(w.type, [&](auto t) {
+      using L = typename LayoutOf<t()>::Base;
+      const int64_t at = tile.row * x->blocks;
+      const int8_t* a = x->q.p + at * BLOCK;
+      const float* scale = x->scale.p + at;
+      const Side::Value* more = side + at * L::Scales::GROUPS;
+      if constexpr (R < PAIRED) {
+        if (S > 1 || ahead(R))
+          return multiply_streams<L, R, S>(strips, w.strip_bytes, x->blocks, a, scale, more,
+                                           ahead(R), out);
+      } else {
+        if (tuned.chains == 2)
+          return multiply<L, R, S, 2>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
       }
-    } else if constexpr (R <= TILE) {
-      with_type(w.type, [&](auto t) {
-        using L = typename LayoutOf<t()>::Base;
-        const int64_t at = tile.row * x->blocks;
-        multiply<L, R, S>(strips, w.strip_bytes, x->blocks, x->q.p + at * BLOCK, x->scale.p + at,
-                          side + at * L::Scales::GROUPS, out);
-      });
-    }
+      if constexpr (R >= PAIRED || S == 1)
+        multiply<L, R, S, 1>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
+    });
     put<R, S>(s, tile, out);
   }
+
+  template <int R, int S>
+  void floats_of(int64_t s, Tile tile) const {
+    const uint8_t* strips = w.data + s * w.strip_bytes;
+    const float* a = floats + tile.row * w.columns;
+    f32x16 out[S][R];
+    if (w.type == F32)
+      multiply_floats<float, R>(strips, w.strip_bytes, w.columns, a, ahead(R), out);
+    else if (w.type == F16)
+      multiply_floats<Half, R>(strips, w.strip_bytes, w.columns, a, ahead(R), out);
+    else
+      multiply_floats<Brain, R>(strips, w.strip_bytes, w.columns, a, ahead(R), out);
+    put<R, S>(s, tile, out);
+  }
+
+  int ahead(int rows) const { return rows >= PAIRED ? 0 : tuned.ahead[tuning_entry(rows, groups)]; }
 
   template <int R, int S>
   void put(int64_t s, Tile tile, const f32x16 (&out)[S][R]) const {
@@ -159,7 +191,9 @@ struct Product {
   const Quantised* x = nullptr;
   const Side::Value* side = nullptr;
   const float* floats = nullptr;
-  int64_t strips_a_piece, pieces;
+  const Tuning tuned = tuning();
+  int groups = 1;  // scales in a block
+  int64_t strips_a_piece, together, pieces;
 };
 
 // All the products, their pieces shared out among the threads.

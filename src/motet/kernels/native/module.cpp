@@ -1,5 +1,5 @@
 // The Python face of the kernels of one instruction set. Shapes are checked here, once.
-#include "attention.hpp"
+#include "bind_attention.hpp"
 #include "bind_experts.hpp"
 #include "bind_recurrent.hpp"
 #include "binding.hpp"
@@ -90,99 +90,6 @@ void softcap_of(ThreadPool& pool, AnyArray<const float> x, float cap, AnyArray<f
   softcap(pool, x.data(), cap, x.size(), out.data());
 }
 
-// Store k and v, then attend. False if a key or value is beyond the range of the pool's kind.
-bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const float, 3> k,
-                  Array<const float, 3> v, Array<uint8_t, 2> pages, int kind,
-                  Array<const int32_t, 2> tables, Array<const uint64_t, 2> masks,
-                  Array<const int32_t, 1> rows, Array<const int32_t, 1> positions,
-                  Array<const int64_t, 1> slots, float scale, int window, float softcap,
-                  std::optional<Array<const float, 3>> turns,
-                  std::optional<Array<const float, 3>> places, bool interleaved, float rope_scale,
-                  int extend_window,
-                  const std::vector<std::pair<int64_t, Array<const float, 4>>>& stages,
-                  std::optional<Array<const int32_t, 1>> stage,
-                  std::optional<Array<const float, 1>> factors, Array<float, 2> out) {
-  const int64_t tokens = q.shape(0);
-  const int heads = (int)q.shape(1), kv_heads = (int)k.shape(1), dim = (int)q.shape(2);
-  const Pool pool(pages.data(), pages.shape(0), kv_heads, dim, (int)v.shape(2), kind);
-  need(kind >= KIND_F32 && kind <= KIND_Q8_0, "no such kind of pool");
-  need(kv_heads > 0 && heads % kv_heads == 0 && (int)k.shape(2) == dim &&
-           (int)v.shape(1) == kv_heads,
-       "attention: heads do not fit");
-  need((int64_t)pages.shape(1) == pool.head_bytes * kv_heads, "attention: pages of another size");
-  need((int64_t)k.shape(0) == tokens && (int64_t)v.shape(0) == tokens &&
-           (int64_t)rows.shape(0) == tokens && (int64_t)positions.shape(0) == tokens &&
-           (int64_t)slots.shape(0) == tokens && (int64_t)out.shape(0) == tokens &&
-           (int64_t)out.shape(1) == (int64_t)heads * pool.value_dim,
-       "attention: token counts differ");
-  need(tables.shape(0) == masks.shape(0) && tables.shape(1) == masks.shape(1),
-       "attention: tables and masks differ");
-  need(turns.has_value() == places.has_value(), "attention: half a rotation");
-  const int half = places ? (int)places->shape(0) : 0;
-  need(!turns || (2 * half <= dim && (int64_t)turns->shape(2) >= half && turns->shape(1) == 2 &&
-                  places->shape(1) == 2 && places->shape(2) == PAGE),
-       "attention: rotation wider than the head");
-  int64_t furthest = PAGE - 1;
-  for (int64_t t = 0; t < tokens; t++) {
-    const int64_t p = positions.data()[t];
-    need(rows.data()[t] >= 0 && rows.data()[t] < (int64_t)tables.shape(0) && p >= 0 &&
-             p / PAGE < (int64_t)tables.shape(1),
-         "attention: a token beyond the tables");
-    need(slots.data()[t] >= 0 && slots.data()[t] / PAGE < pool.pages,
-         "attention: a slot beyond the pool");
-    furthest = std::max(furthest, p);
-  }
-  for (size_t i = 0; i < tables.size(); i++)
-    need(tables.data()[i] < pool.pages, "attention: a page beyond the pool");
-  need(!turns || (int64_t)turns->shape(0) > furthest, "attention: rotation table too short");
-  Extend extend;
-  if (extend_window) {
-    need(extend_window > 0 && turns && stage && (int64_t)stage->shape(0) == tokens &&
-             (!factors || (int64_t)factors->shape(0) == tokens),
-         "attention: half a Self-Extend");
-    for (const auto& [group, far] : stages) {
-      need(group > 0 && (int64_t)far.shape(0) == group / std::gcd(group, (int64_t)PAGE) &&
-               (int)far.shape(1) == half && far.shape(2) == 2 && far.shape(3) == PAGE,
-           "attention: a stage of another shape");
-      extend.stages.push_back({group, far.data()});
-    }
-    for (int64_t t = 0; t < tokens; t++)
-      need(stage->data()[t] >= 0 && (size_t)stage->data()[t] < stages.size(),
-           "attention: no such stage");
-    extend.window = extend_window;
-    extend.stage = stage->data();
-    extend.factors = factors ? factors->data() : nullptr;
-  }
-  nb::gil_scoped_release free_python;
-  if (!store(threads, pool, k.data(), v.data(), slots.data(), tokens)) return false;
-  Rotary rotary;
-  if (turns) {
-    rotary.table = turns->data();
-    rotary.places = places->data();
-    rotary.half = half;
-    rotary.padded = (int)turns->shape(2);
-    rotary.interleaved = interleaved;
-    rotary.scale = rope_scale;
-  }
-  const Attention a{q.data(),
-                    pool,
-                    tables.data(),
-                    masks.data(),
-                    (int64_t)tables.shape(1),
-                    rows.data(),
-                    positions.data(),
-                    tokens,
-                    heads,
-                    scale,
-                    window,
-                    softcap,
-                    rotary,
-                    extend,
-                    out.data()};
-  if (tokens) attend(threads, a);
-  return true;
-}
-
 // Read an array once with every thread: what memory can deliver.
 uint64_t read_all(ThreadPool& pool, AnyArray<const uint8_t> bytes) {
   constexpr int64_t part = 1 << 20;
@@ -217,6 +124,22 @@ NB_MODULE(MOTET_MODULE, m) {
       .def_ro("rows", &Matrix::rows)
       .def_ro("columns", &Matrix::columns)
       .def_ro("nbytes", &Matrix::bytes);
+  // How to go through memory: see tuning.hpp. For benchmarks and tests.
+  nb::class_<Tuning>(m, "Tuning")
+      .def("__init__", [](Tuning* t, std::array<int, TUNED> streams, std::array<int, TUNED> ahead,
+                          int chains) { new (t) Tuning{streams, ahead, chains}; })
+      .def_ro("streams", &Tuning::streams)
+      .def_ro("ahead", &Tuning::ahead)
+      .def_ro("chains", &Tuning::chains);
+  m.def("tuning", [] { return tuning(); });
+  m.def("set_tuning", [](const Tuning& t) {
+    for (int i = 0; i < TUNED; i++) {
+      const int n = t.streams[i];
+      need((n == 1 || n == 2 || n == 4 || n == 8) && t.ahead[i] >= 0, "no such tuning");
+    }
+    need(t.chains == 1 || t.chains == 2, "no such tuning");
+    tuning() = t;
+  });
   m.def("pack", &pack, nb::call_guard<nb::gil_scoped_release>());
   m.def("linear", &linear_of);
   m.def("embedding", &embedding);
@@ -225,11 +148,8 @@ NB_MODULE(MOTET_MODULE, m) {
         "out"_a);
   m.def("activate", &activate_of, "pool"_a, "activation"_a, "x"_a, "up"_a.none(), "out"_a);
   m.def("softcap", &softcap_of);
-  m.def("attention", &attention_of, "threads"_a, "q"_a, "k"_a, "v"_a, "pages"_a, "kind"_a,
-        "tables"_a, "masks"_a, "rows"_a, "positions"_a, "slots"_a, "scale"_a, "window"_a,
-        "softcap"_a, "turns"_a.none(), "places"_a.none(), "interleaved"_a, "rope_scale"_a,
-        "extend_window"_a, "stages"_a, "stage"_a.none(), "factors"_a.none(), "out"_a);
   m.def("read_all", &read_all);
+  bind_attention(m);
   bind_recurrent(m);
   bind_experts(m);
 #if MOTET_TILES

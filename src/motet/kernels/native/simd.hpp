@@ -16,6 +16,9 @@
 #include "simd_sse2.hpp"
 #endif
 
+#define INLINE inline __attribute__((always_inline))
+// For inner kernels: they stand alone, so that what calls them costs them no registers.
+#define NOINLINE __attribute__((noinline))
 #define EACH _Pragma("GCC unroll 4") for (int r = 0; r < REGISTERS; r++)
 
 // Everything is internal to the module of one instruction set: no symbol may be shared with

@@ -1,0 +1,207 @@
+"""The kernels alone: products of a few rows with many weights, and attention; variants interleaved.
+
+    python benchmarks/kernel_speed.py linear . ../before .@8,4,4,4/512,512,512,512/2
+    python benchmarks/kernel_speed.py attention . ../before
+
+A variant is a source tree (its `src` with the compiled kernels in it), and after an @ a tuning of
+the matrix kernels: strips read side by side for 1, 2 and 4 rows and for two scales a block / bytes
+of prefetch for the same / chains of sums. Each has a process of its own; they take turns, and one
+runs at a time. Printed are the median times, and for each variant after the first the median (and
+quartiles) over the turns of its time by that of the first in the same turn. With one thread the
+time is the thread's own: what other programs take of its core does not count.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter, thread_time
+from typing import Any
+
+import numpy as np
+
+MATRICES = {"up": (9216, 2304), "down": (2304, 9216), "head": (65536, 2304)}
+"""Rows and columns of Gemma-2-2B's matrices; of its head a quarter."""
+BEYOND_CACHES = 192 << 20
+"""Bytes of weights that a pass goes through: as in a model, each comes from memory."""
+ATTENTION = {
+    "one of 16k": ([16384], 0, 1),
+    "one of 16k, window 4096": ([16384], 4096, 1),
+    "16 of 1k": ([1024] * 16, 0, 1),
+    "one of 16k, 15 of 100": ([16384] + [100] * 15, 0, 1),
+    "one of 16k, 15 of 100, window 4096": ([16384] + [100] * 15, 4096, 1),
+    "prefill 256 after 8k": ([8192 + 256], 0, 256),
+    "prefill 256 after 8k, window 4096": ([8192 + 256], 4096, 256),
+}
+"""Lengths, window, and how many of the last tokens of each are computed."""
+
+
+Clock = Callable[[], float]
+
+
+class Linear:
+    """One type and shape, in as many copies as a pass needs."""
+
+    def __init__(self, kernels: Any, type_name: str, rows: int, columns: int) -> None:
+        from motet.weights.formats import TensorType, row_bytes
+
+        self.kernels = kernels
+        self.columns = columns
+        type = TensorType[type_name]
+        width = row_bytes(type, columns)
+        # 0x2d2d: a small float16 wherever a scale may stand, and quants that are not all the same.
+        raw = np.full((rows, width), 0x2D, np.uint8)
+        copies = max(1, BEYOND_CACHES // (rows * width))
+        self.matrices = [kernels.pack(raw, type, rows, columns) for _ in range(copies)]
+        self.bytes = sum(m.nbytes for m in self.matrices)
+
+    def seconds(self, tokens: int, clock: Clock) -> float:
+        """Of one pass."""
+        x = np.random.default_rng(0).standard_normal((tokens, self.columns)).astype(np.float32)
+        self.kernels.linear(x, self.matrices[0])
+        start = clock()
+        for matrix in self.matrices:
+            self.kernels.linear(x, matrix)
+        return clock() - start
+
+
+def attention_of(
+    kernels: Any, lengths: list[int], window: int, new: int
+) -> Callable[[Clock], float]:
+    """A layer of Gemma-2-2B: 8 heads, 4 of keys and values, 256 channels, float16."""
+    from motet.kernels import PAGE, Rope
+    from motet.kernels.interface import PagedKV
+
+    rng = np.random.default_rng(0)
+    pages = [-(-n // PAGE) for n in lengths]
+    kv_pages = kernels.allocate_pages(sum(pages), 4, 256, 256, "f16")
+    for array in kv_pages.arrays.values():
+        array[:] = rng.standard_normal(array.shape[1:]).astype(np.float16)
+    tables = np.full((len(lengths), max(pages)), -1, np.int32)
+    masks = np.zeros(tables.shape, np.uint64)
+    at = 0
+    for row, (count, length) in enumerate(zip(pages, lengths, strict=True)):
+        tables[row, :count] = np.arange(at, at + count)
+        masks[row, :count] = ~np.uint64(0)
+        if length % PAGE:
+            masks[row, count - 1] = (1 << length % PAGE) - 1
+        at += count
+    rows = np.repeat(np.arange(len(lengths), dtype=np.int32), new)
+    positions = np.concatenate([np.arange(n - new, n, dtype=np.int32) for n in lengths])
+    slots = tables[rows, positions // PAGE].astype(np.int64) * PAGE + positions % PAGE
+    q = rng.standard_normal((len(rows), 8, 256)).astype(np.float32)
+    k, v = (rng.standard_normal((len(rows), 4, 256)).astype(np.float32) for _ in range(2))
+    kv = PagedKV(kv_pages, kernels.block_tables(tables, masks, rows, positions, slots))
+    rope = Rope(1e4 ** (-np.arange(0, 256, 2) / 256))
+
+    def seconds(clock: Clock) -> float:
+        start = clock()
+        kernels.attention(q, k, v, kv, scale=1 / 16, window=window, softcap=50.0, rope=rope)
+        return clock() - start
+
+    return seconds
+
+
+def work(threads: int, isa: str | None, tuning: str) -> None:
+    """Answer each line of (name, arguments) with seconds; a case is kept until another comes."""
+    from motet.kernels import CPU
+
+    kernels = CPU(threads, isa)
+    if tuning:
+        streams, ahead, chains = (list(map(int, part.split(","))) for part in tuning.split("/"))
+        native = kernels._native
+        native.set_tuning(native.Tuning(streams, ahead, chains[0]))
+    # Of one thread, without what other programs take of its core.
+    clock = thread_time if threads == 1 else perf_counter
+    held: tuple[Any, Any] = (None, None)
+    for line in sys.stdin:
+        what, *case, last = json.loads(line)
+        if held[0] != case:
+            held = (None, None)
+            make = Linear if what == "linear" else attention_of
+            held = (case, make(kernels, *case))
+        if what == "linear":
+            taken = held[1].seconds(last, clock)
+        else:
+            taken = min(held[1](clock) for _ in range(last))
+        print(json.dumps([taken, getattr(held[1], "bytes", 0)]), flush=True)
+
+
+class Variant:
+    """A worker of one source tree and tuning."""
+
+    def __init__(self, name: str, threads: int, isa: str | None) -> None:
+        tree, _, tuning = name.partition("@")
+        command = [sys.executable, __file__, "work", "--threads", str(threads), "--tuning", tuning]
+        command += ["--isa", isa] if isa else []
+        path = str((Path(tree) / "src").resolve())
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+
+    def ask(self, *command: Any) -> tuple[float, int]:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        seconds, size = json.loads(self.process.stdout.readline())
+        return seconds, size
+
+
+def compare(variants: list[Variant], turns: int, label: str, *command: Any) -> None:
+    """Print one line of the table."""
+    taken: list[list[float]] = [[] for _ in variants]
+    size = 0
+    for turn in range(turns):
+        for i in range(len(variants)):
+            at = (turn + i) % len(variants)  # the first after a pause is slower
+            seconds, size = variants[at].ask(*command)
+            taken[at].append(seconds)
+    cells = []
+    for i, times in enumerate(taken):
+        ratios = sorted(b / a for a, b in zip(taken[0], times, strict=True))
+        spread = f" × {median(ratios):.2f} ({ratios[len(ratios) // 4]:.2f}" if i else ""
+        spread += f" to {ratios[-1 - len(ratios) // 4]:.2f})" if i else ""
+        rate = f" {size / median(times) / 1e9:5.1f} GB/s" if size else ""
+        cells.append(f"{1e3 * median(times):8.2f} ms{rate}{spread}")
+    print(f"| {label} | " + " | ".join(cells) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["linear", "attention", "work"])
+    parser.add_argument("variants", nargs="*", default=["."])
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--isa")
+    parser.add_argument("--types", nargs="+", default=["Q4_0", "Q8_0", "Q4_K", "F16"])
+    parser.add_argument("--matrices", nargs="+", default=list(MATRICES), choices=MATRICES)
+    parser.add_argument("--rows", nargs="+", type=int, default=[1, 4, 16])
+    parser.add_argument("--turns", type=int, default=11)
+    parser.add_argument("--tuning", default="")
+    options = parser.parse_args()
+    if options.what == "work":
+        return work(options.threads, options.isa, options.tuning)
+    variants = [Variant(name, options.threads, options.isa) for name in options.variants]
+    print(f"| | {' | '.join(options.variants)} |\n|{'---|' * (len(variants) + 1)}")
+    if options.what == "attention":
+        for label, (lengths, window, new) in ATTENTION.items():
+            compare(variants, options.turns, label, "attention", lengths, window, new, 3)
+        return None
+    for type in options.types:
+        for matrix in options.matrices:
+            for rows in options.rows:
+                label = f"{type} {matrix} × {rows}"
+                compare(variants, options.turns, label, "linear", type, *MATRICES[matrix], rows)
+    return None
+
+
+if __name__ == "__main__":
+    main()

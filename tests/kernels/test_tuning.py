@@ -1,0 +1,76 @@
+"""However the matrix kernels go through memory, they compute the same bits."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+
+from motet.kernels import _cpu
+from motet.kernels.cpu import PACKED_TYPES
+from motet.weights.formats import TensorType
+from tests.kernels.test_linear import random_raw
+
+COUNTS = (1, 2, 3, 4, 5, 8, 16, 17, 33)
+"""Rows of activations: every height of a tile, and mixtures of them."""
+STRIPS = 23
+"""Sixteen rows of weights each; odd, so that fewer than eight, four and two are left over."""
+
+
+@pytest.fixture(params=[*_cpu.supported(), "emulated"])
+def native(request: pytest.FixtureRequest) -> Iterator[Any]:
+    if request.param == "emulated" and "avx512" not in _cpu.supported():
+        pytest.skip("the emulation needs AVX-512")
+    try:
+        module = import_module(f"motet.kernels._{request.param}")
+    except ImportError:
+        pytest.skip("built without MOTET_EMULATE_TILES (make test builds with it)")
+    before = module.tuning()
+    yield module
+    module.set_tuning(before)
+
+
+@pytest.mark.parametrize("type", sorted(PACKED_TYPES), ids=lambda t: t.name)
+def test_no_tuning_changes_a_bit(native: Any, type: TensorType) -> None:
+    rows, columns = 16 * STRIPS - 5, 512
+    raw = random_raw(type, rows, columns)
+    pools = [native.ThreadPool(threads) for threads in (1, 2)]
+    weight = native.Matrix(native.Arena(), int(type), rows, columns)
+    native.pack(pools[0], weight, raw, 0)
+    inputs = [
+        np.random.default_rng(n).standard_normal((n, columns)).astype(np.float32) for n in COUNTS
+    ]
+
+    def products(streams: int, ahead: int, chains: int) -> list[np.ndarray]:
+        native.set_tuning(native.Tuning([streams] * 4, [ahead] * 4, chains))
+        outs = []
+        for x in inputs:
+            for pool in pools:
+                outs.append(np.full((len(x), rows), np.nan, np.float32))
+                native.linear(pool, x, [weight], [outs[-1]])
+        return outs
+
+    expected = products(1, 0, 1)
+    for streams in (1, 2, 4, 8):
+        for ahead in (0, 512):
+            for chains in (1, 2):
+                for got, wanted in zip(products(streams, ahead, chains), expected, strict=True):
+                    assert np.array_equal(got, wanted), (streams, ahead, chains, len(got))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ([3, 1, 1, 1], [0, 0, 0, 0], 1),
+        ([1, 16, 1, 1], [0, 0, 0, 0], 1),
+        ([1, 1, 1, 1], [0, -1, 0, 0], 1),
+        ([1, 1, 1, 1], [0, 0, 0, 0], 3),
+    ],
+)
+def test_a_tuning_that_there_is_no_kernel_for_is_refused(native: Any, wrong: tuple) -> None:
+    before = native.tuning()
+    with pytest.raises(ValueError, match="tuning"):
+        native.set_tuning(native.Tuning(*wrong))
+    now = native.tuning()
+    assert (now.streams, now.ahead, now.chains) == (before.streams, before.ahead, before.chains)
