@@ -4,7 +4,7 @@ import difflib
 import math
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypedDict
 
 from motet.errors import OptionError
@@ -114,6 +114,24 @@ def whole_number(name: str, value: object, low: int) -> None:
         number = None
     if number is None or isinstance(value, bool) or number < low:
         raise OptionError(f"{name} is {value!r}", hint=f"use a whole number from {low} up")
+
+
+def overridden(
+    function: str, known: Iterable[str], sampling: object, given: SamplingFields
+) -> Sampling:
+    """``sampling``, None for the defaults, with the fields that are ``given`` by name.
+
+    ``known``: the options of ``function``, these fields among them. Raises OptionError for a name
+    that is not one of them, and for an unusable value.
+    """
+    refuse_unknown(function, given, known)
+    if sampling is None:
+        return Sampling(**given)
+    if not isinstance(sampling, Sampling):
+        raise OptionError(
+            f"sampling is {sampling!r}", hint="use motet.Sampling(…), or name its fields"
+        )
+    return replace(sampling, **given)
 
 
 def refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) -> None:
