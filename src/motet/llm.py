@@ -136,6 +136,16 @@ class LLM:
         **options: "Unpack[GenerateFields]",
     ) -> list[Completion]: ...
     @overload
+    def generate(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        n: int,
+        stream: Literal[False] = False,
+        **options: "Unpack[GenerateFields]",
+    ) -> Completion | list[Completion]: ...
+    @overload
     def generate(
         self,
         prompt: Sequence[Prompt],

@@ -23,7 +23,7 @@ class Sink(Protocol):
     request and is not called again.
     """
 
-    def __call__(self, output: Chunk | MotetError, /) -> None: ...
+    def __call__(self, output: Chunk | MotetError, /) -> object: ...
 
 
 @dataclass(eq=False)
