@@ -42,10 +42,11 @@ class LLM:
     """Text from a model, for any number of threads at once.
 
     One engine thread owns the memory and computes every caller's requests in shared batches; an
-    answer is the same, bit for bit, whatever else runs beside it. What was said stays in memory
-    until its place is needed, and a prompt that begins as an earlier one did goes on from there
-    (``usage.cached_tokens``; the log "motet" says why where it does not). Use it as a context
-    manager, or ``close`` it; it also closes when it is dropped and when the interpreter exits.
+    answer is the same, bit for bit, whatever else runs beside it. Finished sequences stay in memory
+    as a prefix cache, least recently used evicted first: a prompt that begins as one of them does
+    goes on from there (``usage.cached_tokens``; the log "motet" says why where it does not). Use it
+    as a context manager, or ``close`` it; it also closes when it is dropped and when the
+    interpreter exits.
     """
 
     def __init__(
@@ -68,8 +69,8 @@ class LLM:
         context, which is how many tokens a sequence holds, prompt and answer together; None for
         the trained length, or as far as ``self_extend`` reaches (with "auto" 16 times the trained
         length). ``ubatch``, ``split``, ``kv_type``, ``checkpoint_bytes``, ``self_extend``: as in
-        ``Model.context``. ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: remember
-        what was said; False computes each prompt anew and keeps no memory between requests. Raises
+        ``Model.context``. ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: keep a
+        prefix cache; False computes each prompt anew and keeps no memory between requests. Raises
         OptionError for an unusable value, UnsupportedError where Self-Extend means nothing to the
         model, and what ``Model.load`` raises.
         """
@@ -103,9 +104,9 @@ class LLM:
     def self_extend(self) -> SelfExtend | AutoExtend | None:
         """What is made of distances beyond the trained ones.
 
-        Setting it forgets what idle sequences remember, for that depends on it, and gives
-        ``max_tokens`` as many tokens as the LLM was made with, or as far as the setting reaches.
-        Raises what making an LLM does, MotetError while answers are under way.
+        Setting it empties the prefix cache, which depends on it, and gives ``max_tokens`` as many
+        tokens as the LLM was made with, or as far as the setting reaches. Raises what making an LLM
+        does, MotetError while answers are under way.
         """
         return self._engine.self_extend
 
@@ -290,7 +291,7 @@ class LLM:
         return render_chat(messages, self.tokenizer)
 
     def save(self, file: str | Path | BinaryIO, notes: Mapping[str, str] | None = None) -> None:
-        """Write what idle sequences remember to a state file, with ``notes`` of your own.
+        """Write the prefix cache to a state file, with ``notes`` of your own.
 
         Answers under way are not part of it. A path is replaced as a whole or not at all. Raises
         StateFileError when it cannot be written.
@@ -300,14 +301,14 @@ class LLM:
     def restore(
         self, file: str | Path | BinaryIO, *, adopt_self_extend: bool = False
     ) -> dict[str, str]:
-        """Remember what ``save`` wrote, so that prompts go on from there; returns the notes.
+        """Read what ``save`` wrote into the prefix cache; returns the notes.
 
-        It takes the place of the idle sequences least recently used, which are forgotten. A file
-        object has to be one that can seek. Raises StateFileError for a file that is damaged or of
-        another model or ``kv_type``, CapacityError when it holds more sequences than no answer
-        has, or longer ones than the context. A file that was saved with another Self-Extend setting
-        is refused too, unless ``adopt_self_extend`` says to use that setting from now on; then all
-        that is remembered is what the file has.
+        The least recently used sequences that are not in use are evicted for it. A file object has
+        to be one that can seek. Raises StateFileError for a file that is damaged or of another
+        model or ``kv_type``, CapacityError when it holds more sequences than are not in use, or
+        longer ones than the context. A file that was saved with another Self-Extend setting is
+        refused too, unless ``adopt_self_extend`` says to use that setting from now on; then the
+        prefix cache is what the file has.
         """
         if adopt_self_extend:
             setting = state.setting_in(file)
@@ -323,11 +324,11 @@ class LLM:
         return self._engine.notes(file)
 
     def forget(self) -> None:
-        """Forget what idle sequences remember."""
+        """Empty the prefix cache."""
         self._engine.forget()
 
     def held(self) -> list[int]:
-        """How many tokens each idle sequence remembers, least recently used first."""
+        """How many tokens each sequence of the prefix cache has, least recently used first."""
         return self._engine.held()
 
     def close(self) -> None:

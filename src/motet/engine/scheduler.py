@@ -125,7 +125,7 @@ class Scheduler:
         return True
 
     def release(self, answer: Answer, keep: bool = True) -> None:
-        """Take an answer's sequence back; a request is done when it has no answer left.
+        """Release an answer's sequence; a request is done when it has no answer left.
 
         ``keep``: later prompts may go on from what it holds.
         """
@@ -137,12 +137,12 @@ class Scheduler:
             self.running.remove(request)
 
     def drop(self, request: Request, keep: bool) -> None:
-        """Take everything back from a running request."""
+        """Release all sequences of a running request."""
         for answer in list(request.answers):
             self.release(answer, keep)
 
     def drop_cancelled(self) -> None:
-        """Take everything back from cancelled requests."""
+        """Remove cancelled requests and release their sequences."""
         self.waiting = deque(request for request in self.waiting if not request.cancelled)
         for request in [request for request in self.running if request.cancelled]:
             self.drop(request, keep=True)
