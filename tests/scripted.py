@@ -145,8 +145,11 @@ class ScriptedOutput:
 class ScriptedContext:
     """Keeps to the contract of ``Context``; notes the batches, and fails or waits when told to."""
 
-    def __init__(self, rule: Rule, sequences: int, recurrent: bool) -> None:
-        self.memory = ScriptedMemory(sequences, recurrent)
+    def __init__(self, model: "ScriptedModel", sequences: int, ubatch: int) -> None:
+        self.model = model
+        self.max_sequences = sequences
+        self.ubatch = ubatch
+        self.memory = ScriptedMemory(sequences, model.recurrent)
         self.self_extend: Any = None
         self.batches: list[list[tuple[int, int]]] = []
         """(sequence, position) of every entry of every batch."""
@@ -157,7 +160,7 @@ class ScriptedContext:
         self.gate.set()
         self.entered = threading.Event()
         """Set when a decode has begun."""
-        self._rule = rule
+        self._rule = model.rule
         self._decoded = 0
 
     def decode(self, batch: Batch) -> ScriptedOutput:
@@ -212,8 +215,8 @@ class ScriptedModel:
         kv_type: str = "auto",
         checkpoint_bytes: int | None = None,
     ) -> ScriptedContext:
-        del max_tokens, ubatch, split, kv_type, checkpoint_bytes
-        self.made = ScriptedContext(self.rule, max_sequences, self.recurrent)
+        del max_tokens, split, kv_type, checkpoint_bytes
+        self.made = ScriptedContext(self, max_sequences, ubatch)
         self.made.self_extend = self_extend
         self.made.memory.context_length = context_length or self.config.context_length
         return self.made

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from motet.context import Context
     from motet.llm import LLM
     from motet.model import Model
+    from motet.sampling import Sampling
     from motet.self_extend import AutoExtend, SelfExtend
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ _LAZY = {
     "Context": "motet.context",
     "LLM": "motet.llm",
     "Model": "motet.model",
+    "Sampling": "motet.sampling",
     "SelfExtend": "motet.self_extend",
 }
 
@@ -50,6 +52,7 @@ __all__ = [
     "MotetError",
     "NumericalError",
     "OptionError",
+    "Sampling",
     "SelfExtend",
     "StateFileError",
     "TokenizerError",

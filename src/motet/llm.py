@@ -3,37 +3,50 @@
 import math
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal, overload
 
-from motet.engine import Chunk, Engine, Request, state
-from motet.engine.contexts import Contexts
+from motet.engine import Chunk, Completion, Engine, GenerationOptions, Request, Sink, Stream, state
+from motet.engine.contexts import ContextFactory
+from motet.engine.options import ChatFields, GenerateFields
 from motet.engine.prompts import (
     Message,
     Prompt,
-    answer_room,
     encode,
     one_or_many,
     render_chat,
-    shared_starts,
+    shared_prefixes,
+    token_limit,
 )
-from motet.engine.stream import Stream
 from motet.errors import CapacityError, MotetError, OptionError, UnsupportedError
 from motet.model import Model
-from motet.sampling import Sampling
-from motet.sampling.options import whole_number
+from motet.sampling import Sampling, SamplingFields
+from motet.sampling.options import overridden
 from motet.self_extend import AutoExtend, SelfExtend, setting_of
+from motet.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Several = Literal[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
+"""Numbers of answers that a type checker knows to give a list."""
+
+_ALWAYS = ("sampling", "n", "stream")
+_CHAT = (*_ALWAYS, *ChatFields.__annotations__)
+_GENERATE = (*_ALWAYS, *GenerateFields.__annotations__)
 
 
 class LLM:
     """Text from a model, for any number of threads at once.
 
     One engine thread owns the memory and computes every caller's requests in shared batches; an
-    answer is the same, bit for bit, whatever else runs beside it. What was said stays in memory
-    until its place is needed, and a prompt that begins as an earlier one did goes on from there
-    (``usage.cached_tokens``; the log "motet" says why where it does not). Use it as a context
-    manager, or ``close`` it; it also closes when it is dropped and when the interpreter exits.
+    answer is the same, bit for bit, whatever else runs beside it. Finished sequences stay in memory
+    as a prefix cache, least recently used evicted first: a prompt that begins as one of them does
+    goes on from there (``usage.cached_tokens``; the log "motet" says why where it does not). Use it
+    as a context manager, or ``close`` it; it also closes when it is dropped and when the
+    interpreter exits.
     """
 
     def __init__(
@@ -56,8 +69,8 @@ class LLM:
         context, which is how many tokens a sequence holds, prompt and answer together; None for
         the trained length, or as far as ``self_extend`` reaches (with "auto" 16 times the trained
         length). ``ubatch``, ``split``, ``kv_type``, ``checkpoint_bytes``, ``self_extend``: as in
-        ``Model.context``. ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: remember
-        what was said; False computes each prompt anew and keeps no memory between requests. Raises
+        ``Model.context``. ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: keep a
+        prefix cache; False computes each prompt anew and keeps no memory between requests. Raises
         OptionError for an unusable value, UnsupportedError where Self-Extend means nothing to the
         model, and what ``Model.load`` raises.
         """
@@ -69,32 +82,31 @@ class LLM:
         self.model = Model.load(model, threads) if isinstance(model, str | Path) else model
         self.max_sequences = max_sequences
         checkpoint_bytes = checkpoint_bytes if prefix_reuse else 0
-        self._contexts = Contexts(
+        self._contexts = ContextFactory(
             self.model, max_sequences, max_tokens, ubatch, split, kv_type, checkpoint_bytes
         )
-        context, longest = self._contexts.make(setting)
-        self._goes_anywhere = context.memory.rewinds_anywhere
-        n_vocab = self.model.config.n_vocab
-        self._engine = Engine(context, longest, max_sequences, ubatch, n_vocab, prefix_reuse)
+        context, length = self._contexts.make(setting)
+        self._rewinds_anywhere = context.memory.rewinds_anywhere
+        self._engine = Engine(context, length, prefix_reuse)
         self._close = weakref.finalize(self, self._engine.close)
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> Tokenizer | None:
         """The model's; None where its file has no vocabulary."""
         return self.model.tokenizer
 
     @property
     def max_tokens(self) -> int:
         """How many tokens a sequence holds, prompt and answer together."""
-        return self._engine.longest
+        return self._engine.context_length
 
     @property
     def self_extend(self) -> SelfExtend | AutoExtend | None:
         """What is made of distances beyond the trained ones.
 
-        Setting it forgets what idle sequences remember, for that depends on it, and gives
-        ``max_tokens`` as many tokens as the LLM was made with, or as far as the setting reaches.
-        Raises what making an LLM does, MotetError while answers are under way.
+        Setting it empties the prefix cache, which depends on it, and gives ``max_tokens`` as many
+        tokens as the LLM was made with, or as far as the setting reaches. Raises what making an LLM
+        does, MotetError while answers are under way.
         """
         return self._engine.self_extend
 
@@ -104,149 +116,170 @@ class LLM:
         if setting != self.self_extend:
             self._engine.change(*self._contexts.make(setting))
 
+    @overload  # text is also a Sequence[str], but the first overload that fits counts
+    def generate(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        n: Literal[1] = 1,
+        stream: Literal[False] = False,
+        **options: "Unpack[GenerateFields]",
+    ) -> Completion: ...
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        n: Several,
+        stream: Literal[False] = False,
+        **options: "Unpack[GenerateFields]",
+    ) -> list[Completion]: ...
+    @overload
+    def generate(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        n: int,
+        stream: Literal[False] = False,
+        **options: "Unpack[GenerateFields]",
+    ) -> Completion | list[Completion]: ...
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[Prompt],
+        sampling: Sampling | None = None,
+        *,
+        n: int = 1,
+        stream: Literal[False] = False,
+        **options: "Unpack[GenerateFields]",
+    ) -> list[Completion]: ...
+    @overload
     def generate(
         self,
         prompt: Prompt | Sequence[Prompt],
+        sampling: Sampling | None = None,
+        *,
+        n: int = 1,
+        stream: Literal[True],
+        **options: "Unpack[GenerateFields]",
+    ) -> Stream: ...
+    @overload
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        sampling: Sampling | None = None,
+        *,
+        n: int = 1,
+        stream: bool = False,
+        **options: "Unpack[GenerateFields]",
+    ) -> Completion | list[Completion] | Stream: ...
+
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        sampling: Sampling | None = None,
         *,
         max_tokens: int | None = None,
         n: int = 1,
-        temperature: float = 0.8,
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        typical_p: float = 1.0,
-        repeat_penalty: float = 1.0,
-        repeat_last_n: int = 64,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
-        logit_bias: Mapping[int, float] | None = None,
-        seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         logprobs: int | None = None,
         echo: bool = False,
         parse_special: bool = True,
         checkpoints: Sequence[int] = (),
         stream: bool = False,
-    ) -> Any:
+        **fields: "Unpack[SamplingFields]",
+    ) -> Completion | list[Completion] | Stream:
         """Continue a prompt (text, or token ids taken as they are) or each of several.
 
         Returns a Completion for one prompt; a list of them for a list of prompts or ``n`` > 1 (each
         prompt's n answers next to each other); with ``stream`` a Stream of Chunks, at once.
 
-        ``max_tokens``: at most so many tokens; None for as many as the context has room for. An
-        answer that reaches either has finish_reason "length". ``n``: answers to each prompt, which
-        is computed once; answer i has seed + i. Sampling: see ``motet.sampling.Sampling``; 0
-        ``temperature`` is greedy. ``stop``: text that ends an answer and is not part of it.
-        ``logprobs``: report the log probability of each token, under the model itself, and so many
-        of the most probable ones. ``echo``: the text begins with the prompt, and with ``logprobs``
-        its tokens are scored too. ``parse_special``: ``</s>`` in a text prompt means the token.
-        ``checkpoints``: positions in the prompt up to which later prompts may be the same, for
-        memory that can go back to few places; elsewhere they do nothing.
+        ``sampling``: how tokens are chosen; ``fields`` of ``motet.Sampling`` given by name take
+        precedence (``temperature=0`` is greedy). ``max_tokens``: at most so many tokens; None for
+        as many as the context has room for. An answer that reaches either has finish_reason
+        "length". ``n``: answers to each prompt, which is computed once; answer i has seed + i.
+        ``stop``: text that ends an answer and is not part of it. ``logprobs``: report the log
+        probability of each token, under the model itself, and so many of the most probable ones.
+        ``echo``: the text begins with the prompt, and with ``logprobs`` its tokens are scored too.
+        ``parse_special``: ``</s>`` in a text prompt means the token. ``checkpoints``: positions
+        where prefixes of the prompt end that later prompts may share, for memory that can go back
+        to few places; elsewhere they do nothing.
 
-        Raises OptionError for an unusable value, CapacityError when a prompt leaves no room in the
-        context or ``n`` is more than ``max_sequences``, before anything is computed; a MotetError
-        when the computation fails.
+        Raises OptionError for an unusable value or an unknown name, CapacityError when a prompt
+        leaves no room in the context or ``n`` is more than ``max_sequences``, before anything is
+        computed; a MotetError when the computation fails.
         """
-        banned = self.tokenizer.suppressed if self.tokenizer else ()
-        sampling = Sampling(
-            logit_bias={**(logit_bias or {}), **dict.fromkeys(banned, -math.inf)},
-            repeat_last_n=repeat_last_n,
-            repeat_penalty=repeat_penalty,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            top_k=top_k,
-            typical_p=typical_p,
-            top_p=top_p,
-            min_p=min_p,
-            temperature=temperature,
-            seed=seed,
-        )
-        sampling.check_vocabulary(self.model.config.n_vocab)
-        stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-        if stops and self.tokenizer is None:
-            raise UnsupportedError("the model file has no vocabulary, so no stop string can appear")
-        if logprobs is not None:
-            whole_number("logprobs", logprobs, 0)
-        if max_tokens is not None:
-            whole_number("max_tokens", max_tokens, 0)
-        for position in checkpoints:
-            whole_number("a position in checkpoints", position, 0)
-        self._check_answers(n)
-        single, prompts = one_or_many(prompt)
-        outputs: SimpleQueue[Chunk | MotetError] = SimpleQueue()
-        requests = []
-        for number, item in enumerate(prompts):
-            ids = encode(item, self.tokenizer, self.model.config.n_vocab, parse_special)
-            request = Request(
-                prompt=ids,
-                sampling=sampling,
-                max_tokens=answer_room(len(ids), max_tokens, self.max_tokens),
-                outputs=outputs,
-                tokenizer=self.tokenizer,
-                index=number * n,
-                count=n,
-                stop=stops,
-                logprobs=logprobs,
-                echo=self._text(item) if echo else None,
-                stream=stream,
-                useful=tuple(checkpoints),
-            )
-            requests.append(request)
-        chunks = Stream(self._engine, requests, outputs, self)
-        if stream:
-            return chunks
-        with chunks:
-            completions = [chunk.completion for chunk in chunks if chunk.completion]
-        completions.sort(key=lambda completion: completion.index)
-        return completions[0] if single and n == 1 else completions
+        sampling = overridden("LLM.generate", _GENERATE, sampling, fields)
+        options = GenerationOptions(max_tokens, n, stop, logprobs, echo, parse_special, checkpoints)
+        return self._answer(prompt, sampling, options, stream)
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        n: Literal[1] = 1,
+        stream: Literal[False] = False,
+        **options: "Unpack[ChatFields]",
+    ) -> Completion: ...
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        n: Several,
+        stream: Literal[False] = False,
+        **options: "Unpack[ChatFields]",
+    ) -> list[Completion]: ...
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        n: int = 1,
+        stream: Literal[True],
+        **options: "Unpack[ChatFields]",
+    ) -> Stream: ...
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        n: int = 1,
+        stream: bool = False,
+        **options: "Unpack[ChatFields]",
+    ) -> Completion | list[Completion] | Stream: ...
 
     def chat(
         self,
         messages: Sequence[Message],
+        sampling: Sampling | None = None,
         *,
         max_tokens: int | None = None,
         n: int = 1,
-        temperature: float = 0.8,
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        typical_p: float = 1.0,
-        repeat_penalty: float = 1.0,
-        repeat_last_n: int = 64,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
-        logit_bias: Mapping[int, float] | None = None,
-        seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         logprobs: int | None = None,
         stream: bool = False,
-    ) -> Any:
+        **fields: "Unpack[SamplingFields]",
+    ) -> Completion | list[Completion] | Stream:
         """The model's next turn after ``messages``; options and result as in ``generate``.
 
         Raises TokenizerError when the file has no chat template, or it refuses the messages.
         """
+        sampling = overridden("LLM.chat", _CHAT, sampling, fields)
         prompt = self.chat_prompt(messages)
-        starts = () if self._goes_anywhere else shared_starts(prompt, messages, self.tokenizer)
-        return self.generate(
-            prompt,
-            max_tokens=max_tokens,
-            n=n,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            typical_p=typical_p,
-            repeat_penalty=repeat_penalty,
-            repeat_last_n=repeat_last_n,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            logit_bias=logit_bias,
-            seed=seed,
-            stop=stop,
-            logprobs=logprobs,
-            checkpoints=starts,
-            stream=stream,
-        )
+        checkpoints = ()
+        if self.tokenizer and not self._rewinds_anywhere:
+            checkpoints = shared_prefixes(prompt, messages, self.tokenizer)
+        options = GenerationOptions(max_tokens, n, stop, logprobs, checkpoints=checkpoints)
+        return self._answer(prompt, sampling, options, stream)
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """The token ids of a chat up to where the model's next turn begins, by its own template.
@@ -258,7 +291,7 @@ class LLM:
         return render_chat(messages, self.tokenizer)
 
     def save(self, file: str | Path | BinaryIO, notes: Mapping[str, str] | None = None) -> None:
-        """Write what idle sequences remember to a state file, with ``notes`` of your own.
+        """Write the prefix cache to a state file, with ``notes`` of your own.
 
         Answers under way are not part of it. A path is replaced as a whole or not at all. Raises
         StateFileError when it cannot be written.
@@ -268,14 +301,14 @@ class LLM:
     def restore(
         self, file: str | Path | BinaryIO, *, adopt_self_extend: bool = False
     ) -> dict[str, str]:
-        """Remember what ``save`` wrote, so that prompts go on from there; returns the notes.
+        """Read what ``save`` wrote into the prefix cache; returns the notes.
 
-        It takes the place of the idle sequences least recently used, which are forgotten. A file
-        object has to be one that can seek. Raises StateFileError for a file that is damaged or of
-        another model or ``kv_type``, CapacityError when it holds more sequences than no answer
-        has, or longer ones than the context. A file that was saved with another Self-Extend setting
-        is refused too, unless ``adopt_self_extend`` says to use that setting from now on; then all
-        that is remembered is what the file has.
+        The least recently used sequences that are not in use are evicted for it. A file object has
+        to be one that can seek. Raises StateFileError for a file that is damaged or of another
+        model or ``kv_type``, CapacityError when it holds more sequences than are not in use, or
+        longer ones than the context. A file that was saved with another Self-Extend setting is
+        refused too, unless ``adopt_self_extend`` says to use that setting from now on; then the
+        prefix cache is what the file has.
         """
         if adopt_self_extend:
             setting = state.setting_in(file)
@@ -291,11 +324,11 @@ class LLM:
         return self._engine.notes(file)
 
     def forget(self) -> None:
-        """Forget what idle sequences remember."""
+        """Empty the prefix cache."""
         self._engine.forget()
 
     def held(self) -> list[int]:
-        """How many tokens each idle sequence remembers, least recently used first."""
+        """How many tokens each sequence of the prefix cache has, least recently used first."""
         return self._engine.held()
 
     def close(self) -> None:
@@ -308,13 +341,62 @@ class LLM:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check_answers(self, n: int) -> None:
-        whole_number("n", n, 1)
-        if n > self.max_sequences:
+    def _answer(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        sampling: Sampling,
+        options: GenerationOptions,
+        stream: bool,
+    ) -> Completion | list[Completion] | Stream:
+        single, prompts = one_or_many(prompt)
+        outputs: SimpleQueue[Chunk | MotetError] = SimpleQueue()
+        requests = self._requests(prompts, sampling, options, stream, outputs.put)
+        chunks = Stream(self._engine, requests, outputs, self)
+        if stream:
+            return chunks
+        with chunks:
+            completions = [chunk.completion for chunk in chunks if chunk.completion]
+        completions.sort(key=lambda completion: completion.index)
+        return completions[0] if single and options.n == 1 else completions
+
+    def _requests(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        options: GenerationOptions,
+        stream: bool,
+        sink: Sink,
+    ) -> list[Request]:
+        """A request for each prompt. Raises OptionError and CapacityError as ``generate`` does."""
+        n_vocab, tokenizer = self.model.config.n_vocab, self.tokenizer
+        sampling.check_vocabulary(n_vocab)
+        if tokenizer is not None:
+            banned = dict.fromkeys(tokenizer.suppressed, -math.inf)
+            sampling = replace(sampling, logit_bias={**sampling.logit_bias, **banned})
+        elif options.stop_strings:
+            raise UnsupportedError("the model file has no vocabulary, so no stop string can appear")
+        if options.n > self.max_sequences:
             raise CapacityError(
-                f"{n} answers to one prompt need {n} sequences, but there are {self.max_sequences}",
+                f"{options.n} answers to one prompt need {options.n} sequences, but there are "
+                f"{self.max_sequences}",
                 hint="ask for fewer, or make the LLM with more max_sequences",
             )
+        requests: list[Request] = []
+        for number, prompt in enumerate(prompts):
+            ids = encode(prompt, tokenizer, n_vocab, options.parse_special)
+            request = Request(
+                prompt=ids,
+                sampling=sampling,
+                options=options,
+                token_limit=token_limit(len(ids), options.max_tokens, self.max_tokens),
+                sink=sink,
+                tokenizer=tokenizer,
+                index=number * options.n,
+                prompt_text=self._text(prompt) if options.echo else "",
+                stream=stream,
+            )
+            requests.append(request)
+        return requests
 
     def _text(self, prompt: Prompt) -> str:
         if isinstance(prompt, str):

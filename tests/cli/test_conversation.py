@@ -55,6 +55,7 @@ def test_the_template_and_the_system_message():
         conversation = Conversation(llm, asking(templated=True, seed=1), "Be brief.")
         [answer] = say(conversation, "Hi")
         prompt = llm.chat_prompt(conversation.messages[:2])
+        assert llm.tokenizer is not None
         assert llm.tokenizer.decode(prompt) == "<s>Be brief.\nHi\n"
         assert answer == llm.generate(prompt, seed=1, max_tokens=12).text
         conversation.forget()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from motet.engine.sequences import LITTLE, Sequences
+from motet.engine.sequences import CUT_LIMIT, Sequences
 from motet.errors import CannotRewind, CapacityError, MotetError
 from tests.scripted import ScriptedMemory
 
@@ -28,26 +28,26 @@ class Held(ScriptedMemory):
 def test_a_fork_that_memory_refuses_goes_on_from_the_nearest(refuses, reused):
     memory = Held(3, recurrent=False)
     memory.refuses = refuses
-    memory.put(2, b"abcdef" + LITTLE * b"-" + b"-")
+    memory.put(2, b"abcdef" + CUT_LIMIT * b"-" + b"-")
     sequences = Sequences(memory, 3)  # type: ignore[arg-type]
-    loan = sequences.lend([*b"abcdefX"], 1, reuse=True)
-    assert (loan.sequences, loan.reused, loan.common) == ([0], reused, 6)
+    acquired = sequences.acquire([*b"abcdefX"], 1, reuse=True)
+    assert (acquired.sequences, acquired.reused, acquired.common) == ([0], reused, 6)
     assert memory.length(0) == reused
-    assert memory.length(2) == 7 + LITTLE
+    assert memory.length(2) == 7 + CUT_LIMIT
 
 
 def test_an_idle_sequence_that_goes_little_further_is_taken_over():
     memory = Held(3, recurrent=False)
-    memory.put(2, LITTLE * b"a" + LITTLE * b"-")
+    memory.put(2, CUT_LIMIT * b"a" + CUT_LIMIT * b"-")
     sequences = Sequences(memory, 3)  # type: ignore[arg-type]
-    loan = sequences.lend([*LITTLE * b"a", 1], 2, reuse=True)
-    assert (loan.sequences, loan.reused) == ([2, 0], LITTLE)
-    assert [memory.length(seq) for seq in range(3)] == [0, 0, LITTLE]
+    acquired = sequences.acquire([*CUT_LIMIT * b"a", 1], 2, reuse=True)
+    assert (acquired.sequences, acquired.reused) == ([2, 0], CUT_LIMIT)
+    assert [memory.length(seq) for seq in range(3)] == [0, 0, CUT_LIMIT]
     assert len(sequences) == 1
-    sequences.give_back(2, keep=True)
-    sequences.give_back(0, keep=True)
+    sequences.release(2, keep=True)
+    sequences.release(0, keep=True)
     assert sequences.idle == [2]
-    sequences.give_back(sequences.lend([5, 6], 1, reuse=True).sequences[0], keep=False)
+    sequences.release(sequences.acquire([5, 6], 1, reuse=True).sequences[0], keep=False)
     assert sequences.idle == [2]
 
 
@@ -55,8 +55,8 @@ def test_an_idle_sequence_that_shares_nothing_usable_is_left_alone():
     memory = Held(2, recurrent=True)
     memory.put(1, b"abc")
     sequences = Sequences(memory, 2)  # type: ignore[arg-type]
-    loan = sequences.lend([*b"abX"], 1, reuse=True)
-    assert (loan.sequences, loan.reused, loan.common) == ([0], 0, 2)
+    acquired = sequences.acquire([*b"abX"], 1, reuse=True)
+    assert (acquired.sequences, acquired.reused, acquired.common) == ([0], 0, 2)
     assert memory.length(1) == 3
 
 
@@ -66,9 +66,9 @@ def test_of_equal_matches_the_one_that_loses_least_is_taken():
     memory.put(2, b"a" * 40)
     memory.put(3, b"a" * 40 + b"c" * 20)
     sequences = Sequences(memory, 4)  # type: ignore[arg-type]
-    assert sequences.lend([*b"a" * 41], 1, reuse=True).sequences == [2]
-    loan = sequences.lend([*b"a" * 40, 5], 1, reuse=True)  # idle ones before the lent one
-    assert (loan.sequences, loan.reused) == ([0], 40)
+    assert sequences.acquire([*b"a" * 41], 1, reuse=True).sequences == [2]
+    acquired = sequences.acquire([*b"a" * 40, 5], 1, reuse=True)  # idle ones before those in use
+    assert (acquired.sequences, acquired.reused) == ([0], 40)
     assert [memory.length(seq) for seq in range(4)] == [40, 70, 40, 60]
 
 
@@ -77,7 +77,7 @@ def test_room_for_what_was_saved():
     memory.put(0, b"abc")
     memory.put(1, b"def")
     sequences = Sequences(memory, 3)  # type: ignore[arg-type]
-    sequences.lend([*b"abcX"], 1, reuse=True)
+    sequences.acquire([*b"abcX"], 1, reuse=True)
     with pytest.raises(CapacityError, match="3 conversations were saved, and 2"):
         sequences.make_room([7, 8, 9])
     assert memory.length(1) == 3

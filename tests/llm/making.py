@@ -1,14 +1,22 @@
-"""LLMs on scripted models, and a look at what they lend."""
+"""LLMs on scripted models, and a look at their sequences."""
 
 import time
 from typing import Any
 
+from motet.engine import Completion, Stream
 from motet.llm import LLM
 from tests.scripted import ScriptedModel
 
 
 def make(model: ScriptedModel, **options: Any) -> LLM:
     return LLM(model, **options)  # type: ignore[arg-type]
+
+
+def finished(stream: Stream) -> Completion:
+    """The completion that the stream of one answer ends with."""
+    *_, last = stream
+    assert last.completion is not None
+    return last.completion
 
 
 def free_sequences(llm: LLM) -> int:

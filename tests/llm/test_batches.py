@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from motet.engine import Completion
 from motet.sampling import Sampler, Sampling
-from tests.llm.making import free_sequences, make
+from tests.llm.making import finished, free_sequences, make
 from tests.scripted import BOS, ScriptedModel, noise
 
 
@@ -33,7 +33,7 @@ def test_any_schedule_gives_the_same_answers(prompts, max_sequences, ubatch, spl
     with make(model, max_sequences=max_sequences, ubatch=ubatch) as llm:
         if split_calls:
             streams = [llm.generate(p, max_tokens=6, seed=2, stream=True) for p in prompts]
-            answers = [list(stream)[-1].completion.tokens for stream in streams]
+            answers = [finished(stream).tokens for stream in streams]
         else:
             answers = [c.tokens for c in llm.generate(prompts, max_tokens=6, seed=2)]
         assert free_sequences(llm) == max_sequences

@@ -14,7 +14,7 @@ from motet.errors import (
     MotetError,
     NumericalError,
 )
-from tests.llm.making import free_sequences, make
+from tests.llm.making import finished, free_sequences, make
 from tests.scripted import ScriptedModel, noise
 
 
@@ -113,7 +113,7 @@ def test_one_broken_sequence_does_not_harm_the_others():
         good = llm.generate("a", max_tokens=40, seed=0, stream=True)
         with pytest.raises(NumericalError, match="token 3 is nan"):
             llm.generate(["b", "!c"], max_tokens=40)
-        assert list(good)[-1].completion.usage.completion_tokens == 40
+        assert finished(good).usage.completion_tokens == 40
         assert free_sequences(llm) == 3
 
 

@@ -1,8 +1,13 @@
 """What an LLM on a scripted model says, and the options that decide it."""
 
+from inspect import signature
+from typing import get_type_hints
+
 import numpy as np
 import pytest
 
+from motet.engine import GenerationOptions
+from motet.engine.options import ChatFields, GenerateFields
 from motet.errors import (
     CapacityError,
     OptionError,
@@ -10,6 +15,7 @@ from motet.errors import (
     UnsupportedError,
 )
 from motet.llm import LLM
+from motet.sampling import Sampling, SamplingFields
 from tests.llm.making import free_sequences, make
 from tests.scripted import BOS, EOS, N_VOCAB, ByteTokenizer, ScriptedModel, noise, saying
 from tests.shared import SHARED, needs_shared
@@ -130,9 +136,60 @@ def test_special_text_in_a_prompt(llm):
     assert llm.generate("a<s>b", max_tokens=1, parse_special=False).usage.prompt_tokens == 6
 
 
+def test_sampling_is_named_once(llm):
+    """As an object, by its fields, or an object of which some fields are others."""
+    greedy = llm.generate("abc", max_tokens=9, temperature=0).tokens
+    assert llm.generate("abc", Sampling(temperature=0), max_tokens=9).tokens == greedy
+    warm = Sampling(temperature=1.5, seed=3, top_k=5)
+    by_fields = llm.generate("abc", max_tokens=9, temperature=1.5, seed=3, top_k=5)
+    assert llm.generate("abc", warm, max_tokens=9).tokens == by_fields.tokens != greedy
+    assert llm.generate("abc", warm, temperature=0, max_tokens=9).tokens == greedy
+    assert llm.generate("abc", warm, seed=4, max_tokens=9).seed == 4
+    assert llm.generate("abc", sampling=None, max_tokens=9, temperature=0).tokens == greedy
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("temprature", r"'temprature' \(did you mean temperature\?\)"),
+        ("max_token", r"'max_token' \(did you mean max_tokens"),
+        ("streams", r"'streams' \(did you mean stream"),
+        ("qqq", r"'qqq' \(it has sampling, n, stream, .*repeat_penalty.*max_tokens"),
+    ],
+)
+def test_an_unknown_option_names_what_may_be_meant(llm, name, message):
+    with pytest.raises(OptionError, match=f"LLM.generate has no option {message}"):
+        llm.generate("abc", **{name: 1})
+    with pytest.raises(OptionError, match=f"LLM.chat has no option {message}"):
+        llm.chat([], **{name: 1})
+
+
+def test_chat_has_no_options_of_plain_prompts(llm):
+    for name in ("echo", "parse_special", "checkpoints"):
+        with pytest.raises(OptionError, match=f"LLM.chat has no option '{name}'"):
+            llm.chat([], **{name: ()})
+
+
+@pytest.mark.parametrize(
+    ("method", "keywords"), [(LLM.generate, GenerateFields), (LLM.chat, ChatFields)]
+)
+def test_the_typed_keywords_are_the_options(method, keywords):
+    """What type checkers are told, what the functions take, and what GenerationOptions has."""
+    named = set(signature(method).parameters) - {"self", "prompt", "messages", "fields"}
+    sampling = set(get_type_hints(SamplingFields))
+    typed = get_type_hints(keywords)
+    assert named == {"sampling", "n", "stream", *typed} - sampling
+    own = {name: kind for name, kind in typed.items() if name not in sampling}
+    assert own.items() <= get_type_hints(GenerationOptions).items()
+    if method is LLM.generate:
+        assert own.keys() | {"n"} == get_type_hints(GenerationOptions).keys()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"sampling": 100}, "sampling is 100"),
+        ({"n": True}, "n is True"),
         ({"prompt": 3}, "the prompt is"),
         ({"prompt": ["a", None]}, "the prompt is"),
         ({"prompt": [True, False]}, "the prompt is"),

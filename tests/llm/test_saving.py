@@ -7,7 +7,7 @@ import pytest
 
 from motet.errors import CapacityError, MotetError, StateFileError
 from motet.llm import LLM
-from tests.llm.making import free_sequences
+from tests.llm.making import finished, free_sequences
 from tests.models import tiny
 
 PROMPTS = [[1, 2, 3, 4, 5] * 9, [1, 2, 3, 4, 5] * 4 + [7] * 30, [9, 8, 7] * 8]
@@ -115,10 +115,10 @@ def test_answers_under_way_are_not_disturbed(model, tmp_path):
             next(stream)
             for thread in threads:
                 thread.start()
-            chunks = list(stream)
+            answer = finished(stream)
         for thread in threads:
             thread.join(20)
-        assert chunks[-1].completion.tokens == expected.tokens
+        assert answer.tokens == expected.tokens
         llm.restore(tmp_path / "3")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from motet import Batch, Model
 from motet.cli.demo import shipped_model
-from motet.engine.request import Request
+from motet.engine import GenerationOptions, Request
 from motet.errors import CapacityError, MotetError, OptionError, StateFileError, UnsupportedError
 from motet.llm import LLM
 from motet.sampling import Sampling
@@ -177,7 +177,7 @@ def test_no_switch_while_answers_are_under_way() -> None:
 def test_a_request_for_the_context_that_was_is_refused(model: Model) -> None:
     """One that was checked just before the context became shorter."""
     with LLM(model, self_extend=SETTING) as llm:
-        late = Request([5] * 60, Sampling(), 40, None, None)  # type: ignore[arg-type]
+        late = Request([5] * 60, Sampling(), GenerationOptions(), 40, print, None)
         llm.self_extend = None
         with pytest.raises(MotetError, match="the context became shorter meanwhile"):
             llm._engine.submit([late])

@@ -1,9 +1,13 @@
 import math
+from dataclasses import fields
+from typing import get_type_hints
 
 import pytest
 
+import motet
 from motet.errors import OptionError
-from motet.sampling import Sampling
+from motet.sampling import Sampling, SamplingFields
+from motet.sampling.options import refuse_unknown
 
 
 @pytest.mark.parametrize(
@@ -31,6 +35,8 @@ from motet.sampling import Sampling
         ("logit_bias", {-1: 1.0}),
         ("logit_bias", {3: math.nan}),
         ("logit_bias", {3: math.inf}),
+        ("logit_bias", None),
+        ("top_k", None),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name, value):
@@ -50,3 +56,33 @@ def test_a_bias_outside_the_vocabulary_is_refused():
     with pytest.raises(OptionError, match=r"token 512.*has 512"):
         Sampling(logit_bias={512: 1.0}).check_vocabulary(512)
     Sampling(logit_bias={511: 1.0}).check_vocabulary(512)
+
+
+def test_the_fields_as_keywords_are_those_of_sampling():
+    assert list(get_type_hints(SamplingFields).items()) == list(get_type_hints(Sampling).items())
+    assert motet.Sampling is Sampling
+
+
+def test_every_field_but_the_bias_describes_itself_to_a_command_line():
+    for option in fields(Sampling):
+        kind = get_type_hints(Sampling)[option.name]
+        if option.name == "logit_bias":
+            assert not option.metadata
+            continue
+        assert option.metadata["help"].endswith(".")
+        assert option.metadata["metavar"] == ("X" if kind is float else "N")
+        if kind is not float:  # the least value is accepted, and the one below it is not
+            Sampling(**{option.name: option.metadata["min"]})
+            with pytest.raises(OptionError, match=option.name):
+                Sampling(**{option.name: option.metadata["min"] - 1})
+
+
+def test_a_misspelt_name_is_refused_with_what_may_be_meant():
+    known = ["temperature", "top_k", "top_p"]
+    refuse_unknown("f", ["top_p", "temperature"], known)
+    with pytest.raises(OptionError, match=r"f has no option 'temprature' \(did you mean temp"):
+        refuse_unknown("f", ["top_k", "temprature"], known)
+    with pytest.raises(OptionError, match=r"'topk' \(did you mean top_k or top_p\?"):
+        refuse_unknown("f", ["topk"], known)
+    with pytest.raises(OptionError, match=r"'x' \(it has temperature, top_k, top_p\)"):
+        refuse_unknown("f", ["x"], known)

@@ -2,6 +2,18 @@
 
 from motet.engine.completion import Chunk, Completion, Timings, Usage
 from motet.engine.engine import Engine
-from motet.engine.request import Request
+from motet.engine.options import GenerationOptions
+from motet.engine.request import Request, Sink
+from motet.engine.stream import Stream
 
-__all__ = ["Chunk", "Completion", "Engine", "Request", "Timings", "Usage"]
+__all__ = [
+    "Chunk",
+    "Completion",
+    "Engine",
+    "GenerationOptions",
+    "Request",
+    "Sink",
+    "Stream",
+    "Timings",
+    "Usage",
+]

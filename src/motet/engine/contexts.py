@@ -10,8 +10,8 @@ from motet.self_extend import BEYOND, AutoExtend, SelfExtend
 
 
 @dataclass(frozen=True)
-class Contexts:
-    """What an engine's contexts have in common; see ``LLM`` for what it means."""
+class ContextFactory:
+    """Makes an engine's contexts, which differ in Self-Extend alone; see ``LLM`` for the fields."""
 
     model: Model
     max_sequences: int
@@ -28,35 +28,35 @@ class Contexts:
         whole_number("ubatch", self.ubatch, 1)
 
     def make(self, self_extend: SelfExtend | AutoExtend | str | None) -> tuple[Context, int]:
-        """A context, and how many tokens each of its sequences holds: ``max_tokens``, or those that
-        the model was trained for, or as far as Self-Extend reaches.
+        """A context and its context length, which is how many tokens a sequence holds:
+        ``max_tokens``, or those that the model was trained for, or as far as Self-Extend reaches.
 
         Raises OptionError where ``max_tokens`` are more, and what ``Model.context`` raises.
         """
-        longest = self.max_tokens
+        length = self.max_tokens
         if self_extend is None:
-            longest = longest or self.model.config.context_length
-            self._require_plain(longest)
+            length = length or self.model.config.context_length
+            self._check_without_self_extend(length)
         context = self.model.context(
             max_sequences=self.max_sequences,
-            max_tokens=longest and self.max_sequences * longest,
+            max_tokens=length and self.max_sequences * length,
             ubatch=self.ubatch,
             split=self.split,
             kv_type=self.kv_type,
             self_extend=self_extend,
-            context_length=longest if self_extend is not None else None,
+            context_length=length if self_extend is not None else None,
             checkpoint_bytes=self.checkpoint_bytes,
         )
-        return context, longest or context.memory.context_length
+        return context, length or context.memory.context_length
 
-    def _require_plain(self, longest: int) -> None:
+    def _check_without_self_extend(self, length: int) -> None:
         """Raise OptionError for more tokens than a sequence may have without Self-Extend."""
         trained = self.model.config.context_length
-        if longest <= trained:
+        if length <= trained:
             return
         most = self.model.context(max_tokens=1).memory.context_length  # recurrent: no limit
-        if longest > most:
+        if length > most:
             raise OptionError(
-                f"max_tokens is {longest}, but the model was trained for {trained}",
+                f"max_tokens is {length}, but the model was trained for {trained}",
                 hint=f"use at most {trained}, {BEYOND}",
             )

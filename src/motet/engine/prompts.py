@@ -1,31 +1,34 @@
 """Prompts as callers give them, made into token ids the model has, or refused."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from motet.arrays import Array
 from motet.errors import CapacityError, OptionError, TokenizerError, UnsupportedError
 from motet.tokenizer import Tokenizer, chat
 
-Prompt = str | Sequence[int]
+Prompt = str | Sequence[int] | Array
 """Text, or token ids that are taken as they are."""
 Message = Mapping[str, Any]
 """A turn of a chat: at least ``role`` and ``content``, as the model's template wants them."""
 
 
-def one_or_many(prompt: Prompt | Sequence[Prompt]) -> tuple[bool, list[Prompt]]:
-    """Whether this is a single prompt, and the prompts."""
-    if isinstance(prompt, str) or _is_ids(prompt):
-        return True, [prompt]  # type: ignore[list-item]
-    if isinstance(prompt, Sequence) and all(isinstance(p, str) or _is_ids(p) for p in prompt):
-        return False, list(prompt)  # type: ignore[arg-type]
+def one_or_many(prompt: object) -> tuple[bool, list[Prompt]]:
+    """Whether this is a single prompt, and the prompts. Raises OptionError if it is neither."""
+    if _is_prompt(prompt):
+        return True, [cast(Prompt, prompt)]
+    if _are_prompts(prompt):
+        return False, list(cast(Sequence[Prompt], prompt))
     raise OptionError(
         f"the prompt is {str(prompt)[:40]!r}", hint="give text, token ids, or a list of either"
     )
 
 
-def encode(prompt: Prompt, tokenizer: Any, n_vocab: int, parse_special: bool) -> list[int]:
+def encode(
+    prompt: Prompt, tokenizer: Tokenizer | None, n_vocab: int, parse_special: bool
+) -> list[int]:
     """The prompt's token ids, at least one.
 
     Raises OptionError for an empty prompt or an id that the model does not have, UnsupportedError
@@ -59,24 +62,24 @@ def render_chat(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
     return chat.encode(text, tokenizer)
 
 
-def shared_starts(
+def shared_prefixes(
     prompt: Sequence[int], messages: Sequence[Message], tokenizer: Tokenizer
 ) -> tuple[int, ...]:
-    """Positions in the ``prompt`` of a chat up to which other chats may well be the same.
+    """Positions where prefixes of a chat's ``prompt`` end that other chats may well share.
 
     Where what the system message says ends, and where what the last message says begins: so far
     the prompt is the same without it.
     """
     opening = 1 if messages and messages[0]["role"] == "system" else 0
-    starts = set()
+    ends = set[int]()
     for index in {opening, len(messages) - 1} & set(range(1, len(messages))):
         silent = [*messages[:index], {**messages[index], "content": ""}]
         try:
             other = render_chat(silent, tokenizer)
         except TokenizerError:  # a template may refuse an empty message
             continue
-        starts.add(common_prefix(prompt, other))
-    return tuple(sorted(starts))
+        ends.add(common_prefix(prompt, other))
+    return tuple(sorted(ends))
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
@@ -86,8 +89,11 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     )
 
 
-def answer_room(prompt: int, wanted: int | None, context: int) -> int:
-    """How many tokens an answer may have. Raises CapacityError when the prompt leaves no room."""
+def token_limit(prompt: int, wanted: int | None, context: int) -> int:
+    """How many tokens an answer may have: as many as ``wanted``, or as the context has room for.
+
+    Raises CapacityError when the prompt leaves no room.
+    """
     room = context - prompt
     if room < (1 if wanted is None else min(wanted, 1)):
         raise CapacityError(
@@ -97,13 +103,20 @@ def answer_room(prompt: int, wanted: int | None, context: int) -> int:
     return room if wanted is None else min(wanted, room)
 
 
-def _is_ids(prompt: object) -> bool:
+def _are_prompts(prompts: object) -> bool:
+    return isinstance(prompts, Sequence) and all(map(_is_prompt, cast(Sequence[object], prompts)))
+
+
+def _is_prompt(prompt: object) -> bool:
+    """Whether it is text or token ids; an empty list is neither, but no prompts."""
+    if isinstance(prompt, str):
+        return True
     if isinstance(prompt, np.ndarray):
-        return prompt.ndim == 1 and prompt.dtype.kind in "iu"
-    integers = int | np.integer
-    return (
-        isinstance(prompt, Sequence)
-        and not isinstance(prompt, str)
-        and len(prompt) > 0
-        and all(isinstance(token, integers) and not isinstance(token, bool) for token in prompt)
+        ids = cast(Array, prompt)
+        return ids.ndim == 1 and ids.dtype.kind in "iu"
+    if not isinstance(prompt, Sequence):
+        return False
+    items = cast(Sequence[object], prompt)
+    return len(items) > 0 and all(
+        isinstance(item, int | np.integer) and not isinstance(item, bool) for item in items
     )

@@ -1,61 +1,65 @@
-"""A caller's request: a prompt, how it is to be answered, and the answers that are not done."""
+"""A caller's request, and its answers while they are generated: their text, and when they end."""
 
+import logging
 import time
-from dataclasses import dataclass, field
-from queue import SimpleQueue
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-import numpy as np
-
-from motet.engine.answer import Answer
-from motet.engine.completion import Chunk
+from motet.arrays import Float32
+from motet.engine.completion import Chunk, Completion, Timings, Usage
+from motet.engine.options import GenerationOptions
 from motet.errors import MotetError
-from motet.sampling import Sampling, TokenLogprob, token_logprob
-from motet.tokenizer import Tokenizer
+from motet.sampling import Sampler, Sampling, StopStrings, TokenLogprob, token_logprob
+from motet.tokenizer import IncrementalDecoder, Tokenizer
+
+_log = logging.getLogger("motet")
+
+
+class Sink(Protocol):
+    """Takes what a request gives: its chunks, or the error that ends it.
+
+    It is called from the engine's thread, which waits meanwhile: it is to hand the output on
+    (``queue.put``, ``loop.call_soon_threadsafe``) and to return. A sink that raises cancels its
+    request and is not called again.
+    """
+
+    def __call__(self, output: Chunk | MotetError, /) -> object: ...
 
 
 @dataclass(eq=False)
 class Request:
-    """One prompt and ``count`` answers to it. Raises OptionError for an unusable stop string."""
+    """One prompt and the answers to it. Whoever made it may set ``cancelled`` at any time."""
 
     prompt: list[int]
     sampling: Sampling
-    max_tokens: int
-    outputs: SimpleQueue[Chunk | MotetError]
-    """Where the caller reads: chunks, or the error that ended the request."""
+    options: GenerationOptions
+    token_limit: int
+    """Tokens that an answer may have in this context."""
+    sink: Sink
     tokenizer: Tokenizer | None
     index: int = 0
     """Place of the first answer among the answers of the caller's call."""
-    count: int = 1
-    stop: tuple[str, ...] = ()
-    logprobs: int | None = None
-    """How many of the most probable tokens to report beside the chosen one; None: no logprobs."""
-    echo: str | None = None
-    """Text that the answers begin with, the prompt's; with ``logprobs`` the prompt is scored."""
+    prompt_text: str = ""
+    """What the answers begin with, where the options say ``echo``."""
     stream: bool = False
     """A chunk a token; otherwise one at the end."""
-    useful: tuple[int, ...] = ()
-    """Positions in the prompt up to which later prompts may well be the same."""
 
     cancelled: bool = False
-    """Set by the caller when it no longer reads, at any time."""
+    """The sink no longer gets anything; the engine drops the request before its next batch."""
     submitted: float = field(default_factory=time.perf_counter)
     admitted: float = 0.0
     prefilled: int = 0
     """Prompt tokens in memory, all in the first answer's sequence."""
     reused: int = 0
     """Those of them that were there before."""
-    cuts: set[int] = field(default_factory=set)
-    """Positions in the prompt where a checkpoint is made."""
-    answers: list[Answer] = field(init=False)
+    checkpoints: set[int] = field(default_factory=set[int])
+    """Positions in the prompt where the engine makes one."""
+    answers: list["Answer"] = field(init=False)
     """Those still to be finished."""
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=lambda: [None])
 
     def __post_init__(self) -> None:
-        self.answers = [Answer(self, number) for number in range(self.count)]
-
-    @property
-    def scores_prompt(self) -> bool:
-        return self.echo is not None and self.logprobs is not None
+        self.answers = [Answer(self, number) for number in range(self.options.n)]
 
     def admit(self, sequences: list[int], reused: int) -> None:
         """Give each answer a memory sequence; the first holds so many prompt tokens already."""
@@ -64,8 +68,120 @@ class Request:
         for answer, seq in zip(self.answers, sequences, strict=True):
             answer.seq = seq
 
-    def score(self, logits: np.ndarray, start: int) -> None:
+    def score(self, logits: Float32, start: int) -> None:
         """Note how probable the prompt tokens after position ``start`` are; a row a position."""
-        assert self.logprobs is not None
+        assert self.options.logprobs is not None
         for row, token in zip(logits, self.prompt[start + 1 :], strict=False):
-            self.prompt_logprobs.append(token_logprob(row, token, self.logprobs))
+            self.prompt_logprobs.append(token_logprob(row, token, self.options.logprobs))
+
+    def emit(self, output: Chunk | MotetError) -> None:
+        """Give the sink an output, unless the request is cancelled."""
+        if self.cancelled:
+            return
+        try:
+            self.sink(output)
+        except BaseException:  # asyncio.CancelledError too: it is the caller's, not the engine's
+            self.cancelled = True
+            _log.exception("a request is cancelled, for its sink raised")
+
+
+class Answer:
+    """The ``number``-th answer to a request; ``seq`` is its memory sequence once it has one."""
+
+    def __init__(self, request: Request, number: int) -> None:
+        self.request = request
+        self.index = request.index + number
+        self.seq = -1
+        self.tokens: list[int] = []
+        self.completion: Completion | None = None
+        self._sampler = Sampler(_numbered(request.sampling, number), request.prompt)
+        self._decoder = request.tokenizer and IncrementalDecoder(
+            request.tokenizer, request.prompt[-1]
+        )
+        self._stops = StopStrings(request.options.stop_strings)
+        self._text = [request.prompt_text]
+        self._logprobs: list[TokenLogprob] = []
+        self._first_token = 0.0
+
+    @property
+    def position(self) -> int:
+        """Where the last token chosen stands in the sequence."""
+        return len(self.request.prompt) + len(self.tokens) - 1
+
+    def begin(self) -> None:
+        """The prompt is in memory: hand out its echo."""
+        self._first_token = time.perf_counter()
+        if self.request.token_limit == 0:
+            self._finish("length")
+        if self.request.prompt_text or self.completion:
+            self._emit(self._text[0], ())
+
+    def advance(self, logits: Float32) -> None:
+        """Choose a token from each row of logits [n, n_vocab], and hand out what it adds.
+
+        The rows follow each other in the sequence. Those after the answer's end are not looked at.
+        """
+        for row in logits:
+            if self.completion:
+                return
+            self._choose(row)
+
+    def _choose(self, logits: Float32) -> None:
+        """The next token, from a row [n_vocab]."""
+        request, tokenizer = self.request, self.request.tokenizer
+        token = self._sampler.sample(logits)
+        self.tokens.append(token)
+        if request.options.logprobs is not None:
+            self._logprobs.append(token_logprob(logits, token, request.options.logprobs))
+        ended = tokenizer is not None and token in tokenizer.eog
+        full = len(self.tokens) == request.token_limit
+        text = "" if ended else self._decode(token)
+        if ended or full:
+            text += self._flush()
+        self._text.append(text)
+        if ended or self._stops.found is not None:
+            self._finish("stop")
+        elif full:
+            self._finish("length")
+        self._emit(text, (token,))
+
+    def _decode(self, token: int) -> str:
+        return self._stops.push(self._decoder.push(token)) if self._decoder else ""
+
+    def _flush(self) -> str:
+        """The text held back, now that nothing follows it."""
+        rest = self._stops.push(self._decoder.flush()) if self._decoder else ""
+        return rest + self._stops.flush()
+
+    def _finish(self, reason: str) -> None:
+        request, options = self.request, self.request.options
+        self.completion = Completion(
+            text="".join(self._text),
+            tokens=tuple(self.tokens),
+            finish_reason=reason,
+            index=self.index,
+            seed=self._sampler.seed,
+            usage=Usage(len(request.prompt), len(self.tokens), request.reused),
+            timings=Timings(
+                waiting=request.admitted - request.submitted,
+                time_to_first_token=self._first_token - request.submitted,
+                total=time.perf_counter() - request.submitted,
+                computed_tokens=len(request.prompt) - request.reused,
+                completion_tokens=len(self.tokens),
+            ),
+            logprobs=None if options.logprobs is None else tuple(self._logprobs),
+            prompt_logprobs=tuple(request.prompt_logprobs) if options.scores_prompt else None,
+        )
+
+    def _emit(self, text: str, tokens: tuple[int, ...]) -> None:
+        if not (self.request.stream or self.completion):
+            return
+        logprobs = tuple(self._logprobs[-1:]) if tokens and self._logprobs else None
+        self.request.emit(Chunk(self.index, text, tokens, logprobs, self.completion))
+
+
+def _numbered(sampling: Sampling, number: int) -> Sampling:
+    """The options of the ``number``-th answer, whose seed gives it again on its own."""
+    if sampling.seed is None or number == 0:
+        return sampling
+    return replace(sampling, seed=sampling.seed + number)

@@ -2,173 +2,200 @@
 
 import logging
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from motet.batch import Batch
 from motet.context import Context
-from motet.engine.answer import Answer
-from motet.engine.request import Request
-from motet.engine.sequences import Loan, Sequences
+from motet.engine.request import Answer, Request
+from motet.engine.sequences import Acquired, Sequences
 from motet.errors import CapacityError
 
 LOGIT_VALUES = 1 << 25
 """A scored prompt wants every row of logits, so it advances by at most so many values at once."""
 
-APART = 16
-"""A checkpoint where prompts were seen to part has to save so many tokens."""
+CHECKPOINT_GAIN = 16
+"""A checkpoint where prompts were seen to differ has to save so many tokens."""
 
 _log = logging.getLogger("motet")
 
 
-@dataclass
-class Prefill:
-    """Part of a prompt in a step, up to prompt token ``stop``; ``rows`` of the logits are its."""
+@dataclass(frozen=True)
+class Span:
+    """Consecutive tokens of an answer's sequence in a batch, and their rows of its logits.
 
-    request: Request
-    stop: int
+    While an answer is generated, its span begins with the token chosen last, and has a row for
+    each of its tokens, which chooses the next one. While a prompt is prefilled, in the sequence of
+    its first answer, only its last token has a row, or each of them where the prompt is scored.
+    """
+
+    answer: Answer
+    start: int
+    """Position of the first token."""
+    tokens: Sequence[int]
     rows: slice
 
+    @property
+    def end(self) -> int:
+        """The position after the last token."""
+        return self.start + len(self.tokens)
+
+    @property
+    def is_prefill(self) -> bool:
+        """Whether the tokens are a prompt's."""
+        return self.start < len(self.answer.request.prompt)
+
 
 @dataclass
-class Step:
-    """One batch and whose it is: row i of the logits belongs to ``decodes[i]``."""
+class ScheduledBatch:
+    """A batch and the spans that it is made of, in order."""
 
     room: int
     """Tokens that may still be added."""
     batch: Batch = field(default_factory=Batch)
-    decodes: list[Answer] = field(default_factory=list)
-    prefills: list[Prefill] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list[Span])
     rows: int = 0
     """Rows of logits asked for."""
 
+    def add(
+        self,
+        answer: Answer,
+        start: int,
+        tokens: Sequence[int],
+        logits: Literal["none", "last", "all"],
+    ) -> None:
+        """Append a span; ``logits``: which of its tokens have a row."""
+        first = self.rows
+        self.rows += {"none": 0, "last": 1, "all": len(tokens)}[logits]
+        self.room -= len(tokens)
+        self.batch.extend(tokens, start, seqs=answer.seq, logits=logits)
+        self.spans.append(Span(answer, start, tokens, slice(first, self.rows)))
+
 
 class Scheduler:
-    """Lends the context's sequences to requests, first come first served, and fills batches."""
+    """Gives the context's sequences to requests, first come first served, and fills batches."""
 
-    def __init__(
-        self,
-        context: Context,
-        max_sequences: int,
-        ubatch: int,
-        n_vocab: int,
-        prefix_reuse: bool,
-    ) -> None:
+    def __init__(self, context: Context, prefix_reuse: bool) -> None:
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
-        self.sequences = Sequences(context.memory, max_sequences)
+        self.sequences = Sequences(context.memory, context.max_sequences)
         self._memory = context.memory
-        self._ubatch = ubatch
-        self._scored_at_once = max(1, LOGIT_VALUES // n_vocab)
+        self._ubatch = context.ubatch
+        self._scored_at_once = max(1, LOGIT_VALUES // context.model.config.n_vocab)
         self._reuse = prefix_reuse
 
     @property
     def busy(self) -> bool:
+        """Whether any request is waiting or running."""
         return bool(self.waiting or self.running)
 
-    def schedule(self) -> Step:
+    def schedule(self) -> ScheduledBatch:
         """The next batch: a token for each answer, then prompts in the order they came.
 
         A request gets its sequences when its first tokens are computed, so that it finds what
         those before it have computed.
         """
         self.drop_cancelled()
-        step = Step(self._ubatch)
-        for answer in self._writing():
-            step.batch.add(answer.tokens[-1], answer.position, seqs=answer.seq, logits=True)
-            step.decodes.append(answer)
-        step.rows = len(step.decodes)
-        step.room = max(self._ubatch - len(step.decodes), 1)
+        scheduled = ScheduledBatch(self._ubatch)
         for request in self.running:
-            self._prefill(step, request)
-        while step.room and self.waiting and self.waiting[0].count <= len(self.sequences):
+            for answer in request.answers:
+                if answer.tokens:
+                    scheduled.add(answer, answer.position, answer.tokens[-1:], "all")
+        scheduled.room = max(scheduled.room, 1)  # prompts go on, however many answers there are
+        for request in self.running:
+            self._prefill(scheduled, request)
+        while scheduled.room and self.waiting and self._fits(self.waiting[0]):
             request = self.waiting.popleft()
             self.running.append(request)
             self._admit(request)
-            self._prefill(step, request)
-        return step
+            self._prefill(scheduled, request)
+        return scheduled
 
-    def checkpoint(self, request: Request) -> None:
-        """Remember this moment, if later prompts may go on from where the prompt is now."""
-        if request.prefilled in request.cuts:
-            try:
-                self._memory.checkpoint(request.answers[0].seq)
-            except CapacityError as error:
-                _log.debug("no checkpoint at token %d: %s", request.prefilled, error)
-
-    def fork(self, request: Request) -> None:
-        """Give every answer the memory of the prompt, which the first one has."""
+    def prefilled(self, span: Span) -> bool:
+        """A span of a prompt is in memory; whether it was the last, so that answers can begin."""
+        request = span.answer.request
+        request.prefilled = span.end
+        self._checkpoint(request)
+        if request.prefilled < len(request.prompt):
+            return False
         first, *others = request.answers
         for other in others:
             self._memory.copy(first.seq, other.seq)
+        return True
 
     def release(self, answer: Answer, keep: bool = True) -> None:
-        """Take an answer's sequence back; a request is done when it has no answer left.
+        """Release an answer's sequence; a request is done when it has no answer left.
 
         ``keep``: later prompts may go on from what it holds.
         """
         if answer.seq >= 0:
-            self.sequences.give_back(answer.seq, keep and self._reuse)
+            self.sequences.release(answer.seq, keep and self._reuse)
         request = answer.request
         request.answers.remove(answer)
         if not request.answers:
             self.running.remove(request)
 
     def drop(self, request: Request, keep: bool) -> None:
-        """Take everything back from a running request."""
+        """Release all sequences of a running request."""
         for answer in list(request.answers):
             self.release(answer, keep)
 
     def drop_cancelled(self) -> None:
-        """Take everything back from requests whose callers no longer read."""
+        """Remove cancelled requests and release their sequences."""
         self.waiting = deque(request for request in self.waiting if not request.cancelled)
         for request in [request for request in self.running if request.cancelled]:
             self.drop(request, keep=True)
 
-    def _writing(self) -> list[Answer]:
-        return [answer for request in self.running for answer in request.answers if answer.tokens]
+    def _fits(self, request: Request) -> bool:
+        return request.options.n <= len(self.sequences)
 
     def _admit(self, request: Request) -> None:
-        reuse = self._reuse and not request.scores_prompt
-        loan = self.sequences.lend(request.prompt, request.count, reuse)
-        request.admit(loan.sequences, loan.reused)
+        reuse = self._reuse and not request.options.scores_prompt
+        acquired = self.sequences.acquire(request.prompt, request.options.n, reuse)
+        request.admit(acquired.sequences, acquired.reused)
         if reuse and not self._memory.rewinds_anywhere:
-            parted = [loan.common] if loan.common >= loan.reused + APART else []
-            last = len(request.prompt) - 1
-            request.cuts = {cut for cut in (*request.useful, *parted, last) if cut <= last}
-        self.checkpoint(request)
-        self._note(request, loan)
+            positions = {*request.options.checkpoints, len(request.prompt) - 1}
+            if acquired.common >= acquired.reused + CHECKPOINT_GAIN:
+                positions.add(acquired.common)
+            request.checkpoints = {p for p in positions if p < len(request.prompt)}
+        self._checkpoint(request)
+        self._log_reuse(request, acquired)
 
-    def _prefill(self, step: Step, request: Request) -> None:
-        """Add what fits of a prompt, up to where it is to be cut."""
-        begun, end = request.prefilled, len(request.prompt)
-        stop = min((cut for cut in request.cuts if cut > begun), default=end)
-        most = min(step.room, self._scored_at_once) if request.scores_prompt else step.room
-        count = min(stop - begun, most)
-        if not count:
+    def _prefill(self, scheduled: ScheduledBatch, request: Request) -> None:
+        """Add what fits of a prompt, up to the next position where a checkpoint is to be made."""
+        start, end = request.prefilled, len(request.prompt)
+        scored = request.options.scores_prompt
+        stop = min((p for p in request.checkpoints if p > start), default=end)
+        most = min(scheduled.room, self._scored_at_once) if scored else scheduled.room
+        stop = min(stop, start + most)
+        if stop == start:
             return
-        wanted = "none" if begun + count < end else "last"
-        wanted = "all" if request.scores_prompt else wanted
-        tokens = request.prompt[begun : begun + count]
-        step.batch.extend(tokens, begun, seqs=request.answers[0].seq, logits=wanted)
-        first, step.rows = step.rows, step.rows + {"all": count, "last": 1, "none": 0}[wanted]
-        step.prefills.append(Prefill(request, begun + count, slice(first, step.rows)))
-        step.room -= count
+        logits = "all" if scored else "last" if stop == end else "none"
+        scheduled.add(request.answers[0], start, request.prompt[start:stop], logits)
 
-    def _note(self, request: Request, loan: Loan) -> None:
+    def _checkpoint(self, request: Request) -> None:
+        """Make a checkpoint, if later prompts may go on from where the prompt is now."""
+        if request.prefilled in request.checkpoints:
+            try:
+                self._memory.checkpoint(request.answers[0].seq)
+            except CapacityError as error:
+                _log.debug("no checkpoint at token %d: %s", request.prefilled, error)
+
+    def _log_reuse(self, request: Request, acquired: Acquired) -> None:
         """Say how much of a prompt is computed again, and why."""
         tokens = len(request.prompt)
         if not self._reuse:
             return
-        if request.scores_prompt:
+        if request.options.scores_prompt:
             why = "a prompt is scored from all its rows"
-        elif loan.reused < loan.common:
-            before = (
-                f"the nearest checkpoint is at {loan.reused}" if loan.reused else "no checkpoint"
-            )
-            why = f"the common prefix ends at {loan.common}, {before}"
-        elif loan.common:
-            why = f"the common prefix ends at {loan.common}"
+        elif acquired.reused < acquired.common:
+            at = acquired.reused
+            before = f"the nearest checkpoint is at {at}" if at else "no checkpoint"
+            why = f"the common prefix ends at {acquired.common}, {before}"
+        elif acquired.common:
+            why = f"the common prefix ends at {acquired.common}"
         else:
             why = "no sequence begins so"
-        level = logging.DEBUG if loan.reused == tokens - 1 else logging.INFO
-        _log.log(level, "%d of %d prompt tokens reused: %s", loan.reused, tokens, why)
+        level = logging.DEBUG if acquired.reused == tokens - 1 else logging.INFO
+        _log.log(level, "%d of %d prompt tokens reused: %s", acquired.reused, tokens, why)

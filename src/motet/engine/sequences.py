@@ -1,22 +1,23 @@
-"""The context's sequences: which are lent to answers, and what the idle ones still remember."""
+"""The context's sequences: which are in use, and the prefix cache that the idle ones are."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from motet.arrays import Int32
 from motet.errors import CannotRewind, CapacityError, MotetError
 from motet.memory import Memory
 
-LITTLE = 16
+CUT_LIMIT = 16
 """An idle sequence that goes further than a prompt by no more tokens is cut, not forked."""
 
 
 @dataclass(frozen=True)
-class Loan:
+class Acquired:
     """Sequences for a prompt's answers, the first of which holds ``reused`` tokens of the prompt.
 
-    ``common``: tokens that the prompt shares with the best sequence there was.
+    ``common``: tokens of the longest prefix that the prompt has in common with the best match.
     """
 
     sequences: list[int]
@@ -35,56 +36,56 @@ class _Match:
 
 
 class Sequences:
-    """Lends sequences to answers; what comes back stays in memory until its place is needed.
+    """Gives sequences to answers; what a released one holds stays in memory for later prompts.
 
-    Sequences that nothing was heard of for the longest time are given up first.
+    When a sequence is needed, the least recently used one is evicted.
     """
 
     def __init__(self, memory: Memory, count: int) -> None:
         self._memory = memory
         self._all = range(count)
         self._free = list(self._all)
-        """Not lent, the first to be given up first: empty ones, then idle ones."""
+        """Not in use, in the order of eviction: empty ones, then idle ones."""
 
     def __len__(self) -> int:
-        """How many are not lent."""
+        """How many are not in use."""
         return len(self._free)
 
     @property
     def idle(self) -> list[int]:
-        """Those that are not lent and remember something, least recently used first."""
+        """Those that are not in use and hold tokens, least recently used first."""
         return [seq for seq in self._free if self._memory.length(seq)]
 
-    def lend(self, prompt: Sequence[int], count: int, reuse: bool) -> Loan:
+    def acquire(self, prompt: Sequence[int], count: int, reuse: bool) -> Acquired:
         """Sequences for ``count`` answers to ``prompt``; there must be so many.
 
-        The first begins as the prompt does, if any sequence does, idle or lent. At least the last
-        token of the prompt is left to compute. The others are empty.
+        The first begins as the prompt does, if any sequence does, idle or in use. At least the
+        last token of the prompt is left to compute. The others are empty.
         """
         best = self._best(np.asarray(prompt[:-1], np.int32)) if reuse else None
         taken, reused = self._free[:count], 0
         if best and best.usable:
-            if best.seq in taken or (best.seq in self._free and best.rest <= LITTLE):
+            if best.seq in taken or (best.seq in self._free and best.rest <= CUT_LIMIT):
                 taken = [best.seq, *(seq for seq in self._free if seq != best.seq)][:count]
             self._empty(seq for seq in taken if seq != best.seq)
             reused = self._begin(best.seq, taken[0], best.usable)
         else:
             self._empty(taken)
         self._free = [seq for seq in self._free if seq not in taken]
-        return Loan(taken, reused, best.common if best else 0)
+        return Acquired(taken, reused, best.common if best else 0)
 
-    def give_back(self, seq: int, keep: bool) -> None:
-        """A lent sequence is free again, and keeps what it remembers if told to."""
+    def release(self, seq: int, keep: bool) -> None:
+        """A sequence is no longer in use. ``keep``: later prompts may go on from what it holds."""
         if not keep:
             self._memory.remove(seq)
         self._free.insert(len(self._free) if self._memory.length(seq) else 0, seq)
 
     def forget(self) -> None:
-        """Empty all that are not lent."""
+        """Empty all that are not in use."""
         self._empty(self._free)
 
     def make_room(self, saved: Sequence[int]) -> dict[int, int]:
-        """For each of the saved sequences one that is not lent and from now on is empty.
+        """For each of the saved sequences one that is not in use and from now on is empty.
 
         Raises CapacityError when there are not so many.
         """
@@ -98,7 +99,7 @@ class Sequences:
         return dict(zip(saved, taken, strict=True))
 
     def restored(self, sequences: Iterable[int]) -> None:
-        """These remember something again; they are the last to be given up."""
+        """These hold something again, and are the most recently used ones."""
         back = list(sequences)
         self._free = [seq for seq in self._free if seq not in back] + back
 
@@ -106,7 +107,7 @@ class Sequences:
         for seq in sequences:
             self._memory.remove(seq)
 
-    def _best(self, prompt: np.ndarray) -> _Match | None:
+    def _best(self, prompt: Int32) -> _Match | None:
         """The sequence that begins with most of ``prompt``; of equal ones that with least more."""
         best = None
         matches = [(self._common(seq, prompt), seq) for seq in self._all]
@@ -122,7 +123,7 @@ class Sequences:
     def _rank(self, match: _Match) -> tuple[int, bool, int]:
         return match.usable, match.seq in self._free, -match.rest
 
-    def _common(self, seq: int, prompt: np.ndarray) -> int:
+    def _common(self, seq: int, prompt: Int32) -> int:
         """Tokens at the beginning of ``seq`` and ``prompt`` that are the same."""
         if not self._memory.length(seq):
             return 0

@@ -1,4 +1,4 @@
-"""What idle sequences remember, to a state file and back."""
+"""The prefix cache, which is what idle sequences hold, to a state file and back."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,26 +16,28 @@ File = str | Path | BinaryIO
 def save(
     context: Context, sequences: Sequences, file: File, notes: Mapping[str, str] | None
 ) -> None:
-    """Write what idle sequences remember, the least recently used first."""
+    """Write what idle sequences hold, the least recently used first."""
     context.save(file, sequences.idle, notes=notes)
 
 
-def restore(context: Context, sequences: Sequences, file: File, longest: int) -> dict[str, str]:
-    """Remember what was saved, in sequences that are not lent; the notes.
+def restore(
+    context: Context, sequences: Sequences, file: File, context_length: int
+) -> dict[str, str]:
+    """Read what was saved into sequences that are not in use; returns the notes.
 
     Raises what ``Context.restore`` does, CapacityError also for a sequence of more than
-    ``longest`` tokens. Only a file that is whole and fits takes the place of what is remembered.
-    Sequences that are not what their tokens give, which a context can save, are left out: prompts
-    are compared to tokens alone.
+    ``context_length`` tokens. Nothing is evicted for a file that is damaged or does not fit.
+    Sequences whose state their tokens do not determine, which a context can save, are left out:
+    prompts are compared to tokens alone.
     """
     into = sequences.make_room(_sequences_in(context, file))
     restored = context.restore(file, into)
-    lengths = [context.memory.length(seq) for seq in into.values()]
-    if max(lengths, default=0) > longest:
+    longest = max(map(context.memory.length, into.values()), default=0)
+    if longest > context_length:
         for seq in into.values():
             context.memory.remove(seq)
         raise CapacityError(
-            f"a saved conversation has {max(lengths)} tokens and the context holds {longest}",
+            f"a saved conversation has {longest} tokens and the context holds {context_length}",
             hint="ask for a longer context",
         )
     whole = [seq for seq in into.values() if context.memory.is_contiguous_and_unedited(seq)]

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from queue import SimpleQueue
-from typing import Any
 
 from motet.engine.completion import Chunk
 from motet.engine.engine import Engine
@@ -22,13 +21,13 @@ class Stream(Iterator[Chunk]):
         engine: Engine,
         requests: list[Request],
         outputs: SimpleQueue[Chunk | MotetError],
-        owner: Any,
+        owner: object,
     ) -> None:
-        """``outputs`` is where the requests write; ``owner`` is kept alive as long as this is."""
+        """``outputs``: filled by the sinks of the requests. ``owner`` is kept alive with this."""
         self._requests = requests
         self._outputs = outputs
         self._owner = owner
-        self._unfinished = sum(request.count for request in requests)
+        self._unfinished = sum(request.options.n for request in requests)
         engine.submit(requests)
 
     def __next__(self) -> Chunk:

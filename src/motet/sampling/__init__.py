@@ -1,13 +1,14 @@
 """From a row of logits to a token: penalties and bias, a chain of truncations, one draw."""
 
 from motet.sampling.logprobs import TokenLogprob, token_logprob, token_logprobs
-from motet.sampling.options import Sampling
+from motet.sampling.options import Sampling, SamplingFields
 from motet.sampling.sampler import Sampler
 from motet.sampling.stop import StopStrings
 
 __all__ = [
     "Sampler",
     "Sampling",
+    "SamplingFields",
     "StopStrings",
     "TokenLogprob",
     "token_logprob",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from motet.arrays import Float32
 from motet.errors import NumericalError, OptionError
 from motet.sampling import steps
 from motet.sampling.options import Sampling
@@ -28,14 +29,14 @@ class Sampler:
         self._random = np.random.Generator(np.random.PCG64(self.seed))
         self._chain = _chain(options)
 
-    def sample(self, logits: np.ndarray) -> int:
+    def sample(self, logits: Float32) -> int:
         """The next token from a row of logits, float32 [n_vocab], which is left as it is.
 
         Raises NumericalError when the logits have no finite maximum.
         """
         options = self.options
         if options.logit_bias or options.penalizes:
-            logits = logits.copy()
+            logits = np.array(logits)
             steps.bias(logits, options.logit_bias)
             window = self.history if options.repeat_last_n < 0 else self._recent()
             if options.penalizes and window:
@@ -56,7 +57,7 @@ class Sampler:
     def _recent(self) -> list[int]:
         return self.history[max(0, len(self.history) - self.options.repeat_last_n) :]
 
-    def _draw(self, logits: np.ndarray) -> int:
+    def _draw(self, logits: Float32) -> int:
         candidates = Candidates(np.arange(len(logits)), logits)
         for step in self._chain:
             candidates = step(candidates)
@@ -78,7 +79,7 @@ def _chain(options: Sampling) -> list[Step]:
     return chain
 
 
-def _no_maximum(logits: np.ndarray, best: int) -> Exception:
+def _no_maximum(logits: Float32, best: int) -> Exception:
     if np.isneginf(logits[best]):
         return OptionError("logit_bias bans every token", hint="leave at least one token allowed")
     return NumericalError(

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from motet.arrays import Array, Float32, Int64
+
 GROUPS = 1024  # pre-selection groups: many more than the k of a usual top-k
 FIRST_GUESS = 256  # candidates sorted before a share of the probability is looked for among them
 
@@ -16,26 +18,26 @@ FIRST_GUESS = 256  # candidates sorted before a share of the probability is look
 class Candidates(NamedTuple):
     """Tokens that may come next, in any order."""
 
-    ids: np.ndarray  # int64 [n]
-    logits: np.ndarray  # float32 or float64 [n]
+    ids: Int64  # int64 [n]
+    logits: Array  # float32 or float64 [n]
 
-    def weights(self) -> np.ndarray:
+    def weights(self) -> Array:
         """Unnormalised probabilities, float64 [n]; the largest is 1."""
         logits = self.logits.astype(np.float64)
         return np.exp(logits - logits.max())
 
-    def take(self, indices: np.ndarray) -> "Candidates":
+    def take(self, indices: Int64) -> "Candidates":
         return Candidates(self.ids[indices], self.logits[indices])
 
 
-def bias(logits: np.ndarray, biases: Mapping[int, float]) -> None:
+def bias(logits: Float32, biases: Mapping[int, float]) -> None:
     """Add each bias to its token's logit, in place."""
     for token, value in biases.items():
         logits[token] += value
 
 
 def penalize(
-    logits: np.ndarray, history: Sequence[int], repeat: float, frequency: float, presence: float
+    logits: Float32, history: Sequence[int], repeat: float, frequency: float, presence: float
 ) -> None:
     """Lower the logits of the tokens in ``history``, in place; see ``Sampling`` for the rule."""
     ids, counts = np.unique(np.asarray(history, np.int64), return_counts=True)
@@ -81,11 +83,11 @@ def temper(candidates: Candidates, temperature: float) -> Candidates:
 def draw(candidates: Candidates, uniform: float) -> int:
     """The token at ``uniform`` (0 to below 1) of the cumulative probability."""
     cumulative = np.cumsum(candidates.weights())
-    index = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
+    index = np.searchsorted(cumulative, uniform * float(cumulative[-1]), side="right")
     return int(candidates.ids[index])
 
 
-def largest(values: np.ndarray, k: int) -> np.ndarray:
+def largest(values: Array, k: int) -> Int64:
     """Indices of the ``k`` largest values, largest first, equal values by index.
 
     Sorting a whole vocabulary is slow, so only the values that reach a bound which at least ``k``
@@ -98,14 +100,14 @@ def largest(values: np.ndarray, k: int) -> np.ndarray:
     return reach[np.argsort(-values[reach], kind="stable")[:k]]
 
 
-def _bound(values: np.ndarray, k: int) -> np.ndarray:
+def _bound(values: Array, k: int) -> float:
     """The k-th largest value or, found sooner, the k-th largest of the maxima of some groups."""
     if k * 4 <= GROUPS < len(values):
-        values = values[: len(values) // GROUPS * GROUPS].reshape(-1, GROUPS).max(axis=0)
+        values = np.reshape(values[: len(values) // GROUPS * GROUPS], (-1, GROUPS)).max(axis=0)
     return np.partition(values, -k)[-k]
 
 
-def leading(keys: np.ndarray, weights: np.ndarray, share: float) -> np.ndarray:
+def leading(keys: Array, weights: Array, share: float) -> Int64:
     """The fewest indices, by descending key, whose weights sum to ``share`` of all weights."""
     target = share * weights.sum()
     count = FIRST_GUESS

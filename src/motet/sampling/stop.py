@@ -14,8 +14,7 @@ class StopStrings:
 
     def __init__(self, stops: Sequence[str]) -> None:
         for stop in stops:
-            if not isinstance(stop, str) or not stop:
-                raise OptionError(f"a stop string is {stop!r}", hint="use text of some length")
+            _check(stop)
         self.stops = tuple(stops)
         self.found: str | None = None
         self._held = ""
@@ -41,6 +40,11 @@ class StopStrings:
 
     def _find(self, text: str) -> list[tuple[str, int]]:
         return [(stop, start) for stop in self.stops if (start := text.find(stop)) >= 0]
+
+
+def _check(stop: object) -> None:
+    if not isinstance(stop, str) or not stop:
+        raise OptionError(f"a stop string is {stop!r}", hint="use text of some length")
 
 
 def _overlap(text: str, stop: str) -> int:
