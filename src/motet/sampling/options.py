@@ -22,16 +22,40 @@ class Sampling:
     """
 
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    repeat_last_n: int = 64
-    repeat_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    top_k: int = 40
-    typical_p: float = 1.0
-    top_p: float = 0.95
-    min_p: float = 0.05
-    temperature: float = 0.8
-    seed: int | None = None
+    repeat_last_n: int = field(
+        default=64, metadata={"help": "Penalties look so far back.", "metavar": "N"}
+    )
+    repeat_penalty: float = field(
+        default=1.0, metadata={"help": "Above 1: repeat less.", "metavar": "X"}
+    )
+    frequency_penalty: float = field(
+        default=0.0, metadata={"help": "Per time seen.", "metavar": "X"}
+    )
+    presence_penalty: float = field(default=0.0, metadata={"help": "Once if seen.", "metavar": "X"})
+    top_k: int = field(
+        default=40, metadata={"help": "Keep the K most probable tokens; 0: all.", "metavar": "N"}
+    )
+    typical_p: float = field(
+        default=1.0, metadata={"help": "Keep locally typical tokens; 1: all.", "metavar": "X"}
+    )
+    top_p: float = field(
+        default=0.95,
+        metadata={"help": "Keep the tokens that hold this probability.", "metavar": "X"},
+    )
+    min_p: float = field(
+        default=0.05,
+        metadata={"help": "Keep tokens this probable beside the best.", "metavar": "X"},
+    )
+    temperature: float = field(
+        default=0.8, metadata={"help": "Randomness; 0 is greedy.", "metavar": "X"}
+    )
+    seed: int | None = field(
+        default=None,
+        metadata={
+            "help": "Start of the random numbers; the same seed gives the same text.",
+            "metavar": "N",
+        },
+    )
 
     def __post_init__(self) -> None:
         whole_number("repeat_last_n", self.repeat_last_n, -1)
