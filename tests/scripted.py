@@ -9,6 +9,7 @@ import numpy as np
 
 from motet.batch import Batch
 from motet.errors import CannotRewind, CapacityError
+from motet.spec import FullAttention
 
 BOS, EOS, N_VOCAB = 256, 257, 258
 Rule = Callable[[Sequence[int]], np.ndarray]
@@ -187,6 +188,7 @@ class ScriptedModel:
     """``rule`` gives a row of logits for the tokens of a sequence. ``made``: its last context."""
 
     bytes_per_token = 1000
+    layers = (FullAttention(1, 1, 1),)
 
     def __init__(
         self,
