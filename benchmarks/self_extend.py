@@ -22,7 +22,7 @@ import numpy as np
 
 from motet import Batch, Context, Model, SelfExtend
 
-ARMS = ("plain", "extended")
+VARIANTS = ("plain", "extended")
 STEPS = 16
 OFTEN = {"prefill": 1, "decode": 8}
 """Goes in a turn: those of decoding are short, and the machine's pace changes by the second."""
@@ -59,29 +59,29 @@ WORK: dict[str, Callable[[Context, np.ndarray], int]] = {"prefill": prefill, "de
 def measure(
     model: Model, length: int, setting: SelfExtend, turns: int
 ) -> dict[str, dict[str, list[float]]]:
-    """Tokens a second of every go, by work and arm."""
+    """Tokens a second of every go, by work and variant."""
     contexts = {
-        arm: model.context(
+        variant: model.context(
             max_tokens=length + STEPS,
             context_length=length + STEPS,
-            self_extend=setting if arm == "extended" else None,
+            self_extend=setting if variant == "extended" else None,
         )
-        for arm in ARMS
+        for variant in VARIANTS
     }
     tokens = np.random.default_rng(0).integers(0, model.config.n_vocab, length)
     rates: dict[str, dict[str, list[float]]] = {}
     for name, work in WORK.items():
-        rates[name] = {arm: [] for arm in ARMS}
+        rates[name] = {variant: [] for variant in VARIANTS}
         for context in contexts.values():  # warms up; decoding has its prompt from prefill
             work(context, tokens)
         for turn in range(turns * OFTEN[name]):
-            for arm in ARMS if turn % 2 else ARMS[::-1]:
+            for variant in VARIANTS if turn % 2 else VARIANTS[::-1]:
                 start = perf_counter()
-                count = work(contexts[arm], tokens)
-                rates[name][arm].append(count / (perf_counter() - start))
-    bytes_held = {arm: stored(context) for arm, context in contexts.items()}
+                count = work(contexts[variant], tokens)
+                rates[name][variant].append(count / (perf_counter() - start))
+    bytes_held = {variant: stored(context) for variant, context in contexts.items()}
     if len(set(bytes_held.values())) > 1:
-        raise SystemExit(f"the arms hold differing bytes: {bytes_held}")
+        raise SystemExit(f"the variants hold differing bytes: {bytes_held}")
     return rates
 
 
@@ -92,7 +92,9 @@ def more_time(rates: dict[str, list[float]]) -> float:
 
 
 def line(model: str, work: str, rates: dict[str, list[float]]) -> str:
-    cells = [f"{median(rates[a]):.1f} ({min(rates[a]):.1f} to {max(rates[a]):.1f})" for a in ARMS]
+    cells = [
+        f"{median(rates[a]):.1f} ({min(rates[a]):.1f} to {max(rates[a]):.1f})" for a in VARIANTS
+    ]
     return f"| {model} | {work} | {cells[0]} | {cells[1]} | {more_time(rates):+.1%} |"
 
 
@@ -115,7 +117,7 @@ def main() -> None:
         model = Model.load(path, threads=options.threads)
         for work, rates in measure(model, options.length, setting, options.turns).items():
             name = f"{work}, {options.length} tokens"
-            medians = {arm: median(rates[arm]) for arm in ARMS}
+            medians = {variant: median(rates[variant]) for variant in VARIANTS}
             facts = {"model": Path(path).stem, "work": name, "more time": more_time(rates)}
             results.append(facts | medians | {"rates": rates})
             print(line(Path(path).stem, name, rates), flush=True)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from motet import Model
-from motet.evals.haystack import ASK_KEY, TASKS, WRONG, Haystacks, Task, Told, different_keys
+from motet.evals.haystack import ASK_KEY, TASKS, WRONG, Haystacks, Puzzle, Task, different_keys
 from motet.evals.long_perplexity import Bucket, by_position, passages_of
-from motet.evals.needle import Arm, Found, search
+from motet.evals.needle import Found, search
 from motet.evals.needle_results import Results
-from motet.evals.predictions import Run, log_probabilities
+from motet.evals.predictions import TokenSpan, log_probabilities
+from motet.evals.variants import PLAIN, Variant
 from motet.self_extend import FARTHEST, AutoExtend, SelfExtend, growing_groups
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -51,21 +52,21 @@ class Auto(AutoExtend):
         return growing_groups(positions, trained, self.window, self.reach)
 
 
-ARMS = (
-    Arm("plain", None),
-    Arm("plain, log", ScaleAlone(1, 1, "log")),
-    Arm("Self-Extend", AutoExtend()),
-    Arm("Self-Extend, log", AutoExtend("log")),
+VARIANTS = (
+    PLAIN,
+    Variant("plain, log", ScaleAlone(1, 1, "log")),
+    Variant("Self-Extend", AutoExtend()),
+    Variant("Self-Extend, log", AutoExtend("log")),
 )
 
 
-def told_once(rng: np.random.Generator, digits: int) -> Told:
+def passkey_once(rng: np.random.Generator, digits: int) -> Puzzle:
     """A pass key in the words that motet-tiny was trained on."""
     key, *others = different_keys(rng, digits, 1 + WRONG)
     return [f"The pass key is {key}. Remember it."], ASK_KEY, key, others
 
 
-AS_TRAINED = {"passkey": told_once}
+AS_TRAINED = {"passkey": passkey_once}
 
 
 class Kept:
@@ -87,7 +88,7 @@ class Kept:
 def search_all(
     model: Model, text: str | None, task: str, path: Path, tasks: Mapping[str, Task] = TASKS
 ) -> list[Found]:
-    """Every arm, length, depth and seed; goes on from what ``path`` holds."""
+    """Every variant, length, depth and seed; goes on from what ``path`` holds."""
     maker = Haystacks(model.tokenizer, text, tasks=tasks)
     trials = [
         maker.make(task, length, depth, seed)
@@ -96,62 +97,64 @@ def search_all(
         for seed in range(seeds)
     ]
     results = Results(path, {"model": model.fingerprint.weights, "text": _digest(text)})
-    for arm in ARMS:
+    for variant in VARIANTS:
         for length in SEEDS:
             left = [
                 trial
                 for trial in trials
-                if trial.length == length and (arm.name, *trial.key) not in results.known
+                if trial.length == length and (variant.name, *trial.key) not in results.known
             ]
-            for some in search(model, left, arm):
+            for some in search(model, left, variant):
                 results.add(some)
             found = [
                 one.exact
                 for one in results.known.values()
-                if (one.arm, one.length) == (arm.name, length)
+                if (one.variant, one.length) == (variant.name, length)
             ]
-            say(f"{path.stem}, {arm.name}, {length}: {sum(found)} of {len(found)} found")
+            say(f"{path.stem}, {variant.name}, {length}: {sum(found)} of {len(found)} found")
     return list(results.known.values())
 
 
 def likelihoods(
     model: Model, name: str, tokens: Sequence[int], lengths: Sequence[int], kept: Kept
 ) -> dict:
-    """Nats a token, by arm and length: the same tokens each time, after more and more text.
+    """Nats a token, by variant and length: the same tokens each time, after more and more text.
 
     ``name``: of the text.
     """
     ids = np.array(tokens, np.int64)
     ends = np.linspace(max(lengths), len(ids), SEGMENTS).astype(int)
     table: dict[str, dict[int, float]] = {}
-    for arm in ARMS:
-        row = table[arm.name] = {}
+    for variant in VARIANTS:
+        row = table[variant.name] = {}
         for n in lengths:
             texts = [ids[end - n : end] for end in ends]
-            known = f"likelihood, {name}, {arm.name}, {n}"
-            row[n] = kept.get(known, lambda arm=arm, texts=texts: likelihood(model, arm, texts))
+            known = f"likelihood, {name}, {variant.name}, {n}"
+            row[n] = kept.get(
+                known, lambda variant=variant, texts=texts: likelihood(model, variant, texts)
+            )
             say(f"{known}: {row[n]:.3f}")
     return table
 
 
-def likelihood(model: Model, arm: Arm, texts: Sequence[np.ndarray]) -> float:
+def likelihood(model: Model, variant: Variant, texts: Sequence[np.ndarray]) -> float:
     """Mean nats a token of the last SCORED tokens of each text; BOS stands in for its first."""
     logs = []
     for text in texts:
         n = len(text)
-        context = model.context(context_length=n, max_tokens=n, self_extend=arm.self_extend)
+        context = model.context(context_length=n, max_tokens=n, self_extend=variant.self_extend)
         first, last = text[: n - SCORED - 1].copy(), text[n - SCORED - 1 : -1]
         first[0] = model.tokenizer.bos
-        runs = [Run(first, 0, 0), Run(last, len(first), 0, text[-SCORED:, None])]
-        logs += [*log_probabilities(context, runs, 2048, model.config.n_vocab)]
+        spans = [TokenSpan(first, 0, 0), TokenSpan(last, len(first), 0, text[-SCORED:, None])]
+        logs += [*log_probabilities(context, spans, 2048, model.config.n_vocab)]
     return -float(np.mean(logs))
 
 
-def found_share(model: Model, text: str, arm: Arm, length: int, seeds: int) -> float:
+def found_share(model: Model, text: str, variant: Variant, length: int, seeds: int) -> float:
     """Pass keys found of all depths."""
     maker = Haystacks(model.tokenizer, text, tasks=AS_TRAINED)
     trials = [maker.make("passkey", length, d, s) for d in DEPTHS for s in range(seeds)]
-    found = [one.exact for some in search(model, trials, arm) for one in some]
+    found = [one.exact for some in search(model, trials, variant) for one in some]
     return sum(found) / len(found)
 
 
@@ -161,7 +164,7 @@ def sweep(model: Model, text: str, tokens: Sequence[int], kept: Kept) -> dict:
     settings = [SelfExtend(group, window) for window in WINDOWS for group in GROUPS]
     return {
         (setting.window, setting.group): _both(
-            model, text, tokens, Arm(f"fixed, {setting}", setting), SWEEP_LENGTH, kept
+            model, text, tokens, Variant(f"fixed, {setting}", setting), SWEEP_LENGTH, kept
         )
         for setting in settings
         if setting.longest_context(trained) >= SWEEP_LENGTH
@@ -175,7 +178,7 @@ def tried(model: Model, text: str, tokens: Sequence[int], kept: Kept) -> dict:
             model,
             text,
             tokens,
-            Arm(f"auto, window {window}, reach {reach:.2f}", Auto(None, window, reach)),
+            Variant(f"auto, window {window}, reach {reach:.2f}", Auto(None, window, reach)),
             n,
             kept,
         )
@@ -185,26 +188,26 @@ def tried(model: Model, text: str, tokens: Sequence[int], kept: Kept) -> dict:
 
 
 def _both(
-    model: Model, text: str, tokens: Sequence[int], arm: Arm, length: int, kept: Kept
+    model: Model, text: str, tokens: Sequence[int], variant: Variant, length: int, kept: Kept
 ) -> list[float]:
     def make() -> list[float]:
         ids = np.array(tokens, np.int64)
         ends = np.linspace(length, len(ids), SEGMENTS // 2).astype(int)
-        nats = likelihood(model, arm, [ids[end - length : end] for end in ends])
-        return [found_share(model, text, arm, length, 3), nats]
+        nats = likelihood(model, variant, [ids[end - length : end] for end in ends])
+        return [found_share(model, text, variant, length, 3), nats]
 
-    name = f"{arm.name}, {length}"
+    name = f"{variant.name}, {length}"
     value = kept.get(name, make)
     say(f"{name}: {value[0]:.2f} found, {value[1]:.3f} nats")
     return value
 
 
 def positions(model: Model, tokens: Sequence[int], length: int, kept: Kept) -> list[Bucket]:
-    """Likelihood by position of the four arms."""
+    """Likelihood by position of the four variants."""
 
     def make() -> list[tuple]:
         texts = passages_of(tokens, length, 5, model.tokenizer.bos)
-        *_, result = by_position(model, texts, ARMS)
+        *_, result = by_position(model, texts, VARIANTS)
         return [astuple(bucket) for bucket in result.means()]
 
     return [Bucket(*values) for values in kept.get(f"positions, {length}", make)]

@@ -36,8 +36,8 @@ from benchmarks.self_extend_tables import (
     tried_table,
 )
 from motet import Model
-from motet.cli.by_position import draw_by_position
-from motet.cli.plots import save_heat_maps, save_matrices
+from motet.cli.perplexity import draw_by_position
+from motet.cli.pictures import save_heat_maps, save_matrices
 from motet.evals.haystack import FILLER
 from motet.evals.needle import Found, grid
 from motet.self_extend import relative_positions
@@ -51,8 +51,11 @@ FIGURES = ROOT / "docs" / "figures"
 
 
 def maps(found: Sequence[Found]) -> dict[str, dict]:
-    names = dict.fromkeys(one.arm for one in found)
-    return {arm: grid([one for one in found if one.arm == arm], "exact") for arm in names}
+    names = dict.fromkeys(one.variant for one in found)
+    return {
+        variant: grid([one for one in found if one.variant == variant], "exact")
+        for variant in names
+    }
 
 
 def fill(parts: Mapping[str, str]) -> None:

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.self_extend_measure import ARMS, GROUPS, SEEDS, TRIED, TRIED_LENGTHS, WINDOWS
+from benchmarks.self_extend_measure import GROUPS, SEEDS, TRIED, TRIED_LENGTHS, VARIANTS, WINDOWS
 from motet.evals.needle import Found
 
-NAMES = [arm.name for arm in ARMS]
+NAMES = [variant.name for variant in VARIANTS]
 JUDGED = (1024, 2048, 4096)
 """4 to 16 times the trained length."""
 LIMITS = (
@@ -16,7 +16,7 @@ LIMITS = (
     ("Self-Extend, log", min, "at least 0.95"),
 )
 Nats = Mapping[str, Mapping[int, float]]
-"""Nats a token by arm and length."""
+"""Nats a token by variant and length."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -38,8 +38,8 @@ def found_table(found: Sequence[Found], trained: int, score: str = "exact") -> s
     rows = []
     for n in SEEDS:
         row = [f"{n} ({n // trained}x)"]
-        for arm in NAMES:
-            some = [one for one in found if (one.arm, one.length) == (arm, n)]
+        for variant in NAMES:
+            some = [one for one in found if (one.variant, one.length) == (variant, n)]
             far = [one for one in some if beyond(one, trained)]
             row.append(share(some, score) + (f" ({share(far, score)})" if far else ""))
         rows.append(row)
@@ -50,7 +50,7 @@ def likelihood_table(nats: Nats, trained: int) -> str:
     base = nats["plain"][trained]
     rows = [
         [f"{n} ({n // trained}x)"]
-        + [f"{nats[arm][n]:.3f} ({nats[arm][n] - base:+.3f})" for arm in NAMES]
+        + [f"{nats[variant][n]:.3f} ({nats[variant][n] - base:+.3f})" for variant in NAMES]
         for n in SEEDS
     ]
     return table(["tokens", *NAMES], rows)
@@ -78,11 +78,11 @@ def tried_table(cells: Mapping[tuple[int, float, int], Sequence[float]], trained
     return table(["window", "reach", *(f"{n} tokens" for n in TRIED_LENGTHS)], rows)
 
 
-def worst(found: Sequence[Found], arm: str, pick: Callable) -> float:
+def worst(found: Sequence[Found], variant: str, pick: Callable) -> float:
     """The greatest or least share found of the lengths that are judged."""
     shares = []
     for n in JUDGED:
-        some = [one.exact for one in found if (one.arm, one.length) == (arm, n)]
+        some = [one.exact for one in found if (one.variant, one.length) == (variant, n)]
         shares.append(sum(some) / len(some))
     return pick(shares)
 
@@ -96,17 +96,21 @@ def criteria(keys: Mapping[str, Sequence[Found]], nats: Mapping[str, Nats], trai
     rows = []
     for text, found in keys.items():
         far = [one for one in found if beyond(one, trained)]
-        for arm, pick, limit in LIMITS:
-            every, judged = worst(found, arm, pick), worst(far, arm, pick)
+        for variant, pick, limit in LIMITS:
+            every, judged = worst(found, variant, pick), worst(far, variant, pick)
             bound = float(limit[-4:])
             met = judged <= bound if pick is max else every >= bound
-            name, answer = f"pass keys in {text}, {arm}", "yes" if met else "no"
+            name, answer = f"pass keys in {text}, {variant}", "yes" if met else "no"
             rows.append([name, limit, f"{every:.2f} ({judged:.2f})", answer])
-    for text, by_arm in nats.items():
-        for arm in NAMES[2:]:
-            value = max((by_arm[arm][n] - by_arm["plain"][trained] for n in JUDGED), key=abs)
+    for text, by_variant in nats.items():
+        for variant in NAMES[2:]:
+            value = max(
+                (by_variant[variant][n] - by_variant["plain"][trained] for n in JUDGED), key=abs
+            )
             met = "yes" if abs(value) <= 0.1 else "no"
-            rows.append([f"likelihood of {text}, {arm}", "within 0.1 nat", f"{value:+.3f}", met])
+            rows.append(
+                [f"likelihood of {text}, {variant}", "within 0.1 nat", f"{value:+.3f}", met]
+            )
     return table(["4x to 16x, the worst length", "wanted", "measured", "met"], rows)
 
 

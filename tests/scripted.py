@@ -9,6 +9,7 @@ import numpy as np
 
 from motet.batch import Batch
 from motet.errors import CannotRewind, CapacityError
+from motet.spec import FullAttention, Recurrent
 
 BOS, EOS, N_VOCAB = 256, 257, 258
 Rule = Callable[[Sequence[int]], np.ndarray]
@@ -200,6 +201,9 @@ class ScriptedModel:
     ) -> None:
         self.rule = rule
         self.recurrent = recurrent
+        spec = Recurrent(((1,),)) if recurrent else FullAttention(1, 1, 1)
+        self.caches = ((spec,),)
+        self.family = self
         self.tokenizer = tokenizer or ByteTokenizer()
         self.config = config or ScriptedConfig()
         self.made: ScriptedContext

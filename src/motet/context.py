@@ -30,8 +30,8 @@ from motet.split import choose_policy, split
 from motet.state import Into, ModelIdentity, Restored, look, restore, save
 
 _MOST_SEQUENCES = 1 << 16
-_MOST_POSITIONS = 1 << 31
-"""Of models that only have recurrent layers: positions are int32."""
+UNLIMITED = 1 << 31
+"""Positions of models that do not attend, and so need not know them; they are int32."""
 _MOST_TOKENS = 1 << 32
 """Unless ``max_tokens`` is given; so that the record of tokens finds address space."""
 
@@ -106,15 +106,14 @@ class Context:
                 f"max_sequences is {max_sequences}", hint=f"use at most {_MOST_SEQUENCES}"
             )
         self._trained = model.config.context_length
-        every = [spec for caches in model.family.caches for spec in caches]
-        attends = any(not isinstance(spec, Recurrent) for spec in every)
+        limit = position_limit(model)
         self._setting = setting_of(self_extend)
         if self._setting is not None:
             require_positions(model.family.caches, model.config.positional)
-        positions = self._positions(context_length) if attends else _MOST_POSITIONS
+        positions = limit if limit == UNLIMITED else self._positions(context_length)
         if max_tokens is None:
             tokens = self.max_sequences * positions
-            max_tokens = tokens if attends else min(tokens, _MOST_TOKENS)
+            max_tokens = min(tokens, _MOST_TOKENS) if limit == UNLIMITED else tokens
         self.max_tokens = _positive("max_tokens", max_tokens)
         self.ubatch = _positive("ubatch", ubatch)
         self.split = choose_policy(split)
@@ -267,6 +266,14 @@ class Context:
             "none" if self._setting is None else repr(self._setting),
             model.kernels.arithmetic,
         )
+
+
+def position_limit(model: Runnable) -> int:
+    """Tokens that a sequence may have without Self-Extend: those that the model was trained for,
+    or UNLIMITED where no layer attends."""
+    every = [spec for caches in model.family.caches for spec in caches]
+    attends = any(not isinstance(spec, Recurrent) for spec in every)
+    return model.config.context_length if attends else UNLIMITED
 
 
 def _checkpoint_bytes(given: int | None) -> int:

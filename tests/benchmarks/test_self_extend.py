@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks import self_extend
-from benchmarks.self_extend import ARMS, OFTEN, STEPS, line, measure, more_time
+from benchmarks.self_extend import OFTEN, STEPS, VARIANTS, line, measure, more_time
 from motet import SelfExtend
 from tests.evals.models import loaded
 
@@ -17,10 +17,10 @@ def test_both_have_as_many_turns_at_the_same_length(monkeypatch):
     assert [options.pop("self_extend") for options in asked] == [None, SelfExtend(8, 64)]
     assert asked[0] == asked[1] and asked[0]["context_length"] == 300 + STEPS
     assert list(rates) == ["prefill", "decode"]
-    for work, arms in rates.items():
-        assert list(arms) == list(ARMS)
+    for work, variants in rates.items():
+        assert list(variants) == list(VARIANTS)
         goes = 3 * OFTEN[work]
-        assert all(len(r) == goes and min(r) > 0 for r in arms.values())
+        assert all(len(r) == goes and min(r) > 0 for r in variants.values())
 
 
 def test_a_second_cache_would_be_noticed(monkeypatch):

@@ -9,7 +9,8 @@ from benchmarks import self_extend_report as report
 from benchmarks import self_extend_tables as tables
 from motet.errors import OptionError
 from motet.evals.haystack import Haystacks
-from motet.evals.needle import Arm, Found, search
+from motet.evals.needle import Found, search
+from motet.evals.variants import Variant
 from motet.self_extend import AutoExtend, SelfExtend, check_reach, log_factors
 from tests.evals.models import loaded
 
@@ -17,10 +18,12 @@ TRAINED = 256
 
 
 def results(share: dict[str, float]) -> list[Found]:
-    """Of each arm, so many of every ten; those at the end of a text are found by all."""
+    """Of each variant, so many of every ten; those at the end of a text are found by all."""
     return [
-        Found(arm, "passkey", n, depth, seed, depth == 1 or seed < 10 * share[arm], True, 0.0)
-        for arm in tables.NAMES
+        Found(
+            variant, "passkey", n, depth, seed, depth == 1 or seed < 10 * share[variant], True, 0.0
+        )
+        for variant in tables.NAMES
         for n in measure.SEEDS
         for depth in (0.0, 0.5, 1.0)
         for seed in range(10)
@@ -30,8 +33,8 @@ def results(share: dict[str, float]) -> list[Found]:
 def nats(**more: float) -> dict[str, dict[int, float]]:
     names = dict(zip(("plain", "plain_log", "extended", "extended_log"), tables.NAMES, strict=True))
     return {
-        arm: {n: 3.0 + (more.get(name, 0.0) if n > TRAINED else 0.0) for n in measure.SEEDS}
-        for name, arm in names.items()
+        variant: {n: 3.0 + (more.get(name, 0.0) if n > TRAINED else 0.0) for n in measure.SEEDS}
+        for name, variant in names.items()
     }
 
 
@@ -101,7 +104,7 @@ def test_the_scale_alone_goes_anywhere_and_groups_nothing():
     trial = Haystacks(loaded("motet-tiny").tokenizer).make("passkey", 400, 0.0, 0)
 
     def nll(setting) -> float:
-        ((found,),) = search(loaded("motet-tiny"), [trial], Arm("", setting))
+        ((found,),) = search(loaded("motet-tiny"), [trial], Variant("", setting))
         return found.nll
 
     assert nll(measure.ScaleAlone(1, 1)) == nll(None) != nll(alone)
@@ -137,7 +140,7 @@ def test_measurements_are_made_once(tmp_path):
 def test_likelihood_is_of_the_same_tokens_at_every_length():
     model = loaded("motet-tiny")
     ids = measure.np.array(model.tokenizer.encode("The grass is green. The sky is blue. " * 40))
-    plain = Arm("plain", None)
+    plain = Variant("plain", None)
     texts = [ids[-300:], ids[-310:-10]]
     whole = measure.likelihood(model, plain, texts)
     apart = [measure.likelihood(model, plain, [text]) for text in texts]

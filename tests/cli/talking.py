@@ -1,7 +1,7 @@
 """Typing to the chat prompt through a pipe."""
 
 from motet.cli.chat import Chat
-from motet.cli.conversation import Asking, Conversation
+from motet.cli.conversation import ChatOptions, Conversation
 from motet.llm import LLM
 from tests.scripted import ScriptedModel
 
@@ -11,7 +11,7 @@ def talk(
 ) -> Conversation:
     """The conversation after everything ``typed`` (one line an input) was answered."""
     with LLM(model, max_sequences=1) as llm:  # type: ignore[arg-type]
-        conversation = Conversation(llm, Asking(templated, max_tokens=40), system)
+        conversation = Conversation(llm, ChatOptions(templated, max_tokens=40), system)
         talk_with(conversation, typed)
         return conversation
 

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from motet.cli import main
 from motet.cli.demo import shipped_model
 from motet.evals.long_perplexity import by_position, passages_of
-from motet.evals.needle import Arm
+from motet.evals.variants import Variant
 from motet.self_extend import AutoExtend, SelfExtend
 from tests.evals.models import loaded
 
@@ -33,13 +33,13 @@ def test_json_is_what_the_library_gives(text):
     given = json.loads(result.stdout)
     model = loaded("motet-tiny")
     tokens = model.tokenizer.encode(STORY)
-    arms = [Arm("plain", None), Arm("Self-Extend auto", AutoExtend())]
-    *_, expected = by_position(model, passages_of(tokens, 400, 2, model.tokenizer.bos), arms)
+    variants = [Variant("plain", None), Variant("Self-Extend auto", AutoExtend())]
+    *_, expected = by_position(model, passages_of(tokens, 400, 2, model.tokenizer.bos), variants)
     assert (given["trained"], given["length"], given["passages"]) == (256, 400, 2)
     assert [
         (one["first"], one["last"], tuple(one["nll"].values())) for one in given["buckets"]
     ] == [(one.first, one.last, one.nll) for one in expected.means()]
-    assert list(given["buckets"][0]["nll"]) == [arm.name for arm in arms]
+    assert list(given["buckets"][0]["nll"]) == [variant.name for variant in variants]
 
 
 def test_a_table_for_people(text):
@@ -78,7 +78,7 @@ def test_the_default_length_is_beyond_the_trained_one(text):
     ("arguments", "message"),
     [
         (["--plot", "a.svg"], "--plot draws what --by-position measures"),
-        (["--by-position", "--plot", "a.jpg"], "no picture"),
+        (["--by-position", "--plot", "a.jpg"], "not a picture"),
         (["--by-position", "--parallel", "2"], "--parallel has no meaning"),
         (["--by-position", "-b", "64"], "--batch has no meaning"),
         (["--by-position", "--split", "equal"], "--split has no meaning"),

@@ -57,7 +57,7 @@ def test_commands(capsys):
         ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)),
     )
     shown = capsys.readouterr().err
-    assert "nothing has been answered yet" in shown
+    assert "no answer yet" in shown
     assert re.search(r"context \d+ of 128 tokens", shown)
     assert shown.count("the conversation is forgotten") == 2
     assert "%quit, %q" in shown
@@ -113,7 +113,7 @@ def test_without_a_place_for_history_it_goes_on(state, capsys):
     state.parent.write_text("a file where the directory would be")
     chat = talk("Hi\r%q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
     assert turns(chat) == ["user: Hi", "assistant: Yes."]
-    assert "what you type is not kept" in capsys.readouterr().err
+    assert "the input history is not kept" in capsys.readouterr().err
 
 
 def test_ctrl_c_stops_an_answer_and_keeps_what_it_said(monkeypatch, capsys):
@@ -192,7 +192,7 @@ def test_a_real_terminal(state):
     start = terminal.wait_for("stopped|tokens/s", start)
     start = terminal.wait_for(READS, start)
     terminal.type("%stats\r")
-    start = terminal.wait_for("answered yet|of 256 tokens", terminal.wait_for(TAKES, start))
+    start = terminal.wait_for("no answer yet|of 256 tokens", terminal.wait_for(TAKES, start))
     terminal.wait_for(READS, start)
     terminal.type("\x04")
     assert terminal.status() == 0

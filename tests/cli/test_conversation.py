@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from motet.cli.answers import show
-from motet.cli.conversation import Asking, Conversation, _read
+from motet.cli.conversation import ChatOptions, Conversation, _decode
 from motet.cli.demo import shipped_model
+from motet.cli.output import print_stream
 from motet.errors import MotetError
 from motet.llm import LLM
 from motet.model import Model
@@ -22,43 +22,43 @@ def model():
     return Model.load(shipped_model())
 
 
-def asking(templated: bool = False, **options) -> Asking:
-    return Asking(templated, Sampling(**options), max_tokens=12)
+def chat_options(templated: bool = False, **fields) -> ChatOptions:
+    return ChatOptions(templated, Sampling(**fields), max_tokens=12)
 
 
 def say(conversation: Conversation, *texts: str) -> list[str]:
     answers = []
     for text in texts:
-        answers.append(show(conversation.answer(text)).text)
+        answers.append(print_stream(conversation.answer(text)).text)
         conversation.add(text, answers[-1])
     return answers
 
 
 def test_each_answer_has_its_own_seed():
     with LLM(ScriptedModel()) as llm:  # type: ignore[arg-type]
-        conversation = Conversation(llm, asking(seed=7))
-        first, second = (show(conversation.answer("a")), say(conversation, "a"))
+        conversation = Conversation(llm, chat_options(seed=7))
+        first, second = (print_stream(conversation.answer("a")), say(conversation, "a"))
         assert first.seed == 7 and first.text == second[0]
-        assert show(conversation.answer("b")).seed == 8
-        conversation.forget()
-        assert show(conversation.answer("a")).text == first.text
-        drawn = Conversation(llm, asking())
-        seeds = [show(drawn.answer("a")).seed]
-        drawn.forget()
-        seeds.append(show(drawn.answer("a")).seed)
+        assert print_stream(conversation.answer("b")).seed == 8
+        conversation.reset()
+        assert print_stream(conversation.answer("a")).text == first.text
+        drawn = Conversation(llm, chat_options())
+        seeds = [print_stream(drawn.answer("a")).seed]
+        drawn.reset()
+        seeds.append(print_stream(drawn.answer("a")).seed)
         assert seeds[0] != seeds[1]
 
 
 def test_the_template_and_the_system_message():
     model = ScriptedModel(tokenizer=ByteTokenizer(TEMPLATE))
     with LLM(model) as llm:  # type: ignore[arg-type]
-        conversation = Conversation(llm, asking(templated=True, seed=1), "Be brief.")
+        conversation = Conversation(llm, chat_options(templated=True, seed=1), "Be brief.")
         [answer] = say(conversation, "Hi")
         prompt = llm.chat_prompt(conversation.messages[:2])
         assert llm.tokenizer is not None
         assert llm.tokenizer.decode(prompt) == "<s>Be brief.\nHi\n"
         assert answer == llm.generate(prompt, seed=1, max_tokens=12).text
-        conversation.forget()
+        conversation.reset()
         assert [message["role"] for message in conversation.messages] == ["system"]
 
 
@@ -67,7 +67,7 @@ def test_the_template_and_the_system_message():
 def test_it_goes_on_as_if_nothing_had_been(model, tmp_path, templated, seed, monkeypatch):
     monkeypatch.setattr("motet.tokenizer.chat.select", lambda tokenizer: TEMPLATE)
     file = tmp_path / "talk.motet"
-    options = asking(templated, seed=seed, temperature=1.2, repeat_penalty=1.1)
+    options = chat_options(templated, seed=seed, temperature=1.2, repeat_penalty=1.1)
     turns = "One day, a dog", " The dog went", " And then he"
     with LLM(model, max_sequences=1) as llm:
         conversation = Conversation(llm, options, "Once." if templated else None)
@@ -75,15 +75,15 @@ def test_it_goes_on_as_if_nothing_had_been(model, tmp_path, templated, seed, mon
         conversation.save(file)
         expected = say(conversation, *turns[1:])
     with LLM(Model.load(shipped_model()), max_sequences=2) as llm:
-        loaded = Conversation(llm, asking())
+        loaded = Conversation(llm, chat_options())
         say(loaded, "Something else")
         loaded.load(file)
-        assert loaded.asking == options
-        completion = show(loaded.answer(turns[1]))
+        assert loaded.options == options
+        completion = print_stream(loaded.answer(turns[1]))
         assert completion.usage.cached_tokens > 5
         assert say(loaded, *turns[1:]) == expected
         assert loaded.messages == conversation.messages
-        loaded.forget()
+        loaded.reset()
         assert loaded.messages == conversation.opening
 
 
@@ -93,7 +93,7 @@ def test_what_is_no_conversation_is_refused_and_changes_nothing(model, tmp_path)
         llm.generate("Once", max_tokens=2)
         llm.save(plain)
         text.write_text("not a state file")
-        conversation = Conversation(llm, asking(seed=1))
+        conversation = Conversation(llm, chat_options(seed=1))
         say(conversation, "Once upon a time")
         conversation.save(cut)
         cut.write_bytes(cut.read_bytes()[:-100])
@@ -114,11 +114,11 @@ def test_what_is_no_conversation_is_refused_and_changes_nothing(model, tmp_path)
 def test_the_file_of_another_model_is_refused(model, tmp_path):
     file = tmp_path / "talk.motet"
     with LLM(SHARED / "stories260K" / "stories260K-F32.gguf", max_sequences=1) as llm:
-        other = Conversation(llm, asking(seed=1))
+        other = Conversation(llm, chat_options(seed=1))
         say(other, "Once")
         other.save(file)
     with LLM(model, max_sequences=1) as llm:
-        conversation = Conversation(llm, asking(seed=2))
+        conversation = Conversation(llm, chat_options(seed=2))
         say(conversation, "One day")
         messages = list(conversation.messages)
         with pytest.raises(MotetError):
@@ -139,10 +139,10 @@ SOUND = {
 }
 
 
-def test_notes_are_read():
-    said = _read({"motet.conversation": json.dumps(SOUND)}, "file")
-    assert said.messages == SOUND["messages"]
-    assert said.asking == Asking(False, Sampling(top_k=3), None, ("x",))
+def test_notes_are_decode():
+    saved = _decode({"motet.conversation": json.dumps(SOUND)}, "file")
+    assert saved.messages == SOUND["messages"]
+    assert saved.options == ChatOptions(False, Sampling(top_k=3), None, ("x",))
 
 
 @pytest.mark.parametrize(
@@ -165,10 +165,10 @@ def test_notes_are_read():
 )
 def test_malformed_notes_are_refused(change):
     with pytest.raises(MotetError, match="the conversation in file is malformed"):
-        _read({"motet.conversation": json.dumps(SOUND | change)}, "file")
+        _decode({"motet.conversation": json.dumps(SOUND | change)}, "file")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "3", "{}"])
 def test_notes_that_are_no_conversation_are_refused(text):
     with pytest.raises(MotetError, match="the conversation in file is malformed"):
-        _read({"motet.conversation": text}, "file")
+        _decode({"motet.conversation": text}, "file")

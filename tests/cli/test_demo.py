@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from motet.cli import demo, main
-from motet.cli.demo_extend import LONGEST, extends
+from motet.cli.demo import LONGEST, can_extend
 from tests.evals.models import loaded
 
 SHORT = ("demo", "--tokens", "4")
@@ -29,7 +29,7 @@ def test_the_seed_makes_the_story():
 
 
 def test_a_difference_is_a_failure(monkeypatch):
-    monkeypatch.setattr(demo, "same", lambda first, i, second, j: i != 5)
+    monkeypatch.setattr("motet.evals.solo.same", lambda first, i, second, j: i != 5)
     result = CliRunner().invoke(main, list(SHORT))
     assert result.exit_code == 1
     assert "7 of 8 answers" in result.stdout
@@ -61,7 +61,7 @@ def test_it_ends_with_a_key_beyond_the_trained_length():
 
 def test_only_where_it_means_something_and_takes_a_moment(monkeypatch):
     tiny = loaded("motet-tiny")
-    assert extends(tiny)
-    assert not extends(loaded("mamba"))
+    assert can_extend(tiny)
+    assert not can_extend(loaded("mamba"))
     monkeypatch.setattr(tiny, "config", replace(tiny.config, context_length=LONGEST + 1))
-    assert not extends(tiny)
+    assert not can_extend(tiny)

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 from motet.cli import main
 from motet.cli.demo import shipped_model
 from motet.evals.haystack import Haystacks
-from motet.evals.needle import Arm, search
+from motet.evals.needle import search
+from motet.evals.variants import Variant
 from motet.self_extend import AutoExtend, SelfExtend
 from tests.evals.models import loaded
 from tests.models import tiny
@@ -32,17 +33,17 @@ def test_json_is_what_the_library_finds():
     trials = [
         maker.make("passkey", n, d, s) for n in (130, 300) for d in (0.0, 1.0) for s in (0, 1)
     ]
-    arms = [Arm("plain", None), Arm("Self-Extend auto", AutoExtend())]
+    variants = [Variant("plain", None), Variant("Self-Extend auto", AutoExtend())]
     expected = [
         vars(one)
-        for arm in arms
-        for some in search(loaded("motet-tiny"), trials, arm)
+        for variant in variants
+        for some in search(loaded("motet-tiny"), trials, variant)
         for one in some
     ]
     assert given["results"] == expected
     assert given["trained"] == 256
     cell = given["cells"][0]
-    assert (cell["task"], cell["arm"]) == ("passkey", "plain")
+    assert (cell["task"], cell["variant"]) == ("passkey", "plain")
     assert (cell["length"], cell["depth"]) == (130, 0.0)
     assert cell["found"] == sum(one["exact"] for one in expected[:2]) / 2
 
@@ -60,8 +61,8 @@ def test_maps_for_people():
 
 def test_the_setting_that_was_asked_for():
     given = facts(*SMALL, "--self-extend", "4:64", "--self-extend-scale", "log")
-    arms = {one["arm"] for one in given["results"]}
-    assert arms == {"plain", f"Self-Extend {SelfExtend(4, 64, 'log')}"}
+    variants = {one["variant"] for one in given["results"]}
+    assert variants == {"plain", f"Self-Extend {SelfExtend(4, 64, 'log')}"}
 
 
 def test_a_score_by_likelihood():
@@ -85,8 +86,8 @@ def test_results_are_gone_on_from(tmp_path, monkeypatch):
     searched = []
     monkeypatch.setattr(
         "motet.evals.needle.search",
-        lambda model, trials, arm, **rest: (
-            searched.extend(trials) or search(model, trials, arm, **rest)
+        lambda model, trials, variant, **rest: (
+            searched.extend(trials) or search(model, trials, variant, **rest)
         ),
     )
     again = facts(*SMALL, "--results", str(path))
@@ -142,7 +143,7 @@ def examples(tmp_path):
 def test_longlms_examples(examples):
     given = facts("-f", examples, "--max-length", "600")
     assert [one["seed"] for one in given["results"]] == [1, 2, 1, 2]
-    assert all(one["exact"] for one in given["results"] if one["arm"] != "plain")
+    assert all(one["exact"] for one in given["results"] if one["variant"] != "plain")
 
 
 def test_what_is_left_out_is_said(examples):
@@ -164,11 +165,11 @@ def test_a_model_without_positions_runs_plain(tmp_path, monkeypatch):
     model = tiny.load(tmp_path, "mamba")
     model.tokenizer = loaded("mamba").tokenizer
     model.tokenizer.piece = lambda token: b" x"
-    monkeypatch.setattr("motet.cli.needle.load_reader", lambda path, threads: model)
+    monkeypatch.setattr("motet.cli.needle.load_text_model", lambda path, threads: model)
     result = invoke("--lengths", "90", "--depths", "1", "--seeds", "1", "--json")
     assert result.exit_code == 0, result.stderr
     assert "plain alone: " in result.stderr and "is recurrent" in result.stderr
-    assert {one["arm"] for one in json.loads(result.stdout)["results"]} == {"plain"}
+    assert {one["variant"] for one in json.loads(result.stdout)["results"]} == {"plain"}
     result = invoke("--self-extend", "auto", "--json")
     assert result.exit_code == 1 and "is recurrent" in result.stderr
 
@@ -176,13 +177,13 @@ def test_a_model_without_positions_runs_plain(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--lengths", "256,x"], "no list of lengths"),
-        (["--lengths", "0"], "no list of lengths"),
-        (["--lengths", ""], "no list of lengths"),
+        (["--lengths", "256,x"], "not a list of lengths"),
+        (["--lengths", "0"], "not a list of lengths"),
+        (["--lengths", ""], "not a list of lengths"),
         (["--lengths", "40"], "haystack of 40 tokens has no room"),
         (["--depths", "0"], "--depths"),
         (["--task", "hay"], "--task"),
-        (["--plot", "map.jpg"], "no picture"),
+        (["--plot", "map.jpg"], "not a picture"),
         (["--max-length", "9"], "--max-length is for a .jsonl file"),
         (["--self-extend", "4:64", "--lengths", "900"], "beyond what Self-Extend with group 4"),
         (["-f", "/nowhere"], "No such file"),
@@ -206,4 +207,4 @@ def test_a_file_of_no_examples(tmp_path):
     path.write_text("{}\n")
     result = invoke("-f", str(path))
     assert result.exit_code == 2
-    assert "line 1 is no pass-key example" in result.stderr
+    assert "line 1 is not a pass-key example" in result.stderr

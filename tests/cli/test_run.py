@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict, fields, replace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 from motet.cli import main
 from motet.cli.demo import shipped_model
 from motet.llm import LLM
+from motet.sampling import Sampler, Sampling
 
 TINY = str(shipped_model())
 PROMPT = "Once upon a time"
@@ -49,9 +51,9 @@ def test_only_the_final_newline_of_a_piped_prompt_is_left_out(monkeypatch):
     seen = []
     generate = LLM.generate
 
-    def spy(self, prompt, **options):
+    def spy(self, prompt, *positional, **options):
         seen.append(prompt)
-        return generate(self, prompt, **options)
+        return generate(self, prompt, *positional, **options)
 
     monkeypatch.setattr(LLM, "generate", spy)
     for text in ("a\r\n\n", "a \n", "a"):
@@ -78,32 +80,56 @@ def test_json(expected):
     assert facts["timings"]["tokens_per_second"] > 0
 
 
-def test_every_option_of_sampling_reaches_the_sampler(monkeypatch):
+def test_every_field_of_sampling_is_an_option(monkeypatch):
+    """And what is given reaches the sampler, whatever its type."""
+    seen = []
+
+    def spy(sampling, prompt):
+        seen.append(sampling)
+        return Sampler(sampling, prompt)
+
+    monkeypatch.setattr("motet.engine.answer.Sampler", spy)
+    given = {
+        "temperature": 0.5,
+        "top_k": 7,
+        "top_p": 0.6,
+        "min_p": 0.01,
+        "typical_p": 0.9,
+        "repeat_penalty": 1.2,
+        "repeat_last_n": -1,
+        "frequency_penalty": 0.3,
+        "presence_penalty": 0.4,
+        "seed": 11,
+    }
+    assert given.keys() == {f.name for f in fields(Sampling)} - {"logit_bias"}
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    assert run("-p", "x", "--max-tokens", "3", *arguments).exit_code == 0
+    assert run("-p", "x", "--max-tokens", "3", "--typical", "0.9").exit_code == 0
+    every, typical = (asdict(replace(sampling, logit_bias={})) for sampling in seen)
+    assert every == asdict(Sampling(**given))
+    assert typical == asdict(Sampling(typical_p=0.9, seed=typical["seed"]))
+
+
+def test_help_has_the_defaults_of_sampling():
+    text = " ".join(CliRunner().invoke(main, ["run", "--help"], terminal_width=200).stdout.split())
+    for field in fields(Sampling):
+        if field.name == "logit_bias":
+            continue
+        default = "" if field.default is None else f" [default: {field.default}]"
+        assert f"{field.metadata['help']}{default}" in text
+
+
+def test_stop_strings_and_length_reach_the_engine(monkeypatch):
     seen = {}
     generate = LLM.generate
 
-    def spy(self, prompt, **options):
+    def spy(self, prompt, *positional, **options):
         seen.update(options)
-        return generate(self, prompt, **options)
+        return generate(self, prompt, *positional, **options)
 
     monkeypatch.setattr(LLM, "generate", spy)
-    given = {
-        "--max-tokens": ("max_tokens", 3),
-        "--temperature": ("temperature", 0.5),
-        "--top-k": ("top_k", 7),
-        "--top-p": ("top_p", 0.6),
-        "--min-p": ("min_p", 0.01),
-        "--typical": ("typical_p", 0.9),
-        "--repeat-penalty": ("repeat_penalty", 1.2),
-        "--repeat-last-n": ("repeat_last_n", -1),
-        "--frequency-penalty": ("frequency_penalty", 0.3),
-        "--presence-penalty": ("presence_penalty", 0.4),
-        "--seed": ("seed", 11),
-    }
-    arguments = [part for option, (_, value) in given.items() for part in (option, str(value))]
-    assert run("-p", "x", *arguments, "--stop", "a", "--stop", "b").exit_code == 0
-    assert {name: seen[name] for name, _ in given.values()} == dict(given.values())
-    assert seen["stop"] == ("a", "b")
+    assert run("-p", "x", "--max-tokens", "3", "--stop", "a", "--stop", "b").exit_code == 0
+    assert (seen["max_tokens"], seen["stop"]) == (3, ("a", "b"))
 
 
 def test_a_stop_string_ends_the_answer():

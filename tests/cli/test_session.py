@@ -1,14 +1,15 @@
 """``motet run --session``, and ``%save`` and ``%load`` in the chat prompt."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner, Result
 
 from motet.cli import main
-from motet.cli.answers import Interrupted
-from motet.cli.conversation import Asking, Conversation
+from motet.cli.conversation import ChatOptions, Conversation
 from motet.cli.demo import shipped_model
+from motet.cli.output import Interrupted
 from motet.llm import LLM
 from motet.sampling import Sampling
 from tests.cli.talking import talk, talk_with
@@ -26,7 +27,7 @@ def run(*arguments: str) -> Result:
 def expected():
     """What the turns are answered with in one process."""
     with LLM(TINY, max_sequences=1) as llm:
-        conversation = Conversation(llm, Asking(False, Sampling(seed=5), max_tokens=15))
+        conversation = Conversation(llm, ChatOptions(False, Sampling(seed=5), max_tokens=15))
         texts = []
         for turn in TURNS:
             completion = next(c.completion for c in conversation.answer(turn) if c.completion)
@@ -61,10 +62,10 @@ def test_given_options_hold_and_others_are_as_they_were(file):
     run("--session", str(file), "-p", TURNS[0], "--seed", "5", "--top-k", "7", "--stop", "x")
     run("--session", str(file), "-p", TURNS[1], "--temperature", "0", "--typical", "0.9")
     with LLM(TINY, max_sequences=1) as llm:
-        conversation = Conversation(llm, Asking(False))
+        conversation = Conversation(llm, ChatOptions(False))
         conversation.load(file)
         sampling = Sampling(top_k=7, temperature=0, typical_p=0.9, seed=5)
-        assert conversation.asking == Asking(False, sampling, 15, ("x",))
+        assert conversation.options == ChatOptions(False, sampling, 15, ("x",))
         assert len(conversation.messages) == 4
 
 
@@ -84,7 +85,7 @@ def test_ctrl_c_leaves_the_file_as_it_was(file, monkeypatch):
 
     run("--session", str(file), "-p", TURNS[0])
     before = file.read_bytes()
-    monkeypatch.setattr("motet.cli.run.show", interrupted)
+    monkeypatch.setattr("motet.cli.run.print_stream", interrupted)
     assert run("--session", str(file), "-p", TURNS[1]).exit_code != 0
     assert file.read_bytes() == before
 
@@ -114,24 +115,26 @@ def test_bad_use(file, arguments, message):
 
 def test_save_and_load_in_the_chat_prompt(file, capsys):
     with LLM(TINY, max_sequences=1) as llm:
-        first = Conversation(llm, Asking(False, max_tokens=15))
+        first = Conversation(llm, ChatOptions(False, max_tokens=15))
         talk_with(first, f"{TURNS[0]}\r%save {file}\r{TURNS[1]}\r%q\r")
     assert f"saved to {file}" in capsys.readouterr().err
     with LLM(TINY, max_sequences=1) as llm:
-        second = Conversation(llm, Asking(False))
+        second = Conversation(llm, ChatOptions(False))
         talk_with(second, f"Some other words\r%load {file}\r%stats\r{TURNS[1]}\r%stats\r%q\r")
     assert second.messages == first.messages
     shown = capsys.readouterr().err
     assert f"a conversation of 1 turns; the last one:\n> {TURNS[0]}\n" in shown
-    assert "of 1 conversations held in memory" in shown
+    assert re.search(r"KV cache: \d+ tokens of 1 conversations", shown)
     assert " reused, " in shown
 
 
 def test_a_forgotten_conversation_is_not_saved(file):
     with LLM(TINY, max_sequences=1) as llm:
-        talk_with(Conversation(llm, Asking(False, max_tokens=9)), f"Once\r%c\r%save {file}\r%q\r")
+        talk_with(
+            Conversation(llm, ChatOptions(False, max_tokens=9)), f"Once\r%c\r%save {file}\r%q\r"
+        )
     with LLM(TINY, max_sequences=1) as llm:
-        conversation = Conversation(llm, Asking(False))
+        conversation = Conversation(llm, ChatOptions(False))
         conversation.load(file)
         assert (conversation.messages, llm.held()) == ([], [])
 
@@ -144,8 +147,8 @@ def test_files_that_cannot_be(file, capsys):
     shown = capsys.readouterr().err
     assert file.read_text() == "precious"
     assert shown.count("error: ") == 3
-    assert "%save what? Give the name of a file: %save FILE" in shown
-    assert "%load what?" in shown
+    assert "%save needs the name of a file: %save FILE" in shown
+    assert "%load needs the name of a file: %load FILE" in shown
     assert len(chat.messages) == 2
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from motet.kernels.reference import Reference
-from motet.spec import Recurrent
+from motet.spec import Recurrent, SlidingAttention
 from tests.cli.test_show import LLAMA, MAMBA, context, facts, model, show
 from tests.models import tiny
 from tests.models.running import open_family
@@ -21,16 +21,19 @@ def test_recurrent_memory_is_constant(tmp_path: Path) -> None:
     assert "constant at any length" in show(path, "--context", "9").stdout
 
 
-@pytest.mark.parametrize("architecture", ["mamba", "mamba2", "jamba", "rwkv6"])
-def test_states_are_what_the_family_declares(tmp_path: Path, architecture: str) -> None:
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_memory_is_what_the_family_declares(tmp_path: Path, architecture: str) -> None:
     path = tiny.write(tmp_path / "m.gguf", tiny.metadata(architecture))
     memory = context(path)
     specs = [spec for (spec,) in open_family(path, Reference()).caches]
     shapes = [shape for spec in specs if isinstance(spec, Recurrent) for shape in spec.shapes]
+    sliding = [spec for spec in specs if isinstance(spec, SlidingAttention)]
     assert memory["constant"] == 4 * sum(map(math.prod, shapes))
     assert memory["attending"] == [
         i for i, spec in enumerate(specs) if not isinstance(spec, Recurrent)
     ]
+    assert memory["sliding_layers"] == len(sliding)
+    assert memory["window"] == (sliding[0].window if sliding else 0)
 
 
 def test_recurrent_layers_are_said_to_be(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Haystacks have the length, the depth and the words that are asked for."""
 
+from typing import Any
+
 import pytest
 
 from motet.errors import OptionError
@@ -43,7 +45,7 @@ def test_the_words_are_longlms():
 
 @pytest.mark.parametrize("depth", [0.0, 0.25, 0.5, 0.75, 1.0])
 def test_the_needle_stands_at_its_depth(depth):
-    tokenizer = ByteTokenizer()
+    tokenizer: Any = ByteTokenizer()
     trial = Haystacks(tokenizer, STORY).make("passkey", 2000, depth, 3)
     text = text_of(tokenizer, trial.prompt)
     before, _, after = text.partition(" The pass key is ")
@@ -54,7 +56,7 @@ def test_the_needle_stands_at_its_depth(depth):
 
 
 def test_a_text_without_spaces_is_cut_where_the_depth_says():
-    tokenizer = ByteTokenizer()
+    tokenizer: Any = ByteTokenizer()
     trial = Haystacks(tokenizer, "x" * 5000).make("passkey", 2000, 0.5, 0)
     before = text_of(tokenizer, trial.prompt).index(" The pass key")
     assert before == pytest.approx(950, abs=30)
@@ -84,8 +86,9 @@ def test_chance_comes_from_the_trial_alone():
 
 
 def test_a_text_is_taken_from_any_of_its_words_and_again_from_its_start():
-    maker = Haystacks(ByteTokenizer(), "one two three four five six ")
-    texts = [text_of(ByteTokenizer(), maker.make("passkey", 400, 1.0, s).prompt) for s in range(9)]
+    tokenizer: Any = ByteTokenizer()
+    maker = Haystacks(tokenizer, "one two three four five six ")
+    texts = [text_of(tokenizer, maker.make("passkey", 400, 1.0, s).prompt) for s in range(9)]
     starts = {text.split()[0] for text in texts}
     assert starts <= {"one", "two", "three", "four", "five", "six"} and len(starts) > 2
     assert all("five six one two" in text for text in texts)
@@ -93,13 +96,14 @@ def test_a_text_is_taken_from_any_of_its_words_and_again_from_its_start():
 
 def test_what_a_trial_takes():
     trial = Trial("passkey", 12, 0.5, 0, (1,) * 9, (2, 2, 2), ((3,) * 5, (4,)))
-    assert trial.ways == ((2, 2, 2), (3,) * 5, (4,))
+    assert trial.candidates == ((2, 2, 2), (3,) * 5, (4,))
     assert trial.positions == 9 + 4  # the last token of an ending is not computed
     assert trial.tokens == 9 + 9
 
 
 def test_too_short_says_what_would_do():
-    maker = Haystacks(ByteTokenizer())
+    tokenizer: Any = ByteTokenizer()
+    maker = Haystacks(tokenizer)
     with pytest.raises(OptionError, match=r"haystack of 100 tokens .* at least (\d+)") as caught:
         maker.make("passkey", 100, 0.5, 0)
     enough = int(str(caught.value).split("at least ")[1].rstrip(")"))
@@ -108,7 +112,7 @@ def test_too_short_says_what_would_do():
 
 def test_no_text():
     with pytest.raises(OptionError, match="no text to hide"):
-        Haystacks(ByteTokenizer(), "")
+        Haystacks(loaded("motet-tiny").tokenizer, "")
 
 
 def test_keys_are_different_and_run_out():
@@ -124,5 +128,6 @@ def test_vocabularies_without_bos():
     class Plain(ByteTokenizer):
         add_bos = False
 
-    trial = Haystacks(Plain()).make("passkey", 300, 0.0, 0)
+    plain: Any = Plain()
+    trial = Haystacks(plain).make("passkey", 300, 0.0, 0)
     assert BOS not in trial.prompt and trial.length == 300

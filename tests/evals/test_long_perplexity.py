@@ -3,21 +3,21 @@ import pytest
 
 from motet.errors import OptionError
 from motet.evals.long_perplexity import Likelihoods, by_position, passages_of
-from motet.evals.needle import Arm
 from motet.evals.perplexity import perplexity
+from motet.evals.variants import Variant
 from motet.self_extend import AutoExtend, SelfExtend
 from tests.evals.models import loaded
 from tests.scripted import BOS, ScriptedModel, noise
 
-PLAIN = Arm("plain", None)
+PLAIN = Variant("plain", None)
 
 
 def soft(history):
     return np.where(np.isneginf(noise(history)), 0, noise(history)).astype(np.float32)
 
 
-def last(model, passages, *arms: Arm) -> Likelihoods:
-    *_, result = by_position(model, passages, arms)
+def last(model, passages, *variants: Variant) -> Likelihoods:
+    *_, result = by_position(model, passages, variants)
     return result
 
 
@@ -36,18 +36,18 @@ def test_within_the_trained_length_it_is_perplexitys():
     model = loaded("motet-tiny")
     tokens = np.random.default_rng(1).integers(3, model.config.n_vocab, 256)
     tokens[0] = model.tokenizer.bos
-    result = last(model, tokens[None], PLAIN, Arm("auto", AutoExtend()))
+    result = last(model, tokens[None], PLAIN, Variant("auto", AutoExtend()))
     *_, expected = perplexity(model, tokens.tolist(), ctx=256)
     assert result.nll[0, 0, 128:].mean() == expected.nll
     assert np.array_equal(result.nll[0], result.nll[1])
 
 
-def test_beyond_it_the_arms_part_after_the_trained_length():
+def test_beyond_it_the_variants_part_after_the_trained_length():
     model = loaded("motet-tiny")
     ids = model.tokenizer.encode("The grass is green. The sky is blue. " * 60)
-    plain, extended = last(model, np.array(ids[:600])[None], PLAIN, Arm("auto", AutoExtend())).nll[
-        :, 0
-    ]
+    plain, extended = last(
+        model, np.array(ids[:600])[None], PLAIN, Variant("auto", AutoExtend())
+    ).nll[:, 0]
     assert np.array_equal(plain[:255], extended[:255])
     assert not np.array_equal(plain[255:], extended[255:])
 
@@ -78,4 +78,4 @@ def test_refusals():
         passages_of(range(10), 3, 1, None)
     passages = np.zeros((1, 900), np.int64)
     with pytest.raises(OptionError, match="beyond what Self-Extend"):
-        by_position(loaded("motet-tiny"), passages, [Arm("short", SelfExtend(2, 64))])
+        by_position(loaded("motet-tiny"), passages, [Variant("short", SelfExtend(2, 64))])

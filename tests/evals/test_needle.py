@@ -7,12 +7,12 @@ from motet.batch import Batch
 from motet.errors import NumericalError, OptionError
 from motet.evals import needle
 from motet.evals.haystack import Haystacks, Trial
-from motet.evals.needle import Arm, Found, grid, search
+from motet.evals.needle import Found, Variant, grid, search
 from motet.sampling import token_logprobs
 from motet.self_extend import AutoExtend, SelfExtend
 from tests.evals.models import loaded
 
-PLAIN, AUTO = Arm("plain", None), Arm("auto", AutoExtend())
+PLAIN, AUTO = Variant("plain", None), Variant("auto", AutoExtend())
 
 
 def trials(*lengths: int, task: str = "passkey", depths=(0.0, 0.6)):
@@ -20,16 +20,16 @@ def trials(*lengths: int, task: str = "passkey", depths=(0.0, 0.6)):
     return [maker.make(task, n, depth, 0) for n in lengths for depth in depths]
 
 
-def found(arm: Arm, searched) -> list[Found]:
-    return [one for some in search(loaded("motet-tiny"), searched, arm) for one in some]
+def found(variant: Variant, searched) -> list[Found]:
+    return [one for some in search(loaded("motet-tiny"), searched, variant) for one in some]
 
 
-def alone(arm: Arm, trial: Trial) -> Found:
+def alone(variant: Variant, trial: Trial) -> Found:
     """Each ending in a context of its own."""
     scores, exact = [], None
-    for way in trial.ways:
+    for way in trial.candidates:
         context = loaded("motet-tiny").context(
-            context_length=trial.positions, self_extend=arm.self_extend
+            context_length=trial.positions, self_extend=variant.self_extend
         )
         batch = Batch()
         batch.extend([*trial.prompt, *way[:-1]], 0, logits="all")
@@ -37,14 +37,14 @@ def alone(arm: Arm, trial: Trial) -> Found:
         scores.append(float(token_logprobs(logits, np.array(way)).mean()))
         if exact is None:
             exact = logits.argmax(axis=1).tolist() == list(way)
-    return Found(arm.name, *trial.key, bool(exact), scores[0] > max(scores[1:]), -scores[0])
+    return Found(variant.name, *trial.key, bool(exact), scores[0] > max(scores[1:]), -scores[0])
 
 
-@pytest.mark.parametrize("arm", [PLAIN, AUTO, Arm("fixed", SelfExtend(4, 64, "log"))])
+@pytest.mark.parametrize("variant", [PLAIN, AUTO, Variant("fixed", SelfExtend(4, 64, "log"))])
 @pytest.mark.parametrize("task", ["passkey", "sentence", "order"])
-def test_as_each_would_be_alone(arm, task):
+def test_as_each_would_be_alone(variant, task):
     searched = trials(150, 400, task=task)
-    assert found(arm, searched) == [alone(arm, trial) for trial in searched]
+    assert found(variant, searched) == [alone(variant, trial) for trial in searched]
 
 
 def test_how_many_go_together_changes_nothing(monkeypatch):
@@ -63,9 +63,9 @@ def test_plain_loses_what_the_extended_finds():
     assert all(one.exact and one.preferred for one in found(AUTO, searched))
 
 
-def test_an_arm_that_does_not_reach_so_far():
+def test_a_variant_that_does_not_reach_so_far():
     with pytest.raises(OptionError, match="beyond what Self-Extend"):
-        found(Arm("short", SelfExtend(2, 64)), trials(900))
+        found(Variant("short", SelfExtend(2, 64)), trials(900))
 
 
 def test_logits_that_are_no_numbers(monkeypatch):

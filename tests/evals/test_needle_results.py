@@ -63,7 +63,7 @@ def test_results_of_other_settings_are_refused(path, name, value, message):
 )
 def test_other_files_are_refused_and_left_alone(path, content):
     path.write_text(content)
-    with pytest.raises(OptionError, match="no results file of motet needle"):
+    with pytest.raises(OptionError, match="not a results file of this version of motet needle"):
         Results(path, SETTINGS)
     assert path.read_text() == content
 
@@ -74,16 +74,16 @@ def test_other_files_are_refused_and_left_alone(path, content):
         "{",
         "3",
         "{}",
-        json.dumps({"arm": 3}),
+        json.dumps({"variant": 3}),
         json.dumps(vars(ONE) | {"length": "64"}),
         json.dumps(vars(ONE) | {"more": 1}),
     ],
 )
-def test_lines_that_are_no_results(path, line):
+def test_lines_that_are_not_results(path, line):
     Results(path, SETTINGS).add([ONE])
     with path.open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(OptionError, match="line 3 is no result"):
+    with pytest.raises(OptionError, match="line 3 is not a result"):
         Results(path, SETTINGS)
 
 

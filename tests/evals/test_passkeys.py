@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,10 @@ from tests.shared import SHARED, needs_shared
 LINE = {"input": "grass The pass key is 48. grass ", "target": "48", "passkey_position": 6}
 
 
-def read(*lines, tokenizer=None):
+def read(*lines, tokenizer: Any = None):
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
-    return read_passkeys(text, "keys.jsonl", tokenizer or ByteTokenizer())
+    bytes_alone: Any = ByteTokenizer()
+    return read_passkeys(text, "keys.jsonl", tokenizer or bytes_alone)
 
 
 def test_a_line_is_a_prompt_its_question_and_its_key():
@@ -50,13 +52,13 @@ def test_without_a_position_it_is_looked_for():
     ],
 )
 def test_other_lines_are_refused_by_number(line):
-    with pytest.raises(OptionError, match=r"keys\.jsonl: line 2 is no pass-key example"):
+    with pytest.raises(OptionError, match=r"keys\.jsonl: line 2 is not a pass-key example"):
         read(LINE, line)
 
 
 @pytest.mark.parametrize("target", ["", "abc", "-4", "4.5", "٤", "1" * 19])
 def test_targets_that_are_no_keys(target):
-    with pytest.raises(OptionError, match=r"line 1: the target .* is no key"):
+    with pytest.raises(OptionError, match=r"line 1: the target .* is not a key"):
         read(LINE | {"target": target})
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from motet.evals.solo import same, write
+from motet.evals.solo import generate, same
 from motet.sampling import Sampling
 from tests.evals.models import MODELS, loaded
 
@@ -15,9 +15,9 @@ PROMPTS = ["Once upon a time", "The", "One day, a dog named Tim went to the park
 def test_answers_are_the_same_alone(name, sampling):
     model = loaded(name)
     prompts = [model.tokenizer.encode(prompt) for prompt in PROMPTS]
-    together = write(model, prompts, 20, sampling)
+    together = generate(model, prompts, 20, sampling)
     for i, prompt in enumerate(prompts):
-        alone = write(model, [prompt], 20, sampling)
+        alone = generate(model, [prompt], 20, sampling)
         assert together.tokens[i] == alone.tokens[0]
         np.testing.assert_array_equal(together.logits[i], alone.logits[0])
         assert same(together, i, alone, 0)
@@ -26,8 +26,8 @@ def test_answers_are_the_same_alone(name, sampling):
 def test_a_difference_shows():
     model = loaded("motet-tiny")
     prompts = [model.tokenizer.encode(prompt) for prompt in PROMPTS]
-    written = write(model, prompts, 5, Sampling(seed=4))
-    assert not same(written, 0, written, 1)
-    logits = [rows.copy() for rows in written.logits]
+    answers = generate(model, prompts, 5, Sampling(seed=4))
+    assert not same(answers, 0, answers, 1)
+    logits = [rows.copy() for rows in answers.logits]
     logits[0][2, 7] = np.nextafter(logits[0][2, 7], np.inf)
-    assert not same(written, 0, replace(written, logits=logits), 0)
+    assert not same(answers, 0, replace(answers, logits=logits), 0)

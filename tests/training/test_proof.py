@@ -10,7 +10,8 @@ import pytest
 
 from motet import Model
 from motet.evals.haystack import Haystacks
-from motet.evals.needle import Arm, search
+from motet.evals.needle import search
+from motet.evals.variants import Variant
 from motet.self_extend import AutoExtend
 from training.data import BATCH_TOKENS, TRAINED_LENGTH
 from training.tasks import ANSWER_WEIGHT, KEY_DIGITS
@@ -86,7 +87,7 @@ def test_it_finds_keys_within_its_trained_length_and_far_beyond_with_self_extend
 
     def found(length: int, setting: AutoExtend | None) -> float:
         trials = [maker.make(task, length, depth, seed) for depth in depths for seed in range(3)]
-        results = [one for some in search(proof, trials, Arm("", setting)) for one in some]
+        results = [one for some in search(proof, trials, Variant("", setting)) for one in some]
         return sum(one.exact for one in results) / len(results)
 
     assert found(TRAINED_LENGTH, None) == 1

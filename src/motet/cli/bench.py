@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.extending import chosen_self_extend, self_extend_options
-from motet.cli.loading import load_model
-from motet.cli.options import json_option, kv_type_option, threads_option, ubatch_option
+from motet.cli.inputs import load_model
+from motet.cli.options import (
+    json_option,
+    kv_type_option,
+    self_extend_options,
+    threads_option,
+    ubatch_option,
+)
 
 if TYPE_CHECKING:
     from motet.evals.speed import Speed
-
+    from motet.self_extend import AutoExtend, SelfExtend
 
 PROMPTS = (64, 512)
 
@@ -73,6 +78,7 @@ def command(
     generate: int,
     parallel: list[int],
     repeat: int,
+    self_extend: "SelfExtend | AutoExtend | None",
     ubatch: int,
     kv_type: str,
     threads: int | None,
@@ -83,13 +89,12 @@ def command(
     Prefill reads a prompt, decode writes after it. The share is of the read bandwidth measured in
     the same run: weights read a second by decode, its keys and values not counted.
     """
-    from motet.evals.predictions import positions
+    from motet.evals.predictions import max_positions
     from motet.evals.speed import measure
 
-    self_extend = chosen_self_extend()
     loaded = load_model(model, threads)
     if prompts is None:
-        most = positions(loaded, self_extend) if self_extend else loaded.config.context_length
+        most = max_positions(loaded, self_extend) if self_extend else loaded.config.context_length
         room = most - generate
         prompts = [prompt for prompt in PROMPTS if prompt <= room] or [max(room, 1)]
     bandwidth = loaded.kernels.read_bandwidth()
@@ -123,7 +128,7 @@ def _share(speed: "Speed", bandwidth: float) -> float:
     return speed.bandwidth / (bandwidth * 1e9)
 
 
-def _facts(bytes_per_token: int, bandwidth: float, speeds: "list[Speed]") -> dict:
+def _facts(bytes_per_token: int, bandwidth: float, speeds: "list[Speed]") -> dict[str, object]:
     return {
         "bytes_per_token": bytes_per_token,
         "read_bandwidth_gb_per_s": bandwidth,

@@ -2,24 +2,33 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.answers import Interrupted, harmless, show, statistics
 from motet.cli.conversation import Conversation
-from motet.cli.extending import typed_self_extend
+from motet.cli.options import parse_self_extend
+from motet.cli.output import (
+    Interrupted,
+    print_stream,
+    statistics,
+    without_control_characters,
+)
 from motet.engine import Completion
 from motet.errors import CapacityError, MotetError
 
+if TYPE_CHECKING:
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
 HELP = """\
 %reset, %c  forget the conversation
-%save FILE  write the conversation to a file, with its memory and options
-%load FILE  go on with one that was written so
-%extend [auto|GROUP:WINDOW|off]  go beyond the length the model was trained for, or no longer
-%stats      speed and size of the last answer, and what is held in memory
-%help       this
+%save FILE  save the conversation to a file, with its options and its KV cache
+%load FILE  go on with a saved conversation
+%extend [auto|GROUP:WINDOW|off]  Self-Extend, for more tokens than the model was trained for
+%stats      speed and size of the last answer, and tokens in the KV cache
+%help       this list
 %quit, %q   leave (or Ctrl-D)
-Ctrl-C stops an answer and keeps what it said. Alt-Enter begins a new line."""
+Ctrl-C stops an answer and keeps what there is of it. Alt-Enter begins a new line."""
 
 
 class Chat:
@@ -39,8 +48,8 @@ class Chat:
             history = FileHistory(str(_history_file()))
         except OSError as error:
             history = None
-            self._note(f"what you type is not kept: {error}")
-        session = PromptSession(history=history, key_bindings=_keys())
+            self._note(f"the input history is not kept: {error}")
+        session: PromptSession[str] = PromptSession(history=history, key_bindings=_keys())
         while True:
             try:
                 line = session.prompt("> ")
@@ -52,19 +61,19 @@ class Chat:
                 if not self.command(line):
                     return
             elif line.strip():
-                self.say(line)
+                self.answer(line)
 
     def command(self, line: str) -> bool:
-        """Do what a line beginning with % says; False to leave."""
+        """Run a line that begins with %; False to leave."""
         name, _, rest = line.strip().partition(" ")
         file = rest.strip()
         if name in ("%quit", "%q"):
             return False
         if name in ("%reset", "%c"):
-            self._conversation.forget()
+            self._conversation.reset()
             self._note("the conversation is forgotten")
         elif name in ("%save", "%load"):
-            self._keep(name, file)
+            self._save_or_load(name, file)
         elif name == "%extend":
             self._extend(rest.strip())
         elif name == "%stats":
@@ -75,10 +84,10 @@ class Chat:
             self._note(f"there is no command {name}; %help lists them")
         return True
 
-    def say(self, text: str) -> None:
+    def answer(self, text: str) -> None:
         """Answer ``text``; a failure leaves the conversation as it was."""
         try:
-            said = self._show(text)
+            answer = self._print(text)
         except CapacityError as error:
             longer = ", %extend auto goes on" if self._conversation.llm.self_extend is None else ""
             self._note(f"error: {error.message} (%reset begins anew{longer})")
@@ -86,22 +95,22 @@ class Chat:
         except MotetError as error:
             self._note(f"error: {error}")
             return
-        self._conversation.add(text, said)
+        self._conversation.add(text, answer)
 
-    def _show(self, text: str) -> str:
+    def _print(self, text: str) -> str:
         try:
-            self._last = show(self._conversation.answer(text))
-            said, closing = self._last.text, statistics(self._last, self._context)
+            self._last = print_stream(self._conversation.answer(text))
+            answer, closing = self._last.text, statistics(self._last, self._context)
         except Interrupted as interrupted:
-            said, closing = interrupted.text, "stopped"
+            answer, closing = interrupted.text, "stopped"
         click.echo()
         click.secho(closing, err=True, dim=True)
-        return said
+        return answer
 
-    def _keep(self, name: str, file: str) -> None:
+    def _save_or_load(self, name: str, file: str) -> None:
         """``%save`` or ``%load``; a failure changes nothing."""
         if not file:
-            self._note(f"{name} what? Give the name of a file: {name} FILE")
+            self._note(f"{name} needs the name of a file: {name} FILE")
             return
         try:
             path = Path(file).expanduser()
@@ -115,14 +124,14 @@ class Chat:
         except (MotetError, RuntimeError) as error:  # the latter for the home of an unknown user
             self._note(f"error: {error}")
         except KeyboardInterrupt:
-            self._note("stopped waiting for it")
+            self._note("interrupted")
 
     def _extend(self, choice: str) -> None:
-        """``%extend``: another setting, or what it is. A failure changes nothing."""
+        """``%extend``: set Self-Extend, or show its setting. A failure changes nothing."""
         llm = self._conversation.llm
         try:
             if choice:
-                llm.self_extend = typed_self_extend(choice)
+                llm.self_extend = parse_self_extend(choice)
         except MotetError as error:
             self._note(f"error: {error}")
             return
@@ -131,32 +140,32 @@ class Chat:
         )
 
     def _summary(self) -> str:
-        """What was loaded: how many turns, and the last one."""
+        """What was loaded: the number of turns, and the last one."""
         conversation = self._conversation
         turns = sum(message["role"] == "user" for message in conversation.messages)
         if not turns:
-            return "a conversation that has not begun"
-        *_, asked, said = conversation.messages
-        last = harmless(f"> {asked['content']}\n{said['content']}")
+            return "an empty conversation"
+        *_, question, answer = conversation.messages
+        last = without_control_characters(f"> {question['content']}\n{answer['content']}")
         return f"a conversation of {turns} turns; the last one:\n{last}"
 
     def _statistics(self) -> str:
         if self._last is None:
-            return f"nothing has been answered yet · {self._held()}"
+            return f"no answer yet · {self._cached()}"
         used = self._last.usage.prompt_tokens + self._last.usage.completion_tokens
         context = f"context {used} of {self._context} tokens"
-        return f"{statistics(self._last, self._context)} · {context} · {self._held()}"
+        return f"{statistics(self._last, self._context)} · {context} · {self._cached()}"
 
-    def _held(self) -> str:
+    def _cached(self) -> str:
         held = self._conversation.llm.held()
-        return f"{sum(held)} tokens of {len(held)} conversations held in memory"
+        return f"KV cache: {sum(held)} tokens of {len(held)} conversations"
 
     @property
     def _context(self) -> int:
         return self._conversation.llm.max_tokens
 
     def _greet(self) -> None:
-        if self._conversation.asking.templated:
+        if self._conversation.options.templated:
             self._note("%help lists the commands; the model file's own chat template is in use")
         else:
             self._note("%help lists the commands; without a chat template, text is continued as is")
@@ -176,14 +185,14 @@ def _history_file() -> Path:
     return file
 
 
-def _keys():
+def _keys() -> "KeyBindings":
     """Enter sends, Alt-Enter begins a new line; a paste of several lines stays together."""
     from prompt_toolkit.key_binding import KeyBindings
 
     keys = KeyBindings()
 
     @keys.add("escape", "enter")
-    def _(event) -> None:
+    def _(event: "KeyPressEvent") -> None:
         event.current_buffer.insert_text("\n")
 
     return keys

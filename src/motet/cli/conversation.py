@@ -1,14 +1,13 @@
-"""A conversation with a model: what was said and how answers are asked for, kept in state files."""
+"""A conversation with a model: its messages and the options of its answers, kept in state files."""
 
 import json
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from motet.cli.patience import waiting
+from motet.cli.progress import delayed_progress
 from motet.engine.state import setting_in
 from motet.engine.stream import Stream
 from motet.errors import MotetError, OptionError
@@ -16,125 +15,130 @@ from motet.llm import LLM
 from motet.sampling import Sampling
 from motet.state import FORMAT
 
+Message = dict[str, str]
+"""``role`` and ``content``."""
+T = TypeVar("T")
+
 _NOTE = "motet.conversation"
+"""Of the state file's notes, the one that holds the conversation."""
 _VERSION = 1
-_NOT_KEPT = ("seed", "logit_bias")
+_NOT_SAVED = ("seed", "logit_bias")
 """Fields of Sampling: the conversation has a seed of its own, and the command sets no bias."""
 
 
 @dataclass(frozen=True)
-class Asking:
-    """How answers are asked for. ``templated``: by the model's chat template, or as plain text."""
+class ChatOptions:
+    """How answers are generated. ``templated``: by the model's chat template, or as plain text."""
 
     templated: bool
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
 
-    def but(self, given: "Asking", names: Collection[str]) -> "Asking":
-        """With those of the named options that ``given`` has, of its own or of its sampling."""
-        own = {name: getattr(given, name) for name in ("max_tokens", "stop") if name in names}
+    def updated(self, other: "ChatOptions", names: Collection[str]) -> "ChatOptions":
+        """With the ``max_tokens``, the ``stop`` and the fields of sampling of ``other`` that are
+        among ``names``."""
+        own = {name: getattr(other, name) for name in ("max_tokens", "stop") if name in names}
         chosen = {f.name for f in fields(Sampling)} & set(names)
-        sampling = replace(self.sampling, **{n: getattr(given.sampling, n) for n in chosen})
+        sampling = replace(self.sampling, **{n: getattr(other.sampling, n) for n in chosen})
         return replace(self, **own, sampling=sampling)
 
 
 @dataclass(frozen=True)
-class _Said:
-    """What a state file keeps beside the memory."""
+class _Saved:
+    """What a state file holds of a conversation, beside the KV cache."""
 
-    asking: Asking
+    options: ChatOptions
     seed: int
-    opening: list[dict[str, str]]
-    messages: list[dict[str, str]]
+    opening: list[Message]
+    messages: list[Message]
 
 
 class Conversation:
     """Turns of a user and the model. The next answer depends on what is here alone."""
 
-    def __init__(self, llm: LLM, asking: Asking, system: str | None = None) -> None:
-        """``asking.sampling.seed``: the first answer's; each further answer has one more."""
+    def __init__(self, llm: LLM, options: ChatOptions, system: str | None = None) -> None:
+        """``options.sampling.seed``: the first answer's; each further answer has one more."""
         self.llm = llm
-        self.asking = asking
-        self.opening = [] if system is None else [{"role": "system", "content": system}]
-        """What the conversation begins with, and again when it is forgotten."""
+        self.options = options
+        self.opening: list[Message] = []
+        """The messages that the conversation begins with, also after a reset."""
+        if system is not None:
+            self.opening.append({"role": "system", "content": system})
         self.messages = list(self.opening)
-        self._seed = _seed(asking)
+        self._seed = _seed(options)
 
     def answer(self, text: str) -> Stream:
         """Begin to answer ``text``. Raises what ``LLM.chat`` does."""
         messages = [*self.messages, {"role": "user", "content": text}]
-        sampling = self.asking.sampling
         turn = sum(message["role"] == "assistant" for message in self.messages)
-        if self.asking.templated:
-            ask = partial(self.llm.chat, messages)
-        else:
-            ask = partial(self.llm.generate, "".join(message["content"] for message in messages))
-        return ask(
-            max_tokens=self.asking.max_tokens,
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            min_p=sampling.min_p,
-            typical_p=sampling.typical_p,
-            repeat_penalty=sampling.repeat_penalty,
-            repeat_last_n=sampling.repeat_last_n,
-            frequency_penalty=sampling.frequency_penalty,
-            presence_penalty=sampling.presence_penalty,
-            seed=self._seed + turn,
-            stop=self.asking.stop,
+        options = self.options
+        sampling = replace(options.sampling, seed=self._seed + turn)
+        if options.templated:
+            return self.llm.chat(
+                messages,
+                sampling,
+                max_tokens=options.max_tokens,
+                stop=options.stop,
+                stream=True,
+            )
+        return self.llm.generate(
+            "".join(message["content"] for message in messages),
+            sampling,
+            max_tokens=options.max_tokens,
+            stop=options.stop,
             stream=True,
         )
 
     def add(self, text: str, answer: str) -> None:
-        """Both have been said."""
+        """Append a turn: what the user said, and the answer to it."""
         self.messages.append({"role": "user", "content": text})
         self.messages.append({"role": "assistant", "content": answer})
 
-    def forget(self) -> None:
-        """Begin anew, with the opening alone, and with other random numbers if none were asked."""
+    def reset(self) -> None:
+        """Begin anew, with the opening alone, and with another seed unless the options have one."""
         self.messages = list(self.opening)
-        self._seed = _seed(self.asking)
+        self._seed = _seed(self.options)
         self.llm.forget()
 
     def save(self, file: str | Path) -> None:
-        """Write everything that the next answer depends on, memory included, to a state file.
+        """Write everything that the next answer depends on, the KV cache included, to a state file.
 
-        Raises OptionError where ``file`` is something else than a state file, MotetError when it
-        cannot be written; then what was there before is there still.
+        Raises OptionError where ``file`` is not a state file, MotetError when it cannot be
+        written; the old file is then left as it was.
         """
         _refuse_to_overwrite(Path(file))
-        said = _Said(self.asking, self._seed, self.opening, self.messages)
-        with waiting("saving"):
-            self.llm.save(file, {_NOTE: _written(said)})
+        saved = _Saved(self.options, self._seed, self.opening, self.messages)
+        with delayed_progress("saving"):
+            self.llm.save(file, {_NOTE: _encode(saved)})
 
     def load(self, file: str | Path, *, adopt_self_extend: bool = True) -> None:
         """Go on with what ``save`` wrote.
 
         ``adopt_self_extend``: with the setting that it was saved with. Otherwise with the present
-        one; where the file has another, what was said is computed anew with the next answer.
+        one; where the file has another, the next answer computes the whole conversation anew.
 
-        Raises MotetError for a file that is damaged, of another model or no conversation; then
-        this one is as it was.
+        Raises MotetError for a file that is damaged, of another model or without a conversation;
+        then this one is as it was.
         """
-        with waiting("loading"):
-            said = _read(self.llm.notes(file), file)
+        with delayed_progress("loading"):
+            saved = _decode(self.llm.notes(file), file)
             if adopt_self_extend or setting_in(file) == self.llm.self_extend:
                 self.llm.restore(file, adopt_self_extend=True)
             else:
                 self.llm.forget()
-        self.asking, self._seed = said.asking, said.seed
-        self.opening, self.messages = said.opening, said.messages
+        self.options, self._seed = saved.options, saved.seed
+        self.opening, self.messages = saved.opening, saved.messages
 
-    def ask_with(self, asking: Asking) -> None:
-        """From now on; where another seed is given, the random numbers are those it gives."""
-        if asking.sampling.seed != self.asking.sampling.seed:
-            self._seed = _seed(asking)
-        self.asking = asking
+    def set_options(self, options: ChatOptions) -> None:
+        """For the answers from now on. Another seed in them is the next first answer's."""
+        if options.sampling.seed != self.options.sampling.seed:
+            self._seed = _seed(options)
+        self.options = options
 
 
 def _refuse_to_overwrite(path: Path) -> None:
-    """Raise OptionError for a file that is there and no state file."""
+    """Raise OptionError for a file that exists and is not a state file."""
     if not path.is_file():  # saving will say what is wrong with anything else
         return
     try:
@@ -144,34 +148,35 @@ def _refuse_to_overwrite(path: Path) -> None:
         raise OptionError(f"{path} exists and cannot be read: {error.strerror}") from error
     if beginning and f'"format":"{FORMAT}"'.encode() not in beginning:
         raise OptionError(
-            f"{path} exists and is no state file, so it is not written over",
+            f"{path} exists and is not a state file, so it is not overwritten",
             hint="give another name, or delete it first",
         )
 
 
-def _seed(asking: Asking) -> int:
-    return secrets.randbits(62) if asking.sampling.seed is None else asking.sampling.seed
+def _seed(options: ChatOptions) -> int:
+    seed = options.sampling.seed
+    return secrets.randbits(62) if seed is None else seed
 
 
-def _written(said: _Said) -> str:
-    sampling = asdict(said.asking.sampling)
+def _encode(saved: _Saved) -> str:
+    sampling = asdict(saved.options.sampling)
     return json.dumps(
         {
             "version": _VERSION,
-            "templated": said.asking.templated,
-            "sampling": {k: v for k, v in sampling.items() if k not in _NOT_KEPT},
-            "max_tokens": said.asking.max_tokens,
-            "stop": list(said.asking.stop),
-            "asked_seed": said.asking.sampling.seed,
-            "seed": said.seed,
-            "opening": said.opening,
-            "messages": said.messages,
+            "templated": saved.options.templated,
+            "sampling": {k: v for k, v in sampling.items() if k not in _NOT_SAVED},
+            "max_tokens": saved.options.max_tokens,
+            "stop": list(saved.options.stop),
+            "asked_seed": saved.options.sampling.seed,
+            "seed": saved.seed,
+            "opening": saved.opening,
+            "messages": saved.messages,
         }
     )
 
 
-def _read(notes: Mapping[str, str], file: str | Path) -> _Said:
-    """Raises MotetError for notes that ``_written`` didn't make."""
+def _decode(notes: Mapping[str, str], file: str | Path) -> _Saved:
+    """Raises MotetError for notes that ``_encode`` did not make."""
     if _NOTE not in notes:
         raise MotetError(
             f"{file} is a state file without a conversation",
@@ -181,7 +186,7 @@ def _read(notes: Mapping[str, str], file: str | Path) -> _Said:
         facts = json.loads(notes[_NOTE])
         if facts["version"] != _VERSION:
             raise ValueError(f"version {facts['version']} is not {_VERSION}")
-        asking = Asking(
+        options = ChatOptions(
             templated=_checked(facts["templated"], bool),
             sampling=Sampling(**facts["sampling"], seed=facts["asked_seed"]),
             max_tokens=None if facts["max_tokens"] is None else _checked(facts["max_tokens"], int),
@@ -190,7 +195,7 @@ def _read(notes: Mapping[str, str], file: str | Path) -> _Said:
         seed = _checked(facts["seed"], int)
         if seed < 0:
             raise ValueError(f"the seed is {seed}")
-        return _Said(asking, seed, _messages(facts["opening"]), _messages(facts["messages"]))
+        return _Saved(options, seed, _messages(facts["opening"]), _messages(facts["messages"]))
     except (KeyError, TypeError, ValueError, RecursionError, OptionError) as error:
         raise MotetError(
             f"the conversation in {file} is malformed: {error}",
@@ -198,13 +203,14 @@ def _read(notes: Mapping[str, str], file: str | Path) -> _Said:
         ) from error
 
 
-def _checked(value: Any, kind: type) -> Any:
+def _checked(value: object, kind: type[T]) -> T:
+    """``value``, which has to be of the very type ``kind``. Raises TypeError otherwise."""
     if type(value) is not kind:
-        raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
+        raise TypeError(f"{str(value)[:40]!r} is not a {kind.__name__}")
     return value
 
 
-def _messages(value: Any) -> list[dict[str, str]]:
+def _messages(value: object) -> list[Message]:
     return [
         {key: _checked(_checked(message, dict)[key], str) for key in ("role", "content")}
         for message in _checked(value, list)

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.extending import chosen_self_extend, self_extend_options
-from motet.cli.loading import load_model
+from motet.cli.inputs import load_model, read_text
 from motet.cli.options import (
     json_option,
     kv_type_option,
+    self_extend_options,
     split_option,
     threads_option,
     ubatch_option,
 )
-from motet.cli.progress import progress
-from motet.cli.reading import read_text
+from motet.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from motet.evals.hellaswag import HellaSwag
+    from motet.self_extend import AutoExtend, SelfExtend
 
 SOURCE = "https://raw.githubusercontent.com/klosax/hellaswag_text_data/main/hellaswag_val_full.txt"
 
@@ -72,6 +72,7 @@ def command(
     in_order: bool,
     parallel: int,
     batch: int,
+    self_extend: "SelfExtend | AutoExtend | None",
     ubatch: int,
     split: str,
     kv_type: str,
@@ -89,12 +90,11 @@ def command(
         raise click.UsageError(
             f"give a file of tasks with -f; the full one that llama.cpp uses is at {SOURCE}"
         )
-    self_extend = chosen_self_extend()
     every = read_tasks(read_text(task_file), task_file)
     count = min(tasks or len(every), len(every))
     chosen = every[:count] if in_order else shuffled(every, count, seed)
     result = None
-    with progress() as show:
+    with progress_bar() as show:
         for result in hellaswag(
             load_model(model, threads),
             chosen,
@@ -118,7 +118,7 @@ def _percentages(result: "HellaSwag") -> list[str]:
     return [f"{100 * share:.2f} %" for share in (result.accuracy, *result.interval)]
 
 
-def _facts(result: "HellaSwag") -> dict:
+def _facts(result: "HellaSwag") -> dict[str, object]:
     return {
         "accuracy": result.accuracy,
         "interval": result.interval,

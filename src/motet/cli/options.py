@@ -1,14 +1,18 @@
-"""Options that several commands share."""
+"""Options that several commands share. Those that belong together reach a command as one value."""
 
+import functools
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import Field, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from motet.sampling.options import Sampling
+if TYPE_CHECKING:
+    from motet.evals.variants import Variant
+    from motet.model import Model
+    from motet.self_extend import AutoExtend, SelfExtend
 
 Command = TypeVar("Command", bound=Callable[..., object])
-_DEFAULTS = Sampling()
 
 KV_TYPES = ["auto", "f32", "f16", "bf16", "q8_0"]
 SPLITS = ["auto", "simple", "equal", "sequence"]
@@ -28,7 +32,7 @@ def kv_type_option(command: Command) -> Command:
         "--kv-type",
         type=click.Choice(KV_TYPES),
         default="auto",
-        help="How keys and values are stored; auto is f32 for F32 weights, else f16.",
+        help="Data type of the KV cache; auto is f32 for F32 weights, else f16.",
     )(command)
 
 
@@ -40,7 +44,7 @@ def ubatch_option(command: Command) -> Command:
         default=512,
         show_default=True,
         metavar="N",
-        help="Tokens computed at once.",
+        help="Tokens of a micro-batch.",
     )(command)
 
 
@@ -49,7 +53,7 @@ def split_option(command: Command) -> Command:
         "--split",
         type=click.Choice(SPLITS),
         default="auto",
-        help="How a batch is cut into what is computed at once; changes the speed alone.",
+        help="How a batch is split into micro-batches; affects the speed alone.",
     )(command)
 
 
@@ -57,47 +61,173 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def seed_option(command: Command) -> Command:
+def sampling_options(command: Callable[..., None]) -> Callable[..., None]:
+    """An option for each field of Sampling but ``logit_bias``, passed as one ``sampling``."""
+    from motet.sampling.options import Sampling
+
+    options = [field for field in fields(Sampling) if field.name != "logit_bias"]
+
+    @functools.wraps(command)
+    def gathered(**parameters: object) -> None:
+        given = {field.name: parameters.pop(field.name) for field in options}
+        command(sampling=replace(Sampling(), **given), **parameters)
+
+    for field in reversed(options):
+        gathered = _sampling_option(field)(gathered)
+    return gathered
+
+
+def _sampling_option(field: Field[Any]) -> Callable[[Command], Command]:
+    """Its values are checked by Sampling; here only that they are numbers."""
+    name = f"--{field.name.replace('_', '-')}"
+    names = ["--typical", name] if field.name == "typical_p" else [name]
     return click.option(
-        "--seed",
-        type=click.IntRange(0),
-        metavar="N",
-        help="Start of the random numbers; the same seed gives the same text.",
-    )(command)
-
-
-def sampling_options(command: Command) -> Command:
-    """Every field of Sampling but the logit bias."""
-    for option in reversed(
-        [
-            _number("--temperature", _DEFAULTS.temperature, "Randomness; 0 is greedy."),
-            _count("--top-k", _DEFAULTS.top_k, 0, "Keep the K most probable tokens; 0: all."),
-            _number("--top-p", _DEFAULTS.top_p, "Keep the tokens that hold this probability."),
-            _number("--min-p", _DEFAULTS.min_p, "Keep tokens this probable beside the best."),
-            _number("--typical", _DEFAULTS.typical_p, "Keep locally typical tokens; 1: all."),
-            _number("--repeat-penalty", _DEFAULTS.repeat_penalty, "Above 1: repeat less."),
-            _count("--repeat-last-n", _DEFAULTS.repeat_last_n, -1, "Penalties look so far back."),
-            _number("--frequency-penalty", _DEFAULTS.frequency_penalty, "Per time seen."),
-            _number("--presence-penalty", _DEFAULTS.presence_penalty, "Once if seen."),
-            seed_option,
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-def _number(name: str, default: float, text: str) -> Callable[[Command], Command]:
-    return click.option(
-        name, type=float, default=default, show_default=True, metavar="X", help=text
+        *names,
+        field.name,
+        type=float if isinstance(field.default, float) else int,
+        default=field.default,
+        show_default=field.default is not None,
+        metavar=field.metadata["metavar"],
+        help=field.metadata["help"],
     )
 
 
-def _count(name: str, default: int, low: int, text: str) -> Callable[[Command], Command]:
-    return click.option(
-        name,
-        type=click.IntRange(low),
-        default=default,
-        show_default=True,
+class _SelfExtendChoice(click.ParamType):
+    """``auto`` or ``GROUP:WINDOW``."""
+
+    name = "auto|GROUP:WINDOW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        choice = _parse_choice(value)
+        if choice is None:
+            self.fail(f"{value!r} is neither auto nor GROUP:WINDOW, as in 8:512", param, ctx)
+        return choice
+
+
+def self_extend_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``--self-extend`` and its companions, passed as one ``self_extend``."""
+
+    @functools.wraps(command)
+    def gathered(
+        self_extend: str | tuple[int, int] | None,
+        self_extend_scale: str | None,
+        grp_attn_n: int | None,
+        grp_attn_w: int | None,
+        **parameters: object,
+    ) -> None:
+        setting = _self_extend(self_extend, self_extend_scale, grp_attn_n, grp_attn_w)
+        command(self_extend=setting, **parameters)
+
+    for option in reversed(_SELF_EXTEND_OPTIONS):
+        gathered = option(gathered)
+    return gathered
+
+
+_SELF_EXTEND_OPTIONS = (
+    click.option(
+        "--self-extend",
+        type=_SelfExtendChoice(),
+        metavar="[auto|GROUP:WINDOW]",
+        help="Go beyond the trained length: nearest WINDOW tokens as they are, farther ones"
+        " in groups. auto: groups that grow with the position.",
+    ),
+    click.option(
+        "--self-extend-scale",
+        type=click.Choice(["log"]),
+        help="log: sharpen attention beyond the trained length.",
+    ),
+    click.option(
+        "-gan",
+        "--grp-attn-n",
+        type=click.IntRange(1),
         metavar="N",
-        help=text,
-    )
+        help="GROUP, by llama.cpp's name.",
+    ),
+    click.option(
+        "-gaw",
+        "--grp-attn-w",
+        type=click.IntRange(1),
+        metavar="N",
+        help="WINDOW, by llama.cpp's name.",
+    ),
+)
+
+
+def _self_extend(
+    choice: str | tuple[int, int] | None, scale: str | None, group: int | None, window: int | None
+) -> "SelfExtend | AutoExtend | None":
+    """Of the four options. Raises UsageError where they do not go together."""
+    if (group is None) != (window is None):
+        raise click.UsageError("--grp-attn-n and --grp-attn-w belong together")
+    if group is not None and window is not None:
+        if choice is not None:
+            raise click.UsageError("give --self-extend or --grp-attn-n and -w, not both")
+        choice = group, window
+    if choice is None:
+        if scale is not None:
+            raise click.UsageError("--self-extend-scale goes with --self-extend")
+        return None
+    return _setting(choice, scale)
+
+
+def parse_self_extend(text: str) -> "SelfExtend | AutoExtend | None":
+    """``auto``, ``GROUP:WINDOW`` or ``off``, with or without ``log`` after it.
+
+    Raises OptionError for anything else.
+    """
+    from motet.errors import OptionError
+
+    if text == "off":
+        return None
+    first, _, scale = text.partition(" ")
+    choice, scale = _parse_choice(first), scale.strip() or None
+    if choice is None or scale not in (None, "log"):
+        raise OptionError(
+            f"{text!r} is not a setting of Self-Extend",
+            hint="auto, GROUP:WINDOW as in 8:512, or off",
+        )
+    return _setting(choice, scale)
+
+
+def _parse_choice(text: str) -> str | tuple[int, int] | None:
+    """``auto``, or the numbers of ``GROUP:WINDOW``; None for another text."""
+    if text == "auto":
+        return text
+    group, _, window = text.partition(":")
+    if not (group.isdecimal() and window.isdecimal()):
+        return None
+    return int(group), int(window)
+
+
+def _setting(choice: str | tuple[int, int], scale: str | None) -> "SelfExtend | AutoExtend":
+    """Of what ``_parse_choice`` returns."""
+    from motet.self_extend import AutoExtend, SelfExtend
+
+    return AutoExtend(scale) if isinstance(choice, str) else SelfExtend(*choice, scale)
+
+
+def plain_and_extended(
+    model: "Model", self_extend: "SelfExtend | AutoExtend | None"
+) -> "list[Variant]":
+    """The variants that a command compares: plain, and with ``self_extend`` (None: auto).
+
+    Plain alone, and a note why on standard error, for a model that Self-Extend does not apply to.
+    Raises UnsupportedError where ``self_extend`` asks for it all the same.
+    """
+    from motet.errors import UnsupportedError
+    from motet.evals.variants import PLAIN, Variant, require_extendable
+    from motet.self_extend import AutoExtend
+
+    try:
+        require_extendable(model)
+    except UnsupportedError as error:
+        if self_extend is not None:
+            raise
+        click.echo(f"plain alone: {error}", err=True)
+        return [PLAIN]
+    extended = self_extend or AutoExtend()
+    return [PLAIN, Variant(f"Self-Extend {extended}", extended)]

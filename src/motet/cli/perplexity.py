@@ -1,26 +1,40 @@
-"""``motet perplexity``: how well a model predicts a text."""
+"""``motet perplexity``: how well a model predicts a text, as a whole or by position."""
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from motet.cli.arms import plain_and_extended
-from motet.cli.extending import chosen_self_extend, self_extend_options
-from motet.cli.loading import load_reader
+from motet.cli.inputs import load_text_model, read_text
 from motet.cli.options import (
     json_option,
     kv_type_option,
+    plain_and_extended,
+    self_extend_options,
     split_option,
     threads_option,
     ubatch_option,
 )
-from motet.cli.progress import progress
-from motet.cli.reading import read_text
+from motet.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from motet.evals.long_perplexity import Bucket, Likelihoods
+    from motet.evals.variants import Variant
+    from motet.model import Model
+    from motet.self_extend import AutoExtend, SelfExtend
 
 CHUNK = 512
+"""Default tokens of a chunk."""
+TIMES = 8
+"""Default length of a passage of --by-position, times the trained one."""
+PASSAGES = 4
+_FROM = 16
+"""First position of the table by position; earlier ones say little about long texts."""
 _OF_CHUNKS = ("parallel", "batch", "split")
 """Options that --by-position has no use for."""
 
@@ -71,6 +85,7 @@ def command(
     plot: str | None,
     parallel: int | None,
     batch: int | None,
+    self_extend: "SelfExtend | AutoExtend | None",
     ubatch: int,
     split: str,
     kv_type: str,
@@ -80,17 +95,15 @@ def command(
     """Perplexity of the model in MODEL (GGUF) on a text, by llama.cpp's definition."""
     from motet.evals.perplexity import perplexity
 
-    self_extend, picture = chosen_self_extend(), _picture(by_position, plot)
+    picture = _picture(by_position, plot)
     text = read_text(text_file)
-    loaded = load_reader(model, threads)
+    loaded = load_text_model(model, threads)
     tokens = loaded.tokenizer.encode(text, add_special=True, parse_special=False)
     if by_position:
-        from motet.cli.by_position import show_by_position
-
-        show_by_position(
+        _by_position(
             loaded,
             tokens,
-            plain_and_extended(loaded),
+            plain_and_extended(loaded, self_extend),
             length=ctx,
             passages=chunks,
             ubatch=ubatch,
@@ -102,7 +115,7 @@ def command(
     ctx = ctx or CHUNK
     total = min(len(tokens) // ctx, chunks or len(tokens))
     result = None
-    with progress() as show:
+    with progress_bar() as show:
         for result in perplexity(
             loaded,
             tokens,
@@ -135,6 +148,87 @@ def _picture(by_position: bool, plot: str | None) -> Path | None:
             raise click.UsageError(f"--{name} has no meaning with --by-position")
     if plot is None:
         return None
-    from motet.cli.plots import check_plot
+    from motet.cli.pictures import check_plot
 
     return check_plot(plot)
+
+
+def _by_position(
+    model: "Model",
+    tokens: list[int],
+    variants: "list[Variant]",
+    *,
+    length: int | None,
+    passages: int | None,
+    ubatch: int,
+    kv_type: str,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure, draw to ``picture`` and print."""
+    from motet.evals.long_perplexity import by_position, passages_of
+
+    trained = model.config.context_length
+    bos = model.tokenizer.bos if model.tokenizer and model.tokenizer.add_bos else None
+    texts = passages_of(tokens, length or TIMES * trained, passages or PASSAGES, bos)
+    result = None
+    with progress_bar() as show:
+        for result in by_position(model, texts, variants, ubatch=ubatch, kv_type=kv_type):
+            means = result.nll.mean(axis=(1, 2))
+            running = ", ".join(f"{n} {x:.3f}" for n, x in zip(result.variants, means, strict=True))
+            show(result.nll.shape[1], len(texts), f"nats a token: {running}")
+    assert result is not None
+    if picture is not None:
+        draw_by_position(result.variants, result.means(), trained, picture)
+    if as_json:
+        click.echo(json.dumps(_facts(result, trained)))
+    else:
+        _print_by_position(result, trained, len(texts))
+
+
+def draw_by_position(
+    variants: Sequence[str], buckets: "Sequence[Bucket]", trained: int, picture: Path
+) -> None:
+    """A curve for each variant, through the middles of the buckets."""
+    from motet.cli.pictures import save_curves
+
+    middles = [math.sqrt(bucket.first * bucket.last) for bucket in buckets]
+    save_curves(
+        {name: (middles, [bucket.nll[i] for bucket in buckets]) for i, name in enumerate(variants)},
+        picture,
+        xlabel="position in the text",
+        ylabel="nats a token",
+        marks={f"trained length, {trained}": trained},
+    )
+
+
+def _facts(result: "Likelihoods", trained: int) -> dict[str, object]:
+    buckets = [
+        {
+            "first": bucket.first,
+            "last": bucket.last,
+            "nll": dict(zip(result.variants, bucket.nll, strict=True)),
+        }
+        for bucket in result.means()
+    ]
+    _, passages, predicted = result.nll.shape
+    return {
+        "trained": trained,
+        "length": predicted + 1,
+        "passages": passages,
+        "buckets": buckets,
+    }
+
+
+def _print_by_position(result: "Likelihoods", trained: int, passages: int) -> None:
+    widths = [max(len(name), 6) for name in result.variants]
+    header = "  ".join(f"{name:>{w}}" for name, w in zip(result.variants, widths, strict=True))
+    click.secho(f"{'positions':>15}  {header}", bold=True)
+    for bucket in result.means():
+        if bucket.last < _FROM:
+            continue
+        values = "  ".join(f"{x:{w}.3f}" for x, w in zip(bucket.nll, widths, strict=True))
+        span = f"{bucket.first} to {bucket.last}"
+        mark = click.style("  beyond the trained length", dim=True)
+        click.echo(f"{span:>15}  {values}{mark if bucket.first >= trained else ''}")
+    click.echo(f"mean nats a token of {passages} passages; trained for {trained} tokens")

@@ -1,20 +1,58 @@
-"""How far a measurement has come, on standard error."""
+"""Progress on standard error: of one slow step, shown after a delay, and of many counted ones."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
 
+DELAY = 1.0
+"""Seconds before the progress of a single step is shown."""
+_INTERVAL = 0.2
 _WIDTH = 20
 _CLEAR = "\r\x1b[K"
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[int, int, str], None]]:
+def delayed_progress(
+    what: str, fraction: Callable[[], float] | None = None
+) -> Iterator[Callable[[], None]]:
+    """Show ``what`` on a terminal, with a percentage, until the block ends or the result is called.
+
+    ``fraction``: how much is done, 0 to 1, asked from another thread; None if it is not known.
+    Nothing is shown of a step that takes less than ``DELAY``.
+    """
+    done = threading.Event()
+
+    def show() -> None:
+        shown = not done.wait(DELAY)
+        while not done.is_set():
+            share = "…" if fraction is None else f" {100 * fraction():3.0f} %"
+            print(f"\r{what}{share}", end="", file=sys.stderr, flush=True)
+            done.wait(_INTERVAL)
+        if shown:
+            print(_CLEAR, end="", file=sys.stderr, flush=True)
+
+    def stop() -> None:
+        done.set()
+        if ticker.is_alive():
+            ticker.join()
+
+    ticker = threading.Thread(target=show, daemon=True)
+    if sys.stderr.isatty():
+        ticker.start()
+    try:
+        yield stop
+    finally:
+        stop()
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
     """Gives what shows (done, total, text): a bar on a terminal, a line each elsewhere.
 
-    The bar is taken away at the end, however that comes.
+    The bar is removed at the end, after an error too.
     """
     terminal = sys.stderr.isatty()
 

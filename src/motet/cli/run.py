@@ -1,4 +1,4 @@
-"""``motet run``: answer a prompt, or talk."""
+"""``motet run``: answer a prompt, or chat on a terminal."""
 
 import json
 import sys
@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from motet.cli.answers import Interrupted, show, statistics
-from motet.cli.extending import chosen_self_extend, self_extend_options
-from motet.cli.loading import load_model
+from motet.cli.inputs import load_model, read_prompt
 from motet.cli.options import (
     json_option,
     kv_type_option,
     sampling_options,
+    self_extend_options,
     threads_option,
     ubatch_option,
 )
+from motet.cli.output import Interrupted, print_stream, statistics
 
 if TYPE_CHECKING:
     from motet.cli.conversation import Conversation
     from motet.engine import Completion
     from motet.engine.stream import Stream
     from motet.llm import LLM
+    from motet.sampling import Sampling
+    from motet.self_extend import AutoExtend, SelfExtend
 
 
 @click.command("run")
@@ -76,21 +78,13 @@ def command(
     prompt: str | None,
     prompt_file: str | None,
     max_tokens: int | None,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    min_p: float,
-    typical: float,
-    repeat_penalty: float,
-    repeat_last_n: int,
-    frequency_penalty: float,
-    presence_penalty: float,
-    seed: int | None,
+    sampling: "Sampling",
     stop: tuple[str, ...],
     chat: bool | None,
     system: str | None,
     session: Path | None,
     ctx: int | None,
+    self_extend: "SelfExtend | AutoExtend | None",
     ubatch: int,
     kv_type: str,
     threads: int | None,
@@ -100,31 +94,17 @@ def command(
 
     The answer alone goes to standard output; progress and the closing line to standard error.
     """
-    from motet.cli.conversation import Asking, Conversation
+    from motet.cli.conversation import ChatOptions, Conversation
     from motet.engine.state import setting_in
     from motet.llm import LLM
-    from motet.sampling import Sampling
 
-    self_extend = chosen_self_extend()
-    talking = prompt is None and prompt_file is None and sys.stdin.isatty()
-    if talking and (as_json or not sys.stdout.isatty()):
+    interactive = prompt is None and prompt_file is None and sys.stdin.isatty()
+    if interactive and (as_json or not sys.stdout.isatty()):
         raise click.UsageError("give a prompt with -p, -f or on standard input")
-    if not talking:
+    if not interactive:
         prompt = _prompt(prompt, prompt_file)
     if session is not None and not session.absolute().parent.is_dir():
         raise click.UsageError(f"--session: there is no directory {str(session.parent)!r}")
-    sampling = Sampling(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        typical_p=typical,
-        repeat_penalty=repeat_penalty,
-        repeat_last_n=repeat_last_n,
-        frequency_penalty=frequency_penalty,
-        presence_penalty=presence_penalty,
-        seed=seed,
-    )
     begun = session if session is not None and session.exists() else None
     if begun is not None and self_extend is None:
         self_extend = setting_in(begun)
@@ -136,11 +116,11 @@ def command(
         kv_type=kv_type,
         self_extend=self_extend,
     ) as llm:
-        asking = Asking(_templated(llm, chat, system), sampling, max_tokens, stop)
-        conversation = Conversation(llm, asking, system)
+        options = ChatOptions(_templated(llm, chat, system), sampling, max_tokens, stop)
+        conversation = Conversation(llm, options, system)
         if begun is not None:
-            _go_on(conversation, begun, chat, system)
-        if talking:
+            _resume(conversation, begun, chat, system)
+        if interactive:
             from motet.cli.chat import Chat
 
             Chat(conversation).run()
@@ -151,26 +131,25 @@ def command(
             conversation.save(session)
 
 
-def _go_on(
+def _resume(
     conversation: "Conversation", session: Path, chat: bool | None, system: str | None
 ) -> None:
-    """Take a saved conversation up; options that were given hold, others are as they were."""
-    given, opening = conversation.asking, conversation.opening
+    """Load a saved conversation; options on the command line replace those saved with it."""
+    given, opening = conversation.options, conversation.opening
     conversation.load(session, adopt_self_extend=False)
-    if chat is not None and chat != conversation.asking.templated:
+    if chat is not None and chat != conversation.options.templated:
         raise click.UsageError(f"{session} was begun with {'--raw' if chat else '--chat'}")
     if system is not None and opening != conversation.opening:
         raise click.UsageError(f"{session} was begun with another --system, or without one")
-    conversation.ask_with(conversation.asking.but(given, _given_options()))
+    conversation.set_options(conversation.options.updated(given, _given_options()))
 
 
 def _given_options() -> set[str]:
     """Parameters that the command line sets."""
     context = click.get_current_context()
-    names = {
+    return {
         n for n in context.params if context.get_parameter_source(n) is ParameterSource.COMMANDLINE
     }
-    return {"typical_p" if name == "typical" else name for name in names}
 
 
 def _answer(conversation: "Conversation", prompt: str, as_json: bool) -> None:
@@ -188,18 +167,7 @@ def _prompt(prompt: str | None, file: str | None) -> str:
         raise click.UsageError("give the prompt with -p or with -f, not both")
     if prompt is not None:
         return prompt
-    try:
-        return _bytes(file).decode("utf-8").removesuffix("\n")  # the one that echo and editors add
-    except OSError as error:
-        raise click.UsageError(f"the prompt file {file!r}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"the prompt is not UTF-8 at byte {error.start}") from error
-
-
-def _bytes(file: str | None) -> bytes:
-    if file is None or file == "-":
-        return sys.stdin.buffer.read()
-    return Path(file).read_bytes()
+    return read_prompt(file)
 
 
 def _templated(llm: "LLM", chat: bool | None, system: str | None) -> bool:
@@ -214,7 +182,7 @@ def _templated(llm: "LLM", chat: bool | None, system: str | None) -> bool:
 
 def _print(stream: "Stream", context: int) -> "Completion":
     try:
-        completion = show(stream)
+        completion = print_stream(stream)
     except Interrupted:
         click.echo()
         raise KeyboardInterrupt from None

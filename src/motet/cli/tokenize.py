@@ -2,13 +2,15 @@
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.text import printable
+from motet.cli.output import printable
 from motet.errors import TokenizerError
-from motet.tokenizer import Tokenizer, from_gguf
-from motet.weights.gguf import GGUFFile
+
+if TYPE_CHECKING:
+    from motet.tokenizer import Tokenizer
 
 
 @click.command("tokenize")
@@ -33,6 +35,9 @@ def command(
     A table has a line for each token: its id and the text it stands for, quoted. The weights are
     not read.
     """
+    from motet.tokenizer import from_gguf
+    from motet.weights.gguf import GGUFFile
+
     if only_ids and as_json:
         raise click.UsageError("--ids and --json exclude each other")
     if text is None and sys.stdin.isatty():
@@ -65,7 +70,7 @@ def _standard_input() -> str:
         ) from None
 
 
-def _described(tokenizer: Tokenizer, ids: list[int]) -> dict[str, list]:
+def _described(tokenizer: "Tokenizer", ids: list[int]) -> dict[str, object]:
     """``text`` may hold half a character, then U+FFFD; ``hex`` has the bytes."""
     pieces = [tokenizer.piece(token) for token in ids]
     return {

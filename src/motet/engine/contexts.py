@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from motet.context import Context
+from motet.context import Context, position_limit
 from motet.errors import OptionError
 from motet.model import Model
 from motet.sampling.options import whole_number
@@ -51,11 +51,8 @@ class ContextFactory:
 
     def _check_without_self_extend(self, length: int) -> None:
         """Raise OptionError for more tokens than a sequence may have without Self-Extend."""
-        trained = self.model.config.context_length
-        if length <= trained:
-            return
-        most = self.model.context(max_tokens=1).memory.context_length  # recurrent: no limit
-        if length > most:
+        trained = position_limit(self.model)
+        if length > trained:
             raise OptionError(
                 f"max_tokens is {length}, but the model was trained for {trained}",
                 hint=f"use at most {trained}, {BEYOND}",

@@ -1,18 +1,18 @@
-"""Needles in haystacks: something told somewhere in a long text, and asked for at its end.
+"""Needles in haystacks: a fact somewhere in a long text, and a question about it at its end.
 
 "passkey": a number in filler, in the words of LongLM's test (github.com/datamllab/LongLM), after
 Mohtashami and Jaggi 2023 (arXiv 2305.16300). "sentence": a statement in running text (Kamradt
-2023). "order": two numbers told one after the other, and the later one asked for.
+2023). "order": two numbers one after the other, of which the later one is asked for.
 """
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from motet.errors import OptionError
+from motet.tokenizer import Tokenizer
 
 FILLER = (
     "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
@@ -24,7 +24,7 @@ _ASK_LAST = "What is the last pass key? The last pass key is"
 _REPEATS = 64
 """Of the filler, before it is taken from its start again: some thousand tokens."""
 _BACK = 16
-"""Tokens that are gone back for the start of a word, in scripts that part words by spaces."""
+"""Tokens searched backwards for the start of a word, in scripts that separate words by spaces."""
 _CITIES = ("San Francisco", "Lisbon", "Kyoto", "Oslo", "Cairo", "Lima")
 _DOINGS = (
     "eat a sandwich in the park",
@@ -53,29 +53,29 @@ class Trial:
 
     @property
     def key(self) -> tuple[str, int, float, int]:
-        """What tells it from the other trials of a run."""
+        """Identifies it among the trials of a search."""
         return self.task, self.length, self.depth, self.seed
 
     @property
-    def ways(self) -> tuple[tuple[int, ...], ...]:
-        """The answer, and the wrong ones."""
+    def candidates(self) -> tuple[tuple[int, ...], ...]:
+        """The right answer, then the wrong ones."""
         return self.answer, *self.others
 
     @property
     def positions(self) -> int:
-        """Positions that a sequence needs; what an ending's last token predicts is not asked."""
-        return len(self.prompt) + max(map(len, self.ways)) - 1
+        """Positions that a sequence needs: an answer's last token is predicted but not computed."""
+        return len(self.prompt) + max(map(len, self.candidates)) - 1
 
     @property
     def tokens(self) -> int:
-        """Tokens that memory holds for it, at most: the prompt once, and every ending."""
-        return len(self.prompt) + sum(map(len, self.ways))
+        """Tokens in the KV cache for it, at most: the prompt once, and every answer."""
+        return len(self.prompt) + sum(map(len, self.candidates))
 
 
-Told = tuple[list[str], str, str, list[str]]
+Puzzle = tuple[list[str], str, str, list[str]]
 """Needles, the question, the answer, wrong answers."""
-Task = Callable[[np.random.Generator, int], Told]
-"""Makes one from random numbers, with keys of so many digits."""
+Task = Callable[[np.random.Generator, int], Puzzle]
+"""Makes a puzzle from random numbers, with keys of so many digits."""
 
 
 def different_keys(rng: np.random.Generator, digits: int, count: int) -> list[str]:
@@ -90,23 +90,23 @@ def different_keys(rng: np.random.Generator, digits: int, count: int) -> list[st
     return keys
 
 
-def _pass_key(rng: np.random.Generator, digits: int) -> Told:
+def _pass_key(rng: np.random.Generator, digits: int) -> Puzzle:
     key, *others = different_keys(rng, digits, 1 + WRONG)
-    told = f"The pass key is {key}. Remember it. {key} is the pass key."
-    return [told], ASK_KEY, key, others
+    needle = f"The pass key is {key}. Remember it. {key} is the pass key."
+    return [needle], ASK_KEY, key, others
 
 
-def _sentence(rng: np.random.Generator, digits: int) -> Told:
+def _sentence(rng: np.random.Generator, digits: int) -> Puzzle:
     city = _CITIES[rng.integers(len(_CITIES))]
     doing, *others = rng.permutation(_DOINGS)[: 1 + WRONG].tolist()
     asked = f"The best thing to do in {city} is to"
     return [f"{asked} {doing}."], asked, doing, others
 
 
-def _order(rng: np.random.Generator, digits: int) -> Told:
+def _order(rng: np.random.Generator, digits: int) -> Puzzle:
     first, last = different_keys(rng, digits, 2)
-    told = [f"The pass key is {key}. Remember it." for key in (first, last)]
-    return told, _ASK_LAST, last, [first]
+    needles = [f"The pass key is {key}. Remember it." for key in (first, last)]
+    return needles, _ASK_LAST, last, [first]
 
 
 TASKS: Mapping[str, Task] = {
@@ -117,11 +117,11 @@ TASKS: Mapping[str, Task] = {
 
 
 class Haystacks:
-    """Makes trials; all chance comes from a trial's task, length, depth and seed."""
+    """Makes trials; a trial's task, length, depth and seed determine it."""
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         text: str | None = None,
         digits: int = 5,
         tasks: Mapping[str, Task] = TASKS,
@@ -135,7 +135,7 @@ class Haystacks:
         self._tasks = tasks
         first = tokenizer.encode("x", add_special=False)[:1]
         self._opens = "" if first and tokenizer.piece(first[0])[:1] == b" " else " "
-        """What sets words apart where the tokenizer does not do so by itself."""
+        """Between a text and what follows it, where the tokenizer adds no space by itself."""
         self._anywhere = text is not None
         filler = FILLER * _REPEATS if text is None else text
         self._filler = np.array(tokenizer.encode(filler, add_special=False), np.int64)
@@ -151,20 +151,21 @@ class Haystacks:
         """
         name = f"{task} {length} {depth:.6f} {seed}"
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        told, asked, answer, others = self._tasks[task](rng, self._digits)
-        needles = [self._words(needle) for needle in told]
+        needles, asked, answer, others = self._tasks[task](rng, self._digits)
+        hidden = [self._words(needle) for needle in needles]
         question, right = self._words(asked), self._words(answer)
-        begin = [self._tokenizer.bos] if self._tokenizer.add_bos else []
-        room = length - sum(map(len, (*needles, question, right, begin)))
-        if room < len(needles):
+        bos = self._tokenizer.bos if self._tokenizer.add_bos else None
+        begin = [] if bos is None else [bos]
+        room = length - sum(map(len, (*hidden, question, right, begin)))
+        if room < len(hidden):
             raise OptionError(
                 f"a haystack of {length} tokens has no room for the needle and the question",
                 hint=f"use a length of at least {length - room + 64}",
             )
         filler = self._passage(room, rng)
         parts, at = [*begin], 0
-        for i, needle in enumerate(needles):
-            share = depth + (1 - depth) * i / len(needles)
+        for i, needle in enumerate(hidden):
+            share = depth + (1 - depth) * i / len(hidden)
             cut = max(self._word_start(filler, round(share * len(filler))), at)
             parts += [*filler[at:cut], *needle]
             at = cut

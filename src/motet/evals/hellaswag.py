@@ -15,7 +15,7 @@ import numpy as np
 
 from motet.context import Context
 from motet.errors import CapacityError, OptionError, UnsupportedError
-from motet.evals.predictions import Run, log_probabilities, positions
+from motet.evals.predictions import TokenSpan, log_probabilities, max_positions
 from motet.evals.tasks import ENDINGS, Task
 from motet.model import Model
 from motet.sampling.options import whole_number
@@ -27,7 +27,7 @@ _Z = 1.95996398454
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model makes of one task."""
+    """A model's answer to one task."""
 
     task: int
     """Its number in the file, from 1."""
@@ -86,16 +86,16 @@ def hellaswag(
     ``parallel``: tasks computed together, as four sequences each, in batches of at most ``batch``
     tokens. ``self_extend``: as for ``Model.context``. Of the options only this and ``kv_type``
     change a score. Raises OptionError for an unusable value, CapacityError for a task longer than
-    the model's context, UnsupportedError for a model without a vocabulary or where Self-Extend
-    means nothing to it, all at the call.
+    the model's context, UnsupportedError for a model without a vocabulary or to which
+    Self-Extend does not apply, all at the call.
     """
     whole_number("parallel", parallel, 1)
     whole_number("batch", batch, 1)
     if not tasks:
         raise OptionError("there are no tasks")
     if model.tokenizer is None:
-        raise UnsupportedError("the model has no vocabulary, so a text means nothing to it")
-    most = positions(model, self_extend)
+        raise UnsupportedError("the model has no vocabulary, so it cannot tokenize a text")
+    most = max_positions(model, self_extend)
     questions = [_question(model, task, most) for task in tasks]
     groups = [questions[i : i + parallel] for i in range(0, len(questions), parallel)]
     context = model.context(
@@ -131,15 +131,15 @@ class _Question:
         """Positions that the longest of the four texts takes."""
         return len(self.shared) + max(len(ending) - 1 for ending in self.endings)
 
-    def runs(self, first: int) -> Iterator[Run]:
+    def spans(self, first: int) -> Iterator[TokenSpan]:
         """For the sequences ``first`` … ``first`` + 3."""
         count = len(self.shared)
         seqs = tuple(range(first, first + ENDINGS))
         begins = np.array([[ending[0] for ending in self.endings]])
-        yield Run(self.shared[:-1], 0, seqs)
-        yield Run(self.shared[-1:], count - 1, seqs, begins)
+        yield TokenSpan(self.shared[:-1], 0, seqs)
+        yield TokenSpan(self.shared[-1:], count - 1, seqs, begins)
         for seq, ending in zip(seqs, self.endings, strict=True):
-            yield Run(ending[:-1], count, seq, ending[1:, None])
+            yield TokenSpan(ending[:-1], count, seq, ending[1:, None])
 
     def answer(self, begins: np.ndarray, rests: list[np.ndarray]) -> Answer:
         """From the log probabilities of the endings' first tokens, and of their others."""
@@ -179,8 +179,8 @@ def _running(
     tokens = 0
     for group in groups:
         context.memory.clear()
-        runs = [run for i, question in enumerate(group) for run in question.runs(ENDINGS * i)]
-        logs = log_probabilities(context, runs, batch, n_vocab)
+        spans = [span for i, question in enumerate(group) for span in question.spans(ENDINGS * i)]
+        logs = log_probabilities(context, spans, batch, n_vocab)
         for i, question in enumerate(group):
             begins, *rests = logs[i * (1 + ENDINGS) : (i + 1) * (1 + ENDINGS)]
             answers.append(question.answer(begins, rests))

@@ -1,19 +1,20 @@
-"""How well a model predicts a text by how much of it it has seen, beyond the trained length too.
+"""How well a model predicts a text by position, beyond the trained length too.
 
 A mean over long texts hides where it fails: a plain model does well up to about the trained
-length, whatever comes after. So likelihoods are kept by position.
+length, whatever comes after.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
+from motet.context import Context
 from motet.errors import OptionError
-from motet.evals.needle import Arm
-from motet.evals.predictions import Run, log_probabilities
+from motet.evals.predictions import TokenSpan, log_probabilities
+from motet.evals.variants import Variant
+from motet.model import Model
 from motet.sampling.options import whole_number
 
 BUCKETS_PER_OCTAVE = 2
@@ -23,12 +24,12 @@ SHORTEST = 4
 
 @dataclass(frozen=True)
 class Likelihoods:
-    """Of some passages, each read by every arm."""
+    """Of some passages, each read by every variant."""
 
-    arms: tuple[str, ...]
+    variants: tuple[str, ...]
     nll: np.ndarray
-    """float64 ``[arms, passages, length - 1]``: negative log probability, in nats, of the token at
-    position 1, 2, … given those before it."""
+    """float64 ``[variants, passages, length - 1]``: negative log probability, in nats, of the token
+    at position 1, 2, … given those before it."""
 
     def means(self) -> "list[Bucket]":
         """By position: buckets of which each begins half an octave after the one before."""
@@ -41,7 +42,7 @@ class Likelihoods:
 
 @dataclass(frozen=True)
 class Bucket:
-    """Positions ``first`` to ``last``, and the mean negative log probability of each arm there."""
+    """Positions ``first`` to ``last``, and each variant's mean negative log probability there."""
 
     first: int
     last: int
@@ -69,18 +70,18 @@ def passages_of(tokens: Sequence[int], length: int, count: int, bos: int | None)
 
 
 def by_position(
-    model: Any,
+    model: Model,
     passages: np.ndarray,
-    arms: Sequence[Arm],
+    variants: Sequence[Variant],
     *,
     ubatch: int = 512,
     kv_type: str = "auto",
 ) -> Iterator[Likelihoods]:
-    """The running result after every passage, which each arm reads; the last one is the result.
+    """The running result after every passage, which each variant reads; the last one is the result.
 
-    ``passages``: int64 ``[n, length]``. The plain arm too goes as far as they are long. Raises
-    OptionError where an arm does not reach so far, UnsupportedError where it means nothing to the
-    model, at the call; NumericalError when the model's logits are not numbers.
+    ``passages``: int64 ``[n, length]``. The plain variant too goes as far as they are long. Raises
+    OptionError where a variant does not reach so far, UnsupportedError where it does not apply to
+    the model, at the call; NumericalError when the model's logits are not numbers.
     """
     length = passages.shape[1]
     contexts = [
@@ -89,24 +90,24 @@ def by_position(
             context_length=length,
             ubatch=ubatch,
             kv_type=kv_type,
-            self_extend=arm.self_extend,
+            self_extend=variant.self_extend,
         )
-        for arm in arms
+        for variant in variants
     ]
-    names = tuple(arm.name for arm in arms)
+    names = tuple(variant.name for variant in variants)
     return _running(contexts, names, passages, model.config.n_vocab)
 
 
 def _running(
-    contexts: list[Any], names: tuple[str, ...], passages: np.ndarray, n_vocab: int
+    contexts: list[Context], names: tuple[str, ...], passages: np.ndarray, n_vocab: int
 ) -> Iterator[Likelihoods]:
     done: list[list[np.ndarray]] = []
     for passage in passages:
         done.append([])
         for context in contexts:
             context.memory.clear()
-            run = Run(passage[:-1], 0, 0, passage[1:, None])
-            (logs,) = log_probabilities(context, [run], len(passage), n_vocab)
+            span = TokenSpan(passage[:-1], 0, 0, passage[1:, None])
+            (logs,) = log_probabilities(context, [span], len(passage), n_vocab)
             done[-1].append(-logs[:, 0])
         yield Likelihoods(names, np.array(done).swapaxes(0, 1))
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,8 @@ from motet.batch import Batch
 from motet.context import Context
 from motet.evals.haystack import Trial
 from motet.evals.predictions import require_numbers
+from motet.evals.variants import Variant
+from motet.model import Model
 from motet.sampling import token_logprobs
 
 TOGETHER = 8192
@@ -18,18 +19,10 @@ TOGETHER = 8192
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One way to run the model: a name, and the context's ``self_extend``."""
-
-    name: str
-    self_extend: Any
-
-
-@dataclass(frozen=True)
 class Found:
     """What a model made of one trial."""
 
-    arm: str
+    variant: str
     task: str
     length: int
     depth: float
@@ -43,8 +36,8 @@ class Found:
 
     @property
     def key(self) -> tuple[str, str, int, float, int]:
-        """What tells it from the other results of a run."""
-        return self.arm, self.task, self.length, self.depth, self.seed
+        """Identifies it among the results of a search."""
+        return self.variant, self.task, self.length, self.depth, self.seed
 
     def right(self, score: str) -> bool:
         """By "exact" or "likelihood"."""
@@ -52,47 +45,54 @@ class Found:
 
 
 def search(
-    model: Any, trials: Iterable[Trial], arm: Arm, *, ubatch: int = 512, kv_type: str = "auto"
+    model: Model,
+    trials: Iterable[Trial],
+    variant: Variant,
+    *,
+    ubatch: int = 512,
+    kv_type: str = "auto",
 ) -> Iterator[list[Found]]:
-    """What the model finds of the trials, in order; some of them together, as memory allows.
+    """What the model finds of the trials, in order; up to ``TOGETHER`` tokens of them at once.
 
-    Raises OptionError or CapacityError where the arm does not reach as far as a trial,
+    Raises OptionError or CapacityError where the variant does not reach as far as a trial,
     NumericalError when the model's logits are not numbers.
     """
     for group in _groups(trials):
         context = model.context(
-            max_sequences=sum(len(trial.ways) for trial in group),
+            max_sequences=sum(len(trial.candidates) for trial in group),
             max_tokens=sum(trial.tokens for trial in group),
             context_length=max(trial.positions for trial in group),
             ubatch=ubatch,
             kv_type=kv_type,
-            self_extend=arm.self_extend,
+            self_extend=variant.self_extend,
         )
-        yield _find(context, group, arm.name)
+        yield _find(context, group, variant.name)
 
 
-def _find(context: Context, group: Sequence[Trial], arm: str) -> list[Found]:
-    """Each prompt once, as tokens that its endings share, and then the endings."""
-    prompts, endings = Batch(), Batch()
+def _find(context: Context, group: Sequence[Trial], variant: str) -> list[Found]:
+    """Each prompt once, shared by the sequences of its candidate answers, and then these."""
+    prompts, answers = Batch(), Batch()
     seq = 0
     for trial in group:
-        prompts.extend(trial.prompt, 0, tuple(range(seq, seq + len(trial.ways))), "last")
-        for way in trial.ways:
-            if len(way) > 1:  # an ending's last token predicts nothing that is asked
-                endings.extend(way[:-1], len(trial.prompt), seq, "all")
+        prompts.extend(trial.prompt, 0, tuple(range(seq, seq + len(trial.candidates))), "last")
+        for answer in trial.candidates:
+            if len(answer) > 1:  # nothing is asked of what its last token predicts
+                answers.extend(answer[:-1], len(trial.prompt), seq, "all")
             seq += 1
     begins = context.decode(prompts).logits
-    rests = iter(context.decode(endings).logits if len(endings) else ())
-    found = []
+    rests = iter(context.decode(answers).logits if len(answers) else ())
+    found: list[Found] = []
     for trial, begin in zip(group, begins, strict=True):
-        rows = [np.stack([begin, *islice(rests, len(way) - 1)]) for way in trial.ways]
+        rows = [np.stack([begin, *islice(rests, len(answer) - 1)]) for answer in trial.candidates]
         right, *wrong = (
-            float(token_logprobs(logits, np.array(way)).mean())
-            for logits, way in zip(rows, trial.ways, strict=True)
+            float(token_logprobs(logits, np.array(answer)).mean())
+            for logits, answer in zip(rows, trial.candidates, strict=True)
         )
         require_numbers(right)
         exact = bool(np.array_equal(rows[0].argmax(axis=1), trial.answer))
-        found.append(Found(arm, *trial.key, exact, all(right > other for other in wrong), -right))
+        found.append(
+            Found(variant, *trial.key, exact, all(right > other for other in wrong), -right)
+        )
     return found
 
 

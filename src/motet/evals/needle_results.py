@@ -1,4 +1,4 @@
-"""A file of needle results that a search goes on from: a header line, then a result a line."""
+"""A file of needle results that a search resumes from: a header line, then a result a line."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from typing import Any
 from motet.errors import OptionError
 from motet.evals.needle import Found
 
-_KIND = "motet needle results 1"
+_KIND = "motet needle results 2"
 _FIELDS = {
-    "arm": str,
+    "variant": str,
     "task": str,
     "length": int,
     "depth": (int, float),
@@ -23,27 +23,27 @@ _FIELDS = {
 
 
 class Results:
-    """``known``: what the file holds, by ``Found.key``. Each result is written when it is there.
+    """``known``: what the file holds, by ``Found.key``. Results are written as they come.
 
-    A last line without its end, as a process that was ended in the middle leaves it, is dropped.
+    An incomplete last line, as a process that was killed leaves it, is dropped.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Open or create the file. ``settings``: what every result depends on beside its key.
+    def __init__(self, path: Path, settings: Mapping[str, object]) -> None:
+        """Open or create the file. ``settings``: what every result depends on, beside its key.
 
         Raises OptionError for a file of other settings (it names one), of another kind, or one
         that can't be read or written.
         """
         self._path = path
         header = {"kind": _KIND, **settings}
-        self.known: dict[tuple, Found] = {}
+        self.known: dict[tuple[str, str, int, float, int], Found] = {}
         try:
             raw = path.read_bytes() if path.exists() else b""
             whole = raw[: raw.rfind(b"\n") + 1]
             if whole:
                 self._read(whole, header)
             elif raw and not json.dumps(header).encode().startswith(raw):
-                raise _other(path, "it is no results file of motet needle")
+                raise _other(path, "it is not a results file of this version of motet needle")
             with path.open("r+b" if raw else "wb") as file:
                 file.truncate(len(whole))
                 if not whole:
@@ -61,11 +61,11 @@ class Results:
             raise OptionError(f"the results file {str(self._path)!r}: {error.strerror}") from error
         self.known.update((one.key, one) for one in found)
 
-    def _read(self, whole: bytes, header: Mapping[str, Any]) -> None:
+    def _read(self, whole: bytes, header: Mapping[str, object]) -> None:
         lines = whole.splitlines()
         first = _object(lines[0])
         if first is None or first.get("kind") != _KIND:
-            raise _other(self._path, "it is no results file of motet needle")
+            raise _other(self._path, "it is not a results file of this version of motet needle")
         for name in header:
             if first.get(name) != header[name]:
                 raise _other(
@@ -76,11 +76,11 @@ class Results:
         for number, line in enumerate(lines[1:], 2):
             one = _found(_object(line))
             if one is None:
-                raise _other(self._path, f"line {number} is no result of motet needle")
+                raise _other(self._path, f"line {number} is not a result of motet needle")
             self.known[one.key] = one
 
 
-def _object(line: bytes) -> dict | None:
+def _object(line: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -88,7 +88,7 @@ def _object(line: bytes) -> dict | None:
     return value if isinstance(value, dict) else None
 
 
-def _found(value: dict | None) -> Found | None:
+def _found(value: dict[str, Any] | None) -> Found | None:
     if value is None or value.keys() != _FIELDS.keys():
         return None
     if not all(isinstance(value[name], kind) for name, kind in _FIELDS.items()):

@@ -1,18 +1,18 @@
 """LongLM's file of pass-key prompts, ``passkey_examples.jsonl``."""
 
 import json
-from typing import Any
 
 import numpy as np
 
 from motet.errors import OptionError
 from motet.evals.haystack import ASK_KEY, WRONG, Trial, different_keys
+from motet.tokenizer import Tokenizer
 
 _MOST_DIGITS = 18
 """Of a key, so that it is a 64-bit number."""
 
 
-def read_passkeys(text: str, name: str, tokenizer: Any) -> list[Trial]:
+def read_passkeys(text: str, name: str, tokenizer: Tokenizer) -> list[Trial]:
     """A trial for each line, whose number is its seed; ``name`` is what errors call the file.
 
     A line has ``input``, the prompt without its question, ``target``, the key, and
@@ -33,12 +33,12 @@ def read_passkeys(text: str, name: str, tokenizer: Any) -> list[Trial]:
             ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError,
         ) as error:  # fmt: skip
             raise OptionError(
-                f"{name}: line {number} is no pass-key example",
+                f"{name}: line {number} is not a pass-key example",
                 hint='a line is a JSON object with "input" and "target"',
             ) from error
         if not (target.isascii() and target.isdecimal() and len(target) <= _MOST_DIGITS):
             raise OptionError(
-                f"{name}: line {number}: the target {target[:40]!r} is no key",
+                f"{name}: line {number}: the target {target[:40]!r} is not a key",
                 hint=f"a key is a number of at most {_MOST_DIGITS} digits",
             )
         trials.append(_trial(number, prompt, target, at, tokenizer))
@@ -47,7 +47,7 @@ def read_passkeys(text: str, name: str, tokenizer: Any) -> list[Trial]:
     return trials
 
 
-def _trial(number: int, prompt: str, target: str, at: int, tokenizer: Any) -> Trial:
+def _trial(number: int, prompt: str, target: str, at: int, tokenizer: Tokenizer) -> Trial:
     keys = different_keys(np.random.default_rng(number), len(target), 1 + WRONG)
     others = [key for key in keys if key != target][:WRONG]
     asked = tokenizer.encode(f"{prompt}{ASK_KEY}")

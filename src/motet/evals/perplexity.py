@@ -13,7 +13,7 @@ import numpy as np
 
 from motet.context import Context
 from motet.errors import OptionError
-from motet.evals.predictions import Run, log_probabilities, positions
+from motet.evals.predictions import TokenSpan, log_probabilities, max_positions
 from motet.model import Model
 from motet.sampling.options import whole_number
 from motet.self_extend import BEYOND, AutoExtend, SelfExtend
@@ -53,14 +53,14 @@ def perplexity(
     together, as so many sequences; None of either is what the other makes of it, and of both one
     chunk. None of these, nor ``ubatch`` and ``split``, changes the value. ``self_extend``: as for
     ``Model.context``; with it ``ctx`` may be beyond the trained length. Raises OptionError for an
-    unusable value or too short a text, UnsupportedError where Self-Extend means nothing to the
-    model, at the call.
+    unusable value or too short a text, UnsupportedError where Self-Extend does not apply to
+    the model, at the call.
     """
     whole_number("ctx", ctx, 4)
     for name, value in (("chunks", chunks), ("parallel", parallel), ("batch", batch)):
         if value is not None:
             whole_number(name, value, 1)
-    if self_extend is None and ctx > (most := positions(model)):
+    if self_extend is None and ctx > (most := max_positions(model)):
         raise OptionError(
             f"ctx is {ctx}, but the model was trained for {most}",
             hint=f"use at most {most}, {BEYOND}",
@@ -93,21 +93,21 @@ def _running(
     scored = np.empty((0, table.shape[1] - table.shape[1] // 2 - 1))
     for first in range(0, len(table), parallel):
         context.memory.clear()
-        runs = list(_runs(table[first : first + parallel], bos))
-        logs = log_probabilities(context, runs, batch, n_vocab)
+        spans = list(_spans(table[first : first + parallel], bos))
+        logs = log_probabilities(context, spans, batch, n_vocab)
         scored = np.concatenate([scored, *(-values.T for values in logs)])
         yield _summary(scored)
 
 
-def _runs(group: np.ndarray, bos: int | None) -> Iterator[Run]:
+def _spans(group: np.ndarray, bos: int | None) -> Iterator[TokenSpan]:
     """The halves of each chunk; the second predicts its tokens."""
     half = group.shape[1] // 2
     for seq, chunk in enumerate(group):
         first = chunk[:half].copy()
         if bos is not None:
             first[0] = bos
-        yield Run(first, 0, seq)
-        yield Run(chunk[half:-1], half, seq, chunk[half + 1 :, None])
+        yield TokenSpan(first, 0, seq)
+        yield TokenSpan(chunk[half:-1], half, seq, chunk[half + 1 :, None])
 
 
 def _summary(scored: np.ndarray) -> Perplexity:

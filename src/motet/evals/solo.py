@@ -1,4 +1,4 @@
-"""Several answers written in one batch, and each again alone, compared bit for bit."""
+"""Several answers generated in one batch, to be compared bit for bit with each generated alone."""
 
 import time
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from motet.sampling import Sampler, Sampling
 
 
 @dataclass(frozen=True)
-class Written:
+class Generated:
     """Answers of some sequences to their prompts, and every row of logits that led to them."""
 
     tokens: list[list[int]]
@@ -25,9 +25,9 @@ class Written:
         return sum(map(len, self.tokens)) / self.seconds
 
 
-def write(
+def generate(
     model: Model, prompts: Sequence[Sequence[int]], count: int, sampling: Sampling
-) -> Written:
+) -> Generated:
     """Up to ``count`` tokens after each prompt, all in one batch a step; ends at end tokens."""
     context = model.context(
         max_sequences=len(prompts),
@@ -41,22 +41,22 @@ def write(
     batch = Batch()
     for seq, prompt in enumerate(prompts):
         batch.extend(prompt, 0, seqs=seq, logits="last")
-    writing = list(range(len(prompts)))
-    while writing:
+    running = list(range(len(prompts)))
+    while running:
         logits = context.decode(batch).logits
         batch = Batch()
-        for seq, row in zip(writing, logits, strict=True):
+        for seq, row in zip(running, logits, strict=True):
             token = samplers[seq].sample(row)
             rows[seq].append(row.copy())
             tokens[seq].append(token)
-        writing = [s for s in writing if len(tokens[s]) < count and tokens[s][-1] not in end]
-        for seq in writing:
+        running = [s for s in running if len(tokens[s]) < count and tokens[s][-1] not in end]
+        for seq in running:
             position = len(prompts[seq]) + len(tokens[seq]) - 1
             batch.add(tokens[seq][-1], position, seqs=seq, logits=True)
     seconds = time.perf_counter() - start
-    return Written(tokens, [np.stack(r) for r in rows], seconds)
+    return Generated(tokens, [np.stack(r) for r in rows], seconds)
 
 
-def same(first: Written, i: int, second: Written, j: int) -> bool:
+def same(first: Generated, i: int, second: Generated, j: int) -> bool:
     """Whether answer ``i`` of one and ``j`` of the other agree in every token and logit."""
     return first.tokens[i] == second.tokens[j] and np.array_equal(first.logits[i], second.logits[j])

@@ -1,4 +1,4 @@
-"""How fast a model reads prompts and writes answers, beside how fast memory can be read."""
+"""Speed of a model in prefill and decode, to compare with the read bandwidth of memory."""
 
 import statistics
 import time
@@ -9,14 +9,14 @@ import numpy as np
 
 from motet.batch import Batch
 from motet.errors import OptionError
-from motet.evals.predictions import positions
+from motet.evals.predictions import max_positions
 from motet.model import Model
 from motet.self_extend import BEYOND, AutoExtend, SelfExtend
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One measurement, repeated. Decoding reads every packed weight once a step."""
+    """One measurement, repeated. Decode reads every packed weight once a step."""
 
     test: str
     """ "prefill" or "decode"."""
@@ -28,7 +28,7 @@ class Speed:
     seconds: tuple[float, ...]
     """Of each repetition."""
     weight_bytes: int
-    """Packed bytes read in a repetition, 0 where the arithmetic and not memory is the limit."""
+    """Packed bytes read in a repetition, 0 for prefill, which arithmetic and not memory limits."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -57,13 +57,13 @@ def measure(
     ubatch: int = 512,
     kv_type: str = "auto",
 ) -> Iterator[Speed]:
-    """For each prompt length: reading it alone, then writing after it, so many sequences at once.
+    """For each prompt length: prefill of it alone, then decode after it, so many sequences at once.
 
     The tokens are random ones of the vocabulary, and no sampling is done. ``self_extend``: as for
     ``Model.context``. Raises OptionError, at the call, when a prompt and what is generated after it
-    are more than a sequence may have, UnsupportedError where Self-Extend means nothing.
+    are more than a sequence may have, UnsupportedError where Self-Extend does not apply.
     """
-    longest, most = max(prompts) + generate, positions(model, self_extend)
+    longest, most = max(prompts) + generate, max_positions(model, self_extend)
     if longest > most:
         reason = "Self-Extend reaches" if self_extend else "the model was trained for"
         raise OptionError(
@@ -76,25 +76,25 @@ def measure(
         for prompt in prompts
         for sequences in sorted({1, *parallel})
         for speed in _measure(
-            _Run(model, sequences, prompt, generate, self_extend, ubatch, kv_type),
+            _Workload(model, sequences, prompt, generate, self_extend, ubatch, kv_type),
             decodes=sequences in parallel,
             repeat=repeat,
         )
     )
 
 
-def _measure(run: "_Run", decodes: bool, repeat: int) -> Iterator[Speed]:
-    run.prefill()  # warms up the file's pages, those of the memory, and the processor
-    if run.sequences == 1:
-        seconds = tuple(_seconds(run.prefill) for _ in range(repeat))
-        yield Speed("prefill", 1, run.prompt, run.prompt, seconds, 0)
+def _measure(work: "_Workload", decodes: bool, repeat: int) -> Iterator[Speed]:
+    work.prefill()  # warms up the pages of the file and of the caches, and the processor
+    if work.sequences == 1:
+        seconds = tuple(_seconds(work.prefill) for _ in range(repeat))
+        yield Speed("prefill", 1, work.prompt, work.prompt, seconds, 0)
     if decodes:
-        times = []
+        times: list[float] = []
         for _ in range(repeat + 1):  # the first warms up
-            run.rewind()
-            times.append(_seconds(run.decode))
-        tokens, read = run.sequences * run.generate, run.generate * run.model.bytes_per_token
-        yield Speed("decode", run.sequences, run.prompt, tokens, tuple(times[1:]), read)
+            work.rewind()
+            times.append(_seconds(work.decode))
+        tokens, read = work.sequences * work.generate, work.generate * work.model.bytes_per_token
+        yield Speed("decode", work.sequences, work.prompt, tokens, tuple(times[1:]), read)
 
 
 def _seconds(action: Callable[[], None]) -> float:
@@ -103,8 +103,8 @@ def _seconds(action: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-class _Run:
-    """Sequences of random tokens; each has a second one that keeps its prompt."""
+class _Workload:
+    """Sequences of random tokens; each has a second one that holds its prompt to fork from."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class _Run:
         self._context.decode(batch)
 
     def rewind(self) -> None:
-        """Every sequence to the end of its prompt."""
+        """Every sequence back to the end of its prompt."""
         for seq in range(self.sequences):
             self._context.memory.remove(seq)
             self._context.memory.copy(self.sequences + seq, seq)

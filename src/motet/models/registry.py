@@ -44,9 +44,9 @@ def family_of(architecture: str) -> type[Family[Any]]:
 def declared(file: GGUFFile, *, strict: bool = True) -> Family[Any]:
     """The family of a file, with its ``config`` and ``caches``, but without weights: not to be run.
 
-    Every key and every tensor of the file has been found to be used; with ``strict`` False this is
-    left open, and tensors may be missing. Raises ModelFileError for what is missing or contradicts
-    itself, UnsupportedError for what Motet does not know.
+    Every key and every tensor of the file has been found to be used; with ``strict`` False tensors
+    may be unknown, of another shape or missing. Raises ModelFileError for what is missing or
+    contradicts itself, UnsupportedError for what Motet does not know.
     """
     family = family_of(file.architecture)
     if strict:
@@ -55,9 +55,9 @@ def declared(file: GGUFFile, *, strict: bool = True) -> Family[Any]:
     rows = embedding.rows if embedding else keys.integer("vocab_size", 1, MAX_CONTEXT, 1)
     config = family.read_config(keys, rows)
     checker = TensorChecker(file.tensors)
+    keys.refuse_unread()
     declaration = family(config, checker, Reference())
     if strict:
-        keys.refuse_unread()
         checker.check(file.architecture)
     return declaration
 

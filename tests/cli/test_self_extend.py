@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from motet.cli import main
-from motet.cli.conversation import Asking, Conversation
+from motet.cli.conversation import ChatOptions, Conversation
 from motet.cli.demo import shipped_model
-from motet.cli.extending import typed_self_extend
+from motet.cli.options import parse_self_extend
 from motet.errors import OptionError
 from motet.kernels import CPU
 from motet.llm import LLM
@@ -155,7 +155,7 @@ def test_a_session_is_extended_when_it_grows_too_long(tmp_path: Path) -> None:
     facts.append(json.loads(second.stdout))
     assert facts[1]["usage"]["cached_tokens"] > 256
     with LLM(TINY, max_sequences=1) as llm:
-        conversation = Conversation(llm, Asking(False, Sampling(seed=3), max_tokens=12))
+        conversation = Conversation(llm, ChatOptions(False, Sampling(seed=3), max_tokens=12))
         said = []
         for i, turn in enumerate(turns):
             if i == 1:
@@ -183,7 +183,7 @@ def test_a_session_of_another_model_is_refused_with_a_setting_too(tmp_path: Path
 def test_the_chat_prompt(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "talk.motet"
     with LLM(TINY, max_sequences=1) as llm:
-        conversation = Conversation(llm, Asking(False, Sampling(seed=3), max_tokens=5))
+        conversation = Conversation(llm, ChatOptions(False, Sampling(seed=3), max_tokens=5))
         talk_with(
             conversation,
             f"%extend\r{LONG[:600]}\r{LONG[:600]}\r%extend auto\r{LONG[:600]}\r%save {file}\r"
@@ -202,18 +202,18 @@ def test_the_chat_prompt(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
         "Self-Extend: group 8, window 64, log scale; the context is 1600 tokens",
         "error: Self-Extend's window is 256, and the model was trained for 256 tokens"
         " (use a window below 256: a quarter of it serves well)",
-        "error: '1 2' is no setting of Self-Extend (auto, GROUP:WINDOW as in 8:512, or off)",
+        "error: '1 2' is not a setting of Self-Extend (auto, GROUP:WINDOW as in 8:512, or off)",
         "Self-Extend: group 8, window 64, log scale; the context is 1600 tokens",
         "Self-Extend: auto; the context is 4096 tokens",
     ]
 
 
 def test_what_is_typed() -> None:
-    assert typed_self_extend("off") is None
-    assert typed_self_extend("auto") == AutoExtend()
-    assert typed_self_extend("auto log") == AutoExtend("log")
-    assert typed_self_extend("8:512") == SelfExtend(8, 512)
-    assert typed_self_extend("8:512  log") == SelfExtend(8, 512, "log")
+    assert parse_self_extend("off") is None
+    assert parse_self_extend("auto") == AutoExtend()
+    assert parse_self_extend("auto log") == AutoExtend("log")
+    assert parse_self_extend("8:512") == SelfExtend(8, 512)
+    assert parse_self_extend("8:512  log") == SelfExtend(8, 512, "log")
     for text in ("on", "8:", ":8", "8:512 sqrt", "8:512:2", "auto log log", "-8:4"):
-        with pytest.raises(OptionError, match="is no setting of Self-Extend"):
-            typed_self_extend(text)
+        with pytest.raises(OptionError, match="is not a setting of Self-Extend"):
+            parse_self_extend(text)

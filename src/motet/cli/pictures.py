@@ -1,24 +1,114 @@
-"""Pictures of measurements, as PNG or SVG; matplotlib draws them."""
+"""Pictures of measurements: heat maps on a terminal, and figures as PNG or SVG by matplotlib."""
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+import click
 import numpy as np
 
-from motet.cli.heatmap import Grid
 from motet.errors import OptionError, UnsupportedError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+_COLOURS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+"""From 0 to 1 on a terminal: matplotlib's viridis, which the figures have."""
+_CELL = 7
+_LABEL = 6
+_GAP = "   "
 
 FORMATS = (".png", ".svg")
 _STYLE = {"svg.hashsalt": "motet", "svg.fonttype": "none", "font.size": 9}
 """The same measurements give the same file; text stays text."""
 
+Grid = Mapping[tuple[int, float], float]
+"""(length, depth): share, from 0 to 1."""
+
+
+def heat_maps(grids: Mapping[str, Grid], width: int) -> str:
+    """Coloured tables by title, side by side where ``width`` columns suffice.
+
+    Depths are rows and lengths are columns, so many at a time as there is room for.
+    """
+    blocks = [block for title, grid in grids.items() for block in _blocks(grid, title, width)]
+    rows: list[list[list[str]]] = []
+    for block in blocks:
+        if rows and _width([*rows[-1], block]) <= width:
+            rows[-1].append(block)
+        else:
+            rows.append([block])
+    return "\n\n".join(_side_by_side(row) for row in rows)
+
+
+def _blocks(grid: Grid, title: str, width: int) -> list[list[str]]:
+    """The lines of one map, or of several where it is too wide for one."""
+    lengths = sorted({length for length, _ in grid})
+    most = max((width - _LABEL - 1) // _CELL, 1)
+    return [_block(grid, lengths[i : i + most], title) for i in range(0, len(lengths), most)]
+
+
+def _block(grid: Grid, lengths: Sequence[int], title: str) -> list[str]:
+    depths = sorted({depth for length, depth in grid if length in lengths})
+    rows = [
+        f"{depth:{_LABEL}.0%} " + "".join(_cell(grid.get((n, depth))) for n in lengths)
+        for depth in depths
+    ]
+    foot = f"{'tokens':>{_LABEL}} " + "".join(f"{n:^{_CELL}}" for n in lengths)
+    return [click.style(title, bold=True), *rows, click.style(foot, dim=True)]
+
+
+def _side_by_side(blocks: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(_columns, block)) for block in blocks]
+    lines: list[str] = []
+    for parts in zip_longest(*blocks, fillvalue=""):
+        padded = [part + " " * (w - _columns(part)) for part, w in zip(parts, widths, strict=True)]
+        lines.append(_GAP.join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def _width(blocks: Sequence[Sequence[str]]) -> int:
+    return sum(max(map(_columns, block)) for block in blocks) + len(_GAP) * (len(blocks) - 1)
+
+
+def _columns(line: str) -> int:
+    return len(click.unstyle(line))
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return " " * _CELL
+    colour = _colour(value)
+    return click.style(
+        f"{value:^{_CELL}.2f}", bg=colour, fg="white" if sum(colour) < 330 else "black"
+    )
+
+
+def _colour(value: float) -> tuple[int, int, int]:
+    """Red, green and blue at ``value`` from 0 to 1, interpolated."""
+    at = min(max(value, 0.0), 1.0) * (len(_COLOURS) - 1)
+    first = min(int(at), len(_COLOURS) - 2)
+    share = at - first
+    red, green, blue = (
+        round(a + share * (b - a))
+        for a, b in zip(_COLOURS[first], _COLOURS[first + 1], strict=True)
+    )
+    return red, green, blue
+
 
 def check_plot(path: str) -> Path:
-    """The path, before any work. Raises OptionError for another kind of file or a folder that is
-    not there, UnsupportedError where matplotlib is missing."""
+    """The path of a figure, checked before anything is measured.
+
+    Raises OptionError for another kind of file or a missing folder, UnsupportedError where
+    matplotlib is missing.
+    """
     if Path(path).suffix not in FORMATS:
-        raise OptionError(f"{path!r} is no picture", hint=f"end it in {' or '.join(FORMATS)}")
+        raise OptionError(f"{path!r} is not a picture", hint=f"end it in {' or '.join(FORMATS)}")
     if not Path(path).parent.is_dir():
         raise OptionError(f"{path!r}: there is no such folder")
     _matplotlib()
@@ -48,7 +138,7 @@ def save_heat_maps(rows: Sequence[Mapping[str, Grid]], path: Path) -> None:
         _save(figure, path)
 
 
-def _draw(axis: Any, grid: Grid) -> Any:
+def _draw(axis: "Axes", grid: Grid) -> "AxesImage":
     lengths = sorted({length for length, _ in grid})
     depths = sorted({depth for _, depth in grid})
     cells = np.array([[grid.get((n, d), np.nan) for n in lengths] for d in depths])
@@ -102,19 +192,20 @@ def save_matrices(matrices: Mapping[str, np.ndarray], path: Path) -> None:
         _save(figure, path)
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: "Figure", path: Path) -> None:
     metadata = {"Date": None} if path.suffix == ".svg" else None
     figure.savefig(path, dpi=150, metadata=metadata)
 
 
-def _figure(size: tuple[float, float]) -> Any:
-    """Without a window system."""
+def _figure(size: tuple[float, float]) -> "Figure":
+    """An empty figure, made without a window system."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, layout="constrained")
 
 
-def _matplotlib() -> Any:
+def _matplotlib() -> "ModuleType":
+    """Imported when a figure is asked for. Raises UnsupportedError where it is missing."""
     try:
         import matplotlib
     except ImportError as error:

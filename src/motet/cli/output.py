@@ -1,0 +1,99 @@
+"""Output of commands: answers as they are generated, statistics, numbers and safe strings."""
+
+import resource
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from motet.cli.progress import delayed_progress
+
+if TYPE_CHECKING:
+    from motet.engine import Completion
+    from motet.engine.stream import Stream
+
+
+class Interrupted(Exception):
+    """Ctrl-C ended an answer; ``text`` is what had been generated."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+def print_stream(stream: "Stream") -> "Completion":
+    """Print a single answer as it is generated: text alone, on standard output.
+
+    Raises Interrupted for Ctrl-C, after cancelling it.
+    """
+    texts: list[str] = []
+    terminal = sys.stdout.isatty()
+    try:
+        with (
+            stream,
+            delayed_progress("prefill", lambda: stream.prompt_progress) as prefilled,
+        ):
+            for chunk in stream:
+                prefilled()
+                texts.append(chunk.text)
+                click.echo(
+                    without_control_characters(chunk.text) if terminal else chunk.text, nl=False
+                )
+                if chunk.completion:
+                    return chunk.completion
+    except KeyboardInterrupt:
+        raise Interrupted("".join(texts)) from None
+    raise AssertionError("a stream ends with a completion")
+
+
+def statistics(completion: "Completion", context: int) -> str:
+    """One line: speed, time to the first token, memory, whether the context is full."""
+    usage, timings = completion.usage, completion.timings
+    reused = f"{usage.cached_tokens} reused, " if usage.cached_tokens else ""
+    parts = [
+        f"prompt {usage.prompt_tokens} ({reused}{timings.prefill_tokens_per_second:.0f} tokens/s)",
+        f"answer {usage.completion_tokens} ({timings.tokens_per_second:.1f} tokens/s)",
+        f"first token {timings.time_to_first_token:.2f} s",
+        f"memory {size(peak_memory())}",
+    ]
+    if usage.prompt_tokens + usage.completion_tokens >= context:
+        parts.append(f"the context of {context} is full")
+    return " · ".join(parts)
+
+
+def peak_memory() -> int:
+    """Peak resident set of this process in bytes, mapped files included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def size(count: int) -> str:
+    """``count`` bytes in the largest binary unit that leaves at least one: ``1.51 GiB``."""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{count} B" if unit == "B" else f"{value:.2f} {unit}"
+
+
+def amount(count: int) -> str:
+    """A large number to three figures: ``2.61 B``, ``270 M``."""
+    for scale, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if count >= scale:
+            value = count / scale
+            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+    return str(count)
+
+
+def printable(text: str) -> str:
+    """``text`` with escapes for what could control a terminal or not be encoded; lines stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def without_control_characters(text: str) -> str:
+    """``text`` with U+FFFD for characters that could control a terminal; tabs and lines stay."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
