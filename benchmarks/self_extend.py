@@ -49,7 +49,7 @@ def decode(context: Context, tokens: np.ndarray) -> int:
 
 def stored(context: Context) -> int:
     """Bytes of the arrays that hold keys and values."""
-    layers = [layer for pool in context.memory.pools for layer in pool.layers.values()]
+    layers = [layer for cache in context.memory.caches for layer in cache.arrays.values()]
     return sum(array.nbytes for layer in layers for array in layer.values())
 
 

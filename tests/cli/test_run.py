@@ -88,7 +88,7 @@ def test_every_field_of_sampling_is_an_option(monkeypatch):
         seen.append(sampling)
         return Sampler(sampling, prompt)
 
-    monkeypatch.setattr("motet.engine.answer.Sampler", spy)
+    monkeypatch.setattr("motet.engine.request.Sampler", spy)
     given = {
         "temperature": 0.5,
         "top_k": 7,
