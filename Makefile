@@ -17,6 +17,7 @@ lint: $(VENV)/installed $(VENV)/tools
 	$(BIN)/ruff format --check
 	$(BIN)/clang-format --dry-run --Werror src/motet/kernels/native/*.cpp src/motet/kernels/native/*.hpp
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(BIN)/python --project pyright-strict.json
 
 format: $(VENV)/tools
 	$(BIN)/ruff check --fix

@@ -119,7 +119,7 @@ def every(shared: Path | None) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Digests of the logits of small models.")
     parser.add_argument("--shared", type=Path, help="folder of the shared models")
     parser.add_argument("--against", type=Path, help="lines of before; tells which differ")
     parser.add_argument("--isa", help=argparse.SUPPRESS)

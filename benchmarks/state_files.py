@@ -12,7 +12,7 @@ table shows median (least to greatest), and says so where the cache stayed.
 import argparse
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -21,6 +21,9 @@ from typing import Any
 import numpy as np
 
 from motet import Batch, Context
+from motet.kernels import PAGE, Kernels
+from motet.kernels.interface import PagedKV
+from motet.kernels.reference import Reference
 from motet.models.registry import declared
 from motet.spec import CacheSpec
 from motet.weights.fingerprint import Fingerprint
@@ -38,7 +41,7 @@ class Shape:
     caches: tuple[tuple[CacheSpec, ...], ...]
     default_kv_type: str = "f16"
     fingerprint: Fingerprint = RANDOM
-    arithmetic: str = "random"
+    kernels: Kernels = field(default_factory=Reference)
 
     @property
     def family(self) -> "Shape":
@@ -49,9 +52,9 @@ class Shape:
         noise = np.random.default_rng(0).integers(0, 256, PIECE + 64, np.uint8)
         for layer in range(len(self.caches)):
             memory = view.cache(layer)
-            if hasattr(memory, "pool"):
-                for page in np.unique(memory.slots // 64):
-                    target = memory.pool.buffer[page]
+            if isinstance(memory, PagedKV):
+                for page in np.unique(memory.tables.slots // PAGE):
+                    target = memory.pages.buffer[page]  # pyright: ignore
                     target[:] = np.resize(noise[page % 64 :], len(target))
             else:
                 for array in memory.arrays:

@@ -37,7 +37,10 @@ class Motet:
         self.context.decode(batch)
 
     def facts(self) -> dict:
+        from motet.kernels import CPU
+
         kernels = self.model.kernels
+        assert isinstance(kernels, CPU)
         return {
             "bytes_per_token": self.model.bytes_per_token,
             "isa": kernels.isa,

@@ -6,6 +6,7 @@ import pytest
 from motet.batch import Batch
 from motet.errors import CannotRewind, CapacityError, OptionError
 from motet.memory.checkpoints import CHECKPOINT_EVERY
+from motet.memory.kv_cache import SlidingKVCache
 from motet.memory.recurrent import RecurrentCache
 from motet.spec import FullAttention, SlidingAttention
 from tests.memory.talk import Talk
@@ -398,6 +399,7 @@ def test_a_page_is_not_written_over_that_a_checkpoint_has_to_itself():
     """It is dropped for another in the batch that fails, and has to be as it was afterwards."""
     layers = (SlidingAttention(1, 4, 4, 90),)
     (cache,) = Talk(layers=layers).memory.caches
+    assert isinstance(cache, SlidingKVCache)
     page = cache.page_bytes
     talk = Talk(layers=layers, max_sequences=3, ubatch=8, checkpoint_bytes=page)
     talk.say(60)

@@ -91,12 +91,14 @@ def command(
     """
     from motet.evals.predictions import max_positions
     from motet.evals.speed import measure
+    from motet.kernels import CPU
 
     loaded = load_model(model, threads)
     if prompts is None:
         most = max_positions(loaded, self_extend) if self_extend else loaded.config.context_length
         room = most - generate
         prompts = [prompt for prompt in PROMPTS if prompt <= room] or [max(room, 1)]
+    assert isinstance(loaded.kernels, CPU)
     bandwidth = loaded.kernels.read_bandwidth()
     speeds = []
     for speed in measure(

@@ -18,7 +18,7 @@ import numpy as np
 
 from motet.arrays import Array, Float32, Int32, Int64, UInt8, UInt64
 from motet.errors import CapacityError, OptionError
-from motet.kernels.interface import KV_TYPES, PAGE, BlockTables
+from motet.kernels.interface import KV_TYPES, PAGE, BlockTables, KVPages
 
 LANES = 16
 SCALE_GROUP = 32
@@ -143,11 +143,12 @@ class HostMemory:
     ) -> BlockTables:
         return BlockTables(tables, masks, rows, positions, slots)
 
-    def copy_pages(self, pages: HostPages, source: Int64, target: Int64) -> None:
+    def copy_pages(self, pages: KVPages, source: Int64, target: Int64) -> None:
+        assert isinstance(pages, HostPages)
         for old, new in zip(source.tolist(), target.tolist(), strict=True):
             pages.buffer[new] = pages.buffer[old]
 
-    def copy_tokens(self, pages: HostPages, source: Int64, target: Int64) -> None:
+    def copy_tokens(self, pages: KVPages, source: Int64, target: Int64) -> None:
         for array in pages.arrays.values():
             for i in range(0, len(source), _COPIED):
                 old, new = source[i : i + _COPIED], target[i : i + _COPIED]

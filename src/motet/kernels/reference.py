@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from motet.arrays import Array, Float32, Int32, Int64, UInt8, UInt64
+from motet.arrays import Array, Bool, Float32, Int32, Int64, UInt8, UInt64
 from motet.kernels.host_memory import SCALE_GROUP, HostMemory, HostPages, scale_groups
 from motet.kernels.interface import PAGE, PagedKV
 from motet.kernels.reference_recurrent import RecurrentReference
@@ -199,8 +199,9 @@ def round_activations(x: Float32) -> Float32:
     m / 125 leaves the least squared error (the first of equals).
     """
     groups = x.reshape(len(x), x.shape[1] // ACTIVATION_GROUP, ACTIVATION_GROUP)
-    size = np.abs(groups).max(axis=2, keepdims=True)
-    most = np.where(groups.max(axis=2, keepdims=True) == size, size, np.negative(size))
+    size: Float32 = np.abs(groups).max(axis=2, keepdims=True)
+    positive: Bool = groups.max(axis=2, keepdims=True) == size
+    most: Float32 = np.where(positive, size, np.negative(size))
     best = np.zeros_like(groups)
     least = np.full_like(most, np.inf)
     for steps in np.array([-128, 127, 126, 125], np.float32):

@@ -105,7 +105,7 @@ class CheckpointDraft:
         self._uses().update({c: (True, n) for c, n in zip(new, owners, strict=True)})
         for i, seq in enumerate(seqs.tolist()):
             at = marks.positions[marks.of(i)].tolist()
-            rows = marks.rows[marks.of(i)].tolist()
+            rows: list[int] = marks.rows[marks.of(i)].tolist()
             self._marks[seq] = tuple(zip(at, [new[row] for row in rows], strict=True))
             self.latest[seq] = at[-1] if at else 0
 

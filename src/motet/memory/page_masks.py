@@ -8,7 +8,7 @@ from motet.kernels import PAGE
 FOREVER = 1 << 62
 """A position after every other."""
 
-_LOW_BITS = np.array([(1 << n) - 1 for n in range(PAGE + 1)], np.uint64)
+_LOW_BITS: UInt64 = np.array([(1 << n) - 1 for n in range(PAGE + 1)], np.uint64)
 
 
 def span(start: Int64 | int, end: Int64 | int, entries: Int64) -> UInt64:
