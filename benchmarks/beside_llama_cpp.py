@@ -1,10 +1,13 @@
 """Motet beside llama.cpp on the same files, in one run, turn by turn.
 
     python benchmarks/beside_llama_cpp.py MODEL.gguf… [--peer-python PYTHON] [--busy] [--json FILE]
+    python benchmarks/beside_llama_cpp.py MODEL.gguf… --tree DIR
 
-`--peer-python` is a Python that has llama-cpp-python (this one if not given); `--busy` keeps one
-other process computing meanwhile. Each measurement alternates the engines and reports medians, the
-spread (least to greatest) and the median of the ratios turn by turn.
+`--peer-python` is a Python that has llama-cpp-python (this one if not given); `--tree` is another
+checkout of Motet, with its kernels built in src/motet/kernels, to compare with instead (run this
+one so too, with PYTHONPATH=src); `--busy` keeps one other process computing meanwhile. Each
+measurement alternates the engines and reports medians, the spread (least to greatest) and the
+median of the ratios turn by turn.
 """
 
 import argparse
@@ -28,9 +31,13 @@ MEASUREMENTS = {
 
 
 class Worker:
-    def __init__(self, python: str, engine: str, model: str, threads: int) -> None:
+    def __init__(
+        self, python: str, engine: str, model: str, threads: int, tree: Path | None = None
+    ) -> None:
+        path = {} if tree is None else {"PYTHONPATH": str((tree / "src").resolve())}
         self.process = subprocess.Popen(
             [python, str(HERE / "workers.py"), engine, model, str(threads)],
+            env=os.environ | path,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -61,11 +68,14 @@ def compute_forever() -> None:
         sum(range(100_000))
 
 
-def measure(model: str, peer: str, threads: int, turns: int, only: list[str]) -> dict:
-    workers = {
-        "motet": Worker(sys.executable, "motet", model, threads),
-        "llama_cpp": Worker(peer, "llama_cpp", model, threads),
-    }
+def measure(
+    model: str, peer: str, tree: Path | None, threads: int, turns: int, only: list[str]
+) -> dict:
+    workers = {"motet": Worker(sys.executable, "motet", model, threads)}
+    if tree is None:
+        workers["llama_cpp"] = Worker(peer, "llama_cpp", model, threads)
+    else:
+        workers["other tree"] = Worker(sys.executable, "motet", model, threads, tree)
     facts = {name: worker.ask("facts") for name, worker in workers.items()}
     rows = {}
     for name, (what, size, parallel, before) in MEASUREMENTS.items():
@@ -88,9 +98,10 @@ def measure(model: str, peer: str, threads: int, turns: int, only: list[str]) ->
 def report(result: dict) -> None:
     bandwidth = max(result["read_gb_s"])
     print(f"\n{result['model']}: reading {bandwidth:.1f} GB/s")
-    print("| | Motet tokens/s | llama.cpp tokens/s | ratio |\n|---|---|---|---|")
+    _, peer = result["facts"]
+    print(f"| | Motet tokens/s | {peer} tokens/s | ratio |\n|---|---|---|---|")
     for name, rates in result["rates"].items():
-        ours, theirs = rates["motet"], rates["llama_cpp"]
+        ours, theirs = rates["motet"], rates[peer]
         ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
         cells = [f"{median(r):.1f} ({min(r):.1f} to {max(r):.1f})" for r in (ours, theirs)]
         print(f"| {name} | {cells[0]} | {cells[1]} | {ratio:.2f} |")
@@ -104,6 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--tree", type=Path, metavar="DIR")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--only", action="append", default=[], choices=list(MEASUREMENTS))
@@ -115,9 +127,15 @@ def main() -> None:
         other.start()
     results = []
     for model in options.models:
-        results.append(
-            measure(model, options.peer_python, options.threads, options.turns, options.only)
+        found = measure(
+            model,
+            options.peer_python,
+            options.tree,
+            options.threads,
+            options.turns,
+            options.only,
         )
+        results.append(found)
         report(results[-1])
     if options.busy:
         other.terminate()

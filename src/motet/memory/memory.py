@@ -148,11 +148,15 @@ class Memory:
                     transaction.cut(other, 0)
             self._now = transaction.seal()
 
-    def clear(self) -> None:
-        """Forget everything."""
+    def clear(self, *, release: bool = False) -> None:
+        """Forget everything.
+
+        ``release``: give the caches' memory back to the system, which has to find it anew when the
+        next tokens come.
+        """
         with self.exclusive():
             self._now = self._empty()
-            for cache in self.caches:
+            for cache in self.caches if release else ():
                 cache.discard(self.kernels)
 
     def shift(self, seq: int, start: int, end: int | None, delta: int) -> None:
