@@ -16,7 +16,7 @@ def span(start: Int64 | int, end: Int64 | int, entries: Int64) -> UInt64:
     first = entries * PAGE
     low = np.minimum(np.maximum(start - first, 0), PAGE)
     high = np.minimum(np.maximum(end - first, 0), PAGE)
-    return np.asarray(_LOW_BITS[high] & ~_LOW_BITS[low], np.uint64)
+    return _LOW_BITS[high] & ~_LOW_BITS[low]  # pyright: ignore[reportUnknownVariableType]
 
 
 def bit(positions: Int64) -> UInt64:
