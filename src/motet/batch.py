@@ -30,7 +30,7 @@ class _Run:
 class Batch:
     """Tokens to decode, of any sequences in any order; each sequence's own in order of position.
 
-    A token may belong to several sequences, which then share what is remembered of it.
+    A token may belong to several sequences, which then share what caches keep of it.
     """
 
     def __init__(self) -> None:

@@ -180,7 +180,7 @@ class Context:
             )
 
     def decode(self, batch: Batch) -> Output:
-        """Compute the entries of ``batch``, and remember them.
+        """Compute the entries of ``batch``, and keep them in the caches.
 
         All or nothing: when it raises, Ctrl-C included, memory is as before. Raises BatchError,
         with the entry, for a batch that contradicts itself or the memory, CapacityError for one
@@ -214,7 +214,7 @@ class Context:
         *,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        """Write what ``seqs`` remember, by default all that hold something, to a state file.
+        """Write what ``seqs`` hold, by default of all that hold something, to a state file.
 
         ``file``: a path, at which the old file stays until the new one is whole and on the disk,
         or a binary file object, written from where it stands. ``notes``: strings to be given back

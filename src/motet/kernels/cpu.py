@@ -19,8 +19,9 @@ from motet.arrays import Float32, Int32, Int64, UInt8, UInt64
 from motet.errors import NumericalError, OptionError, UnsupportedError
 from motet.kernels import _cpu
 from motet.kernels.host_memory import HostMemory, HostPages
-from motet.kernels.interface import KV_TYPES, BlockTables, PagedKV, Runs
-from motet.kernels.rope import Rope, distances
+from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Runs
+from motet.kernels.rope import Rope
+from motet.kernels.sizes import PAGE
 from motet.weights.formats import TensorType, dequantize
 
 _PACKED = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS"
@@ -155,7 +156,7 @@ class CPU(HostMemory):
         rotary, extend = None, None
         if rope is not None:
             extended, at = kv.extended, tables.positions
-            table = rope.table(distances(tables.native.furthest, at, window, extended))
+            table = rope.table(rope_distances(tables.native.furthest, at, window, extended))
             rotary = native.Rotary(table, rope.places, rope.pairing == "normal", rope.scale)
             if extended is not None:
                 groups, stage = extended.stages
@@ -318,3 +319,26 @@ class NativeBlockTables(BlockTables):
     """With what the native kernels read of them: a copy of the blocks that its tokens see."""
 
     native: Any
+
+
+def rope_distances(
+    furthest: int, positions: Int32, window: int = 0, extended: Extended | None = None
+) -> int:
+    """Entries of a rope table that attention of queries at ``positions`` needs.
+
+    ``furthest`` is the greatest of ``positions``. A query is turned by its distance from the start
+    of a page with a key that it sees: the key's distance, which a sliding window or Self-Extend's
+    window of near keys bounds, and at most PAGE − 1 more. From a page of far keys it is counted in
+    groups (Jin et al. 2024, arXiv 2401.01325, eq. 4).
+    """
+    most = furthest
+    if window:
+        most = min(most, window + PAGE - 2)
+    if extended is not None:
+        most = min(most, extended.window + PAGE - 2)
+        far = positions >= extended.window
+        if far.any():
+            group = extended.groups[far]
+            shift = extended.window - extended.window // group
+            most = max(most, int((positions[far] // group + shift).max()))
+    return most + 1

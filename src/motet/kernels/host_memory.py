@@ -18,9 +18,9 @@ import numpy as np
 
 from motet.arrays import Array, Float32, Int32, Int64, UInt8, UInt64
 from motet.errors import CapacityError, OptionError
-from motet.kernels.interface import KV_TYPES, PAGE, BlockTables, KVPages
+from motet.kernels.interface import KV_TYPES, BlockTables, KVPages
+from motet.kernels.sizes import LANES, PAGE
 
-LANES = 16
 SCALE_GROUP = 32
 """Channels that share a scale in ``q8_0``."""
 

@@ -12,18 +12,14 @@ its own sequence and position alone. T is the number of tokens in a micro-batch,
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from motet.arrays import Array, Float32, Int32, Int64, UInt8, UInt64
+from motet.kernels.rope import Rope
 from motet.weights.formats import TensorType
 
-if TYPE_CHECKING:
-    from motet.kernels.rope import Rope
-
-PAGE = 64
-"""Consecutive positions of one sequence that a page holds."""
 KV_TYPES = ("f32", "f16", "bf16", "q8_0")
 """How keys and values can be stored."""
 
@@ -244,7 +240,7 @@ class Kernels(Protocol):
         scale: float,
         window: int = 0,
         softcap: float = 0.0,
-        rope: "Rope | None" = None,
+        rope: Rope | None = None,
     ) -> Float32:
         """Store k and v, then softmax(scale · q·kᵀ)·v over each query's own past.
 

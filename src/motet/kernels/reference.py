@@ -12,9 +12,10 @@ import numpy as np
 
 from motet.arrays import Array, Bool, Float32, Int32, Int64, UInt8, UInt64
 from motet.kernels.host_memory import SCALE_GROUP, HostMemory, HostPages, scale_groups
-from motet.kernels.interface import PAGE, PagedKV
+from motet.kernels.interface import PagedKV
 from motet.kernels.reference_recurrent import RecurrentReference
 from motet.kernels.rope import Rope
+from motet.kernels.sizes import PAGE
 from motet.weights.formats import TensorType, dequantize
 
 ACTIVATION_GROUP = 32

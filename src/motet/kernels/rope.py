@@ -12,9 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
-from motet.arrays import Array, Float32, Int32
-from motet.kernels.host_memory import LANES
-from motet.kernels.interface import PAGE, Extended
+from motet.arrays import Array, Float32
+from motet.kernels.sizes import LANES, PAGE
 
 _GROWTH = 1024
 """Distances by which the table grows."""
@@ -89,29 +88,6 @@ class Rope:
             places = _on_cache_lines(np.transpose(turns, (0, 3, 2, 1)))
             self._grouped[group] = places
         return places
-
-
-def distances(
-    furthest: int, positions: Int32, window: int = 0, extended: Extended | None = None
-) -> int:
-    """Entries of a rope table that attention of queries at ``positions`` needs.
-
-    ``furthest`` is the greatest of ``positions``. A query is turned by its distance from the start
-    of a page with a key that it sees: the key's distance, which a sliding window or Self-Extend's
-    window of near keys bounds, and at most PAGE − 1 more. From a page of far keys it is counted in
-    groups (Jin et al. 2024, arXiv 2401.01325, eq. 4).
-    """
-    most = furthest
-    if window:
-        most = min(most, window + PAGE - 2)
-    if extended is not None:
-        most = min(most, extended.window + PAGE - 2)
-        far = positions >= extended.window
-        if far.any():
-            group = extended.groups[far]
-            shift = extended.window - extended.window // group
-            most = max(most, int((positions[far] // group + shift).max()))
-    return most + 1
 
 
 def _on_cache_lines(values: Array) -> Float32:

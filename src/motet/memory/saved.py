@@ -154,7 +154,7 @@ class Saved:
         return len(self.sequences) + self.checkpoints
 
     def from_elsewhere(self) -> "Saved":
-        """The same, told apart from what is computed here, where numbers are rounded otherwise.
+        """The same, as other tokens than those computed here, where numbers are rounded otherwise.
 
         So sequences share no token with others whose tokens are equal but not the same.
         """

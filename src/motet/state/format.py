@@ -63,7 +63,7 @@ class ModelIdentity:
     """What rounds alike has the same. A file may come from elsewhere."""
 
     def metadata(self) -> dict[str, str]:
-        """As strings, in the order in which a difference is told."""
+        """As strings, in the order in which differences are reported."""
         every = [spec for caches in self.layers for spec in caches]
         attends = any(not isinstance(spec, Recurrent) for spec in every)
         return {
