@@ -16,12 +16,12 @@ def span(start: Int64 | int, end: Int64 | int, entries: Int64) -> UInt64:
     first = entries * PAGE
     low = np.minimum(np.maximum(start - first, 0), PAGE)
     high = np.minimum(np.maximum(end - first, 0), PAGE)
-    return _LOW_BITS[high] & ~_LOW_BITS[low]  # pyright: ignore[reportUnknownVariableType]
+    return _LOW_BITS[high] & ~_LOW_BITS[low]
 
 
 def bit(positions: Int64) -> UInt64:
     """The bit of each position in its page's mask."""
-    return np.uint64(1) << (positions % PAGE).astype(np.uint64)
+    return np.left_shift(np.uint64(1), (positions % PAGE).astype(np.uint64))
 
 
 def positions(masks: UInt64) -> Int64:
