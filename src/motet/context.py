@@ -33,7 +33,7 @@ _MOST_SEQUENCES = 1 << 16
 UNLIMITED = 1 << 31
 """Positions of models that do not attend, and so need not know them; they are int32."""
 _MOST_TOKENS = 1 << 32
-"""Unless ``max_tokens`` is given; so that the record of tokens finds address space."""
+"""Of models that do not attend, unless ``max_tokens`` is given: as good as no limit."""
 
 
 class Output:
