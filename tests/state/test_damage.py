@@ -341,6 +341,11 @@ FORGERIES = {
     "a checkpoint after the end": {"checkpoints.positions": replaced(0, 12)},
     "a checkpoint of tokens not there": {"checkpoints.positions": replaced(0, 3)},
     "checkpoints of nobody": {"checkpoints.lengths": lambda v: [0, 0]},
+    "one checkpoint at two positions": {
+        "checkpoints.lengths": lambda v: v + (np.arange(len(v)) == np.argmax(v > 0)),
+        "checkpoints.positions": lambda v: [v[0], v[0] + 1, *v[1:]],
+        "checkpoints.rows": lambda v: [v[0], *v],
+    },
     "no tokens": {"tokens": lambda v: []},
     "a table of another shape": {"tokens": lambda v: v.reshape(-1, 1)},
 }
