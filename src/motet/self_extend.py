@@ -10,13 +10,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
 from motet.arrays import Int32
 from motet.errors import OptionError, UnsupportedError
 from motet.kernels.interface import Extended, PagedKV, RecurrentState
+from motet.models.family import View
 from motet.spec import FullAttention, LayerCaches, Recurrent, SlidingAttention
 
 FARTHEST = (1 << 31) - 1
@@ -214,14 +214,6 @@ def extend(setting: SelfExtend | AutoExtend, positions: np.ndarray, trained: int
     return Extended(setting.window_of(trained), setting.groups_at(positions, trained), factors)
 
 
-class CacheSource(Protocol):
-    """What a micro-batch sees of memory."""
-
-    @property
-    def positions(self) -> Int32: ...
-    def cache(self, layer: int, k: int = 0) -> PagedKV | RecurrentState: ...
-
-
 @dataclass(frozen=True)
 class ExtendedView:
     """A micro-batch's view of memory whose layers that see every token see far ones in groups.
@@ -230,7 +222,7 @@ class ExtendedView:
     reader's choice.
     """
 
-    view: CacheSource
+    view: View
     layers: Sequence[LayerCaches]
     extended: Extended
 
