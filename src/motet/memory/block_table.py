@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from motet.arrays import Int32, Int64, UInt64
+from motet.arrays import Array, Int32, Int64, UInt64
 from motet.kernels import PAGE, Kernels
 from motet.kernels.interface import BlockTables
 from motet.memory import page_masks
@@ -32,11 +32,16 @@ class PageCopies:
     @classmethod
     def of(cls, pairs: list[tuple[int, int]]) -> "PageCopies":
         """Of (source, target)."""
-        both = np.array(pairs, np.int64).reshape(-1, 2)
+        if not pairs:
+            return NO_COPIES
+        both = np.array(pairs, np.int64)
         return cls(both[:, 0], both[:, 1])
 
     def __len__(self) -> int:
         return len(self.source)
+
+
+NO_COPIES = PageCopies(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -103,11 +108,9 @@ class BlockTableDraft:
     """A table being changed; ``columns``: table entries that it needs, at least the base's."""
 
     def __init__(self, base: BlockTable, columns: int) -> None:
-        columns = max(columns, base.tables.shape[1])
-        self.tables = np.full((len(base.tables), columns), -1, np.int32)
-        self.masks = np.zeros(self.tables.shape, np.uint64)
-        self.tables[:, : base.tables.shape[1]] = base.tables
-        self.masks[:, : base.masks.shape[1]] = base.masks
+        more = max(0, columns - base.tables.shape[1])
+        self.tables: Int32 = _widened(base.tables, more, -1)
+        self.masks: UInt64 = _widened(base.masks, more, 0)
         self.held = base.held
         self._base = base
         self._counts = RefCounts(
@@ -216,7 +219,7 @@ class BlockTableDraft:
 
         Pages are shared where it has none either; elsewhere tokens move into a page of its own.
         """
-        columns = np.arange(self.masks.shape[1])
+        columns = np.arange(len(self.masks[source]), dtype=np.int64)
         given = self.masks[source] & page_masks.span(start, end, columns)
         own, theirs = self.tables[target], self.tables[source]
         merged = (given != 0) & (own >= 0) & (own != theirs)
@@ -230,7 +233,7 @@ class BlockTableDraft:
 
     def shift(self, seq: int, start: int, end: int, delta: int) -> TokenMoves:
         """Move positions start … end - 1 by ``delta``, into fresh pages; targets must be free."""
-        columns = np.arange(self.masks.shape[1])
+        columns = np.arange(len(self.masks[seq]), dtype=np.int64)
         at = page_masks.positions(self.masks[seq] & page_masks.span(start, end, columns))
         source = page_masks.page_slots(self.tables[seq], at)
         self.remove(seq, start, end)
@@ -283,6 +286,13 @@ class BlockTableDraft:
             return True
         holders = self._base.masks[self._base.tables == page]
         return bool(int(np.bitwise_or.reduce(holders)) & written)
+
+
+def _widened(array: Array, more: int, fill: int) -> Array:
+    """A copy with so many more columns."""
+    if not more:
+        return np.array(array)
+    return np.pad(array, ((0, 0), (0, more)), constant_values=fill)
 
 
 def _blocks(owners: Int64, positions: Int64) -> Int64:

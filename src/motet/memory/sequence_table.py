@@ -165,7 +165,8 @@ class SequenceDraft:
         self._lengths[mapping.members] += mapping.end - mapping.first
         placed = self.blocks.advance(mapping, kernels)
         # At once, for ``agree`` later in the same transaction.
-        self._table.copy_pages(placed.copies)
+        if len(placed.copies):
+            self._table.copy_pages(placed.copies)
         self._table.put(placed.tables.slots, mapping.tokens, np.arange(len(mapping.tokens)))
         return placed
 
