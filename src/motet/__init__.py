@@ -1,4 +1,4 @@
-"""Motet runs language models on ordinary machines: many voices in one batch, each exactly itself.
+"""Motet runs language models on ordinary machines: many sequences at once, each exact to the bit.
 
 ``Model`` and ``LLM`` are imported on first use, so that ``import motet`` stays quick.
 """

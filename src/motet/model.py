@@ -56,7 +56,7 @@ class Model:
         """Open a GGUF file (the first part of a split one) and pack its weights.
 
         ``threads``: how many compute; None for MOTET_THREADS, or the cores this process may use.
-        ``progress`` is called with the bytes done and the bytes in all after each tensor.
+        ``progress`` is called with the bytes done and the bytes in all, every few megabytes.
         Raises ModelFileError for a damaged or contradictory file, UnsupportedError for one that
         asks for what Motet does not do, OptionError for a wrong number of threads.
         """
@@ -67,13 +67,13 @@ class Model:
         except (ModelFileError, UnsupportedError) as error:
             file.close()
             raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
-        except BaseException:  # Ctrl-C too: the half-loaded file is let go
+        except BaseException:  # Ctrl-C too: the half-loaded file is closed
             file.close()
             raise
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Digests of the file's content, so that what was computed with another is told apart.
+        """Digests of the file's content, by which what was computed with another is recognised.
 
         The first use reads the whole file, at the speed of memory if it was read not long ago.
         """

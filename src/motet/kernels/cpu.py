@@ -326,7 +326,7 @@ def rope_distances(
 ) -> int:
     """Entries of a rope table that attention of queries at ``positions`` needs.
 
-    ``furthest`` is the greatest of ``positions``. A query is turned by its distance from the start
+    ``furthest`` is the greatest of ``positions``. A query is rotated by its distance from the start
     of a page with a key that it sees: the key's distance, which a sliding window or Self-Extend's
     window of near keys bounds, and at most PAGE − 1 more. From a page of far keys it is counted in
     groups (Jin et al. 2024, arXiv 2401.01325, eq. 4).

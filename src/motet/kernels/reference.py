@@ -215,7 +215,7 @@ def round_activations(x: Float32) -> Float32:
 
 
 def rotate(x: Float32, positions: Int64, rope: Rope) -> Float32:
-    """``x`` ``[T, heads, head_dim]`` with its first rotary_dim channels turned by ``positions``."""
+    """``x`` ``[T, heads, head_dim]``, its first rotary_dim channels rotated by ``positions``."""
     half = rope.rotary_dim // 2
     table = rope.scale * rope.table(int(positions.max()) + 1)[positions, :, None, :half]
     cos, sin = table[:, 0], table[:, 1]

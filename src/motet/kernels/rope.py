@@ -1,8 +1,8 @@
 """Rotary position embedding as data: frequencies, pairing, and a table of cosines and sines.
 
-RoPE (Su et al. 2021, arXiv 2104.09864, eq. 15) turns the channel pair (a, b) with frequency f at
+RoPE (Su et al. 2021, arXiv 2104.09864, eq. 15) rotates the channel pair (a, b) with frequency f at
 position p into (a·cos(pf) − b·sin(pf), a·sin(pf) + b·cos(pf)). Only differences of positions
-matter to a score, so attention turns keys by their place in their page and queries by their
+matter to a score, so attention rotates keys by their place in their page and queries by their
 distance from the page's start: both angles come from this one table.
 """
 

@@ -5,7 +5,7 @@ sealed into the next one, or dropped. While a draft lives, nothing that its base
 over: pages come from those that the base does not use, and a page in use takes only tokens at
 places that no sequence of the base holds. So dropping a draft at any point undoes it.
 
-Here are numbers of pages alone; what lies in them is the business of whoever owns the table.
+Here are numbers of pages alone; what lies in them is known to the owner of the table.
 """
 
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ CHECKPOINT_EVERY = 512
 """Tokens from one automatic checkpoint to the next."""
 
 MOST_CHECKPOINTS = 4096
-"""However small they are; so that keeping the books takes no time to speak of."""
+"""However small they are; so that their bookkeeping takes next to no time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ class CheckpointDraft:
         self._uses()[checkpoint] = before or asked, owners
 
     def evict(self) -> Checkpoint:
-        """Drop the least useful: the one longest unused, and of those nobody asked for first."""
+        """Drop the least recently used: one made automatically, if there is any."""
         uses = self._uses()
         least = next((c for c, (asked, _) in uses.items() if not asked), next(iter(uses)))
         for seq, marks in enumerate(self._marks):

@@ -155,7 +155,7 @@ class SharedRows:
 
 
 class FullKVDraft:
-    """A ``CacheDraft`` that has nothing to keep books of: it does what the sequence table does."""
+    """A ``CacheDraft`` with no bookkeeping of its own: it does what the sequence table does."""
 
     def __init__(self, kernels: Kernels, layers: Mapping[CacheKey, KVPages]) -> None:
         self._kernels = kernels

@@ -191,7 +191,7 @@ class Memory:
         that begins with the same tokens because it was copied from ``seq`` or shares them; a
         checkpoint is gone when no sequence begins with its tokens any more. Others are dropped
         for it when ``checkpoint_bytes`` are spent: first those made automatically, and of these
-        and of the others the one longest unused. Where any position can be gone back to, or
+        and of the others the least recently used. Where any position can be gone back to, or
         nothing is held, there is nothing to do. Raises CapacityError if it takes more than
         ``checkpoint_bytes`` by itself.
         """

@@ -50,7 +50,7 @@ def sequence_number(seq: int, count: int) -> int:
 def check_positions(ubatches: Sequence[MicroBatch], most: int, sequences: int) -> int:
     """The position after the furthest of all tokens.
 
-    CapacityError if that is beyond ``most``, or so far that the page tables of ``sequences``
+    CapacityError if that is beyond ``most``, or so far that the block tables of ``sequences``
     would take more memory than makes sense.
     """
     end = 0
@@ -108,7 +108,7 @@ def check_room(saved: SavedSequences, context_length: int, free: int, most: int)
 
 
 def check_tables(end: int, sequences: int) -> None:
-    """CapacityError if positions below ``end`` would need page tables of gigabytes."""
+    """CapacityError if positions below ``end`` would need block tables of gigabytes."""
     table_bytes = -(-end // PAGE) * sequences * _ENTRY_BYTES
     if table_bytes > _MOST_TABLE_BYTES:
         raise CapacityError(

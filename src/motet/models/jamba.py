@@ -1,6 +1,6 @@
 """Jamba (Lieber et al. 2024, arXiv 2403.19887): Mamba and attention layers, experts in some.
 
-There is no rotary embedding: the Mamba layers tell where a token stands.
+There is no rotary embedding: the order of tokens is known from the Mamba layers.
 """
 
 from dataclasses import dataclass

@@ -82,8 +82,8 @@ def _read_yarn(keys: Keys, base: float, dimension: int, factor: float, extra: fl
     log_multiplier = keys.positive("rope.scaling.yarn_log_multiplier", 0.0, or_zero=True)
     magnitude = _yarn_magnitude(factor, 1.0) / _yarn_magnitude(factor, log_multiplier)
     if keys.has("rope.scaling.yarn_attn_factor"):
-        # The converter writes the whole magnitude here and llama.cpp its multiplier; they can be
-        # told apart only where both come to the same.
+        # The converter writes the whole magnitude here and llama.cpp its multiplier: which of them
+        # it is cannot be seen, and makes no difference only where both come to the same.
         given = keys.positive("rope.scaling.yarn_attn_factor")
         if not math.isclose(given, magnitude, rel_tol=1e-5):
             raise UnsupportedError(

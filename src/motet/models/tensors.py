@@ -118,7 +118,7 @@ class TensorChecker(TensorReader):
     def __init__(self, tensors: Mapping[str, TensorInfo]) -> None:
         super().__init__(tensors)
         self.declared: dict[str, tuple[int, ...]] = {}
-        """Shapes by full name, in the order of asking."""
+        """Shapes by full name, in the order in which they were asked for."""
 
     def ones(self, size: int) -> Float32:
         return _stand_in((size,))

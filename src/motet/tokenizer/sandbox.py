@@ -1,4 +1,4 @@
-"""Chat templates come with the model, from strangers: a Jinja environment that keeps them small.
+"""Chat templates come with the model, untrusted: a Jinja environment that keeps them small.
 
 Beyond Jinja's own sandbox, a template may take so much time and make so much text, and no more.
 Import this only to render a template, for jinja2 takes a while to import.

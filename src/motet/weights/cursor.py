@@ -12,7 +12,7 @@ _U64 = struct.Struct("<Q")
 class Cursor:
     """A position in the header of a model file. Every read is checked before it is made.
 
-    ``field`` is what is being read, in words, for the error that names it; whoever reads sets it.
+    ``field`` describes what is being read, for the error that names it; the reader sets it.
     ``end`` is one past the last byte that the header may use.
     """
 

@@ -64,7 +64,7 @@ def read_metadata(cursor: Cursor, count: int) -> dict[str, MetadataValue]:
 
 
 class _Reader:
-    """Values of one file; remembers how many array elements were read so far."""
+    """Values of one file; counts the array elements that were read so far."""
 
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor

@@ -6,8 +6,8 @@
 // change nothing, to the bit. So neither the queries beside it, nor the number of threads, nor
 // which thread takes which chunks can be seen in the result.
 //
-// Keys are stored un-rotated. A block's keys are turned by their place in the block, a query by its
-// distance from the block's start.
+// Keys are stored un-rotated. A block's keys are rotated by their place in the block, a query by
+// its distance from the block's start.
 #pragma once
 #include "attention_tile.hpp"
 

@@ -15,7 +15,7 @@ struct Rotary {
   float scale = 1;
 };
 
-// Self-Extend with one group size: far keys are turned by their group's place in the block. Blocks
+// Self-Extend with one group size: far keys are rotated by their group's place in the block. Blocks
 // begin at different places in a group, unless the group's size divides a block's.
 struct Stage {
   int64_t group;

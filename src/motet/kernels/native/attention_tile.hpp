@@ -17,7 +17,7 @@ struct QueryTile {
   int64_t chunks() const { return (end + CHUNK - 1) / CHUNK - first_chunk(); }
 };
 
-// One thread's room for a tile of queries of one KV head.
+// One thread's buffers for a tile of queries of one KV head.
 class Worker {
  public:
   Worker(const Attention& a, int rows)
@@ -111,7 +111,7 @@ class Worker {
     }
   }
 
-  // Turn each query by its distance from the block's start. The table may end before that of a
+  // Rotate each query by its distance from the block's start. The table may end before that of a
   // query that sees no key of the block at this distance: its scores are not used.
   template <class Distance>
   void turn_queries(const QueryTile& tile, int rows, const Distance& distance_of) {
@@ -172,7 +172,7 @@ class Worker {
     });
   }
 
-  // Scores of the turned queries against the block's keys, turned by their `places`.
+  // Scores of the rotated queries against the block's keys, rotated by their `places`.
   template <int kind>
   void scores_of(int rows, const uint8_t* head, const float* places, float* out) {
     const int dim = a.pool.head_dim, half = a.rotary.half;

@@ -1,4 +1,4 @@
-// Which pages a micro-batch reads and writes: the same for every layer of a group.
+// Which pages a micro-batch reads and writes: the same for every layer of a cache.
 #pragma once
 #include <stdexcept>
 #include <vector>

@@ -2,8 +2,9 @@
 //
 // A matrix is cut into strips of 16 rows; lane i of every vector belongs to row i of its strip. A
 // strip is one stream of units, each the scales of 1 or 8 blocks of 32 columns, then the unsigned
-// quants q of these blocks: a processor reads one stream from memory faster than two. Every weight
-// is d·q − m (m = d·zero where the file stores no minimum).
+// quants q of these blocks: scales apart from quants would be a second stream (how many strips are
+// read side by side: tuning.hpp). Every weight is d·q − m (m = d·zero where the file stores no
+// minimum).
 //   scales  see the structs below.
 //   quants of a block  4 × 64 bytes of low nibbles: vector j holds columns 4j…4j+3 of every row in
 //           its low nibbles and columns 16+4j… in its high ones; then the fifth bits (64 bytes, bit

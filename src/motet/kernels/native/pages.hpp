@@ -1,4 +1,4 @@
-// A layer's pages of keys and values, and how a token is written into them (see paged.py).
+// A layer's pages of keys and values, and how a token is written into them (see host_memory.py).
 #pragma once
 #include <cmath>
 
@@ -11,7 +11,7 @@ constexpr int PARTS = PAGE / LANES;
 
 enum Kind : int { KIND_F32 = 0, KIND_F16 = 1, KIND_BF16 = 2, KIND_Q8_0 = 3 };
 
-// A layer's pages; see paged.py for the layout.
+// A layer's pages; see host_memory.py for the layout.
 struct Pool {
   Pool(uint8_t* data, int64_t pages, int kv_heads, int head_dim, int value_dim, int kind)
       : data(data),

@@ -59,7 +59,7 @@ class ThreadPool {
   }
 
  private:
-  static constexpr int64_t MOST = (1 << 24) - 65536;  // room for threads that come in vain
+  static constexpr int64_t MOST = (1 << 24) - 65536;  // the rest: threads that find no piece left
   static constexpr int SPINS = 4000;                  // some tens of microseconds
 
   // The ticket holds generation, number of pieces and next piece in one word, so that a thread
