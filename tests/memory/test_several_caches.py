@@ -2,13 +2,16 @@
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
 from motet.batch import Batch
 from motet.context import Context
-from motet.errors import StateFileError
+from motet.errors import StateFileError, UnsupportedError
+from motet.kernels.reference import Reference
+from motet.memory import Limits, Memory
 from tests.toy import ALL_KINDS, Plain, ToyFamily, ToyModel, bookkeeping, poison
 
 PER_LAYER = (2, 0, 3)
@@ -90,3 +93,9 @@ def test_state_files_have_all_of_them() -> None:
     say(other, plain, 40, 0)
     with pytest.raises(StateFileError, match="layers that remember something else"):
         ToyModel(layers=ALL_KINDS).context().restore(io.BytesIO(data))
+
+
+def test_a_spec_that_no_cache_keeps_is_refused() -> None:
+    unknown: Any = "a ring of 64"
+    with pytest.raises(UnsupportedError, match="layer 1 declares: a ring of 64"):
+        Memory(((), (unknown,)), Reference(), Limits(1, 64, 64, "f32", 0), 64)

@@ -7,7 +7,13 @@ from types import TracebackType
 import numpy as np
 
 from motet.arrays import Int32, Int64
-from motet.errors import CannotRewind, CapacityError, MotetError, StateFileError
+from motet.errors import (
+    CannotRewind,
+    CapacityError,
+    MotetError,
+    StateFileError,
+    UnsupportedError,
+)
 from motet.kernels import Kernels
 from motet.memory.cache import Cache, Limits
 from motet.memory.checkpoints import Checkpoints
@@ -68,6 +74,9 @@ class Memory:
         self.checkpoint_bytes = 0 if self.rewinds_anywhere else limits.checkpoint_bytes
         self._ordered = any(cache.ordered for cache in self.caches)
         self._cache_of = {key: n for n, cache in enumerate(self.caches) for key in cache.arrays}
+        for (layer, k), spec in specs.items():
+            if (layer, k) not in self._cache_of:
+                raise UnsupportedError(f"no cache keeps what layer {layer} declares: {spec}")
         self._now = self._empty()
         self._use = _ExclusiveUse()
 
