@@ -1,0 +1,119 @@
+"""How much memory this process may have: of the machine, its control groups and its limits."""
+
+import mmap
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+_GROUPS = Path("/sys/fs/cgroup")
+
+
+def available_memory(proc: Path = _PROC, groups: Path = _GROUPS) -> int | None:
+    """Bytes that can still be taken without swapping or being killed; None if nobody says.
+
+    The least of what the machine has left, what each control group above this process has left,
+    and what the limits on its address space and data (``ulimit -v``, ``-d``) leave. Files in the
+    page cache count as free, for they give way.
+    """
+    left = [
+        group.limit - group.used for group in _memory_groups(proc, groups) if group.used is not None
+    ]
+    left += _fields(proc / "meminfo", "MemAvailable:", unit=1024)
+    left += _left_of_limits(proc)
+    return max(min(left), 0) if left else None
+
+
+def memory_limit(proc: Path = _PROC, groups: Path = _GROUPS) -> int | None:
+    """Bytes that the machine has, or that a control group allows; None if nobody says."""
+    limits = [group.limit for group in _memory_groups(proc, groups)]
+    limits += _fields(proc / "meminfo", "MemTotal:", unit=1024)
+    return min(limits, default=None)
+
+
+@dataclass(frozen=True)
+class _Group:
+    limit: int
+    used: int | None
+    """Without files in the page cache."""
+
+
+@dataclass(frozen=True)
+class _Hierarchy:
+    """How a version of control groups names its files, and the lines in ``memory.stat``."""
+
+    root: str
+    limits: tuple[str, ...]
+    used: str
+    files: tuple[str, ...]
+
+
+_V2 = _Hierarchy(
+    "", ("memory.max", "memory.high"), "memory.current", ("inactive_file", "active_file")
+)
+_V1 = _Hierarchy(
+    "memory",
+    ("memory.limit_in_bytes",),
+    "memory.usage_in_bytes",
+    ("total_inactive_file", "total_active_file"),
+)
+
+
+def _memory_groups(proc: Path, groups: Path) -> Iterator[_Group]:
+    """Groups with a limit: the process's own and all above it."""
+    for line in _lines(proc / "self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            names = _V2
+        elif "memory" in controllers.split(","):
+            names = _V1
+        else:
+            continue
+        root = groups / names.root
+        inner = root / path.lstrip("/")
+        for folder in (inner, *inner.parents):
+            limits = [n for name in names.limits for n in _numbers(folder / name)]
+            if limits:
+                used = next(iter(_numbers(folder / names.used)), None)
+                if used is not None:
+                    used -= sum(_fields(folder / "memory.stat", *names.files))
+                yield _Group(min(limits), used)
+            if folder == root:
+                break
+
+
+def _left_of_limits(proc: Path) -> list[int]:
+    """Of the soft limits on address space and on data, where there are any."""
+    sizes = next(iter(_lines(proc / "self/statm")), "").split()
+    if len(sizes) < 6:
+        return []
+    left: list[int] = []
+    for name, pages in (("Max address space", sizes[0]), ("Max data size", sizes[5])):
+        for line in _lines(proc / "self/limits"):
+            soft = line.removeprefix(name).split()[:1]
+            if line.startswith(name) and soft != ["unlimited"]:
+                left += [int(number) - int(pages) * mmap.PAGESIZE for number in soft]
+    return left
+
+
+def _fields(path: Path, *names: str, unit: int = 1) -> list[int]:
+    """The numbers behind ``names`` in lines "name number …", times ``unit``."""
+    found: list[int] = []
+    for line in _lines(path):
+        name, *values = line.split()
+        if name in names and values:
+            found.append(int(values[0]) * unit)
+    return found
+
+
+def _numbers(path: Path) -> list[int]:
+    """The number that a file consists of, if it does."""
+    return [int(line) for line in _lines(path) if line.isdecimal()]
+
+
+def _lines(path: Path) -> list[str]:
+    """The file's lines that are not empty; none if there is no such file."""
+    with suppress(OSError):
+        return [line for line in path.read_text().splitlines() if line.strip()]
+    return []
