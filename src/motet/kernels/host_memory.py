@@ -132,11 +132,21 @@ class HostMemory:
         raw = _reserve(slots, state_bytes, "states", "max_sequences or checkpoint_bytes")
         return raw.view(np.float32).reshape(slots, *shape)
 
-    def discard(self, array: Array) -> None:
+    def discard(self, array: Array, rows: Int64 | None = None) -> None:
         memory: Any = array
         while not isinstance(memory, mmap.mmap):
             memory = memory.obj if isinstance(memory, memoryview) else memory.base
-        memory.madvise(mmap.MADV_DONTNEED)
+        if rows is None:
+            memory.madvise(mmap.MADV_DONTNEED)
+            return
+        row_bytes, rows = array.strides[0], np.unique(rows)
+        ends = np.flatnonzero(np.diff(rows, append=-1) != 1)
+        starts = np.append(0, ends[:-1] + 1)[: len(ends)]
+        for first, last in zip(rows[starts].tolist(), rows[ends].tolist(), strict=True):
+            start = -(-first * row_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+            end = (last + 1) * row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+            if start < end:
+                memory.madvise(mmap.MADV_DONTNEED, start, end - start)
 
     def block_tables(
         self, tables: Int32, masks: UInt64, rows: Int32, positions: Int32, slots: Int64
