@@ -82,6 +82,8 @@ class ScriptedMemory:
         self.rewinds_anywhere = not recurrent
         self.context_length = 0
         """Positions of a sequence; set by the model."""
+        self.room: int | None = None
+        """Tokens that all sequences may hold together."""
         self.budget: int | None = None
         """Checkpoints that may still be made."""
         self._points: set[tuple[int, ...]] = set()
@@ -103,6 +105,8 @@ class ScriptedMemory:
     def clear(self) -> None:
         self.held = [[] for _ in self.held]
         self._points.clear()
+
+    def trim(self) -> None: ...
 
     def copy(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
         assert start == 0 and not self.held[target]
@@ -171,6 +175,9 @@ class ScriptedContext:
             error, self.fail = self.fail, None
             raise error
         entries = batch.entries()
+        room, held = self.memory.room, sum(map(len, self.memory.held))
+        if room is not None and held + len(entries.tokens) > room:
+            raise CapacityError(f"{held} tokens held, {len(entries.tokens)} more, room for {room}")
         rows, noted = [], []
         for token, position, number, wanted in zip(
             entries.tokens, entries.positions, entries.set_of, entries.wanted, strict=True
@@ -217,9 +224,10 @@ class ScriptedModel:
         ubatch: int = 512,
         split: str = "auto",
         kv_type: str = "auto",
+        kv_bytes: int | None = None,
         checkpoint_bytes: int | None = None,
     ) -> ScriptedContext:
-        del max_tokens, split, kv_type, checkpoint_bytes
+        del max_tokens, split, kv_type, kv_bytes, checkpoint_bytes
         self.made = ScriptedContext(self, max_sequences, ubatch)
         self.made.self_extend = self_extend
         self.made.memory.context_length = context_length or self.config.context_length

@@ -1,6 +1,7 @@
 """Context: memory, and ``decode`` to run batches on it."""
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from operator import index
 from pathlib import Path
 from typing import BinaryIO
@@ -10,8 +11,9 @@ import numpy as np
 from motet.batch import Batch
 from motet.errors import BatchError, CapacityError, OptionError
 from motet.kernels.interface import KV_TYPES
+from motet.machine import format_bytes
 from motet.memory import Limits, Memory
-from motet.memory.budget import default_checkpoint_bytes
+from motet.memory.budget import context_memory, default_checkpoint_bytes, default_kv_bytes
 from motet.memory.transaction import MicroBatchPlan
 from motet.runnable import Runnable
 from motet.self_extend import (
@@ -28,6 +30,8 @@ from motet.self_extend import (
 from motet.spec import Recurrent
 from motet.split import choose_policy, split
 from motet.state import Into, ModelIdentity, Restored, look, restore, save
+
+_log = logging.getLogger("motet")
 
 _MOST_SEQUENCES = 1 << 16
 UNLIMITED = 1 << 31
@@ -77,6 +81,7 @@ class Context:
         split: str = "auto",
         kv_type: str = "auto",
         self_extend: SelfExtend | AutoExtend | str | None = None,
+        kv_bytes: int | None = None,
         checkpoint_bytes: int | None = None,
         context_length: int | None = None,
     ) -> None:
@@ -84,9 +89,12 @@ class Context:
         by default the model's context for each, which without attention layers is as good as no
         limit. ``ubatch``: tokens computed at once. ``split``: "simple", "equal", "sequence", or
         "auto". ``kv_type``: "f32", "f16", "bf16", "q8_0", or "auto" for what suits the weights.
-        ``checkpoint_bytes``: what checkpoints may keep, beside what sequences hold; by default a
-        sixteenth of the machine's memory. While a batch is computed, those that it drops are
-        still there.
+        ``kv_bytes``: what all caches may take, keys and values and states; by default three
+        quarters of the memory that the machine, or the process's control group, has left now.
+        Memory is taken as tokens come. Beyond the budget ``decode`` raises CapacityError, after
+        checkpoints that nobody asked for were given up.
+        ``checkpoint_bytes``: what checkpoints may keep of it, beside what sequences hold; by
+        default an eighth. While a batch is computed, those that it drops are still there.
         ``self_extend``: motet.SelfExtend(group, window), motet.AutoExtend() or "auto", for contexts
         longer than the trained one. ``context_length``: positions that a sequence has; by default
         the trained length, or as far as Self-Extend reaches (with "auto" 16 times the trained
@@ -118,14 +126,20 @@ class Context:
         self.ubatch = _positive("ubatch", ubatch)
         self.split = choose_policy(split)
         self.kv_type = model.default_kv_type if kv_type == "auto" else kv_type
+        kv_bytes = _bytes("kv_bytes", kv_bytes, default_kv_bytes)
+        checkpoint_bytes = _bytes(
+            "checkpoint_bytes", checkpoint_bytes, lambda: default_checkpoint_bytes(kv_bytes)
+        )
         limits = Limits(
             self.max_sequences,
             self.max_tokens,
             self.ubatch,
             self.kv_type,
-            _checkpoint_bytes(checkpoint_bytes),
+            kv_bytes,
+            min(checkpoint_bytes, kv_bytes),
         )
         self.memory = Memory(model.family.caches, model.kernels, limits, positions)
+        self._log_memory(min(positions, -(-self.max_tokens // self.max_sequences)))
 
     @property
     def self_extend(self) -> SelfExtend | AutoExtend | None:
@@ -146,6 +160,19 @@ class Context:
             if setting != self._setting:
                 self.memory.invalidate_sharing()
                 self._setting = setting
+
+    def _log_memory(self, tokens: int) -> None:
+        """Say what so many tokens in each sequence come to, and what is allowed."""
+        model, sequences = self.model, self.max_sequences
+        full = context_memory(model.family.caches, tokens, self.kv_type, model.kernels).total
+        _log.info(
+            "%d sequence%s of %d tokens: %s of keys, values and states, and %s are allowed",
+            sequences,
+            "s" * (sequences > 1),
+            tokens,
+            format_bytes(sequences * full),
+            format_bytes(self.memory.kv_bytes),
+        )
 
     def _positions(self, given: int | None) -> int:
         """Positions that a sequence has."""
@@ -276,17 +303,16 @@ def position_limit(model: Runnable) -> int:
     return model.config.context_length if attends else UNLIMITED
 
 
-def _checkpoint_bytes(given: int | None) -> int:
+def _bytes(name: str, given: int | None, default: Callable[[], int]) -> int:
     if given is None:
-        return default_checkpoint_bytes()
+        return default()
     try:
         number = index(given)
     except TypeError:
         number = -1
     if number < 0:
         raise OptionError(
-            f"checkpoint_bytes is {given!r}",
-            hint="it has to be a whole number, 0 for no checkpoints; or leave it out",
+            f"{name} is {given!r}", hint="it has to be a whole number from 0 up; or leave it out"
         )
     return number
 

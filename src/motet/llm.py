@@ -60,6 +60,7 @@ class LLM:
         kv_type: str = "auto",
         threads: int | None = None,
         prefix_reuse: bool = True,
+        kv_bytes: int | None = None,
         checkpoint_bytes: int | None = None,
         self_extend: SelfExtend | AutoExtend | str | None = None,
     ) -> None:
@@ -68,8 +69,10 @@ class LLM:
         ``max_sequences``: answers computed at once; further requests wait. ``max_tokens``: the
         context, which is how many tokens a sequence holds, prompt and answer together; None for
         the trained length, or as far as ``self_extend`` reaches (with "auto" 16 times the trained
-        length). ``ubatch``, ``split``, ``kv_type``, ``checkpoint_bytes``, ``self_extend``: as in
-        ``Model.context``. ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: keep a
+        length). ``ubatch``, ``split``, ``kv_type``, ``kv_bytes``, ``checkpoint_bytes``,
+        ``self_extend``: as in ``Model.context``; when ``kv_bytes`` are used up, the prefix cache
+        is given up first, then prompts wait; an answer for which that is not enough ends with a
+        CapacityError. ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: keep a
         prefix cache; False computes each prompt anew and keeps no memory between requests. Raises
         OptionError for an unusable value, UnsupportedError where Self-Extend means nothing to the
         model, and what ``Model.load`` raises.
@@ -83,7 +86,14 @@ class LLM:
         self.max_sequences = max_sequences
         checkpoint_bytes = checkpoint_bytes if prefix_reuse else 0
         self._contexts = ContextFactory(
-            self.model, max_sequences, max_tokens, ubatch, split, kv_type, checkpoint_bytes
+            self.model,
+            max_sequences,
+            max_tokens,
+            ubatch,
+            split,
+            kv_type,
+            kv_bytes,
+            checkpoint_bytes,
         )
         context, length = self._contexts.make(setting)
         self._rewinds_anywhere = context.memory.rewinds_anywhere

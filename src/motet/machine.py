@@ -32,6 +32,16 @@ def memory_limit(proc: Path = _PROC, groups: Path = _GROUPS) -> int | None:
     return min(limits, default=None)
 
 
+def format_bytes(count: int) -> str:
+    """``count`` bytes in the largest binary unit that leaves at least one: ``1.51 GiB``."""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{count} B" if unit == "B" else f"{value:.2f} {unit}"
+
+
 @dataclass(frozen=True)
 class _Group:
     limit: int

@@ -94,6 +94,7 @@ class Model:
         split: str = "auto",
         kv_type: str = "auto",
         self_extend: "SelfExtend | AutoExtend | str | None" = None,
+        kv_bytes: int | None = None,
         checkpoint_bytes: int | None = None,
         context_length: int | None = None,
     ) -> "Context":
@@ -102,9 +103,10 @@ class Model:
         ``max_tokens``: tokens held in all; None for the trained length times the sequences.
         ``ubatch``: tokens computed at once. ``split``: "auto", "simple", "equal" or "sequence".
         ``kv_type``: "auto" (``default_kv_type``), "f32", "f16", "bf16" or "q8_0".
-        ``checkpoint_bytes``: what checkpoints may keep; None for a sixteenth of the machine's
-        memory, 0 for none. ``self_extend``, ``context_length``: see ``Context``. Raises
-        OptionError for a value that makes no sense.
+        ``kv_bytes``: what caches may take; None for three quarters of the memory that is left.
+        ``checkpoint_bytes``: what checkpoints may keep of it; None for an eighth, 0 for none.
+        ``self_extend``, ``context_length``: see ``Context``. Raises OptionError for a value that
+        makes no sense.
         """
         from motet.context import Context
 
@@ -116,6 +118,7 @@ class Model:
             split=split,
             kv_type=kv_type,
             self_extend=self_extend,
+            kv_bytes=kv_bytes,
             checkpoint_bytes=checkpoint_bytes,
             context_length=context_length,
         )

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from motet.cli import main
-from motet.cli.output import amount, printable, size
+from motet.cli.output import amount, printable
+from motet.machine import format_bytes
 from motet.models.registry import FAMILIES
 from tests.shared import SHARED, needs_shared
 from tests.weights.gguf_bytes import ARRAY, STRING, Tensor, small_file, write
@@ -297,7 +298,7 @@ def test_any_metadata_is_shown_or_refused(
 
 
 def test_numbers_for_people() -> None:
-    assert [size(n) for n in (0, 1023, 1024, 1_630_000_000, 1 << 50)] == [
+    assert [format_bytes(n) for n in (0, 1023, 1024, 1_630_000_000, 1 << 50)] == [
         "0 B",
         "1023 B",
         "1.00 KiB",

@@ -11,7 +11,7 @@ import pytest
 
 from motet.engine import Chunk, Completion, Engine, GenerationOptions, Request, Sink
 from motet.engine.scheduler import Scheduler
-from motet.errors import CapacityError, MotetError
+from motet.errors import MotetError
 from motet.sampling import Sampler, Sampling
 from tests.scripted import ByteTokenizer, ScriptedContext, ScriptedModel, noise
 
@@ -72,8 +72,8 @@ def test_outputs_reach_an_event_loop(engine: Engine, context: ScriptedContext):
         return [*await asyncio.gather(ask(PROMPT), ask([*b"xy"]))]
 
     assert asyncio.run(both()) == [by_hand(PROMPT), by_hand([*b"xy"])]
-    context.fail = CapacityError("full")
-    with pytest.raises(CapacityError, match="full"):
+    context.fail = MotetError("out of paper")
+    with pytest.raises(MotetError, match="out of paper"):
         asyncio.run(ask(PROMPT))
     assert asyncio.run(ask(PROMPT)) == by_hand(PROMPT)
 
@@ -176,7 +176,7 @@ def test_prompts_and_answers_are_spans_of_one_batch(context: ScriptedContext):
         logits = context.decode(scheduled.batch).logits  # type: ignore[arg-type]
         assert len(logits) == scheduled.rows
         for span in scheduled.spans:
-            if not span.is_prefill or scheduler.prefilled(span):
+            if scheduler.computed(span):
                 for answer in list(
                     span.answer.request.answers if span.is_prefill else [span.answer]
                 ):

@@ -95,9 +95,9 @@ def test_all_callers_of_a_failed_batch_hear_of_it(llm):
     streams = [llm.generate("abc", stream=True) for _ in range(4)]
     for stream in streams:
         next(stream)
-    llm.model.made.fail = CapacityError("full")
+    llm.model.made.fail = MotetError("out of paper")
     for stream in streams:
-        with pytest.raises(CapacityError, match="full"):
+        with pytest.raises(MotetError, match="out of paper"):
             list(stream)
     assert free_sequences(llm) == 4
 

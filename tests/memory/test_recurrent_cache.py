@@ -18,7 +18,7 @@ STATE = 4 * (15 + 8 + 0 + 7)
 
 
 def cache_of(layers, max_sequences: int, checkpoint_bytes: int) -> RecurrentCache:
-    limits = Limits(max_sequences, 1024, 64, "f32", checkpoint_bytes)
+    limits = Limits(max_sequences, 1024, 64, "f32", 1 << 80, checkpoint_bytes)
     specs = {(i, 0): spec for i, spec in enumerate(layers)}
     (cache,) = recurrent_caches(specs, Reference(), limits)
     return cache

@@ -98,4 +98,4 @@ def test_state_files_have_all_of_them() -> None:
 def test_a_spec_that_no_cache_keeps_is_refused() -> None:
     unknown: Any = "a ring of 64"
     with pytest.raises(UnsupportedError, match="layer 1 declares: a ring of 64"):
-        Memory(((), (unknown,)), Reference(), Limits(1, 64, 64, "f32", 0), 64)
+        Memory(((), (unknown,)), Reference(), Limits(1, 64, 64, "f32", 1 << 30, 0), 64)

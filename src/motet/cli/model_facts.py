@@ -6,23 +6,19 @@ both are known of those architectures alone that Motet runs.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from motet.errors import MotetError, UnsupportedError
-from motet.kernels import PAGE, Kernels
 from motet.kernels.reference import Reference
-from motet.memory.kv_cache import kept_tokens
-from motet.memory.recurrent import state_bytes
+from motet.memory.budget import context_memory, default_kv_bytes
 from motet.models.config import AttentionConfig, Config
 from motet.models.family import Family
 from motet.models.registry import FAMILIES, declared
 from motet.models.tensors import only_f32
 from motet.self_extend import AutoExtend, check_reach, require_positions
-from motet.spec import FullAttention, LayerCaches, Recurrent, SlidingAttention
 from motet.weights.gguf import GGUFFile
 
 TIMES = (2, 4, 8, 16)
@@ -129,69 +125,6 @@ def read_family(file: GGUFFile) -> Family[Config]:
     return declared(file, strict=False)
 
 
-@dataclass(frozen=True)
-class ContextMemory:
-    """The caches of one sequence of ``tokens`` tokens: ``total`` bytes.
-
-    ``constant`` of them are recurrent states, which do not grow with the sequence; ``per_token``
-    is what each further token adds once every sliding window is full. ``attending``: the layers,
-    from 0, that have a KV cache. In ``sliding_layers`` of them it holds a window alone, of
-    ``window`` tokens (the widest one, if windows differ).
-    """
-
-    tokens: int
-    kv_type: str
-    total: int
-    constant: int
-    per_token: int
-    attending: list[int]
-    sliding_layers: int
-    window: int
-
-
-def context_memory(
-    layers: Sequence[LayerCaches], tokens: int, kv_type: str, kernels: Kernels
-) -> ContextMemory:
-    """KV caches, in whole pages of ``PAGE`` tokens, and recurrent states of one sequence.
-
-    ``layers``: the caches of each layer.
-    """
-    specs = [spec for layer in layers for spec in layer]
-    constant = sum(state_bytes(spec) for spec in specs if isinstance(spec, Recurrent))
-    total, per_token = constant, 0
-    for spec, count in Counter(specs).items():
-        if isinstance(spec, Recurrent):
-            continue
-        sizes = spec.kv_heads, spec.head_dim, spec.value_dim
-        page = count * kernels.page_bytes(*sizes, kv_type)
-        total += page * _pages(spec, tokens)
-        per_token += page // PAGE if isinstance(spec, FullAttention) else 0
-    windows = [spec.window for spec in specs if isinstance(spec, SlidingAttention)]
-    attending = [
-        i
-        for i, layer in enumerate(layers)
-        if any(not isinstance(spec, Recurrent) for spec in layer)
-    ]
-    return ContextMemory(
-        tokens,
-        kv_type,
-        total,
-        constant,
-        per_token,
-        attending,
-        len(windows),
-        max(windows, default=0),
-    )
-
-
-def _pages(spec: FullAttention | SlidingAttention, tokens: int) -> int:
-    """Pages that hold what a layer keeps of ``tokens`` tokens, as Memory does."""
-    pages = -(-tokens // PAGE)
-    if isinstance(spec, SlidingAttention):
-        pages -= max(tokens - kept_tokens(spec.window), 0) // PAGE
-    return pages
-
-
 def _context(
     file: GGUFFile, family: Family[Config] | MotetError, tokens: int | None, kv_type: str
 ) -> Facts:
@@ -202,7 +135,8 @@ def _context(
         return {"unknown": str(family)}
     if kv_type == "auto":
         kv_type = "f32" if file.tensors and only_f32(file) else "f16"
-    return asdict(context_memory(family.caches, tokens, kv_type, Reference()))
+    memory = context_memory(family.caches, tokens, kv_type, Reference())
+    return asdict(memory) | {"allowed": default_kv_bytes()}
 
 
 def _positions(family: Family[Config] | MotetError) -> Facts:

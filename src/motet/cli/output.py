@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from motet.cli.progress import delayed_progress
+from motet.machine import format_bytes
 
 if TYPE_CHECKING:
     from motet.engine import Completion
@@ -54,7 +55,7 @@ def statistics(completion: "Completion", context: int) -> str:
         f"prompt {usage.prompt_tokens} ({reused}{timings.prefill_tokens_per_second:.0f} tokens/s)",
         f"answer {usage.completion_tokens} ({timings.tokens_per_second:.1f} tokens/s)",
         f"first token {timings.time_to_first_token:.2f} s",
-        f"memory {size(peak_memory())}",
+        f"memory {format_bytes(peak_memory())}",
     ]
     if usage.prompt_tokens + usage.completion_tokens >= context:
         parts.append(f"the context of {context} is full")
@@ -64,16 +65,6 @@ def statistics(completion: "Completion", context: int) -> str:
 def peak_memory() -> int:
     """Peak resident set of this process in bytes, mapped files included."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def size(count: int) -> str:
-    """``count`` bytes in the largest binary unit that leaves at least one: ``1.51 GiB``."""
-    value, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{count} B" if unit == "B" else f"{value:.2f} {unit}"
 
 
 def amount(count: int) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from motet.cli.options import kv_type_option
-from motet.cli.output import amount, printable, size
+from motet.cli.output import amount, printable
+from motet.machine import format_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -97,7 +98,7 @@ def _overview(facts: "Facts") -> "Table":
     files = f" in {facts['files']} files" if facts["files"] > 1 else ""
     rows = [
         ("file", facts["path"]),
-        ("size", f"{size(facts['bytes'])}{files}, {facts['format']}"),
+        ("size", f"{format_bytes(facts['bytes'])}{files}, {facts['format']}"),
         ("architecture", _shown(facts["architecture"])),
         ("name", _shown(facts["name"])),
         ("parameters", amount(facts["parameters"])),
@@ -120,7 +121,7 @@ def _layers(facts: "Facts") -> str:
     layers, context = facts["layers"], facts["context"]
     if not context.get("constant"):
         return _shown(layers)
-    states = f"{size(context['constant'])} of states a sequence"
+    states = f"{format_bytes(context['constant'])} of states a sequence"
     attending = context["attending"]
     if not attending:
         return f"{layers}, all recurrent: {states}"
@@ -149,15 +150,16 @@ def _self_extend(positions: "Facts") -> str:
 def _memory(context: "Facts") -> str:
     if "unknown" in context:
         return f"unknown: {context['unknown']}"
+    allowed = f"; {format_bytes(context['allowed'])} are allowed here now"
     if context["total"] == context["constant"]:
-        return f"{size(context['total'])} a sequence, constant at any length"
-    text = f"{size(context['total'])} for one sequence of {context['tokens']} tokens"
+        return f"{format_bytes(context['total'])} a sequence, constant at any length{allowed}"
+    text = f"{format_bytes(context['total'])} for one sequence of {context['tokens']} tokens"
     text += f" ({context['kv_type']})"
     if context["sliding_layers"]:
         text += f", a window of {context['window']} in {context['sliding_layers']} of the layers"
     if context["constant"]:
-        text += f", {size(context['constant'])} of it constant"
-    return text
+        text += f", {format_bytes(context['constant'])} of it constant"
+    return text + allowed
 
 
 def _types_table(types: "list[Facts]") -> "Table":
@@ -169,7 +171,7 @@ def _types_table(types: "list[Facts]") -> "Table":
                 row["type"],
                 str(row["tensors"]),
                 amount(row["parameters"]),
-                size(row["bytes"]),
+                format_bytes(row["bytes"]),
                 f"{row['bytes'] / total:.1%}",
             )
             for row in types
@@ -185,7 +187,7 @@ def _tensors_table(tensors: "list[Facts]") -> "Table":
                 row["name"],
                 " × ".join(map(str, row["shape"])),
                 row["type"],
-                size(row["bytes"]),
+                format_bytes(row["bytes"]),
                 str(row["offset"]),
             )
             for row in tensors

@@ -19,6 +19,7 @@ class ContextFactory:
     ubatch: int
     split: str
     kv_type: str
+    kv_bytes: int | None
     checkpoint_bytes: int | None
 
     def __post_init__(self) -> None:
@@ -45,6 +46,7 @@ class ContextFactory:
             kv_type=self.kv_type,
             self_extend=self_extend,
             context_length=length if self_extend is not None else None,
+            kv_bytes=self.kv_bytes,
             checkpoint_bytes=self.checkpoint_bytes,
         )
         return context, length or context.memory.context_length

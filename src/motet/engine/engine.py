@@ -14,7 +14,7 @@ from motet.context import Context
 from motet.engine import state
 from motet.engine.request import Answer, Request
 from motet.engine.scheduler import Scheduler, Span
-from motet.errors import MotetError
+from motet.errors import CapacityError, MotetError
 from motet.self_extend import AutoExtend, SelfExtend
 
 Result = TypeVar("Result")
@@ -118,32 +118,37 @@ class Engine:
 
     def step(self) -> None:
         """Schedule a batch, decode it, and hand out the rows of each of its spans."""
-        scheduled = self._scheduler.schedule()
-        if not scheduled.spans:
-            return
-        logits = self._context.decode(scheduled.batch).logits
+        while True:
+            scheduled = self._scheduler.schedule()
+            if not scheduled.spans:
+                return
+            try:
+                logits = self._context.decode(scheduled.batch).logits
+                break
+            except CapacityError:
+                if not self._scheduler.make_room():
+                    raise
         for span in scheduled.spans:
             self._hand_out(span, logits[span.rows])
 
     def _hand_out(self, span: Span, rows: Float32) -> None:
         """Give a span's rows of logits [n, n_vocab] to the answers that they are for."""
         request = span.answer.request
+        if request.cancelled:
+            return
         try:
-            if span.is_prefill:
-                self._prefilled(span, rows)
-            elif not request.cancelled:
+            if span.is_prefill and request.options.scores_prompt and not request.started:
+                request.score(rows, span.start)
+            if not self._scheduler.computed(span):
+                return
+            if not span.is_prefill:
                 self._advance(span.answer, rows)
-        except Exception as error:
-            self._fail(request, error)
-
-    def _prefilled(self, span: Span, rows: Float32) -> None:
-        request = span.answer.request
-        if request.options.scores_prompt:
-            request.score(rows, span.start)
-        if self._scheduler.prefilled(span):
+                return
             for answer in list(request.answers):
                 answer.begin()
                 self._advance(answer, rows[-1:])
+        except Exception as error:
+            self._fail(request, error)
 
     def _advance(self, answer: Answer, rows: Float32) -> None:
         answer.advance(rows)

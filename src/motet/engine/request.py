@@ -63,10 +63,24 @@ class Request:
 
     def admit(self, sequences: list[int], reused: int) -> None:
         """Give each answer a memory sequence; the first holds so many prompt tokens already."""
-        self.admitted = time.perf_counter()
-        self.prefilled = self.reused = reused
+        self.prefilled = reused
+        if not self.started:
+            self.admitted, self.reused = time.perf_counter(), reused
         for answer, seq in zip(self.answers, sequences, strict=True):
             answer.seq = seq
+
+    @property
+    def started(self) -> bool:
+        """Whether any answer has a token."""
+        return any(answer.tokens for answer in self.answers)
+
+    def preempt(self) -> None:
+        """Wait again, for its sequences are taken from it; what they held is computed anew."""
+        self.prefilled = 0
+        if not self.started:
+            self.prompt_logprobs = [None]
+        for answer in self.answers:
+            answer.seq, answer.held = -1, 0
 
     def score(self, logits: Float32, start: int) -> None:
         """Note how probable the prompt tokens after position ``start`` are; a row a position."""
@@ -92,6 +106,8 @@ class Answer:
         self.request = request
         self.index = request.index + number
         self.seq = -1
+        self.held = 0
+        """Tokens of the prompt and of the answer that are in memory."""
         self.tokens: list[int] = []
         self.completion: Completion | None = None
         self._sampler = Sampler(_numbered(request.sampling, number), request.prompt)
@@ -104,9 +120,9 @@ class Answer:
         self._first_token = 0.0
 
     @property
-    def position(self) -> int:
-        """Where the last token chosen stands in the sequence."""
-        return len(self.request.prompt) + len(self.tokens) - 1
+    def pending(self) -> list[int]:
+        """Tokens chosen that are not in memory: the last one, or more after a preemption."""
+        return self.tokens[self.held - len(self.request.prompt) :]
 
     def begin(self) -> None:
         """The prompt is in memory: hand out its echo."""

@@ -25,9 +25,10 @@ _log = logging.getLogger("motet")
 class Span:
     """Consecutive tokens of an answer's sequence in a batch, and their rows of its logits.
 
-    While an answer is generated, its span begins with the token chosen last, and has a row for
-    each of its tokens, which chooses the next one. While a prompt is prefilled, in the sequence of
-    its first answer, only its last token has a row, or each of them where the prompt is scored.
+    While an answer is generated, its span is the token chosen last, and has a row, which chooses
+    the next one; after a preemption the tokens before it come again, without rows. While a prompt
+    is prefilled, in the sequence of its first answer, only its last token has a row, or each of
+    them where the prompt is scored.
     """
 
     answer: Answer
@@ -84,6 +85,8 @@ class Scheduler:
         self._ubatch = context.ubatch
         self._scored_at_once = max(1, LOGIT_VALUES // context.model.config.n_vocab)
         self._reuse = prefix_reuse
+        self._short = False
+        """Whether a request was preempted, and none has ended since."""
 
     @property
     def busy(self) -> bool:
@@ -100,20 +103,25 @@ class Scheduler:
         scheduled = ScheduledBatch(self._ubatch)
         for request in self.running:
             for answer in request.answers:
-                if answer.tokens:
-                    scheduled.add(answer, answer.position, answer.tokens[-1:], "all")
+                if answer.held >= len(request.prompt) and len(answer.pending) == 1:
+                    scheduled.add(answer, answer.held, answer.pending, "last")
         scheduled.room = max(scheduled.room, 1)  # prompts go on, however many answers there are
         for request in self.running:
             self._prefill(scheduled, request)
-        while scheduled.room and self.waiting and self._fits(self.waiting[0]):
+            self._recompute(scheduled, request)
+        while scheduled.room and self.waiting and self._may_admit(self.waiting[0]):
             request = self.waiting.popleft()
             self.running.append(request)
             self._admit(request)
             self._prefill(scheduled, request)
         return scheduled
 
-    def prefilled(self, span: Span) -> bool:
-        """A span of a prompt is in memory; whether it was the last, so that answers can begin."""
+    def computed(self, span: Span) -> bool:
+        """A span is in memory; whether answers go on from it, each with its last row: the span's
+        own, or all of the request where a prompt has ended and none has begun."""
+        span.answer.held = span.end
+        if not span.is_prefill:
+            return span.rows.start < span.rows.stop
         request = span.answer.request
         request.prefilled = span.end
         self._checkpoint(request)
@@ -122,7 +130,8 @@ class Scheduler:
         first, *others = request.answers
         for other in others:
             self._memory.copy(first.seq, other.seq)
-        return True
+            other.held = first.held
+        return not request.started
 
     def release(self, answer: Answer, keep: bool = True) -> None:
         """Release an answer's sequence; a request is done when it has no answer left.
@@ -135,6 +144,7 @@ class Scheduler:
         request.answers.remove(answer)
         if not request.answers:
             self.running.remove(request)
+            self._short = False
 
     def drop(self, request: Request, keep: bool) -> None:
         """Release all sequences of a running request."""
@@ -147,12 +157,30 @@ class Scheduler:
         for request in [request for request in self.running if request.cancelled]:
             self.drop(request, keep=True)
 
-    def _fits(self, request: Request) -> bool:
-        return request.options.n <= len(self.sequences)
+    def make_room(self) -> bool:
+        """Give up what can be had again, since memory is short; False if there is nothing.
+
+        First the prefix cache, sequence by sequence; then the request admitted last is preempted:
+        it waits until another one has ended.
+        """
+        if self.sequences.evict():
+            return True
+        if len(self.running) < 2:
+            return False
+        request = self.running.pop()
+        for answer in request.answers:
+            self.sequences.release(answer.seq, keep=False)
+        request.preempt()
+        self.waiting.appendleft(request)
+        self._short = True
+        return True
+
+    def _may_admit(self, request: Request) -> bool:
+        return len(request.answers) <= len(self.sequences) and not (self._short and self.running)
 
     def _admit(self, request: Request) -> None:
-        reuse = self._reuse and not request.options.scores_prompt
-        acquired = self.sequences.acquire(request.prompt, request.options.n, reuse)
+        reuse = self._reuse and not self._scores(request)
+        acquired = self.sequences.acquire(request.prompt, len(request.answers), reuse)
         request.admit(acquired.sequences, acquired.reused)
         if reuse and not self._memory.rewinds_anywhere:
             positions = {*request.options.checkpoints, len(request.prompt) - 1}
@@ -165,7 +193,7 @@ class Scheduler:
     def _prefill(self, scheduled: ScheduledBatch, request: Request) -> None:
         """Add what fits of a prompt, up to the next position where a checkpoint is to be made."""
         start, end = request.prefilled, len(request.prompt)
-        scored = request.options.scores_prompt
+        scored = self._scores(request)
         stop = min((p for p in request.checkpoints if p > start), default=end)
         most = min(scheduled.room, self._scored_at_once) if scored else scheduled.room
         stop = min(stop, start + most)
@@ -173,6 +201,20 @@ class Scheduler:
             return
         logits = "all" if scored else "last" if stop == end else "none"
         scheduled.add(request.answers[0], start, request.prompt[start:stop], logits)
+
+    def _recompute(self, scheduled: ScheduledBatch, request: Request) -> None:
+        """Add what fits of the answers' tokens that a preemption took from memory."""
+        for answer in request.answers:
+            pending = answer.pending
+            if answer.held >= len(request.prompt) and len(pending) > 1 and scheduled.room:
+                tokens = pending[: scheduled.room]
+                logits = "last" if len(tokens) == len(pending) else "none"
+                scheduled.add(answer, answer.held, tokens, logits)
+
+    @staticmethod
+    def _scores(request: Request) -> bool:
+        """Whether rows of the prompt are wanted; those of one that was preempted are known."""
+        return request.options.scores_prompt and not request.started
 
     def _checkpoint(self, request: Request) -> None:
         """Make a checkpoint, if later prompts may go on from where the prompt is now."""

@@ -81,8 +81,15 @@ class Sequences:
         self._free.insert(len(self._free) if self._memory.length(seq) else 0, seq)
 
     def forget(self) -> None:
-        """Empty all that are not in use."""
+        """Empty all that are not in use, and give their memory back to the system."""
         self._empty(self._free)
+        self._memory.trim()
+
+    def evict(self) -> bool:
+        """Empty the least recently used of those that are not in use; whether there was one."""
+        oldest = self.idle[:1]
+        self._empty(oldest)
+        return bool(oldest)
 
     def make_room(self, saved: Sequence[int]) -> dict[int, int]:
         """For each of the saved sequences one that is not in use and from now on is empty.

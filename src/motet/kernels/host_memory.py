@@ -88,7 +88,9 @@ class HostPages:
         self.value_dim = value_dim
         self.kv_type = kv_type
         self.page_bytes = kv_heads * layout.nbytes
-        self.buffer = _reserve(pages, self.page_bytes, "pages", "max_tokens or max_sequences")
+        self.buffer = _reserve(
+            pages, self.page_bytes, "pages", "max_tokens, max_sequences or kv_bytes"
+        )
 
         def view(
             dtype: "np.dtype[np.generic]", start: int, channels: int, token: int, channel: int
@@ -129,16 +131,13 @@ class HostMemory:
 
     def allocate_states(self, slots: int, shape: tuple[int, ...]) -> Float32:
         state_bytes = np.dtype(np.float32).itemsize * prod(shape)
-        raw = _reserve(slots, state_bytes, "states", "max_sequences or checkpoint_bytes")
+        raw = _reserve(slots, state_bytes, "states", "max_sequences or kv_bytes")
         return raw.view(np.float32).reshape(slots, *shape)
 
-    def discard(self, array: Array, rows: Int64 | None = None) -> None:
+    def discard(self, array: Array, rows: Int64) -> None:
         memory: Any = array
         while not isinstance(memory, mmap.mmap):
             memory = memory.obj if isinstance(memory, memoryview) else memory.base
-        if rows is None:
-            memory.madvise(mmap.MADV_DONTNEED)
-            return
         row_bytes, rows = array.strides[0], np.unique(rows)
         ends = np.flatnonzero(np.diff(rows, append=-1) != 1)
         starts = np.append(0, ends[:-1] + 1)[: len(ends)]

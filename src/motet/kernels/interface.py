@@ -353,10 +353,10 @@ class Kernels(Protocol):
         """Address space for ``slots`` states, ``[slots, *shape]`` of zeros; CapacityError."""
         ...
 
-    def discard(self, array: Array, rows: Int64 | None = None) -> None:
+    def discard(self, array: Array, rows: Int64) -> None:
         """Give memory of a cache, by one of its arrays, back to the system; it then reads as 0.
 
-        ``rows`` ``[n]``: the pages (of states: the slots) to give up, in any order, None for all.
+        ``rows`` ``[n]``: the pages (of states: the slots) to give up, in any order.
         They hold nothing from then on, and cost memory again when they are written. What lies at
         their edges, in a page of the system that others use too, stays as it is.
         """

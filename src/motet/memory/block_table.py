@@ -117,8 +117,13 @@ class BlockTableDraft:
             base.refs,
             base.pages,
             f"pages of {PAGE} tokens",
-            hint="remove sequences, or give the context a larger max_tokens",
+            hint="remove sequences, or give the context a larger max_tokens or kv_bytes",
         )
+
+    @property
+    def used(self) -> int:
+        """Pages in use while the draft lives: by the base, or at some time by the draft."""
+        return self._counts.used
 
     def advance(self, mapping: SlotMapping, kernels: Kernels) -> LayerSlots:
         """Make room for a micro-batch's tokens, with a page of its own for each set of sequences.

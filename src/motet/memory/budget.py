@@ -1,13 +1,91 @@
-"""How much memory checkpoints may take unless the caller says."""
+"""What caches take, and how much they may take unless the caller says."""
 
-from motet.machine import memory_limit
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-_SHARE = 16
-_FALLBACK = 256 << 20
-"""Where the system does not say how much memory there is."""
+from motet.kernels import PAGE, Kernels
+from motet.machine import available_memory
+from motet.memory.kv_cache import kept_tokens
+from motet.memory.recurrent import state_bytes
+from motet.spec import FullAttention, LayerCaches, Recurrent, SlidingAttention
+
+_UNKNOWN = 1 << 50
+"""Where the system does not say how much memory is left: as good as no limit."""
 
 
-def default_checkpoint_bytes() -> int:
-    """A sixteenth of the memory that the machine has, or that this process's cgroup allows."""
-    limit = memory_limit()
-    return _FALLBACK if limit is None else limit // _SHARE
+def default_kv_bytes() -> int:
+    """Three quarters of the memory that is left, by the machine, its control group or its limits.
+
+    The rest is for activations, for logits, and for other processes.
+    """
+    available = available_memory()
+    return _UNKNOWN if available is None else available // 4 * 3
+
+
+def default_checkpoint_bytes(kv_bytes: int) -> int:
+    """An eighth of what caches may take."""
+    return kv_bytes // 8
+
+
+@dataclass(frozen=True)
+class ContextMemory:
+    """The caches of one sequence of ``tokens`` tokens: ``total`` bytes.
+
+    ``constant`` of them are recurrent states, which do not grow with the sequence; ``per_token``
+    is what each further token adds once every sliding window is full. ``attending``: the layers,
+    from 0, that have a KV cache. In ``sliding_layers`` of them it holds a window alone, of
+    ``window`` tokens (the widest one, if windows differ).
+    """
+
+    tokens: int
+    kv_type: str
+    total: int
+    constant: int
+    per_token: int
+    attending: list[int]
+    sliding_layers: int
+    window: int
+
+
+def context_memory(
+    layers: Sequence[LayerCaches], tokens: int, kv_type: str, kernels: Kernels
+) -> ContextMemory:
+    """KV caches, in whole pages of ``PAGE`` tokens, and recurrent states of one sequence.
+
+    ``layers``: the caches of each layer.
+    """
+    specs = [spec for layer in layers for spec in layer]
+    constant = sum(state_bytes(spec) for spec in specs if isinstance(spec, Recurrent))
+    total, per_token = constant, 0
+    for spec, count in Counter(specs).items():
+        if isinstance(spec, Recurrent):
+            continue
+        sizes = spec.kv_heads, spec.head_dim, spec.value_dim
+        page = count * kernels.page_bytes(*sizes, kv_type)
+        total += page * _pages(spec, tokens)
+        per_token += page // PAGE if isinstance(spec, FullAttention) else 0
+    windows = [spec.window for spec in specs if isinstance(spec, SlidingAttention)]
+    attending = [
+        i
+        for i, layer in enumerate(layers)
+        if any(not isinstance(spec, Recurrent) for spec in layer)
+    ]
+    return ContextMemory(
+        tokens,
+        kv_type,
+        total,
+        constant,
+        per_token,
+        attending,
+        len(windows),
+        max(windows, default=0),
+    )
+
+
+def _pages(spec: FullAttention | SlidingAttention, tokens: int) -> int:
+    """Pages that hold what a layer keeps of ``tokens`` tokens, as Memory does."""
+    pages = -(-tokens // PAGE)
+    if isinstance(spec, SlidingAttention):
+        pages -= max(tokens - kept_tokens(spec.window), 0) // PAGE
+    return pages

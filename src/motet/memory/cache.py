@@ -3,12 +3,11 @@
 A new kind is one new file that implements ``Cache`` and ``CacheDraft``, and a line in memory.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from motet.arrays import Array, Int64
-from motet.kernels import Kernels
 from motet.kernels.interface import PagedKV, RecurrentState
 from motet.memory.block_table import LayerSlots, TokenMoves
 from motet.memory.saved import CacheRows, Places, Tables
@@ -30,8 +29,10 @@ class Limits:
     """Tokens of the largest micro-batch."""
     kv_type: str
     """How keys and values are stored: see ``kernels.interface.KV_TYPES``."""
+    kv_bytes: int
+    """What all caches may take: keys, values and states, those of checkpoints included."""
     checkpoint_bytes: int
-    """What checkpoints may keep, beside what sequences hold."""
+    """What checkpoints may keep of it, beside what sequences hold."""
 
 
 class CacheView(Protocol):
@@ -97,6 +98,11 @@ class CacheDraft(Protocol):
     @property
     def held_bytes(self) -> int:
         """What all of them keep."""
+        ...
+
+    @property
+    def used_bytes(self) -> int:
+        """What is in use while the draft lives: by the present state, or by the next one."""
         ...
 
     def cut(self, seq: int, position: int, hold: Any | None) -> None:
@@ -204,6 +210,9 @@ class Cache(Protocol):
         """The rows as a state file has them. Raises StateFileError where a table is missing."""
         ...
 
-    def discard(self, kernels: Kernels) -> None:
-        """Give the memory under the arrays back to the system; nothing is held any more."""
+    def trim(self, states: Sequence[tuple[SequenceState, Any]]) -> None:
+        """Give memory that none of these states uses back to the system.
+
+        Each is one of the sequence table, and this cache's beside it.
+        """
         ...

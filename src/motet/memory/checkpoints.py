@@ -123,6 +123,14 @@ class CheckpointDraft:
                 self._keep(seq, tuple(mark for mark in marks if mark[1] is not least))
         return least
 
+    def drop_automatic(self) -> int:
+        """Drop half of those made automatically, or the last one; how many these were."""
+        automatic = sum(not asked for asked, _ in self._uses().values())
+        dropped = -(-automatic // 2)
+        for _ in range(dropped):
+            self.evict()
+        return dropped
+
     def cut(self, seq: int, position: int) -> None:
         """``seq`` holds other tokens, or none, from ``position`` on."""
         marks = self._marks[seq]

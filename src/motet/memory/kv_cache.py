@@ -1,6 +1,6 @@
 """KV caches: keys and values in pages, of every token (full attention) or of the last ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,13 @@ from motet.memory.block_table import (
 )
 from motet.memory.cache import CacheKey, Exported, Filled, Limits
 from motet.memory.page_masks import FOREVER
+from motet.memory.ref_counts import unused
 from motet.memory.saved import Places, Saved, Tables, TokenRows, contradicts
 from motet.memory.sequence_table import SequenceDraft, SequenceState, SequenceTable
 from motet.memory.slot_mapping import SlotMapping
 from motet.spec import CacheSpec, FullAttention, SlidingAttention
+
+_Attention = FullAttention | SlidingAttention
 
 REWIND = 64
 """Tokens that sliding layers keep beyond their window, so that taking back so many is exact."""
@@ -34,7 +37,7 @@ def kv_caches(
     full = {key: spec for key, spec in specs.items() if isinstance(spec, FullAttention)}
     sliding = {key: spec for key, spec in specs.items() if isinstance(spec, SlidingAttention)}
 
-    def allocate(spec: FullAttention | SlidingAttention, pages: int) -> KVPages:
+    def allocate(spec: _Attention, pages: int) -> KVPages:
         return kernels.allocate_pages(
             pages, spec.kv_heads, spec.head_dim, spec.value_dim, limits.kv_type
         )
@@ -44,15 +47,25 @@ def kv_caches(
         yield FullKVCache(kernels, layers)
     for window in sorted({spec.window for spec in sliding.values()}):
         alike = {key: spec for key, spec in sliding.items() if spec.window == window}
-        page = sum(
-            kernels.page_bytes(spec.kv_heads, spec.head_dim, spec.value_dim, limits.kv_type)
-            for spec in alike.values()
-        )
+        page = _page_bytes(alike.values(), kernels, limits.kv_type)
         # Those that checkpoints drop in a batch stay until it is done.
         held = 2 * (limits.checkpoint_bytes // page)
         pages = min(table.pages, _window_pages(window, limits)) + held
+        pages = min(pages, limits.kv_bytes // page)
         layers = {key: allocate(spec, pages) for key, spec in alike.items()}
         yield SlidingKVCache(kernels, layers, window, BlockTable.empty(limits.max_sequences, pages))
+
+
+def full_page_bytes(specs: Iterable[CacheSpec], kernels: Kernels, kv_type: str) -> int:
+    """What a page of tokens takes in all layers of full attention."""
+    full = [spec for spec in specs if isinstance(spec, FullAttention)]
+    return _page_bytes(full, kernels, kv_type)
+
+
+def _page_bytes(specs: Iterable[_Attention], kernels: Kernels, kv_type: str) -> int:
+    return sum(
+        kernels.page_bytes(spec.kv_heads, spec.head_dim, spec.value_dim, kv_type) for spec in specs
+    )
 
 
 def kept_tokens(window: int) -> int:
@@ -70,9 +83,13 @@ def _arrays(layers: Mapping[CacheKey, KVPages]) -> Mapping[CacheKey, Mapping[str
     return {key: pages.arrays for key, pages in layers.items()}
 
 
-def _discard(kernels: Kernels, layers: Mapping[CacheKey, KVPages]) -> None:
+def _release(
+    kernels: Kernels, layers: Mapping[CacheKey, KVPages], tables: Iterable[BlockTable]
+) -> None:
+    """Give pages that none of the tables refers to back to the system."""
+    free = unused(table.refs for table in tables)
     for pages in layers.values():
-        kernels.discard(pages.arrays["keys"])
+        kernels.discard(pages.arrays["keys"], free)
 
 
 def _move(kernels: Kernels, layers: Mapping[CacheKey, KVPages], moves: TokenMoves) -> None:
@@ -118,7 +135,7 @@ class FullKVCache:
 
     def draft(self, state: None, sequences: SequenceDraft) -> "FullKVDraft":
         """A draft, which follows ``sequences``."""
-        return FullKVDraft(self._kernels, self._layers)
+        return FullKVDraft(self._kernels, self._layers, sequences)
 
     def export(
         self,
@@ -135,8 +152,8 @@ class FullKVCache:
         """No tables of its own."""
         return SharedRows()
 
-    def discard(self, kernels: Kernels) -> None:
-        _discard(kernels, self._layers)
+    def trim(self, states: Sequence[tuple[SequenceState, None]]) -> None:
+        _release(self._kernels, self._layers, [sequences.blocks for sequences, _ in states])
 
 
 @dataclass(frozen=True)
@@ -157,9 +174,12 @@ class SharedRows:
 class FullKVDraft:
     """A ``CacheDraft`` with no bookkeeping of its own: it does what the sequence table does."""
 
-    def __init__(self, kernels: Kernels, layers: Mapping[CacheKey, KVPages]) -> None:
+    def __init__(
+        self, kernels: Kernels, layers: Mapping[CacheKey, KVPages], sequences: SequenceDraft
+    ) -> None:
         self._kernels = kernels
         self._layers = layers
+        self._sequences = sequences
 
     def advance(self, mapping: SlotMapping, placed: LayerSlots) -> KVView:
         return KVView(self._kernels, self._layers, placed)
@@ -178,6 +198,11 @@ class FullKVDraft:
     @property
     def held_bytes(self) -> int:
         return 0
+
+    @property
+    def used_bytes(self) -> int:
+        page_bytes = sum(pages.page_bytes for pages in self._layers.values())
+        return self._sequences.blocks.used * page_bytes
 
     def cut(self, seq: int, position: int, hold: None) -> None: ...
 
@@ -252,8 +277,8 @@ class SlidingKVCache:
         """Raises StateFileError where a table is missing."""
         return SlidingRows(self.name, TokenRows.read(tables, self.name))
 
-    def discard(self, kernels: Kernels) -> None:
-        _discard(kernels, self.layers)
+    def trim(self, states: Sequence[tuple[SequenceState, BlockTable]]) -> None:
+        _release(self.kernels, self.layers, [table for _, table in states])
 
 
 @dataclass(frozen=True)
@@ -323,6 +348,10 @@ class SlidingKVDraft:
     def held_bytes(self) -> int:
         """What all of them keep; a page that several refer to counts once."""
         return int(np.count_nonzero(self._blocks.held)) * self._cache.page_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        return self._blocks.used * self._cache.page_bytes
 
     def cut(self, seq: int, position: int, hold: HeldBlocks | None) -> None:
         self._blocks.remove(seq, position, FOREVER)

@@ -1,8 +1,10 @@
 """What the sequences of a context hold, and the operations on it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -15,9 +17,10 @@ from motet.errors import (
     UnsupportedError,
 )
 from motet.kernels import Kernels
+from motet.machine import format_bytes
 from motet.memory.cache import Cache, Limits
 from motet.memory.checkpoints import Checkpoints
-from motet.memory.kv_cache import kv_caches
+from motet.memory.kv_cache import full_page_bytes, kv_caches
 from motet.memory.page_masks import FOREVER
 from motet.memory.recurrent import recurrent_caches
 from motet.memory.saved import Saved
@@ -39,6 +42,8 @@ from motet.memory.validation import (
 )
 from motet.spec import LayerCaches
 
+Result = TypeVar("Result")
+
 
 class Memory:
     """Tokens of some sequences, and what the model's layers keep of them.
@@ -57,20 +62,23 @@ class Memory:
         """Of a model whose layers have these caches.
 
         ``context_length``: positions that a sequence has. Raises CapacityError for want of
-        address space.
+        address space, UnsupportedError for a cache that is of no kind known.
         """
         self.max_sequences = limits.max_sequences
         self.max_tokens = limits.max_tokens
         self.context_length = context_length
         self.kernels = kernels
         specs = {(i, k): spec for i, caches in enumerate(layers) for k, spec in enumerate(caches)}
-        self._table = SequenceTable(limits.max_sequences, limits.max_tokens)
+        page_bytes = full_page_bytes(specs.values(), kernels, limits.kv_type)
+        most_pages = limits.kv_bytes // max(page_bytes, 1)
+        self._table = SequenceTable(limits.max_sequences, limits.max_tokens, most_pages)
         self.caches: tuple[Cache, ...] = (
             *kv_caches(specs, kernels, limits, self._table),
             *recurrent_caches(specs, kernels, limits),
         )
         self.rewinds_anywhere = all(cache.rewinds_anywhere for cache in self.caches)
         """Whether any position can be gone back to, so that checkpoints are of no use."""
+        self.kv_bytes = limits.kv_bytes
         self.checkpoint_bytes = 0 if self.rewinds_anywhere else limits.checkpoint_bytes
         self._ordered = any(cache.ordered for cache in self.caches)
         self._cache_of = {key: n for n, cache in enumerate(self.caches) for key in cache.arrays}
@@ -78,6 +86,8 @@ class Memory:
             if (layer, k) not in self._cache_of:
                 raise UnsupportedError(f"no cache keeps what layer {layer} declares: {spec}")
         self._now = self._empty()
+        self._touched = [0] * len(self.caches)
+        """Bytes of each cache that the system may have had to find memory for."""
         self._use = _ExclusiveUse()
 
     def length(self, seq: int) -> int:
@@ -92,6 +102,11 @@ class Memory:
     def tokens(self, seq: int) -> Int32:
         """The token ids that ``seq`` holds, int32 ``[length]``, in order of position."""
         return self._table.ids(self._now.sequences.blocks.places(self._seq(seq))[1])
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of caches that hold something, those of checkpoints included."""
+        return sum(self._begin().used_bytes)
 
     @property
     def ends(self) -> Int64:
@@ -140,12 +155,11 @@ class Memory:
             first, last = int(self._positions(source)[0]), int(given[-1])
             if self._ordered:
                 check_fork(source, target, given, first, bool(present.size))
-            transaction = self._begin()
             if given[0] > first or present.size:
-                transaction.insert(source, target, start, last + 1)
+                change = self._drafted(lambda draft: draft.insert(source, target, start, last + 1))
             else:
-                transaction.fork(source, target, last + 1)
-            self._now = transaction.seal()
+                change = self._drafted(lambda draft: draft.fork(source, target, last + 1))
+            self._now = change.after
 
     def keep(self, seq: int) -> None:
         """Clear every sequence but ``seq``."""
@@ -157,16 +171,19 @@ class Memory:
                     transaction.cut(other, 0)
             self._now = transaction.seal()
 
-    def clear(self, *, release: bool = False) -> None:
-        """Forget everything.
-
-        ``release``: give the caches' memory back to the system, which has to find it anew when the
-        next tokens come.
-        """
+    def clear(self) -> None:
+        """Forget everything, and give the caches' memory back to the system."""
         with self.exclusive():
             self._now = self._empty()
-            for cache in self.caches if release else ():
-                cache.discard(self.kernels)
+            self._trim(self._now)
+
+    def trim(self) -> None:
+        """Give memory that nothing held needs back to the system, as ``clear`` does.
+
+        What was forgotten is kept otherwise, for the tokens that come next.
+        """
+        with self.exclusive():
+            self._trim(self._now)
 
     def shift(self, seq: int, start: int, end: int | None, delta: int) -> None:
         """Move the tokens at positions start … end - 1 by ``delta`` positions.
@@ -189,9 +206,9 @@ class Memory:
             check_shift(seq, moved, staying, delta, self.context_length, ordered=self._ordered)
             last = int(moved[-1])
             check_tables(last + delta + 1, self.max_sequences)
-            transaction = self._begin(last + delta + 1)
-            transaction.shift(seq, start, last + 1, delta)
-            self._now = transaction.seal()
+            self._now = self._drafted(
+                lambda draft: draft.shift(seq, start, last + 1, delta), last + delta + 1
+            ).after
 
     def checkpoint(self, seq: int) -> None:
         """Keep what layers hold of ``seq`` as it is, so that it can come back to where it ends.
@@ -248,10 +265,12 @@ class Memory:
         end = check_positions(ubatches, self.context_length, self.max_sequences)
         held = int(self._now.sequences.lengths.sum())
         check_tokens(ubatches, held, self._distinct, self.max_tokens)
-        transaction = self._begin(end)
         automatic = self.checkpoint_bytes > 0
-        plans = transaction.plan(ubatches, self.kernels, self._cache_of, checkpoints=automatic)
-        return DecodePlan(plans, self._commit(transaction))
+        change = self._drafted(
+            lambda draft: draft.plan(ubatches, self.kernels, self._cache_of, checkpoints=automatic),
+            end,
+        )
+        return DecodePlan(change.result, self._commit(change.after))
 
     def export(self, seqs: Sequence[int]) -> tuple[Saved, tuple[Int64, ...]]:
         """What ``seqs`` hold, and for each cache the slots of its rows. Hold ``exclusive()``.
@@ -285,11 +304,11 @@ class Memory:
         check_room(saved.sequences, self.context_length, free, self.max_tokens)
         end = int(saved.sequences.held.positions.max(initial=-1)) + 1
         check_tables(end, self.max_sequences)
-        most = saved.checkpoints if self.checkpoint_bytes else 0
+        targets, most = np.array(seqs, np.int64), saved.checkpoints if self.checkpoint_bytes else 0
         while True:
-            transaction = self._begin(end)
+            kept = saved.with_checkpoints(most)
             try:
-                places = transaction.fill(saved.with_checkpoints(most), np.array(seqs, np.int64))
+                change = self._drafted(partial(Transaction.fill, saved=kept, seqs=targets), end)
             except CannotRewind as error:  # nothing that was saved is like that
                 raise StateFileError(f"contradicts itself: {error.message}") from error
             except CapacityError:
@@ -297,7 +316,7 @@ class Memory:
                     raise
                 most //= 2
             else:
-                return RestorePlan(places, self._commit(transaction))
+                return RestorePlan(change.result, self._commit(change.after))
 
     def exclusive(self) -> "_ExclusiveUse":
         """To be held, with ``with``, while something changes.
@@ -320,9 +339,47 @@ class Memory:
             self._table, self.caches, self._now, end=end, checkpoint_bytes=self.checkpoint_bytes
         )
 
-    def _commit(self, transaction: Transaction) -> Callable[[], None]:
-        after = transaction.seal()
+    def _drafted(self, change: Callable[[Transaction], Result], end: int = 0) -> "_Change[Result]":
+        """What ``change`` makes of a transaction with room for positions below ``end``.
 
+        Where memory runs out, checkpoints that nobody asked for are given up first. Raises
+        CapacityError when that does not help.
+        """
+        before = self._now
+        while True:
+            transaction = self._begin(end)
+            try:
+                result = change(transaction)
+                return _Change(self._seal(transaction), result)
+            except CapacityError:
+                fewer = self._begin()
+                if not fewer.drop_automatic_checkpoints():
+                    self._now = before
+                    raise
+                self._now = fewer.seal()
+
+    def _seal(self, transaction: Transaction) -> MemoryState:
+        """The next state. Raises CapacityError beyond ``kv_bytes``."""
+        after, used = transaction.seal(), transaction.used_bytes
+        if sum(used) > self.kv_bytes:
+            raise CapacityError(
+                f"{format_bytes(sum(used))} of keys, values and states are needed, and kv_bytes"
+                f" allows {format_bytes(self.kv_bytes)}",
+                hint="remove sequences, choose a smaller kv_type, or allow more by kv_bytes",
+            )
+        self._touched = list(map(max, self._touched, used))
+        if sum(self._touched) > self.kv_bytes:  # one cache has grown, and another has shrunk
+            self._trim(self._now, after)
+            self._touched = used
+        return after
+
+    def _trim(self, *states: MemoryState) -> None:
+        """Give memory that none of the states needs back to the system."""
+        for n, cache in enumerate(self.caches):
+            cache.trim([(state.sequences, state.caches[n]) for state in states])
+        self._touched = self._begin().used_bytes
+
+    def _commit(self, after: MemoryState) -> Callable[[], None]:
         def commit() -> None:
             self._now = after
 
@@ -333,6 +390,14 @@ class Memory:
 
     def _distinct(self) -> int:
         return self._table.distinct(self._now.sequences)
+
+
+@dataclass(frozen=True)
+class _Change(Generic[Result]):
+    """What a transaction comes to."""
+
+    after: MemoryState
+    result: Result
 
 
 class _ExclusiveUse:

@@ -1,6 +1,6 @@
 """Recurrent caches: one state a sequence, which every token rewrites, in a slot of its own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -12,7 +12,7 @@ from motet.kernels.interface import RecurrentState, Runs
 from motet.memory.block_table import LayerSlots, TokenMoves
 from motet.memory.cache import CacheKey, Exported, Filled, Limits
 from motet.memory.checkpoints import MOST_CHECKPOINTS
-from motet.memory.ref_counts import RefCounts
+from motet.memory.ref_counts import RefCounts, unused
 from motet.memory.saved import NO_ROW, Places, Saved, Tables, contradicts, read_table
 from motet.memory.sequence_table import SequenceDraft, SequenceState, SequenceTable
 from motet.memory.slot_mapping import SlotMapping
@@ -62,9 +62,11 @@ class RecurrentCache:
     def __init__(
         self, specs: Mapping[CacheKey, Recurrent], kernels: Kernels, limits: Limits
     ) -> None:
+        self._kernels = kernels
         self.slot_bytes = sum(map(state_bytes, specs.values()))
         checkpoints = min(limits.checkpoint_bytes // self.slot_bytes, MOST_CHECKPOINTS)
-        self.slots = _SLOTS * limits.max_sequences + 2 * checkpoints + 1
+        slots = _SLOTS * limits.max_sequences + 2 * checkpoints + 1
+        self.slots = min(slots, limits.kv_bytes // self.slot_bytes)
         self.states: Mapping[CacheKey, tuple[Float32, ...]] = {
             key: tuple(kernels.allocate_states(self.slots, shape) for shape in spec.shapes)
             for key, spec in specs.items()
@@ -103,10 +105,11 @@ class RecurrentCache:
         """Raises StateFileError where the table is missing."""
         return StateRows(read_table(tables, "states.rows", np.int32))
 
-    def discard(self, kernels: Kernels) -> None:
+    def trim(self, states: Sequence[tuple[SequenceState, SlotTable]]) -> None:
+        free = unused(table.refs for _, table in states)
         for arrays in self.states.values():
             for array in arrays:
-                kernels.discard(array)
+                self._kernels.discard(array, free)
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ class RecurrentDraft:
             base.refs,
             cache.slots,
             "states of sequences",
-            hint="remove sequences, or give the context a larger max_sequences",
+            hint="remove sequences, or give the context a larger max_sequences or kv_bytes",
         )
 
     def advance(self, mapping: SlotMapping, placed: LayerSlots) -> "RecurrentView":
@@ -191,6 +194,10 @@ class RecurrentDraft:
     @property
     def held_bytes(self) -> int:
         return self._held * self._cache.slot_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        return self._counts.used * self._cache.slot_bytes
 
     def cut(self, seq: int, position: int, hold: int | None) -> None:
         """Go back to the state ``hold``, or forget everything."""

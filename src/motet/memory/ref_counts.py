@@ -1,5 +1,7 @@
 """How often each page or slot is referred to, and which of them are free."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from motet.arrays import Bool, Int32, Int64
@@ -27,6 +29,11 @@ class RefCounts:
         """How many of them this draft has taken."""
         self._spare: list[int] = []
         """Those that it has given up again."""
+
+    @property
+    def used(self) -> int:
+        """How many are in use while the draft lives: by the base, or at some time by the draft."""
+        return int(np.count_nonzero(self._base)) + self._taken
 
     def take(self, times: Int64) -> Int32:
         """As ``allocate``, one for each of ``times``: so many references to it are counted."""
@@ -78,3 +85,12 @@ class RefCounts:
         self.refs = np.pad(self.refs, (0, more))
         self._base = np.pad(self._base, (0, more))
         return np.arange(known, known + more, dtype=np.int32)
+
+
+def unused(counts: Iterable[Int32]) -> Int64:
+    """Those ever in use that none of these reference counts, of one pool, refers to."""
+    every = list(counts)
+    total = np.zeros(max(map(len, every)), np.int64)
+    for refs in every:
+        total[: len(refs)] += refs
+    return np.flatnonzero(total == 0)

@@ -52,9 +52,11 @@ class SequenceTable:
     whichever pages it lies.
     """
 
-    def __init__(self, max_sequences: int, max_tokens: int) -> None:
+    def __init__(self, max_sequences: int, max_tokens: int, most_pages: int) -> None:
+        """``most_pages``: that caches have memory for."""
         self.max_sequences = max_sequences
-        self.pages = -(-max_tokens // PAGE) + _PARTIAL_PAGES * max_sequences
+        pages = -(-max_tokens // PAGE) + _PARTIAL_PAGES * max_sequences
+        self.pages = min(pages, most_pages)
         """Of tokens, and so of every cache that keeps them all."""
         self._ids = np.zeros(PAGE, np.int32)
         self._serials = np.zeros(PAGE, np.int64)

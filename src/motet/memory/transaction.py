@@ -241,6 +241,15 @@ class Transaction:
             self._checkpoints.evict()
         return tuple(each.places for each in filled)
 
+    def drop_automatic_checkpoints(self) -> int:
+        """Drop half of those that were not asked for, or the last one; how many these were."""
+        return self._checkpoints.drop_automatic()
+
+    @property
+    def used_bytes(self) -> list[int]:
+        """What each cache has in use until this is done: for what is held, and for what comes."""
+        return [draft.used_bytes for draft in self._drafts]
+
     def seal(self) -> MemoryState:
         """All as it has become."""
         return MemoryState(
