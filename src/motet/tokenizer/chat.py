@@ -8,6 +8,8 @@ from motet.tokenizer.tokenizer import Tokenizer
 
 _MAX_TEMPLATE = 1 << 17
 """Characters; the largest in use have about 30,000."""
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+"""Names under which a message may say what the model thought; templates read the first two."""
 
 
 def select(tokenizer: Tokenizer, name: str = "default") -> str:
@@ -30,42 +32,30 @@ def render(
 ) -> str:
     """``messages`` in the form of ``template``, a Jinja source.
 
-    Each message has a "role" and a "content", both text; further entries are the template's
-    business. ``add_generation_prompt``: end where the assistant's answer begins.
+    Each message has a "role" and a "content", both text; further entries, of what JSON can say,
+    are the template's business. ``add_generation_prompt``: end where the assistant's answer begins.
 
     Templates see what transformers shows them: messages, add_generation_prompt, tools and
-    documents (None), bos_token and the like, raise_exception, strftime_now.
+    documents (None), bos_token and the like, raise_exception, strftime_now. They run in a process
+    of their own (``sandbox.py``), begun with the tokenizer's first conversation.
 
     Raises TokenizerError for malformed messages, a template that is malformed, refuses the
-    messages, fails on them, takes too long or makes too much text.
+    messages, fails on them, takes too much time or memory or makes too much text, and where no
+    process can be begun.
     """
     given = [_checked(message, index) for index, message in enumerate(messages)]
     if len(template) > _MAX_TEMPLATE:
         raise TokenizerError(
             f"the chat template has {len(template)} characters, at most {_MAX_TEMPLATE} are read"
         )
-    from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError
-    from jinja2.exceptions import SecurityError
-
-    from motet.tokenizer.sandbox import ChatEnvironment
-
-    try:
-        compiled = ChatEnvironment(given).from_string(template)
-        return compiled.render(
-            messages=given,
-            add_generation_prompt=add_generation_prompt,
-            tools=None,
-            documents=None,
-            **_token_texts(tokenizer),
-        )
-    except TemplateSyntaxError as error:
-        raise _failure(f"is malformed, line {error.lineno}", error) from error
-    except (UndefinedError, SecurityError) as error:
-        raise _failure("fails", error) from error
-    except TemplateError as error:
-        raise _failure("refuses this conversation", error) from error
-    except Exception as error:  # whatever its expressions may raise
-        raise _failure("fails", error) from error
+    return tokenizer.sandbox.render(
+        template,
+        given,
+        add_generation_prompt=add_generation_prompt,
+        tools=None,
+        documents=None,
+        **_token_texts(tokenizer),
+    )
 
 
 def encode(text: str, tokenizer: Tokenizer) -> list[int]:
@@ -85,7 +75,11 @@ def _checked(message: Mapping[str, Any], index: int) -> dict[str, Any]:
         if not isinstance(value, str) or (key == "role" and not value):
             problem = "has no" if value is None else f"has {str(value)[:40]!r} for its"
             raise TokenizerError(f"message {index} {problem} {key!r}, must be text")
-    return dict(message)
+    said = {key: value for key, value in message.items() if value is not None}
+    reasoning = next((said[name] for name in _REASONING if name in said), None)
+    if reasoning is None:
+        return said
+    return {"thinking": reasoning, **said, "reasoning_content": reasoning}
 
 
 def _token_texts(tokenizer: Tokenizer) -> dict[str, str]:
@@ -101,10 +95,3 @@ def _token_texts(tokenizer: Tokenizer) -> dict[str, str]:
         for name, token in ids.items()
         if token is not None
     }
-
-
-def _failure(what: str, error: Exception) -> TokenizerError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, RecursionError):
-        reason = "it nests too deeply"
-    return TokenizerError(f"the chat template {what}: {reason[:300]}")

@@ -1,222 +1,226 @@
-"""Chat templates come with the model, untrusted: a Jinja environment that keeps them small.
+"""Chat templates are programs from strangers' files: they run in a process that limits hold.
 
-Beyond Jinja's own sandbox, a template may take so much time and make so much text, and no more.
-Import this only to render a template, for jinja2 takes a while to import.
+To guard Jinja's operations one by one would never end, so many take time or memory without bound.
+The kernel guards them all.
 """
 
 import json
-import re
+import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sized
-from datetime import datetime
-from functools import wraps
-from typing import Any, NoReturn
+import weakref
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.visitor import NodeTransformer
+from motet.errors import TokenizerError
+from motet.tokenizer import sandbox_process
+from motet.tokenizer.sandbox_process import ANSWER, MEMORY, REQUEST, TEXT
 
-MAX_SECONDS = 5.0
-MAX_CHARACTERS = 1 << 24
-"""Of all strings that a rendering makes, intermediate ones included, beyond what it is given."""
-_SHARE = 64
-"""How many times over the text of the messages may be written, intermediate strings included."""
-_ELEMENT = 16
-"""Characters that an element of a list or dictionary counts as, beside its text."""
-_MAX_BITS = 4096
-"""Of an integer that a template computes."""
-_FILTERS = frozenset(
-    {"abs", "bool", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first"}
-    | {"float", "indent", "int", "items", "join", "last", "length", "list", "lower", "map", "max"}
-    | {"min", "reject", "rejectattr", "replace", "reverse", "round", "safe", "select"}
-    | {"selectattr", "sort", "string", "title", "trim", "truncate", "unique", "upper", "wordcount"}
-)
-"""Jinja's others make more text than they are given, or are no use in a prompt."""
-_WIDE = re.compile(r"\{[^{}]*\d{5}[^{}]*\}|\{[^{}]*:[^{}]*\{|%[-+ #0]*(\d*\.?\d{5}|[\d.]*\*)")
-"""A format that asks for a width of five digits, or takes it from an argument."""
+if TYPE_CHECKING:
+    from socket import socket
+    from subprocess import Popen
+
+SECONDS, SECONDS_A_BYTE = 2.0, 1e-6
+"""Of processor time for one rendering, and more for each byte of the messages as JSON."""
+MEMORY_BYTES, MEMORY_A_BYTE = 128 << 20, 32
+"""Likewise of memory, beyond the 20 MB that the process takes by itself."""
+TEXT_BYTES, TEXT_A_BYTE = 1 << 20, 64
+"""Likewise of the text that is made."""
+WAIT = 60.0
+"""Seconds by the clock for a busy machine, beside ten times those of processor time."""
 
 
-class TemplateTooLarge(Exception):
-    """The template makes too much text, or takes too long."""
+@dataclass(frozen=True)
+class Limits:
+    """Of one rendering."""
 
+    seconds: float
+    memory: int
+    text: int
 
-class ChatEnvironment(ImmutableSandboxedEnvironment):
-    """For one rendering of one template; its time begins to count when it is made."""
-
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
-
-    def __init__(self, given: object) -> None:
-        """``given``: what the template will be rendered with; it sets how much text is too much."""
-        super().__init__(
-            trim_blocks=True,
-            lstrip_blocks=True,
-            extensions=[_Generation, loopcontrols],
-            finalize=self.count,
-        )
-        self._left = MAX_CHARACTERS
-        self._deadline = time.monotonic() + MAX_SECONDS
-        self._left += _SHARE * self._size(given)
-        self.globals = {
-            "range": self.globals["range"],
-            "namespace": self.globals["namespace"],
-            "dict": lambda *args, **entries: dict(*args, **entries),
-            "raise_exception": _raise_exception,
-            "strftime_now": lambda form: datetime.now().strftime(form),
-        }
-        known = {name: self.filters[name] for name in _FILTERS & self.filters.keys()}
-        self.filters = {name: self._counted(name, run) for name, run in known.items()}
-        self.filters["tojson"] = self._tojson
-
-    def spend(self, characters: int) -> None:
-        """Count ``characters``, and look at the clock."""
-        self._left -= characters
-        if self._left < 0:
-            raise TemplateTooLarge("it makes too much text")
-        if time.monotonic() > self._deadline:
-            raise TemplateTooLarge(f"it takes more than {MAX_SECONDS:g} seconds")
-
-    def count(self, value: Any) -> Any:
-        """``value``, its text counted."""
-        self.spend(self._size(value))
-        return value
-
-    def concatenate(self, *values: Any) -> str:
-        """The ``~`` operator."""
-        for value in values:
-            self.count(value)
-        return "".join(map(str, values))
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if isinstance(left, int) and isinstance(right, int):
-            bits = right if operator == "**" else right.bit_length()
-            if left.bit_length() + bits > _MAX_BITS:
-                raise TemplateTooLarge("it computes too large a number")
-        elif operator == "*" and (isinstance(left, int) or isinstance(right, int)):
-            times, value = (left, right) if isinstance(left, int) else (right, left)
-            self.spend(self._size(value) * max(times, 1))
-        elif operator == "%" and isinstance(left, str):
-            self._check_call("format", [left, right])
-        else:
-            self.spend(self._size(left) + self._size(right))
-        return super().call_binop(context, operator, left, right)
-
-    def call(self, context: Context, function: Any, /, *args: Any, **named: Any) -> Any:
-        method = getattr(function, "__wrapped__", function)
-        owner = getattr(method, "__self__", None)
-        if isinstance(owner, str):
-            self._check_call(method.__name__, [owner, *args, *named.values()])
-        return super().call(context, function, *args, **named)
-
-    def _check_call(self, name: str, args: list) -> None:
-        """Count what a filter or a method of strings is about to make of ``args``."""
-        text = args[0] if args and isinstance(args[0], str) else ""
-        number = next((arg for arg in args[1:] if isinstance(arg, int)), None)
-        texts = [arg for arg in args[1:] if isinstance(arg, str)]
-        size = self._size(args)
-        if name in ("center", "ljust", "rjust", "zfill"):
-            size += number or 0
-        elif name == "expandtabs":
-            size += text.count("\t") * (8 if number is None else number)
-        elif name == "indent":
-            width = len(texts[0]) if texts else 4 if number is None else number
-            size += (text.count("\n") + 1) * width
-        elif name == "replace" and len(texts) == 2:
-            size += (text.count(texts[0]) + 1) * len(texts[1])
-        elif name == "join":
-            counts = [len(arg) for arg in args if isinstance(arg, Sized) and arg is not text]
-            size += max(counts, default=0) * max(map(len, [text, *texts]))
-        elif name in ("format", "format_map") and _WIDE.search(text.replace("%%", "")):
-            raise TemplateTooLarge("it asks for text of a great width")
-        self.spend(size)
-
-    def _counted(self, name: str, run: Callable) -> Callable:
-        """The filter ``run``, what it makes counted; Jinja's mark on what it is passed is kept."""
-        passed = 1 if hasattr(run, "jinja_pass_arg") else 0
-
-        @wraps(run)
-        def filtered(*args: Any, **named: Any) -> Any:
-            given = [list(arg) if isinstance(arg, Iterator) else arg for arg in args[passed:]]
-            self._check_call(name, [*given, *named.values()])
-            return run(*args[:passed], *given, **named)
-
-        return filtered
-
-    def _tojson(
-        self,
-        value: Any,
-        ensure_ascii: bool = False,
-        indent: int | None = None,
-        separators: tuple[str, str] | None = None,
-        sort_keys: bool = False,
-    ) -> str:
-        """As transformers defines it: Jinja's own escapes HTML."""
-        self.spend(self._size(value) * (min(indent or 0, 1000) + 1))
-        return json.dumps(
-            value,
-            ensure_ascii=ensure_ascii,
-            indent=indent,
-            separators=separators,
-            sort_keys=sort_keys,
+    @staticmethod
+    def of(size: int) -> "Limits":
+        """For ``size`` bytes of messages."""
+        return Limits(
+            SECONDS + SECONDS_A_BYTE * size,
+            MEMORY_BYTES + MEMORY_A_BYTE * size,
+            TEXT_BYTES + TEXT_A_BYTE * size,
         )
 
-    def _size(self, value: object) -> int:
-        """Characters of ``value``; stops counting at what is left, for values nest without end."""
-        size, waiting = 0, [value]
-        while waiting and size <= self._left:
-            part = waiting.pop()
-            if isinstance(part, str):
-                size += len(part)
-            elif isinstance(part, Mapping):
-                waiting += [*part.keys(), *part.values()]
-            elif isinstance(part, list | tuple):
-                waiting += part
-            size += _ELEMENT
-        return size
 
-    def _generate(self, source: nodes.Template, *args: Any, **named: Any) -> str:
-        return super()._generate(_Counting().visit(source), *args, **named)
+class TemplateSandbox:
+    """Renders chat templates in one process: begun when first needed, kept, replaced when it ends.
 
+    Safe to share between threads, which take turns. A fork begins a process of its own.
+    """
 
-class _Counting(NodeTransformer):
-    """Makes every turn of a loop and every run of a macro count itself and its fixed text."""
+    def __init__(self) -> None:
+        self._worker = _Worker()
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        return self._counting(node)
+    def render(self, template: str, messages: Any, **others: Any) -> str:
+        """``template``, a Jinja source, rendered with ``messages`` and ``others``, by name.
 
-    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
-        return self._counting(node)
+        ``messages``: whatever JSON can say; the longer they are the more a rendering may take.
 
-    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:
-        return self._counting(node)
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        self.generic_visit(node)
-        return _call("concatenate", node.nodes)
-
-    def _counting(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
-        text = sum(len(part.data) for part in node.find_all(nodes.TemplateData))
-        self.generic_visit(node)
-        node.body.insert(0, nodes.ExprStmt(_call("spend", [nodes.Const(text + _ELEMENT)])))
-        return node
+        Raises TokenizerError for messages that are not, for a template that is malformed, refuses
+        them, fails, takes too much time or memory or makes too much text, and where no process can
+        be had.
+        """
+        try:
+            given = json.dumps(messages)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TokenizerError(
+                f"the messages hold what JSON cannot say: {error}",
+                hint="give text, numbers, lists and dictionaries",
+            ) from error
+        if self._worker.owner != os.getpid():  # a fork: the lock may be held by no thread of ours
+            self._worker = _Worker()
+        request = f"[{json.dumps(template)}, {given}, {json.dumps(others)}]".encode()
+        return self._worker.render(request, Limits.of(len(given)))
 
 
-def _call(method: str, args: list) -> nodes.Call:
-    return nodes.Call(nodes.EnvironmentAttribute(method), args, [], None, None)
+class _Worker:
+    """What the threads of one process, ``owner``, share."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self._lock = threading.Lock()
+        self._idle: _Process | None = None
+
+    def render(self, request: bytes, limits: Limits) -> str:
+        with self._lock:
+            process, self._idle = self._idle, None
+            if process is not None:
+                try:
+                    return self._use(process, request, limits)
+                except _Worn:  # not this template's doing: once more in a new one
+                    pass
+            return self._use(_Process(), request, limits)
+
+    def _use(self, process: "_Process", request: bytes, limits: Limits) -> str:
+        try:
+            return process.render(request, limits)
+        finally:
+            if process.is_sound:
+                self._idle = process
+            else:
+                process.end()
 
 
-class _Generation(Extension):
-    """``{% generation %}`` marks an assistant's text, for training: here it is just its body."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body).set_lineno(line)
+class _Worn(TokenizerError):
+    """The process ended or is out of memory, which may be because of what came before."""
 
 
-def _raise_exception(message: object) -> NoReturn:
-    raise TemplateError(str(message))
+class _Process:
+    """A process that renders. ``is_sound``: it has answered whatever it was asked."""
+
+    def __init__(self) -> None:
+        from socket import socketpair
+        from subprocess import DEVNULL, Popen
+
+        with ExitStack() as failed:
+            try:
+                self._socket, theirs = socketpair()
+                failed.callback(self._socket.close)
+                with theirs:
+                    self._popen = Popen(
+                        _command(),
+                        stdin=theirs.fileno(),
+                        stdout=theirs.fileno(),
+                        stderr=DEVNULL,
+                        cwd="/",
+                        start_new_session=True,  # Ctrl-C is not meant for it
+                    )
+            except OSError as error:
+                raise TokenizerError(
+                    f"no process can be started to render the chat template: {error}",
+                    hint="raise the limits of processes and open files, or give text, not messages",
+                ) from error
+            failed.pop_all()
+        self.is_sound = True
+        self.end = weakref.finalize(self, _end, os.getpid(), self._socket, self._popen)
+
+    def render(self, request: bytes, limits: Limits) -> str:
+        self.is_sound = False
+        self._socket.settimeout(WAIT + 10 * limits.seconds)
+        began = time.monotonic()
+        try:
+            kind, text = self._exchange(request, limits)
+        except TimeoutError as error:
+            raise _failure("is not rendered: the process that does it stands still") from error
+        except ConnectionError as error:
+            code = self._exit_code()
+            late = time.monotonic() - began >= limits.seconds
+            if code == -signal.SIGPROF or (code == 0 and late):  # 0: others have waited for it
+                took = f"takes more than {limits.seconds:.3g} seconds of processor time"
+                raise _failure(took) from error
+            raise _Worn(
+                f"the process that renders chat templates ended with code {code}",
+                hint="it needs 30 MB of memory and a Python to run, see multiprocessing."
+                "set_executable; or give text, not messages",
+            ) from error
+        if kind == MEMORY:
+            raise _Worn(f"the chat template takes more than {limits.memory >> 20} MB of memory")
+        self.is_sound = True
+        if kind != TEXT:
+            raise _failure(text)
+        return text
+
+    def _exchange(self, request: bytes, limits: Limits) -> tuple[bytes, str]:
+        from socket import MSG_NOSIGNAL
+
+        header = REQUEST.pack(len(request), limits.seconds, limits.memory)
+        self._socket.sendall(header, MSG_NOSIGNAL)
+        self._socket.sendall(request, MSG_NOSIGNAL)
+        kind, size = ANSWER.unpack(self._receive(ANSWER.size))
+        if size > limits.text:
+            raise _failure(f"makes more than {limits.text >> 20} MB of text")
+        return kind, self._receive(size).decode("utf-8", "surrogatepass")
+
+    def _receive(self, size: int) -> bytearray:
+        data = bytearray()
+        while len(data) < size:
+            part = self._socket.recv(min(size - len(data), 1 << 20))
+            if not part:
+                raise ConnectionResetError
+            data += part
+        return data
+
+    def _exit_code(self) -> int:
+        from subprocess import TimeoutExpired
+
+        try:
+            return self._popen.wait(10)
+        except TimeoutExpired:
+            self._popen.kill()
+            return self._popen.wait()
+
+
+def _end(owner: int, socket: "socket", popen: "Popen") -> None:
+    if owner == os.getpid():
+        popen.kill()
+        popen.wait()
+    else:  # a fork, to which it was never a child
+        popen.returncode = 0
+    socket.close()
+
+
+def _command() -> list[str | bytes]:
+    from multiprocessing.spawn import get_executable
+
+    libraries = {str(Path(_origin(name)).parents[1]) for name in ("jinja2", "markupsafe")}
+    return [get_executable(), "-I", "-S", sandbox_process.__file__, *libraries]
+
+
+def _origin(name: str) -> str:
+    spec = find_spec(name)
+    assert spec is not None and spec.origin is not None
+    return spec.origin
+
+
+def _failure(what: str) -> TokenizerError:
+    return TokenizerError(f"the chat template {what}")

@@ -12,6 +12,7 @@ from motet.tokenizer.decoder import IncrementalDecoder
 from motet.tokenizer.metadata import VocabularyKeys
 from motet.tokenizer.pretokenizers import pre_tokenizer
 from motet.tokenizer.rwkv import LongestMatchCodec, unescaped
+from motet.tokenizer.sandbox import TemplateSandbox
 from motet.tokenizer.split import SpecialSplitter
 from motet.tokenizer.spm import read_sentencepiece
 from motet.tokenizer.templates import read_chat_templates
@@ -49,7 +50,7 @@ class Tokenizer:
     ids, None where there is none. ``eog``: ids that end a generation. ``suppressed``: ids that are
     never to be generated. ``special``: ids of control and unknown tokens, which stand for no text.
     ``add_bos``, ``add_eos``: whether ``encode`` adds them. ``chat_templates``: name -> Jinja
-    source, the file's main one under "default".
+    source, the file's main one under "default". ``sandbox``: where chat templates are rendered.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Tokenizer:
         self.add_bos = add_bos
         self.add_eos = add_eos
         self.chat_templates = MappingProxyType(dict(chat_templates))
+        self.sandbox = TemplateSandbox()
         self._vocabulary = vocabulary
         self._codec = codec
 
