@@ -10,6 +10,7 @@ import numpy as np
 from motet.batch import Batch
 from motet.errors import CannotRewind, CapacityError
 from motet.spec import FullAttention, Recurrent
+from motet.tokenizer.sandbox import TemplateSandbox
 
 BOS, EOS, N_VOCAB = 256, 257, 258
 Rule = Callable[[Sequence[int]], np.ndarray]
@@ -25,6 +26,7 @@ class ByteTokenizer:
     def __init__(self, chat_template: str | None = None) -> None:
         self.chat_template = chat_template
         self.chat_templates = {"default": chat_template} if chat_template else {}
+        self.sandbox = TemplateSandbox()
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         ids = [BOS] if add_special else []

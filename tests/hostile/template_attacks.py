@@ -1,6 +1,6 @@
 """Templates that would hang a machine, exhaust it or leave the sandbox, each in its own way."""
 
-_LONG = "{% set s = 'ab' * 3500000 %}"
+_LONG = "{% set s = '" + "ab" * 50 + "' * 70000 %}"
 _NESTED = (
     "{% set ns = namespace(a=[1], b=[1]) %}"
     "{% for i in range(40) %}{% set ns.a = [ns.a, ns.a] %}{% set ns.b = [ns.b, ns.b] %}{% endfor %}"
@@ -70,6 +70,8 @@ ATTACKS = {
     "squares": _number(60, "{{ ns.n }}"),
     "square, then text": _number(20, "{{ ns.n }}"),
     "floor division": _number(23, "{{ (ns.n * ns.n) // ns.n == 1 }}"),
+    "long division": "{% set f = '" + "f" * 50 + "' %}"
+    "{{ ((f * 16000) | int(base=16)) // ((f * 8000) | int(base=16)) > 0 }}",
     "modulo": _number(23, "{{ (ns.n * ns.n + 1) % ns.n }}"),
     "round up": "{{ 1.5 | round(100000000, 'ceil') }}",
     "round down": "{{ 1 | round(-1000000000, 'floor') }}",
@@ -83,7 +85,7 @@ ATTACKS = {
     "bits": _number(24, "{{ ns.n.bit_length() * ns.n.bit_count() }}"),
     "ratio": _number(22, "{{ (0.1).as_integer_ratio()[1] ** ns.n }}"),
     "file size": "{{ (10 ** 300 * 10 ** 300) | filesizeformat }}",
-    "joined numbers": "{% set n = 10 ** 4000 %}{{ ([n] * 500000) | join }}",
+    "joined numbers": "{% set n = 2 ** 4000 %}{{ ([n] * 250000) | join }}",
     "sum of numbers": "{% set n = 10 ** 4000 %}{% for i in range(99999) %}"
     "{{ ([n] * 99999) | sum > 0 }}{% endfor %}",
     "range": "{{ range(10 ** 30) | list }}",
@@ -96,7 +98,6 @@ ATTACKS = {
     "tojson indent": "{{ [1] | tojson(indent=2000000000) }}",
     "tojson indent text": _LONG + "{{ range(999) | list | tojson(indent=s) }}",
     "tojson separators": _LONG + "{{ range(999) | list | tojson(separators=(s, s)) }}",
-    "percent width": "{{ '%9999d' * 400000 }}",
     "percent widths": "{{ ('%9999d' * 40000) % ((1,) * 40000) }}",
     "percent precision": "{{ '%.1000000000f' % 1 }}",
     "percent star": "{{ '%*d' % (10 ** 9, 1) }}",
@@ -151,6 +152,7 @@ ATTACKS = {
     "join itself": _LONG + "{{ s.join(s) }}",
     "slices": _LONG + "{% set ns = namespace(l=[]) %}{% for i in range(2000) %}"
     "{% set ns.l = ns.l + [s[i:]] %}{% endfor %}{{ ns.l | length }}",
+    "slices at once": _LONG + "{% set l = [" + "s[1:]," * 2000 + "] %}",
     "splits": _LONG + "{{ s.split('a') | map('list') | list | length }}",
     "partition": _LONG + "{% for i in range(99999) %}{{ s.partition('b') | length }}{% endfor %}",
     "splitlines": "{{ ('\n' * 9000000).splitlines() | length }}",

@@ -9,9 +9,9 @@ from tests.hostile.template_attacks import ATTACKS
 from tests.hostile.templates import TALK, TOKENIZER, attack
 
 ONCE_THROUGH = (
-    *("compare", "in", "str in an error", "round up", "floor division", "joined numbers"),
-    *("tojson indent", "indent", "percent width", "format widths", "strftime", "bytes ljust"),
-    *("to_bytes", "slices"),
+    *("compare", "in", "str in an error", "hash of tuples", "round up", "long division"),
+    *("joined numbers", "tojson indent", "indent", "percent widths", "format widths"),
+    *("strftime", "bytes ljust", "to_bytes", "slices at once"),
 )
 
 
@@ -25,6 +25,6 @@ def test_a_known_attack(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_share_of_the_attacks() -> None:
-    report = run(attack, range(25), seconds=60, memory=1 << 28)
+    report = run(attack, range(16), seconds=60, memory=1 << 28)
     assert not report.failures, report
-    assert report.answered + report.refused == 25
+    assert report.answered + report.refused == 16

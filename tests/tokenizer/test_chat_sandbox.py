@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_what_takes_too_much_ends_it(
     for _ in range(2):
         with pytest.raises(TokenizerError, match=f"the chat template {problem}"):
             templates.render(template, [])
-        assert children() == before, "it is waited for"
+        assert children().keys() <= before.keys(), "it is waited for"
         hello(templates)
 
 
@@ -115,19 +116,23 @@ def test_one_that_was_killed_is_replaced(templates: TemplateSandbox) -> None:
 def test_one_killed_while_it_renders(templates: TemplateSandbox, monkeypatch) -> None:
     """One that had rendered before gets a second try, a new one does not."""
     monkeypatch.setattr(sandbox, "SECONDS", 60)
-    others = children().keys()
+    others, over = children().keys(), threading.Event()
     begun(templates)
 
     def kill() -> None:
-        for pid in children().keys() - others:
-            os.kill(pid, signal.SIGKILL)
+        while not over.wait(0.2):
+            for pid in children().keys() - others:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
-    killers = [threading.Timer(delay, kill) for delay in (0.3, 1)]
-    for killer in killers:
-        killer.start()
-    with pytest.raises(TokenizerError, match="ended with code -9"):
-        templates.render(ENDLESS, [])
-    assert not killers[1].is_alive() or killers[1].join(10) is None
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(TokenizerError, match="ended with code -9"):
+            templates.render(ENDLESS, [])
+    finally:
+        over.set()
+        killer.join()
     hello(templates)
 
 
