@@ -8,7 +8,8 @@ from motet.cli import main
 from motet.cli.demo import shipped_model
 from motet.evals.haystack import Haystacks
 from motet.evals.needle import search
-from motet.evals.variants import Variant
+from motet.evals.passkeys import Passkeys
+from motet.evals.variants import PLAIN, Variant
 from motet.self_extend import AutoExtend, SelfExtend
 from tests.evals.models import loaded
 from tests.models import tiny
@@ -63,6 +64,17 @@ def test_the_setting_that_was_asked_for():
     given = facts(*SMALL, "--self-extend", "4:64", "--self-extend-scale", "log")
     variants = {one["variant"] for one in given["results"]}
     assert variants == {"plain", f"Self-Extend {SelfExtend(4, 64, 'log')}"}
+
+
+def test_prompts_in_longlms_own_form():
+    given = facts("--task", "longlm", "--lengths", "256,400", "--depths", "2", "--seeds", "1")
+    maker = Passkeys(loaded("motet-tiny").tokenizer)
+    trials = [maker.make(n, d, 0) for n in (256, 400) for d in (0.0, 1.0)]
+    assert [(one["task"], one["length"], one["depth"]) for one in given["results"][:4]] == [
+        ("longlm", trial.length, trial.depth) for trial in trials
+    ]
+    nats = [one.nll for some in search(loaded("motet-tiny"), trials, PLAIN) for one in some]
+    assert [one["nll"] for one in given["results"][:4]] == nats
 
 
 def test_a_score_by_likelihood():
@@ -183,6 +195,7 @@ def test_a_model_without_positions_runs_plain(tmp_path, monkeypatch):
         (["--lengths", "40"], "haystack of 40 tokens has no room"),
         (["--depths", "0"], "--depths"),
         (["--task", "hay"], "--task"),
+        (["--task", "longlm", "-f", "text.txt"], "--task longlm has a text of its own"),
         (["--plot", "map.jpg"], "not a picture"),
         (["--max-length", "9"], "--max-length is for a .jsonl file"),
         (["--self-extend", "4:64", "--lengths", "900"], "beyond what Self-Extend with group 4"),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from motet.self_extend import AutoExtend, SelfExtend
     from motet.tokenizer import Tokenizer
 
-TASKS = ("passkey", "sentence", "order")
+TASKS = ("passkey", "longlm", "sentence", "order")
 SCORES = ("exact", "likelihood")
 _TIMES = (0.5, 1, 2, 4)
 """Default lengths, times the trained one."""
@@ -165,6 +165,8 @@ def _check(haystack: HaystackOptions) -> None:
     if not haystack.of_examples:
         if haystack.max_length is not None:
             raise click.UsageError("--max-length is for a .jsonl file; see --lengths")
+        if haystack.text_file is not None and "longlm" in haystack.tasks:
+            raise click.UsageError("--task longlm has a text of its own; leave out --file")
         return
     for option in context.command.params:
         given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
@@ -313,6 +315,7 @@ def _trials(
     """Haystacks made as the options say. Raises OptionError where one has no room for its needle,
     or a variant does not reach so far."""
     from motet.evals.haystack import Haystacks
+    from motet.evals.passkeys import LONGLM, Passkeys
     from motet.self_extend import check_reach
 
     lengths = haystack.lengths or [round(trained * times) for times in _TIMES]
@@ -320,10 +323,13 @@ def _trials(
         if variant.self_extend is not None:
             check_reach(variant.self_extend, trained, max(lengths))
     maker = Haystacks(tokenizer, text, haystack.digits)
+    passkeys = Passkeys(tokenizer, haystack.digits)
     last = max(haystack.depths - 1, 1)
     depths = [i / last for i in range(haystack.depths)] if haystack.depths > 1 else [0.5]
     return [
-        maker.make(task, length, depth, seed)
+        passkeys.make(length, depth, seed)
+        if task == LONGLM
+        else maker.make(task, length, depth, seed)
         for task in dict.fromkeys(haystack.tasks)
         for length in sorted(lengths)
         for depth in depths

@@ -17,6 +17,7 @@ from motet.tokenizer import Tokenizer
 FILLER = (
     "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
 )
+TELL_KEY = "The pass key is {key}. Remember it. {key} is the pass key."
 ASK_KEY = "What is the pass key? The pass key is"
 WRONG = 3
 """Wrong answers that the right one's likelihood is compared to, where there can be so many."""
@@ -92,8 +93,7 @@ def different_keys(rng: np.random.Generator, digits: int, count: int) -> list[st
 
 def _pass_key(rng: np.random.Generator, digits: int) -> Puzzle:
     key, *others = different_keys(rng, digits, 1 + WRONG)
-    needle = f"The pass key is {key}. Remember it. {key} is the pass key."
-    return [needle], ASK_KEY, key, others
+    return [TELL_KEY.format(key=key)], ASK_KEY, key, others
 
 
 def _sentence(rng: np.random.Generator, digits: int) -> Puzzle:
@@ -114,6 +114,15 @@ TASKS: Mapping[str, Task] = {
     "sentence": _sentence,
     "order": _order,
 }
+
+
+def require_room(length: int, least: int) -> None:
+    """Raise OptionError for a haystack of fewer tokens than ``least``."""
+    if length < least:
+        raise OptionError(
+            f"a haystack of {length} tokens has no room for the needle and the question",
+            hint=f"use a length of at least {least + 64}",
+        )
 
 
 class Haystacks:
@@ -156,12 +165,9 @@ class Haystacks:
         question, right = self._words(asked), self._words(answer)
         bos = self._tokenizer.bos if self._tokenizer.add_bos else None
         begin = [] if bos is None else [bos]
-        room = length - sum(map(len, (*hidden, question, right, begin)))
-        if room < len(hidden):
-            raise OptionError(
-                f"a haystack of {length} tokens has no room for the needle and the question",
-                hint=f"use a length of at least {length - room + 64}",
-            )
+        said = sum(map(len, (*hidden, question, right, begin)))
+        require_room(length, said + len(hidden))
+        room = length - said
         filler = self._passage(room, rng)
         parts, at = [*begin], 0
         for i, needle in enumerate(hidden):
