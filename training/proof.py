@@ -15,23 +15,29 @@ import numpy as np
 import sentencepiece as spm
 import torch
 
-from motet.evals.haystack import FILLER
 from training.data import BATCH_TOKENS, TRAINED_LENGTH, Diet
 from training.evaluate import EVALUATION_SEED, share_answered
 from training.export import LICENSE_NOTE, write_gguf
 from training.gemma import Gemma, GemmaConfig
+from training.keys import KeyRows
 from training.tasks import Row, Stream
 from training.texts import Text, read_texts
 from training.train import PEAK_RATE, REPORT_EVERY, make_optimizer, train_step
 from training.vocabulary import load_vocabulary, train_vocabulary
+from training.wordings import SIMPLE, VARIED
 
 NAME = "motet-proof"
 LONGEST = ((0.15, 64), (0.35, 128), (1.0, TRAINED_LENGTH))
 """Rows of at most so many tokens, until this share of the run."""
 KINDS = {"order": 0.35, "pass_key": 0.35, "recall": 0.1, "text": 0.2}
 """Share of the rows."""
-FILLER_SHARE = 0.3
-"""Of the rows are of LongLM's filler in place of running text."""
+KEYS = {"order": 2, "pass_key": 1}
+"""Of a row of these kinds."""
+REPEATED = 0.4
+"""Share of the rows of keys that are of a repeated line in place of running text."""
+VARIED_FROM = 96
+"""Tokens of the shortest rows in varied words; shorter ones, with which the run begins, have simple
+words in running text."""
 ROPE_BASE = 200.0
 """With it 70 % of rope's frequencies turn round within TRAINED_LENGTH, as many as do within the
 4,096 tokens of Llama 2 with its base of 10,000: 2π · base^x is the trained length at x = 0.70. With
@@ -39,7 +45,7 @@ a base of 10,000 half of them would hardly move in 256 tokens, and tell nothing 
 
 
 class ProofDiet(Diet):
-    """Rows of one key and of two, in text and in LongLM's filler, beside a little text."""
+    """Rows of one key and of two, in text and in repeated lines, beside a little text."""
 
     shortest = 64
 
@@ -47,20 +53,19 @@ class ProofDiet(Diet):
         self, texts: list[Text], vocabulary: spm.SentencePieceProcessor, seed: int
     ) -> None:
         super().__init__(texts, vocabulary, seed)
-        self.filler = self.tasks.stream([FILLER * 64])
+        self.keys = KeyRows(self.tasks)
 
     def _phase(self, step: int, steps: int) -> tuple[int, dict[str, float]]:
         longest = next(size for until, size in LONGEST if step < until * steps or until == 1)
         return longest, KINDS
 
     def _row(self, kind: str, source: Stream, length: int, rng: np.random.Generator) -> Row:
-        if rng.random() < FILLER_SHARE:
-            source = self.filler
-        if kind == "order":
-            return self.tasks.order(source, length, rng)
-        if kind == "pass_key":
-            twice = bool(rng.random() < 0.5)
-            return self.tasks.pass_key(source, length, rng, twice=twice)
+        if kind in KEYS:
+            repeated = bool(rng.random() < REPEATED) and length >= VARIED_FROM
+            wording = VARIED if length >= VARIED_FROM else SIMPLE
+            return self.keys.row(
+                source, length, rng, KEYS[kind], repeated=repeated, wording=wording
+            )
         return super()._row(kind, source, length, rng)
 
 
@@ -68,7 +73,10 @@ def accuracy(model: Gemma, diet: Diet, length: int, rows: int = 60) -> float:
     """Share of the last keys that greedy generation writes, of held-out rows."""
     rng = np.random.default_rng((EVALUATION_SEED, length))
     sources = list(diet.held_out.values())
-    made = [diet.tasks.order(sources[i % len(sources)], length, rng) for i in range(rows)]
+    made = [
+        diet.keys.row(sources[i % len(sources)], length, rng, 2, repeated=bool(i % 2))
+        for i in range(rows)
+    ]
     return share_answered(model, made)
 
 
@@ -76,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("training/models"))
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -97,7 +105,9 @@ def main() -> None:
         if step % REPORT_EVERY == 0 or step == options.steps:
             log.append({"step": step, "loss": round(sum(since) / len(since), 4)})
             if step % (4 * REPORT_EVERY) == 0 or step == options.steps:
-                log[-1]["order"] = {n: accuracy(model, diet, n) for n in (64, 128, TRAINED_LENGTH)}
+                log[-1]["order"] = {
+                    n: accuracy(model, diet, n) for n in (VARIED_FROM, 128, TRAINED_LENGTH)
+                }
             print(json.dumps(log[-1] | {"seconds": round(time.time() - started)}), flush=True)
             since = []
     path = options.out / f"{NAME}.gguf"

@@ -32,7 +32,7 @@ class Tasks:
     def __init__(self, vocabulary: spm.SentencePieceProcessor) -> None:
         self.vocabulary = vocabulary
         pieces = [vocabulary.id_to_piece(i) for i in range(vocabulary.vocab_size())]
-        self._opens_word = np.array([p.startswith("▁") for p in pieces])
+        self.opens_word = np.array([p.startswith("▁") for p in pieces])
         special = [
             vocabulary.is_control(i) or vocabulary.is_unknown(i) or vocabulary.is_byte(i)
             for i in range(len(pieces))
@@ -45,7 +45,7 @@ class Tasks:
             starts.append(len(ids))
             ids += [*document, self.vocabulary.eos_id()]
         tokens = np.array(ids, dtype=np.int64)
-        return Stream(tokens, np.array(starts), np.flatnonzero(self._opens_word[tokens]))
+        return Stream(tokens, np.array(starts), np.flatnonzero(self.opens_word[tokens]))
 
     def text(self, stream: Stream, length: int, rng: np.random.Generator) -> Row:
         """A passage; half of them from the start of a document."""
@@ -60,27 +60,24 @@ class Tasks:
         length: int,
         rng: np.random.Generator,
         depth: float | None = None,
-        twice: bool = False,
     ) -> Row:
         """A key told within filler and asked for at the end; the answer weighs most.
 
-        ``depth`` is the share of the filler that comes before the key; chance if None. With
-        ``twice`` the needle says the key two times, in the words of LongLM's test. What is
+        ``depth`` is the share of the filler that comes before the key; chance if None. What is
         left of the row after the answer is filled with more text. The answer is the tokens with
         ``ANSWER_WEIGHT``. Telling and asking are not scored: nothing announces them, and a model
         that learns to expect them puts pass keys into its stories.
         """
         key = "".join(str(d) for d in rng.integers(0, 10, KEY_DIGITS))
-        again = f" {key} is the pass key." if twice else ""
-        told = self.vocabulary.encode(f"The pass key is {key}. Remember it.{again}")
+        told = self.vocabulary.encode(f"The pass key is {key}. Remember it.")
         asked = self.vocabulary.encode("What is the pass key? The pass key is")
         answer = self.vocabulary.encode(f"{key}.")
         filler = length - len(told) - len(asked) - len(answer)
         if filler < 0:
             raise ValueError(f"a pass-key row needs more than {length} tokens")
         before = round(filler * (rng.random() if depth is None else depth))
-        first = self._words(stream, before, rng)
-        second = self._words(stream, filler - len(first), rng)
+        first = self.words(stream, before, rng)
+        second = self.words(stream, filler - len(first), rng)
         parts = [
             (first, FILLER_WEIGHT),
             (told, 0.0),
@@ -89,35 +86,7 @@ class Tasks:
             (answer[:-1], ANSWER_WEIGHT),
             (answer[-1:], FILLER_WEIGHT),
         ]
-        return self._filled(parts, stream, length, rng)
-
-    def order(self, stream: Stream, length: int, rng: np.random.Generator) -> Row:
-        """Two keys told at chance places within filler, and the last one asked for at the end.
-
-        Scored as in ``pass_key``, and filled up as there.
-        """
-        keys = ["".join(str(d) for d in rng.integers(0, 10, KEY_DIGITS)) for _ in range(2)]
-        told = [self.vocabulary.encode(f"The pass key is {key}. Remember it.") for key in keys]
-        asked = self.vocabulary.encode("What is the last pass key? The last pass key is")
-        answer = self.vocabulary.encode(f"{keys[-1]}.")
-        filler = length - sum(map(len, (*told, asked, answer)))
-        if filler < 0:
-            raise ValueError(f"a row of two keys needs more than {length} tokens")
-        before, until = np.sort(rng.integers(0, filler + 1, 2))
-        first = self._words(stream, before, rng)
-        second = self._words(stream, until - before, rng)
-        third = self._words(stream, filler - until, rng)
-        parts = [
-            (first, FILLER_WEIGHT),
-            (told[0], 0.0),
-            (second, FILLER_WEIGHT),
-            (told[1], 0.0),
-            (third, FILLER_WEIGHT),
-            (asked, 0.0),
-            (answer[:-1], ANSWER_WEIGHT),
-            (answer[-1:], FILLER_WEIGHT),
-        ]
-        return self._filled(parts, stream, length, rng)
+        return self.filled(parts, stream, length, rng)
 
     def recall(self, length: int, rng: np.random.Generator) -> Row:
         """Random common pieces, then a segment of them again (or over and over), scored there."""
@@ -134,7 +103,7 @@ class Tasks:
             weights[length - size + 1 :] = 1.0  # nothing tells which token opens the segment
         return self._row(tokens, weights)
 
-    def _words(self, stream: Stream, count: int, rng: np.random.Generator) -> np.ndarray:
+    def words(self, stream: Stream, count: int, rng: np.random.Generator) -> np.ndarray:
         """At most ``count`` tokens of text, from the start of a word to the end of one.
 
         Cut so, the pieces are those that the whole prompt has when it is encoded as one text.
@@ -144,12 +113,12 @@ class Tasks:
         starts = stream.words[stream.words + count < len(stream.tokens)]
         start = int(rng.choice(starts))
         end = start + count
-        while end > start and not self._opens_word[stream.tokens[end]]:
+        while end > start and not self.opens_word[stream.tokens[end]]:
             end -= 1
         words = stream.tokens[start:end]
         return words[words != self.vocabulary.eos_id()]
 
-    def _filled(
+    def filled(
         self,
         parts: list[tuple[np.ndarray | list[int], float]],
         stream: Stream,
