@@ -4,16 +4,27 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from motet import Model
-from motet.evals.haystack import ASK_KEY, TASKS, WRONG, Haystacks, Puzzle, Task, different_keys
+from motet.evals.haystack import (
+    ASK_KEY,
+    TASKS,
+    WRONG,
+    Haystacks,
+    Puzzle,
+    Task,
+    Trial,
+    different_keys,
+)
 from motet.evals.long_perplexity import Bucket, by_position, passages_of
 from motet.evals.needle import Found, search
 from motet.evals.needle_results import Results
+from motet.evals.passkeys import Passkeys, read_passkeys
 from motet.evals.predictions import TokenSpan, log_probabilities
 from motet.evals.variants import PLAIN, Variant
 from motet.self_extend import FARTHEST, AutoExtend, SelfExtend, growing_groups
@@ -85,20 +96,44 @@ class Kept:
         return self._values[name]
 
 
-def search_all(
-    model: Model, text: str | None, task: str, path: Path, tasks: Mapping[str, Task] = TASKS
-) -> list[Found]:
-    """Every variant, length, depth and seed; goes on from what ``path`` holds."""
+def haystacks(
+    model: Model, text: str | None, task: str, tasks: Mapping[str, Task] = TASKS
+) -> list[Trial]:
+    """Of every length, depth and seed."""
     maker = Haystacks(model.tokenizer, text, tasks=tasks)
-    trials = [
-        maker.make(task, length, depth, seed)
+    return _every(partial(maker.make, task))
+
+
+def longlms_form(model: Model) -> list[Trial]:
+    """As ``haystacks``, in the form of LongLM's files."""
+    return _every(Passkeys(model.tokenizer).make)
+
+
+def published(model: Model, paths: Sequence[Path]) -> list[Trial]:
+    """The prompts of LongLM's files, each once."""
+    trials: dict[tuple[int, ...], Trial] = {}
+    for path in paths:
+        for trial in read_passkeys(path.read_text("utf-8"), str(path), model.tokenizer):
+            trials.setdefault(trial.prompt, trial)
+    return list(trials.values())
+
+
+def _every(make: Callable[[int, float, int], Trial]) -> list[Trial]:
+    return [
+        make(length, depth, seed)
         for length, seeds in SEEDS.items()
         for depth in DEPTHS
         for seed in range(seeds)
     ]
+
+
+def search_all(
+    model: Model, trials: Sequence[Trial], path: Path, text: str | None = None
+) -> list[Found]:
+    """Every variant and trial, made of ``text``; goes on from what ``path`` holds."""
     results = Results(path, {"model": model.fingerprint.weights, "text": _digest(text)})
     for variant in VARIANTS:
-        for length in SEEDS:
+        for length in sorted({trial.length for trial in trials}):
             left = [
                 trial
                 for trial in trials

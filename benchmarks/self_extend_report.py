@@ -1,10 +1,12 @@
 """Measure what docs/self-extend.md reports, draw its figures and put its tables in.
 
-    python -m benchmarks.self_extend_report --texts ../shared/data/text
+    python -m benchmarks.self_extend_report --texts ../shared/data/text --longlm FILES
 
-About 30 minutes on one core. What is measured is kept in build/self-extend, so that a run that was
-ended is gone on from; remove the folder to measure anew. Between the marks `<!-- NAME -->` and
-`<!-- /NAME -->` of the document stands what this script writes; the rest of it is written by hand.
+FILES are LongLM's own (github.com/datamllab/LongLM): passkey_examples.jsonl, and of its folder
+legacy_patch_before_4_38 passkey_examples_5k.jsonl and passkey_examples_10k.jsonl. About 45 minutes
+on one core. What is measured is kept in build/self-extend, so that a run that was ended is gone on
+from; remove the folder to measure anew. Between the marks `<!-- NAME -->` and `<!-- /NAME -->` of
+the document stands what this script writes; the rest of it is written by hand.
 """
 
 import argparse
@@ -19,8 +21,11 @@ from benchmarks.self_extend_measure import (
     SEGMENTS,
     SWEEP_LENGTH,
     Kept,
+    haystacks,
     likelihoods,
+    longlms_form,
     positions,
+    published,
     say,
     search_all,
     sweep,
@@ -30,6 +35,7 @@ from benchmarks.self_extend_tables import (
     NAMES,
     cost_table,
     criteria,
+    files_table,
     found_table,
     likelihood_table,
     sweep_table,
@@ -38,7 +44,7 @@ from benchmarks.self_extend_tables import (
 from motet import Model
 from motet.cli.perplexity import draw_by_position
 from motet.cli.pictures import save_heat_maps, save_matrices
-from motet.evals.haystack import FILLER
+from motet.evals.haystack import FILLER, Trial
 from motet.evals.needle import Found, grid
 from motet.self_extend import relative_positions
 from training.texts import read_texts
@@ -58,6 +64,19 @@ def maps(found: Sequence[Found]) -> dict[str, dict]:
     }
 
 
+def pass_keys(model: Model, prose: str, path: Path) -> dict[str, list[Found]]:
+    """By the text that they are hidden in; ``path``: of the files, before what tells them apart."""
+
+    def found(name: str, trials: Sequence[Trial], text: str | None = None) -> list[Found]:
+        return search_all(model, trials, path.with_name(f"{path.name}-{name}.jsonl"), text)
+
+    return {
+        "LongLM's filler": found("filler", haystacks(model, None, "passkey")),
+        "LongLM's own form": found("longlm", longlms_form(model)),
+        "prose": found("prose", haystacks(model, prose, "passkey", AS_TRAINED), prose),
+    }
+
+
 def fill(parts: Mapping[str, str]) -> None:
     """Put each part between its marks. Raises SystemExit for one without a place."""
     text = DOCUMENT.read_text("utf-8")
@@ -74,6 +93,7 @@ def fill(parts: Mapping[str, str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=Path, required=True)
+    parser.add_argument("--longlm", type=Path, nargs="+", required=True)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "self-extend")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -89,11 +109,9 @@ def main() -> None:
     in_filler = proof.tokenizer.encode(FILLER * (longest // 8), add_special=False)
 
     measured = Kept(work / "proof.json")
-    keys = {
-        "LongLM's filler": search_all(proof, None, "passkey", work / "proof-filler.jsonl"),
-        "prose": search_all(proof, prose, "passkey", work / "proof-prose.jsonl", AS_TRAINED),
-    }
-    order = search_all(proof, None, "order", work / "proof-order.jsonl")
+    keys = pass_keys(proof, prose, work / "proof")
+    files = search_all(proof, published(proof, options.longlm), work / "proof-published.jsonl")
+    order = search_all(proof, haystacks(proof, None, "order"), work / "proof-order.jsonl")
     nats = {
         "prose": likelihoods(proof, "prose", in_prose, list(SEEDS), measured),
         "LongLM's filler": likelihoods(proof, "filler", in_filler, list(SEEDS), measured),
@@ -103,10 +121,8 @@ def main() -> None:
     tries = tried(proof, prose, in_prose, measured)
 
     shipped = Kept(work / "tiny.json")
-    tiny_keys = {
-        "filler": search_all(tiny, None, "passkey", work / "tiny-filler.jsonl"),
-        "prose": search_all(tiny, prose, "passkey", work / "tiny-prose.jsonl", AS_TRAINED),
-    }
+    tiny_keys = pass_keys(tiny, prose, work / "tiny")
+    tiny_files = search_all(tiny, published(tiny, options.longlm), work / "tiny-published.jsonl")
     tiny_nats = likelihoods(tiny, "prose", in_prose, list(SEEDS), shipped)
 
     matrices = {
@@ -122,6 +138,8 @@ def main() -> None:
     parts = {
         "criteria": criteria(keys, nats, trained),
         "filler": found_table(keys["LongLM's filler"], trained),
+        "longlm": found_table(keys["LongLM's own form"], trained),
+        "longlm, files": files_table(files, trained),
         "prose": found_table(keys["prose"], trained),
         "order": found_table(order, trained),
         "order, likelihood": found_table(order, trained, "likelihood"),
@@ -129,7 +147,9 @@ def main() -> None:
         "filler, likelihood": likelihood_table(nats["LongLM's filler"], trained),
         "sweep": sweep_table(swept),
         "auto": tried_table(tries, trained),
-        "tiny, filler": found_table(tiny_keys["filler"], trained),
+        "tiny, filler": found_table(tiny_keys["LongLM's filler"], trained),
+        "tiny, longlm": found_table(tiny_keys["LongLM's own form"], trained),
+        "tiny, longlm, files": files_table(tiny_files, trained),
         "tiny, prose": found_table(tiny_keys["prose"], trained),
         "tiny, likelihood": likelihood_table(tiny_nats, trained),
     }

@@ -46,6 +46,18 @@ def found_table(found: Sequence[Found], trained: int, score: str = "exact") -> s
     return table(["tokens", *NAMES], rows)
 
 
+def files_table(found: Sequence[Found], trained: int) -> str:
+    """Of LongLM's files: how many of the prompts of a length."""
+    rows = []
+    for n in sorted({one.length for one in found}):
+        row = [f"{n} ({n / trained:.0f}x)"]
+        for variant in NAMES:
+            some = [one.exact for one in found if (one.variant, one.length) == (variant, n)]
+            row.append(f"{sum(some)} of {len(some)}")
+        rows.append(row)
+    return table(["tokens", *NAMES], rows)
+
+
 def likelihood_table(nats: Nats, trained: int) -> str:
     base = nats["plain"][trained]
     rows = [

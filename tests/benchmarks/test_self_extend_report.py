@@ -64,6 +64,29 @@ def test_a_table_tells_all_needles_from_far_ones():
     assert lines[4].startswith("| 1024 (4x) | 0.33 (0.00) | 0.33 (0.00) | 1.00 (1.00) |")
 
 
+def test_files_are_counted_by_length():
+    found = [
+        Found(variant, "passkey", length, 0.5, seed, seed < 2 and variant != "plain", True, 0.0)
+        for variant in tables.NAMES
+        for length, seeds in ((7418, 3), (5222, 1))
+        for seed in range(seeds)
+    ]
+    lines = tables.files_table(found, TRAINED).split("\n")
+    assert lines[2] == "| 5222 (20x) | 0 of 1 | 1 of 1 | 1 of 1 | 1 of 1 |"
+    assert lines[3] == "| 7418 (29x) | 0 of 3 | 2 of 3 | 2 of 3 | 2 of 3 |"
+
+
+def test_published_prompts_are_taken_once(tmp_path):
+    line = {"input": "The pass key is 48213. Grass is green.", "target": "48213"}
+    other = line | {"input": "Grass. " + line["input"]}
+    for name, lines in (("a.jsonl", [line]), ("b.jsonl", [other, line])):
+        (tmp_path / name).write_text("\n".join(map(json.dumps, lines)))
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    trials = measure.published(loaded("motet-tiny"), paths)
+    assert [trial.seed for trial in trials] == [1, 1]
+    assert len({trial.prompt for trial in trials}) == 2
+
+
 def test_parts_are_put_in_their_places(tmp_path, monkeypatch):
     path = tmp_path / "document.md"
     path.write_text("a\n<!-- one -->\nold\n<!-- /one -->\nb\n<!-- two -->\n<!-- /two -->\n")
