@@ -117,5 +117,5 @@ class Wording:
 
 
 SIMPLE = Wording(TOLD[:2], ASKED[:2], ASKED_LAST[:2], (" ",), 0.0, 0.0)
-"""To begin with: with all forms at once, the order of digits is not learnt in 600 steps."""
+"""To begin with: in all forms at once, the order of a key's digits is hardly learnt."""
 VARIED = Wording(TOLD, ASKED, ASKED_LAST, TO_LINE, 0.35, 0.2)
