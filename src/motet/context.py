@@ -245,8 +245,7 @@ class Context:
 
         ``file``: a path, at which the old file stays until the new one is whole and on the disk,
         or a binary file object, written from where it stands. ``notes``: strings to be given back
-        by ``restore``. Whatever one shares with another is stored once. The first call reads the
-        model's file for its fingerprint.
+        by ``restore``. Whatever one shares with another is stored once.
 
         Raises StateFileError where the path cannot be written, OptionError for a sequence that
         there is not or that comes twice; what a file object raises passes through.

@@ -1,5 +1,19 @@
 """Every error a user of Motet can meet."""
 
+_SHOWN = 80
+"""Characters of a value that an error shows."""
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: of what is long, the beginning."""
+    if isinstance(value, list):
+        items: list[object] = value
+        text = repr(items[:_SHOWN])
+        text = text[:-1] + ", ...]" if len(items) > _SHOWN else text
+    else:
+        text = repr(value[: 2 * _SHOWN] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
 
 class MotetError(Exception):
     """What was wrong, with the value and the place; ``hint`` says what to do about it."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from motet.errors import ModelFileError, UnsupportedError
+from motet.errors import ModelFileError, MotetError
 from motet.kernels import CPU
 from motet.kernels.interface import Kernels
 from motet.models.config import Config
@@ -26,13 +26,13 @@ class Model:
     ``config``: sizes and settings, frozen. ``tokenizer``: None where the file has no vocabulary.
     ``family``: its ``forward`` runs the layers; ``caches`` are those that each of them has.
     ``default_kv_type``: what "auto" stores keys and values as. ``bytes_per_token``: packed weights
-    that the computation of one token reads. ``file``: the open GGUF file.
+    that the computation of one token reads. ``file``: what else the GGUF file says; it is closed.
     """
 
     def __init__(
         self, file: GGUFFile, kernels: Kernels, progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Of an open file, on the given kernels; see ``load``."""
+        """Of an open file, on the given kernels; see ``load``. The file is not read any more."""
         declaration = declared(file)
         self.config: Config = declaration.config
         self.tokenizer = _tokenizer(file, self.config.n_vocab)
@@ -43,6 +43,8 @@ class Model:
         self.caches = self.family.caches
         self.default_kv_type = "f32" if only_f32(file) else "f16"
         self.file = file
+        file.require_unchanged()
+        self._digests = tensors.digests
         self._fingerprint: Fingerprint | None = None
 
     @classmethod
@@ -61,24 +63,19 @@ class Model:
         asks for what Motet does not do, OptionError for a wrong number of threads.
         """
         kernels = CPU(threads)
-        file = GGUFFile.open(path)
-        try:
-            return cls(file, kernels, progress)
-        except (ModelFileError, UnsupportedError) as error:
-            file.close()
-            raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
-        except BaseException:  # Ctrl-C too: the half-loaded file is closed
-            file.close()
-            raise
+        with GGUFFile.open(path) as file:
+            try:
+                return cls(file, kernels, progress)
+            except MotetError as error:
+                if error.message.startswith(file.path):
+                    raise
+                raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Digests of the file's content, by which what was computed with another is recognised.
-
-        The first use reads the whole file, at the speed of memory if it was read not long ago.
-        """
+        """Digests of what was loaded, by which what was computed with another is recognised."""
         if self._fingerprint is None:
-            self._fingerprint = fingerprint_of(self.file)
+            self._fingerprint = fingerprint_of(self.file, self._digests)
         return self._fingerprint
 
     @property

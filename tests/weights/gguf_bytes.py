@@ -20,6 +20,8 @@ SCALARS = {
     12: "d",
 }
 STRING, ARRAY = 8, 9
+Pairs = list[tuple[str | bytes, int, object]]
+"""Key, value type, value."""
 
 
 @dataclass
@@ -73,7 +75,7 @@ class Tensor:
 
 
 def write(
-    pairs: list[tuple[str | bytes, int, object]],
+    pairs: Pairs,
     tensors: list[Tensor],
     *,
     version: int = 3,

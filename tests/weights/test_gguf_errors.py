@@ -10,8 +10,9 @@ import pytest
 
 from motet.errors import ModelFileError, MotetError, UnsupportedError
 from motet.weights.gguf import GGUFFile
-from motet.weights.gguf_metadata import MAX_ELEMENTS
-from tests.weights.gguf_bytes import ARRAY, STRING, Tensor, small_file, write
+from motet.weights.gguf_metadata import MAX_ELEMENTS, MAX_KEYS, MAX_NESTED
+from motet.weights.gguf_tensors import MAX_TENSORS
+from tests.weights.gguf_bytes import ARRAY, STRING, Pairs, Tensor, small_file, write
 from tests.weights.test_gguf import saved
 
 HUGE = (1 << 64) - 1
@@ -37,6 +38,7 @@ def refused(path: Path, error: type[MotetError] = ModelFileError) -> str:
         ("key 0.length", HUGE, f"metadata key 0: the key takes {HUGE} bytes, but only"),
         ("key 0.length", 0, "metadata key 0: the key is empty"),
         ("key 1", 0xFF, "metadata key 1: the key b'\\xffeneral.alignment' is not UTF-8"),
+        ("key 0.length", 1 << 16, "metadata key 0: the key takes 65536 bytes, but only"),
         ("type 0", 13, "metadata key 'general.architecture': unknown value type 13"),
         ("type 1", 5, "metadata key 'general.alignment': has value type 5, must be 4 (uint32)"),
         ("value 0.length", HUGE, "metadata key 'general.architecture': string 0 takes"),
@@ -121,6 +123,37 @@ def test_arrays_nested_too_deep(tmp_path: Path) -> None:
     assert GGUFFile.open(path).metadata == {"deep": [[[[1]]]]}
     path = saved(tmp_path, write([("deep", ARRAY, (ARRAY, [value]))], []).data)
     assert "metadata key 'deep': arrays nest deeper than 4" in refused(path)
+
+
+def test_too_many_arrays_in_arrays(tmp_path: Path) -> None:
+    """Empty ones take next to nothing in the file, and much in memory."""
+    arrays = [(0, [])] * (MAX_NESTED // 2)
+    pairs: Pairs = [(name, ARRAY, (ARRAY, arrays)) for name in ("a", "b")]
+    metadata = GGUFFile.open(saved(tmp_path, write(pairs, []).data)).metadata
+    assert metadata["b"] == [[]] * len(arrays)
+    pairs.append(("c", ARRAY, (ARRAY, arrays[:1])))
+    message = refused(saved(tmp_path, write(pairs, []).data))
+    assert f"'c': 1 arrays in an array are past the limit of {MAX_NESTED} in all" in message
+
+
+@pytest.mark.parametrize(
+    ("field", "most"), [("key count", MAX_KEYS), ("tensor count", MAX_TENSORS)]
+)
+def test_too_many(tmp_path: Path, field: str, most: int) -> None:
+    path = saved(tmp_path, small_file().replaced(field, most + 1))
+    with path.open("r+b") as out:
+        out.truncate(1 << 34)
+    assert f"{most + 1} {field.split()[0]}s are past the limit of {most} (byte" in refused(path)
+
+
+def test_names_without_end(tmp_path: Path) -> None:
+    most = (1 << 16) - 1
+    path = saved(tmp_path, write([("k" * most, 4, 1)], []).data)
+    assert list(GGUFFile.open(path).metadata) == ["k" * most]
+    for name in ("k" * (most + 1), "k" * most):
+        message = refused(saved(tmp_path, write([(name, 4, 1), (name, 4, 2)], []).data))
+        assert len(message) < 400
+        assert f"takes {most + 1} bytes, at most {most}" in message or "'kkk" in message
 
 
 def test_a_count_that_would_read_the_weights_as_metadata(tmp_path: Path) -> None:

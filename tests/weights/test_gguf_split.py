@@ -52,7 +52,6 @@ def test_the_first_part_opens_all(parts: list[Path]) -> None:
         assert {info.path for info in file.tensors.values()} == set(map(str, parts))
         for name, values in VALUES.items():
             assert np.array_equal(file.raw(name).view(np.float32), values)
-            file.release(name)
 
 
 def test_another_part_says_which_to_open(parts: list[Path]) -> None:

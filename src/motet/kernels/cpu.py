@@ -6,7 +6,7 @@ bit, for any number of rows and threads.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -19,10 +19,10 @@ from motet.arrays import Float32, Int32, Int64, UInt8, UInt64
 from motet.errors import NumericalError, OptionError, UnsupportedError
 from motet.kernels import _cpu
 from motet.kernels.host_memory import HostMemory, HostPages
-from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Runs
+from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Rows, Runs
 from motet.kernels.rope import Rope
 from motet.kernels.sizes import PAGE
-from motet.weights.formats import TensorType, dequantize
+from motet.weights.formats import TensorType, dequantize, row_bytes
 
 _PACKED = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS"
 PACKED_TYPES = frozenset(TensorType[name] for name in _PACKED.split(" "))
@@ -32,8 +32,8 @@ _ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu_erf": 2, "sigmoid": 3, "tanh": 
 """The number by which the native kernels know each."""
 _FUSED = ("avx2", "avx512", "amx", "emulated")
 """Instruction sets on which kernels agree bit for bit."""
-_PACK_BYTES = 16 << 20
-"""Bytes of a file that are packed between two looks at Ctrl-C and two releases."""
+_PACK_BYTES = 2 << 20
+"""Bytes of a file that are read, and packed while they are in a core's cache."""
 
 
 def default_threads() -> int:
@@ -80,28 +80,15 @@ class CPU(HostMemory):
     def arithmetic(self) -> str:
         return f"motet {__version__}, {'fused' if self.isa in _FUSED else self.isa}"
 
-    def pack(
-        self,
-        raw: UInt8,
-        type: TensorType,
-        rows: int,
-        columns: int,
-        packed: Callable[[int, int], None] | None = None,
-    ) -> Any:
-        if type not in PACKED_TYPES:
-            try:
-                values = dequantize(raw, type)
-            except NotImplementedError as error:
-                raise UnsupportedError(f"weights of type {type.name} can't be read") from error
-            raw = np.ascontiguousarray(values, np.float32).reshape(rows, columns).view(np.uint8)
-            type = TensorType.F32
-        matrix = self._native.Matrix(self._arena, int(type), rows, columns)
-        step = max(16, _PACK_BYTES // max(1, raw.shape[1]) // 16 * 16)
+    def pack(self, raw: Rows, type: TensorType, rows: int, columns: int) -> Any:
+        packed = type if type in PACKED_TYPES else TensorType.F32
+        matrix = self._native.Matrix(self._arena, int(packed), rows, columns)
+        step = max(16, _PACK_BYTES // row_bytes(type, columns) // 16 * 16)
         for first in range(0, rows, step):
-            last = min(rows, first + step)
-            self._native.pack(self._pool, matrix, raw[first:last], first)
-            if packed is not None:
-                packed(first, last)
+            chunk = raw[first : min(rows, first + step)]
+            if type is not packed:
+                chunk = _widened(chunk, type)
+            self._native.pack(self._pool, matrix, chunk, first)
         return matrix
 
     def linear(self, x: Float32, *weights: Any) -> tuple[Float32, ...]:
@@ -319,6 +306,14 @@ class NativeBlockTables(BlockTables):
     """With what the native kernels read of them: a copy of the blocks that its tokens see."""
 
     native: Any
+
+
+def _widened(raw: UInt8, type: TensorType) -> UInt8:
+    """The same weights as F32."""
+    try:
+        return dequantize(raw, type).view(np.uint8)
+    except NotImplementedError as error:
+        raise UnsupportedError(f"weights of type {type.name} can't be read") from error
 
 
 def rope_distances(

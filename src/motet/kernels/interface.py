@@ -9,7 +9,7 @@ Every implementation keeps the solo law: an output element is reduced in an orde
 its own sequence and position alone. T is the number of tokens in a micro-batch, S of sequences.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -22,6 +22,12 @@ from motet.weights.formats import TensorType
 
 KV_TYPES = ("f32", "f16", "bf16", "q8_0")
 """How keys and values can be stored."""
+
+
+class Rows(Protocol):
+    """Block bytes ``[rows, row_bytes]``: an array, or what reads a file where it is sliced."""
+
+    def __getitem__(self, rows: slice, /) -> UInt8: ...
 
 
 class Matrix(Protocol):
@@ -146,19 +152,11 @@ class Kernels(Protocol):
 
     # Weights and dense layers.
 
-    def pack(
-        self,
-        raw: UInt8,
-        type: TensorType,
-        rows: int,
-        columns: int,
-        packed: Callable[[int, int], None] | None = None,
-    ) -> Matrix:
-        """Weights from a file's block bytes, ``[rows, row_bytes]``.
+    def pack(self, raw: Rows, type: TensorType, rows: int, columns: int) -> Matrix:
+        """Weights from a file's block bytes.
 
-        ``packed(first, last)`` is called when rows first … last − 1 of ``raw`` are not needed any
-        more, every few megabytes: to release memory or to show progress. Raises UnsupportedError
-        for a type that cannot be read.
+        ``raw`` is sliced from the first to the last of its ``rows``, each once, a few megabytes at
+        a time. Raises UnsupportedError for a type that cannot be read.
         """
         ...
 

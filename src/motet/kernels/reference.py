@@ -4,15 +4,15 @@ Slow and plain. It computes the same formulas, in the same number formats where 
 activations, stored keys and values), but not in the native kernels' order of summation.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from motet.arrays import Array, Bool, Float32, Int32, Int64, UInt8, UInt64
+from motet.arrays import Array, Bool, Float32, Int32, Int64, UInt64
 from motet.kernels.host_memory import SCALE_GROUP, HostMemory, HostPages, scale_groups
-from motet.kernels.interface import PagedKV
+from motet.kernels.interface import PagedKV, Rows
 from motet.kernels.reference_recurrent import RecurrentReference
 from motet.kernels.rope import Rope
 from motet.kernels.sizes import PAGE
@@ -50,18 +50,8 @@ class Reference(RecurrentReference, HostMemory):
     threads = 1
     arithmetic = "reference"
 
-    def pack(
-        self,
-        raw: UInt8,
-        type: TensorType,
-        rows: int,
-        columns: int,
-        packed: Callable[[int, int], None] | None = None,
-    ) -> ReferenceMatrix:
-        weights = dequantize(raw, type).reshape(rows, columns)
-        if packed is not None:
-            packed(0, rows)
-        return ReferenceMatrix(weights, type)
+    def pack(self, raw: Rows, type: TensorType, rows: int, columns: int) -> ReferenceMatrix:
+        return ReferenceMatrix(dequantize(raw[0:rows], type).reshape(rows, columns), type)
 
     def linear(self, x: Float32, *weights: ReferenceMatrix) -> tuple[Float32, ...]:
         rounded: Float32 | None = None

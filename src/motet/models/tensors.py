@@ -14,7 +14,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from motet.arrays import Float32
+from motet.arrays import Float32, UInt8
 from motet.errors import ModelFileError, UnsupportedError
 from motet.kernels.interface import Kernels, Matrix
 from motet.weights.formats import TensorType, dequantize
@@ -23,8 +23,6 @@ from motet.weights.gguf_tensors import TensorInfo
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
-Packed = Callable[[int, int], None]
-"""Called with the first and last + 1 of the rows that a tensor's bytes are not needed for."""
 
 EMBEDDING = "token_embd.weight"
 OUTPUT = "output.weight"
@@ -159,65 +157,88 @@ class TensorChecker(TensorReader):
 class TensorLoader(TensorReader):
     """Packs matrices, and widens the rest to float32 arrays, as they are asked for.
 
-    The file's pages are given back as soon as they are packed, so that a model is never in memory
-    twice.
+    What is packed is digested as it is read, so that the digests are those of the weights in
+    memory, whatever becomes of the file.
     """
 
     def __init__(self, file: GGUFFile, kernels: Kernels, progress: Progress | None = None) -> None:
         super().__init__(file.tensors)
         self.nbytes: dict[str, int] = {}
         """What each loaded tensor takes, by its full name."""
+        self.digests: dict[str, str] = {}
+        """Of the bytes of each loaded tensor: see ``weights/fingerprint.py``."""
         self._file = file
         self._kernels = kernels
         self._progress = progress
         self._total = sum(info.nbytes for info in file.tensors.values())
         self._done = [0]
         """Bytes of the tensors read so far, shared by the readers of all blocks."""
+        self._buffer = [np.empty(0, np.uint8)]
+        """What is read next goes into the same memory, which stays in the processor's cache."""
 
     def ones(self, size: int) -> Float32:
         return np.ones(size, np.float32)
 
     def _array(self, name: str, shape: tuple[int, ...], transposed: bool = False) -> Float32:
-        with self._reading(name) as (info, packed):
-            values = dequantize(self._file.raw(name), info.type).reshape(shape)
-            packed(0, info.rows)
+        with self._reading(name) as (info, rows):
+            values = dequantize(rows[0 : info.rows], info.type).reshape(shape)
         self.nbytes[name] = values.nbytes
         return np.ascontiguousarray(np.transpose(values)) if transposed else values
 
     def _matrices(
         self, name: str, shape: tuple[int, ...], parts: Sequence[int]
     ) -> tuple[Matrix, ...]:
-        with self._reading(name) as (info, packed):
-            raw, starts = self._file.raw(name), accumulate(parts, initial=0)
-
-            def pack(start: int, rows: int) -> Matrix:
-                return self._kernels.pack(
-                    raw[start : start + rows],
-                    info.type,
-                    rows,
-                    info.columns,
-                    lambda first, last: packed(start + first, start + last),
-                )
-
-            matrices = tuple(map(pack, starts, parts))
+        with self._reading(name) as (info, rows):
+            matrices = tuple(
+                self._kernels.pack(rows.after(start), info.type, part, info.columns)
+                for start, part in zip(accumulate(parts, initial=0), parts, strict=False)
+            )
         self.nbytes[name] = sum(matrix.nbytes for matrix in matrices)
         return matrices
 
-    @contextmanager
-    def _reading(self, name: str) -> Generator[tuple[TensorInfo, Packed], None, None]:
-        """A tensor, and what to call when some of its rows are packed."""
-        info, before = self._tensors[name], self._done[0]
+    def _buffer_of(self, size: int) -> UInt8:
+        if len(self._buffer[0]) < size:
+            self._buffer[0] = np.empty(size, np.uint8)
+        return self._buffer[0]
 
-        def packed(first: int, last: int) -> None:
-            self._file.release(name, first, last)
+    @contextmanager
+    def _reading(self, name: str) -> Generator[tuple[TensorInfo, "_FileRows"], None, None]:
+        """A tensor, and its rows, all of which are to be read in order."""
+        from xxhash import xxh3_128
+
+        info, digest, done = self._tensors[name], xxh3_128(), [0]
+
+        def read(first: int, last: int) -> UInt8:
+            assert first == done[0], "rows are digested in order"
+            buffer = self._buffer_of((last - first) * info.row_bytes)
+            raw = self._file.read_rows(name, first, last, buffer)
+            digest.update(raw.data)
+            done[0] = last
             if self._progress is not None:
-                self._progress(before + last * info.row_bytes, self._total)
+                self._progress(self._done[0] + last * info.row_bytes, self._total)
+            return raw
 
         try:
-            yield info, packed
+            yield info, _FileRows(read)
         except UnsupportedError as error:
             raise UnsupportedError(f"tensor {name}: {error.message}", hint=error.hint) from error
+        assert done[0] == info.rows
+        self.digests[name] = digest.hexdigest()
         self._done[0] += info.nbytes
+
+
+class _FileRows:
+    """Rows of a tensor from row ``start`` on, read where they are sliced."""
+
+    def __init__(self, read: Callable[[int, int], UInt8], start: int = 0) -> None:
+        self._read = read
+        self._start = start
+
+    def __getitem__(self, rows: slice) -> UInt8:
+        return self._read(self._start + rows.start, self._start + rows.stop)
+
+    def after(self, start: int) -> "_FileRows":
+        return _FileRows(self._read, self._start + start)
 
 
 def only_f32(file: GGUFFile) -> bool:

@@ -5,16 +5,12 @@ xxh3 is no protection against forgery.
 """
 
 import json
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from motet.weights.gguf import GGUFFile
 
-_THREADS = 2
-"""One thread does not keep the memory busy while it also maps pages; more hardly add."""
 _CHAT_TEMPLATE = "tokenizer.chat_template"
 """How messages become text: it says nothing of which tokens a text is, and is often corrected."""
 
@@ -31,10 +27,11 @@ class Fingerprint:
     """Of the vocabulary and its rules, without chat templates."""
 
 
-def fingerprint_of(file: GGUFFile) -> Fingerprint:
-    """The fingerprint of an open file, all of which is read.
+def fingerprint_of(file: GGUFFile, digests: Mapping[str, str]) -> Fingerprint:
+    """The fingerprint of a file, which may be closed.
 
-    Raises ModelFileError if the file has been closed.
+    ``digests``: xxh3_128 of the bytes of each tensor, by its name. They are taken while weights are
+    loaded: what the file holds later may be something else.
     """
     prefix = f"{file.architecture}."
     settings = {
@@ -47,27 +44,15 @@ def fingerprint_of(file: GGUFFile) -> Fingerprint:
         for key, value in file.metadata.items()
         if key.startswith("tokenizer.") and not key.startswith(_CHAT_TEMPLATE)
     }
-    return Fingerprint(_of_tensors(file), _of_keys(settings), _of_keys(tokenizer))
+    return Fingerprint(_of_tensors(file, digests), _of_keys(settings), _of_keys(tokenizer))
 
 
-def _of_tensors(file: GGUFFile) -> str:
+def _of_tensors(file: GGUFFile, digests: Mapping[str, str]) -> str:
     from xxhash import xxh3_128_hexdigest
 
-    def digest(name: str) -> str:
-        found = xxh3_128_hexdigest(file.raw(name).data)
-        file.release(name)
-        return found
-
-    names = sorted(file.tensors)
-    pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
-    try:
-        digests = list(pool.map(digest, names))
-    finally:  # after Ctrl-C no further tensor is begun
-        pool.shutdown(cancel_futures=True)
-    infos = [file.tensors[name] for name in names]
     table = [
-        [info.name, info.type.name, list(info.shape), found]
-        for info, found in zip(infos, digests, strict=True)
+        [info.name, info.type.name, list(info.shape), digests[name]]
+        for name, info in sorted(file.tensors.items())
     ]
     return xxh3_128_hexdigest(json.dumps(table).encode())
 

@@ -1,22 +1,19 @@
-"""Opening GGUF model files, one or split over several, as named tensors mapped into memory.
+"""Opening GGUF model files, one or split over several, as named tensors.
 
 The format is described in ggml's ``docs/gguf.md``; versions 2 and 3, little-endian.
 """
 
-import mmap
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from motet.arrays import UInt8
-from motet.errors import ModelFileError, UnsupportedError
+from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.weights.cursor import Cursor
 from motet.weights.gguf_metadata import MetadataValue, read_metadata
 from motet.weights.gguf_tensors import TensorInfo, read_tensors
-from motet.weights.identify import describe, describe_directory
+from motet.weights.identify import describe
+from motet.weights.source import Source
 
 _MAGIC = b"GGUF"
 _DEFAULT_ALIGNMENT = 32
@@ -33,7 +30,7 @@ class GGUFFile:
     ``path``, ``version``, ``alignment``: of the file given (of the first part, if it is split).
     ``files``: how many files the model is split into. ``nbytes``: their size together.
 
-    Bytes are read when they are touched, so the file must stay as it is while it is open.
+    Tensors are read when they are asked for, so the file must stay as it is while it is open.
     """
 
     def __init__(self, parts: "list[_Part]") -> None:
@@ -45,8 +42,8 @@ class GGUFFile:
         self.metadata = first.metadata
         self.tensors = {name: info for part in parts for name, info in part.tensors.items()}
         self.files = len(parts)
-        self.nbytes = sum(len(part.data) for part in parts)
-        self._maps = {part.path: part.data for part in parts}
+        self.nbytes = sum(part.source.size for part in parts)
+        self._sources = {part.path: part.source for part in parts}
 
     @classmethod
     def open(cls, path: str | Path) -> "GGUFFile":
@@ -69,37 +66,41 @@ class GGUFFile:
         if not isinstance(value, str) or not value:
             raise ModelFileError(
                 f"{self.path}: metadata key 'general.architecture' is "
-                + ("missing" if value is None else f"{value!r}, must be a name"),
+                + ("missing" if value is None else f"{shown(value)}, must be a name"),
                 hint="the file does not say which model it holds",
             )
         return value
 
     def raw(self, name: str) -> UInt8:
-        """The bytes of a tensor: a read-only uint8 view [rows, row_bytes] of the mapped file.
+        """The bytes of a tensor, uint8 [rows, row_bytes].
 
-        ``rows`` is the product of all but the last axis. The view stays valid after ``close``.
-        Raises ModelFileError if there is no such tensor.
+        ``rows`` is the product of all but the last axis. Raises as ``read_rows`` does.
         """
-        info = self._info(name)
-        data = np.frombuffer(self._map(info), np.uint8, info.nbytes, info.offset)
-        return data.reshape(info.rows, info.row_bytes)
+        rows = self.tensors[name].rows if name in self.tensors else 0
+        return self.read_rows(name, 0, rows)
 
-    def release(self, name: str, first_row: int = 0, last_row: int | None = None) -> None:
-        """Give back the memory under rows ``first_row`` up to, not including, ``last_row``.
+    def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
+        """Rows ``first`` to ``last`` - 1 of a tensor, in the beginning of ``buffer`` if given.
 
-        Views stay valid: touching them reads the file again. Only whole pages are given back.
+        Raises ModelFileError if there is no such tensor, or if the file has been closed or cut
+        short.
         """
-        info = self._info(name)
-        last_row = info.rows if last_row is None else last_row
-        page = mmap.PAGESIZE
-        start = -(-(info.offset + first_row * info.row_bytes) // page) * page
-        end = (info.offset + last_row * info.row_bytes) // page * page
-        if start < end:
-            self._map(info).madvise(mmap.MADV_DONTNEED, start, end - start)
+        if name not in self.tensors:
+            raise ModelFileError(f"{self.path}: there is no tensor {name!r}")
+        info = self.tensors[name]
+        start, size = info.offset + first * info.row_bytes, (last - first) * info.row_bytes
+        data = self._sources[info.path].read(start, size, buffer)
+        return data.reshape(last - first, info.row_bytes)
+
+    def require_unchanged(self) -> None:
+        """Raise ModelFileError if the file, or a part, was written to since it was opened."""
+        for source in self._sources.values():
+            source.require_unchanged()
 
     def close(self) -> None:
-        """Let go of the file. It is unmapped once no view of it is left."""
-        self._maps = {}
+        """Let go of the file: metadata and the list of tensors stay."""
+        for source in self._sources.values():
+            source.close()
 
     def __enter__(self) -> "GGUFFile":
         return self
@@ -107,23 +108,13 @@ class GGUFFile:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _info(self, name: str) -> TensorInfo:
-        if name not in self.tensors:
-            raise ModelFileError(f"{self.path}: there is no tensor {name!r}")
-        return self.tensors[name]
-
-    def _map(self, info: TensorInfo) -> mmap.mmap:
-        if info.path not in self._maps:
-            raise ModelFileError(f"{self.path}: tensor {info.name!r}: the file has been closed")
-        return self._maps[info.path]
-
 
 @dataclass(frozen=True)
 class _Part:
     """One file on disk."""
 
     path: str
-    data: mmap.mmap
+    source: Source
     version: int
     alignment: int
     metadata: dict[str, MetadataValue]
@@ -132,17 +123,19 @@ class _Part:
     def integer(self, key: str, default: int) -> int:
         value = self.metadata.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ModelFileError(f"{self.path}: metadata key {key!r} is {value!r}, not an integer")
+            raise ModelFileError(
+                f"{self.path}: metadata key {key!r} is {shown(value)}, not an integer"
+            )
         return value
 
 
 def _open_part(path: str) -> _Part:
-    data = _map_file(path)
-    cursor = Cursor(data, path, min(len(data), _MAX_HEADER))
-    magic = data[:64]
+    source = Source(path)
+    magic = source.read(0, min(source.size, 64)).tobytes()
     if not magic.startswith(_MAGIC):
-        problem, hint = describe(magic, len(data))
+        problem, hint = describe(magic, source.size)
         raise ModelFileError(f"{path}: {problem} (byte 0)", hint=hint)
+    cursor = Cursor(source, min(source.size, _MAX_HEADER))
     cursor.need(len(_MAGIC), "the magic")
     version = _check_version(cursor)
     tensor_count = cursor.u64("the tensor count")
@@ -151,30 +144,9 @@ def _open_part(path: str) -> _Part:
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1):
         cursor.field = "metadata key 'general.alignment'"
-        raise cursor.error(f"{alignment!r} is not a power of two of at least 8")
-    tensors = read_tensors(cursor, tensor_count, alignment, len(data))
-    return _Part(path, data, version, alignment, metadata, tensors)
-
-
-def _map_file(path: str) -> mmap.mmap:
-    try:
-        # Looked at before it is opened: opening a named pipe would wait for a writer.
-        mode = Path(path).stat().st_mode
-        if stat.S_ISDIR(mode):
-            problem, hint = describe_directory(Path(path))
-            raise ModelFileError(f"{path}: {problem}", hint=hint)
-        if not stat.S_ISREG(mode):
-            raise ModelFileError(f"{path}: is not a regular file")
-        with Path(path).open("rb") as file:
-            if not Path(path).stat().st_size:
-                problem, hint = describe(b"", 0)
-                raise ModelFileError(f"{path}: {problem} (byte 0)", hint=hint)
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise ModelFileError(f"{path}: there is no such file", hint="check the path") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ModelFileError(f"{path!r}: cannot be opened: {reason}") from error
+        raise cursor.error(f"{shown(alignment)} is not a power of two of at least 8")
+    tensors = read_tensors(cursor, tensor_count, alignment, source.size)
+    return _Part(path, source, version, alignment, metadata, tensors)
 
 
 def _check_version(cursor: Cursor) -> int:
@@ -223,8 +195,9 @@ def _open_split(first: _Part, count: int) -> list[_Part]:
         part = _open_part(path)
         for key, expected in (("split.no", number), ("split.count", count)):
             if part.integer(key, -1) != expected:
+                found = shown(part.metadata.get(key))
                 raise ModelFileError(
-                    f"{path}: metadata key {key!r} is {part.metadata.get(key)}, expected {expected}"
+                    f"{path}: metadata key {key!r} is {found}, expected {expected}"
                 )
         for name in part.tensors:
             if name in owners:

@@ -1,18 +1,21 @@
 """The key-value part of a GGUF file."""
 
 import struct
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
+from motet.errors import shown
 from motet.weights.cursor import Cursor
 
 MetadataValue = int | float | bool | str | list[Any]
 
 MAX_KEYS = 1 << 16
-MAX_ELEMENTS = 1 << 23
-"""Limits far above any real file (a vocabulary of 262k tokens has 1.3 million array elements), so
-that a damaged count in a large file cannot fill the memory with weights read as metadata."""
+MAX_ELEMENTS = 1 << 22
+MAX_NESTED = 1 << 12
+"""Limits far above any real file (a vocabulary of 262k tokens has 1.3 million array elements, and
+arrays within arrays are as good as unknown), so that a damaged count in a large file cannot fill
+the memory with weights read as metadata, nor take long."""
 _MAX_DEPTH = 4
 
 _NUMBERS = {
@@ -43,16 +46,15 @@ def read_metadata(cursor: Cursor, count: int) -> dict[str, MetadataValue]:
 
     Raises ModelFileError for a pair that is cut short, repeated, mistyped or absurdly large.
     """
-    if count > min(MAX_KEYS, (cursor.end - cursor.position) // _SMALLEST_PAIR):
-        cursor.field = "metadata key count"
-        raise cursor.error(f"{count} keys are more than the file can hold")
+    cursor.field = "metadata key count"
+    cursor.check_count(count, "keys", _SMALLEST_PAIR, MAX_KEYS)
     reader = _Reader(cursor)
     metadata: dict[str, MetadataValue] = {}
     for index in range(count):
         cursor.field = f"metadata key {index}"
         start = cursor.position
         key = cursor.name("the key")
-        cursor.field = f"metadata key {key!r}"
+        cursor.field = f"metadata key {shown(key)}"
         if key in metadata:
             raise cursor.error("appears twice", at=start)
         at = cursor.position
@@ -64,11 +66,14 @@ def read_metadata(cursor: Cursor, count: int) -> dict[str, MetadataValue]:
 
 
 class _Reader:
-    """Values of one file; counts the array elements that were read so far."""
+    """Values of one file; counts what was read so far."""
 
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
         self._elements = 0
+        """Of arrays."""
+        self._nested = 0
+        """Arrays that are elements."""
 
     def value(self, kind: int, kind_at: int) -> MetadataValue:
         if kind == _ARRAY:
@@ -94,6 +99,12 @@ class _Reader:
         if kind == _ARRAY:
             if depth == _MAX_DEPTH:
                 raise cursor.error(f"arrays nest deeper than {_MAX_DEPTH}", at=kind_at)
+            self._nested += count
+            if self._nested > MAX_NESTED:
+                raise cursor.error(
+                    f"{count} arrays in an array are past the limit of {MAX_NESTED} in all",
+                    at=count_at,
+                )
             self._check_room(count, 12)
             return [self._array(depth + 1) for _ in range(count)]
         return self._scalars(kind, kind_at, count)
@@ -117,16 +128,18 @@ class _Reader:
         """Much the longest part of a vocabulary, so one loop with nothing but locals in it."""
         cursor = self._cursor
         self._check_room(count, _LENGTH.size)
-        data, end, length = cursor.data, cursor.end, _LENGTH.unpack_from
-        position = cursor.position
-        strings = []
+        data, length = cursor.data, _LENGTH.unpack_from
+        have, position = len(data), cursor.position
+        strings: list[str] = []
         for index in range(count):
             start = position + 8
-            if start > end:
-                self._cut_short(position, index, 8)
+            if start > have:
+                data = self._reach(position, start, index)
+                have = len(data)
             position = start + length(data, position)[0]
-            if position > end:
-                self._cut_short(start, index, position - start)
+            if position > have:
+                data = self._reach(start, position, index)
+                have = len(data)
             strings.append(data[start:position].decode("utf-8", "surrogateescape"))
         cursor.position = position
         return strings
@@ -141,7 +154,8 @@ class _Reader:
                 hint="the file is cut short or damaged; fetch it again",
             )
 
-    def _cut_short(self, at: int, index: int, size: int) -> NoReturn:
-        self._cursor.position = at
-        self._cursor.need(size, f"string {index}")
-        raise AssertionError("unreachable")
+    def _reach(self, start: int, end: int, index: int) -> bytes:
+        """The cursor's data, once it has all of a string from byte ``start`` to ``end``."""
+        self._cursor.position = start
+        self._cursor.need(end - start, f"string {index}")
+        return self._cursor.data

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from math import prod
 
-from motet.errors import UnsupportedError
+from motet.errors import UnsupportedError, shown
 from motet.weights.cursor import Cursor
 from motet.weights.formats import REFUSED_TYPES, TensorType, row_bytes
 
-MAX_TENSORS = 1 << 18
+MAX_TENSORS = 1 << 15
 """Far above any real file; keeps a damaged count from making millions of objects."""
 _MAX_DIMENSIONS = 4
 _SMALLEST_ENTRY = 8 + 1 + 4 + 4 + 8  # a name of one byte, dimension count, type, offset
@@ -52,9 +52,8 @@ def read_tensors(cursor: Cursor, count: int, alignment: int, size: int) -> dict[
     Raises ModelFileError for an entry that is cut short or repeated, and for a tensor that is
     misaligned, overlaps another or lies outside the file; UnsupportedError for an unread type.
     """
-    if count > min(MAX_TENSORS, (cursor.end - cursor.position) // _SMALLEST_ENTRY):
-        cursor.field = "tensor count"
-        raise cursor.error(f"{count} tensors are more than the file can hold")
+    cursor.field = "tensor count"
+    cursor.check_count(count, "tensors", _SMALLEST_ENTRY, MAX_TENSORS)
     entries: list[tuple[TensorInfo, int]] = []
     for index in range(count):
         cursor.field = f"tensor {index}"
@@ -62,7 +61,7 @@ def read_tensors(cursor: Cursor, count: int, alignment: int, size: int) -> dict[
     data = -(-cursor.position // alignment) * alignment
     tensors: dict[str, TensorInfo] = {}
     for relative, at in entries:
-        cursor.field = f"tensor {relative.name!r}"
+        cursor.field = f"tensor {shown(relative.name)}"
         if relative.name in tensors:
             raise cursor.error("appears twice", at=at)
         info = TensorInfo(
@@ -83,7 +82,7 @@ def _read_entry(cursor: Cursor, alignment: int) -> tuple[TensorInfo, int]:
     """An entry whose offset is still relative to the data section, and the byte it begins at."""
     start = cursor.position
     name = cursor.name("the name")
-    cursor.field = f"tensor {name!r}"
+    cursor.field = f"tensor {shown(name)}"
     at = cursor.position
     dimensions = cursor.u32("the number of dimensions")
     if dimensions > _MAX_DIMENSIONS:
@@ -123,6 +122,6 @@ def _refuse_overlaps(cursor: Cursor, tensors: dict[str, TensorInfo]) -> None:
     end, before = 0, ""
     for info in sorted(tensors.values(), key=lambda info: info.offset):
         if info.offset < end:
-            cursor.field = f"tensor {info.name!r}"
-            raise cursor.error(f"overlaps tensor {before!r}", at=info.offset)
+            cursor.field = f"tensor {shown(info.name)}"
+            raise cursor.error(f"overlaps tensor {shown(before)}", at=info.offset)
         end, before = info.offset + info.nbytes, info.name
