@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 import motet
-from motet.errors import ModelFileError, OptionError, UnsupportedError
+from motet.errors import ModelFileError, OptionError, TokenizerError, UnsupportedError
 from motet.models.layers import MixtureOfExperts
 from motet.spec import SlidingAttention
 from tests.models.running import OneSequence
 from tests.models.tiny import VOCAB, load, metadata, shapes, write
+from tests.weights import gguf_bytes
+from tests.weights.gguf_bytes import STRING, Pairs, Tensor
 
 
 @pytest.fixture
@@ -100,11 +102,53 @@ def test_unknown_architecture(tmp_path: Path) -> None:
         motet.Model.load(write(tmp_path / "m.gguf", keys, {"token_embd.weight": (4, 4)}))
 
 
-def test_an_adapter_is_not_a_model(tmp_path: Path) -> None:
-    keys = metadata("llama")
-    path = write(tmp_path / "m.gguf", keys | {"general.type": "adapter"}, shapes(keys))
-    with pytest.raises(UnsupportedError, match=r"general\.type is 'adapter'"):
+@pytest.mark.parametrize(
+    ("keys", "tensors", "what"),
+    [
+        ({"general.type": "adapter"}, ["blk.0.attn_q.weight.lora_a"], "a LoRA adapter"),
+        ({"adapter.type": "lora"}, [], "a LoRA adapter"),
+        ({}, ["blk.0.attn_q.weight.lora_a", "blk.0.attn_q.weight.lora_b"], "a LoRA adapter"),
+        ({"general.architecture": "controlvector"}, ["direction.1"], "a control vector"),
+        ({"general.architecture": "clip"}, ["v.patch_embd.weight"], "a projector of images"),
+        ({"general.type": "mmproj"}, [], "a projector of images"),
+        ({"general.type": "dataset"}, [], "of general.type 'dataset'"),
+    ],
+)
+def test_other_files_are_told_by_what_they_are(
+    tmp_path: Path, keys: dict, tensors: list[str], what: str
+) -> None:
+    keys = {"general.architecture": "llama", **keys}
+    path = write(tmp_path / "m.gguf", keys, dict.fromkeys(tensors, (4, 4)))
+    with pytest.raises(UnsupportedError) as caught:
         motet.Model.load(path)
+    assert str(caught.value).startswith(f"{path}: the file is {what}")
+    assert ", not a model (" in str(caught.value)
+
+
+@pytest.mark.parametrize("keys", [[("general.type", STRING, "imatrix")], []])
+def test_an_importance_matrix(tmp_path: Path, keys: Pairs) -> None:
+    """It has no architecture."""
+    tensors = [Tensor("blk.0.ffn_up.weight.in_sum2", (8,), 0, 0, bytes(32))]
+    path = tmp_path / "imatrix.gguf"
+    path.write_bytes(gguf_bytes.write(keys, tensors).data)
+    with pytest.raises(UnsupportedError, match="the file is an importance matrix, used to quant"):
+        motet.Model.load(path)
+
+
+def test_a_damaged_vocabulary_is_of_a_file(tmp_path: Path) -> None:
+    keys = metadata("llama") | {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a"]}
+    path = write(tmp_path / "m.gguf", keys, shapes(metadata("llama")))
+    with pytest.raises(TokenizerError) as caught:
+        motet.Model.load(path)
+    assert str(caught.value).startswith(f"{path}: metadata key")
+
+
+def test_a_file_without_architecture_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf_bytes.write([], []).data)
+    with pytest.raises(ModelFileError) as caught:
+        motet.Model.load(path)
+    assert str(caught.value).count(str(path)) == 1
 
 
 def test_no_such_file(tmp_path: Path) -> None:

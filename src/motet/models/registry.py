@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from motet.errors import ModelFileError, UnsupportedError
+from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.kernels.reference import Reference
 from motet.models.family import Family
 from motet.models.gemma import Gemma
@@ -17,6 +17,7 @@ from motet.models.qwen import Qwen2, Qwen3
 from motet.models.rwkv6 import Rwkv6
 from motet.models.tensors import EMBEDDING, TensorChecker
 from motet.weights.gguf import GGUFFile
+from motet.weights.identify import describe_other
 
 FAMILIES: dict[str, type[Family[Any]]] = {
     "gemma": Gemma,
@@ -36,7 +37,8 @@ def family_of(architecture: str) -> type[Family[Any]]:
     """The class for ``general.architecture``. Raises UnsupportedError that lists the known ones."""
     if architecture not in FAMILIES:
         raise UnsupportedError(
-            f"general.architecture is {architecture!r}", hint=f"Motet runs {', '.join(FAMILIES)}"
+            f"general.architecture is {shown(architecture)}",
+            hint=f"Motet runs {', '.join(FAMILIES)}",
         )
     return FAMILIES[architecture]
 
@@ -48,9 +50,15 @@ def declared(file: GGUFFile, *, strict: bool = True) -> Family[Any]:
     may be unknown, of another shape or missing. Raises ModelFileError for what is missing or
     contradicts itself, UnsupportedError for what Motet does not know.
     """
+    other = describe_other(file.metadata, file.tensors)
+    if other is not None:
+        what, hint = other
+        raise UnsupportedError(f"the file is {what}, not a model", hint=hint)
     family = family_of(file.architecture)
-    if strict:
-        _refuse_other_files(file)
+    if strict and EMBEDDING not in file.tensors:
+        raise ModelFileError(
+            f"the file lacks {EMBEDDING}", hint="it holds a vocabulary alone, or is incomplete"
+        )
     keys, embedding = Keys(file.metadata, file.architecture), file.tensors.get(EMBEDDING)
     rows = embedding.rows if embedding else keys.integer("vocab_size", 1, MAX_CONTEXT, 1)
     config = family.read_config(keys, rows)
@@ -60,15 +68,3 @@ def declared(file: GGUFFile, *, strict: bool = True) -> Family[Any]:
     if strict:
         checker.check(file.architecture)
     return declaration
-
-
-def _refuse_other_files(file: GGUFFile) -> None:
-    kind = file.metadata.get("general.type", "model")
-    if kind != "model":
-        raise UnsupportedError(
-            f"general.type is {kind!r}, not 'model'", hint="give the file of the model itself"
-        )
-    if EMBEDDING not in file.tensors:
-        raise ModelFileError(
-            f"the file lacks {EMBEDDING}", hint="it holds a vocabulary alone, or is incomplete"
-        )

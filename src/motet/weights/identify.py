@@ -1,6 +1,10 @@
-"""What a file that is not GGUF seems to be, from its first bytes."""
+"""What a file is that holds no model: of another format, from its first bytes, or GGUF itself."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from motet.errors import shown
 
 _CONVERT = "convert it with llama.cpp's convert_hf_to_gguf.py, or get the model as GGUF"
 _FETCH = "fetch the file again, from a direct link"
@@ -48,3 +52,28 @@ def describe_directory(path: Path) -> tuple[str, str]:
     if (path / "config.json").is_file():
         return "is a Hugging Face model directory, not a GGUF file", _CONVERT
     return "is a directory, not a GGUF file", ""
+
+
+def describe_other(metadata: Mapping[str, Any], tensors: Iterable[str]) -> tuple[str, str] | None:
+    """What a GGUF file is, and what to do about it; None for a model, or if it does not say.
+
+    Files of before ``general.type`` are known by their architecture, keys or tensors.
+    """
+    kind = metadata.get("general.type", "model")
+    architecture = metadata.get("general.architecture")
+    endings = {name.rpartition(".")[2] for name in tensors}
+    if architecture == "controlvector":
+        return "a control vector", "give the file of the model that it steers"
+    if kind == "adapter" or "adapter.type" in metadata or "lora_a" in endings:
+        merge = (
+            "merge it into its model, as llama.cpp's llama-export-lora does, and give the result"
+        )
+        return "a LoRA adapter", merge
+    if kind == "imatrix" or "imatrix.chunk_count" in metadata or "in_sum2" in endings:
+        return "an importance matrix, used to quantise a model", "give the file of the model"
+    if kind == "mmproj" or architecture == "clip":
+        what = "a projector of images or sounds (mmproj)"
+        return what, "give the file of the language model that it belongs to"
+    if kind != "model":
+        return f"of general.type {shown(kind)}", "give the file of the model itself"
+    return None
