@@ -1,8 +1,10 @@
 """Keys: each is used with its range checked, or refused by name."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from motet.errors import ModelFileError, MotetError, UnsupportedError
 from motet.models.keys import Keys
 from motet.models.registry import FAMILIES, family_of
+from motet.models.rope import make_rope
 from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
 from tests.models.tiny import ARCHITECTURES, VOCAB, declare, metadata
 
@@ -71,6 +74,9 @@ def test_defaults() -> None:
         ("rope__dimension_count", 3),
         ("rope__dimension_count", 6),  # more than a head has
         ("rope__scaling__factor", -2.0),
+        ("rope__scaling__factor", 1e-300),  # beyond float32, in which it would be 0
+        ("rope__scaling__attn_factor", 1e39),
+        ("attention__layer_norm_rms_epsilon", 1e-45),
         ("rope__scaling__type", 3),
         ("vocab_size", VOCAB + 1),
     ],
@@ -146,9 +152,42 @@ def test_linear_scaling_by_either_name() -> None:
     assert (new.rope.scaling, new.rope.factor) == ("linear", 4.0)
 
 
-def test_a_factor_without_scaling_contradicts() -> None:
-    with pytest.raises(ModelFileError, match=r"rope\.scaling\.type is 'none'"):
-        read("llama", rope__scaling__type="none", rope__scaling__factor=4.0)
+def test_a_factor_of_no_scaling_is_ignored() -> None:
+    unscaled = read("llama", rope__scaling__type="none", rope__scaling__factor=4.0)
+    assert unscaled == read("llama")
+    assert unscaled == read("llama", rope__scaling__type="none", rope__scale_linear=0.5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_lists_of_one_value_for_each_layer(architecture: str) -> None:
+    """As converters write them for architectures whose layers may differ."""
+    keys = metadata(architecture)
+    names = ["attention.head_count", "attention.head_count_kv", "feed_forward_length"]
+    values = {name: keys[key] for name in names if (key := f"{architecture}.{name}") in keys}
+    layers = keys[f"{architecture}.block_count"]
+    lists = {
+        name.replace(".", "__"): value if isinstance(value, list) else [value] * layers
+        for name, value in values.items()
+    }
+    assert lists and read(architecture, **lists) == read(architecture)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "problem"),
+    [
+        ([24], ModelFileError, r"is \[24\], not one value, or one for each of 2 layers"),
+        ([], ModelFileError, r"is \[\], not one value"),
+        ([24] * 3, ModelFileError, "one for each of 2 layers"),
+        ([True] * 2, ModelFileError, "is True, not a whole number"),
+        ([[24]] * 2, ModelFileError, r"is \[24\], not a whole number"),
+        ([24, 32], UnsupportedError, r"is a list, \[24, 32\]: layers differ"),
+        ([24] * (1 << 20), ModelFileError, r"is \[24, 24, .*\.\.\., not one value"),
+    ],
+)
+def test_lists_that_are_no_value(value: list, error: type[MotetError], problem: str) -> None:
+    with pytest.raises(error, match=rf"llama\.feed_forward_length {problem}") as caught:
+        read("llama", feed_forward_length=value)
+    assert len(str(caught.value)) < 300
 
 
 def yarn(**changes: Any) -> Any:
@@ -178,6 +217,33 @@ def test_yarn() -> None:
 def test_yarn_refusals(change: str, value: float | None, error: type[MotetError]) -> None:
     with pytest.raises(error, match=f"llama.rope.scaling.{change}"):
         yarn(**{change: value})
+
+
+def test_ramps_of_yarn_beyond_all_channels() -> None:
+    """Where a logarithm divides by next to nothing."""
+    for base in (1.0 + 2**-52, 3e38):
+        for original in (1, (1 << 31) - 1):
+            for beta_fast in (2e-38, 3e38):
+                rope = yarn(
+                    original_context_length=original,
+                    yarn_beta_fast=beta_fast,
+                    yarn_beta_slow=1.5e-38,
+                ).rope
+                rotation = make_rope(replace(rope, base=base, dimension=4096), "neox")
+                assert np.isfinite(rotation.inv_freq).all()
+
+
+def test_a_magnitude_beyond_float32() -> None:
+    for changes in ({"attn_factor": 3e38}, {"yarn_log_multiplier": 3e38, "attn_factor": 1e-20}):
+        with pytest.raises(ModelFileError, match=r"makes yarn's magnitude .*, beyond float32"):
+            yarn(factor=1e30, **changes)
+
+
+def test_many_unknown_keys_are_counted() -> None:
+    unknown = {f"key_{i:05}": i for i in range(60_000)}
+    with pytest.raises(UnsupportedError, match=r"llama\.key_00007 = 7 and 59992 more") as caught:
+        read("llama", **unknown)
+    assert len(str(caught.value)) < 500
 
 
 def test_mistral_slides_on_every_layer() -> None:

@@ -13,7 +13,7 @@ from motet.kernels.reference import Reference, ReferenceMatrix
 from motet.models.family import Family
 from motet.models.layers import MixtureOfExperts
 from motet.weights.gguf import GGUFFile
-from tests.models.running import OneSequence, open_family
+from tests.models.running import OneSequence, logits, open_family
 from tests.models.tiny import ARCHITECTURES, metadata, shapes, write
 
 
@@ -47,7 +47,7 @@ def test_unknown_tensor_is_refused(architecture: str, tmp_path: Path) -> None:
     [
         ("blk.0.attn_k.weight", (16, 16)),
         ("blk.1.ffn_norm.weight", (17,)),
-        ("blk.1.ffn_norm.weight", (1, 16)),
+        ("blk.1.ffn_norm.weight", (16, 1)),
         ("blk.0.ffn_down.weight", (24, 16)),
         ("rope_freqs.weight", (4,)),
         ("output.weight", (16, 40)),
@@ -69,6 +69,24 @@ def test_integers_are_not_weights(name: str, tmp_path: Path) -> None:
     for kernels in (Reference(), CPU(1)):
         with pytest.raises(UnsupportedError, match=rf"{name}: .*I32"):
             open_family(path, kernels)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_outermost_axes_of_one_say_nothing(architecture: str, tmp_path: Path) -> None:
+    keys = metadata(architecture)
+    plain = write(tmp_path / "plain.gguf", keys)
+    padded = {name: (1,) * (4 - len(shape)) + shape for name, shape in shapes(keys).items()}
+    ones = write(tmp_path / "ones.gguf", keys, padded)
+    tokens = np.arange(7)
+    assert np.array_equal(logits(ones, CPU(1), tokens), logits(plain, CPU(1), tokens))
+
+
+@pytest.mark.parametrize("shape", [(24, 16, 1), (16, 24, 1, 1), (2, 1, 24, 16), (24, 1, 16)])
+def test_other_axes_of_one_do(shape: tuple[int, ...], tmp_path: Path) -> None:
+    keys, name = metadata("llama"), "blk.0.ffn_gate.weight"
+    path = write(tmp_path / "m.gguf", keys, shapes(keys) | {name: shape})
+    with pytest.raises(ModelFileError, match=name):
+        open_family(path, Reference())
 
 
 def family(tmp_path: Path, **optional: tuple[int, ...]) -> Family[Any]:

@@ -7,11 +7,11 @@ import math
 from dataclasses import dataclass
 
 from motet.errors import ModelFileError
-from motet.models.keys import MAX_CONTEXT, MAX_WIDTH, Keys
+from motet.models.keys import MAX_CONTEXT, MAX_HEAD_WIDTH, MAX_WIDTH, Keys
 from motet.models.rope import RopeConfig, read_rope
 
-_MAX_LAYERS = 4096
-_MAX_EXPERTS = 4096
+_MAX_LAYERS = 1024
+_MAX_EXPERTS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +118,12 @@ def read_heads(keys: Keys, sizes: Config) -> HeadsConfig:
             hint=f"or the file should give {keys.key('attention.key_length')}",
         )
     width = max(sizes.d_model // n_heads, 1)
-    head_dim = keys.integer("attention.key_length", 1, MAX_WIDTH, width)
+    head_dim = keys.integer("attention.key_length", 1, MAX_HEAD_WIDTH, width)
     return HeadsConfig(
         **vars(sizes),
         n_heads=n_heads,
         head_dim=head_dim,
-        value_dim=keys.integer("attention.value_length", 1, MAX_WIDTH, head_dim),
+        value_dim=keys.integer("attention.value_length", 1, MAX_HEAD_WIDTH, head_dim),
         attention_scale=1 / math.sqrt(head_dim),
         d_ff=keys.integer("feed_forward_length", 1, MAX_WIDTH),
     )

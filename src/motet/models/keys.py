@@ -1,15 +1,20 @@
 """A strict reader of a file's ``<architecture>.*`` keys: each is read, or refused by name."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, cast
 
-from motet.errors import ModelFileError, UnsupportedError
+from motet.errors import ModelFileError, UnsupportedError, shown
 
 MAX_WIDTH = 1 << 24
 """Channels, heads and the like."""
+MAX_HEAD_WIDTH = 1 << 16
+"""Channels of one head."""
+LEAST, MOST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+"""The range of float32, in which kernels compute."""
 MAX_CONTEXT = (1 << 31) - 1
 """Positions are int32."""
+_LISTED = 8
+"""Keys that an error names before it counts the rest."""
 
 
 class Keys:
@@ -47,13 +52,7 @@ class Keys:
 
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
         """A whole number from ``low`` to ``high``, both included."""
-        value = self.take(name, default)
-        if isinstance(value, list):
-            raise UnsupportedError(
-                f"{self.key(name)} is a list, one value a layer",
-                hint=f"Motet runs {self.architecture} models whose layers are all alike",
-            )
-        return self._whole(name, value, low, high)
+        return self._whole(name, self._alike(name, self.take(name, default)), low, high)
 
     def integers(self, name: str, n_layers: int, low: int, high: int) -> tuple[int, ...]:
         """A whole number a layer, from a list of them or from one for all."""
@@ -79,12 +78,13 @@ class Keys:
         return value
 
     def positive(self, name: str, default: float | None = None, *, or_zero: bool = False) -> float:
-        """A finite number above 0; ``or_zero``: or 0 itself."""
+        """A finite number above 0, in the range of float32; ``or_zero``: or 0 itself."""
         value = self.take(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(name, value, "a number")
-        if not math.isfinite(value) or value < 0 or (value == 0 and not or_zero):
-            raise self.wrong(name, value, "a finite number " + ("from 0" if or_zero else "above 0"))
+        if not (LEAST <= value <= MOST or (value == 0 and or_zero)):
+            wanted = "a finite number " + ("from 0" if or_zero else "above 0")
+            raise self.wrong(name, value, f"{wanted} that is a normal float32")
         return float(value)
 
     def text(self, name: str, default: str) -> str:
@@ -96,11 +96,11 @@ class Keys:
 
     def only(self, name: str, accepted: object, meaning: str) -> None:
         """Refuse the key unless it has the one value under which it changes nothing."""
-        value = self.take(name, accepted)
+        value = self._alike(name, self.take(name, accepted))
         if value != accepted:
             raise UnsupportedError(
-                f"{self.key(name)} is {_shown(value)}: {meaning}",
-                hint=f"Motet runs {self.architecture} models where it is {_shown(accepted)}",
+                f"{self.key(name)} is {shown(value)}: {meaning}",
+                hint=f"Motet runs {self.architecture} models where it is {shown(accepted)}",
             )
 
     def divides(self, small: str, divisor: int, large: str, number: int) -> None:
@@ -113,11 +113,30 @@ class Keys:
     def refuse_unread(self) -> None:
         """Raise UnsupportedError if the file has keys that nothing has asked for."""
         if self._unread:
-            listed = ", ".join(f"{k} = {_shown(self._metadata[k])}" for k in sorted(self._unread))
+            listed = ", ".join(
+                f"{k} = {shown(self._metadata[k])}" for k in sorted(self._unread)[:_LISTED]
+            )
+            more = len(self._unread) - _LISTED
+            listed += f" and {more} more" if more > 0 else ""
             raise UnsupportedError(
                 f"the file has keys that Motet does not know for {self.architecture}: {listed}",
                 hint="they may change the arithmetic, so the model is not run without them",
             )
+
+    def _alike(self, name: str, value: Any) -> Any:
+        """The value; of a list with one for each layer, the one that they all have."""
+        if not isinstance(value, list):
+            return value
+        listed = cast("list[object]", value)
+        layers = self._metadata.get(self.key("block_count"))
+        if not listed or len(listed) != layers:
+            raise self.wrong(name, listed, f"one value, or one for each of {shown(layers)} layers")
+        if any(item != listed[0] for item in listed):
+            raise UnsupportedError(
+                f"{self.key(name)} is a list, {shown(listed)}: layers differ",
+                hint=f"Motet runs {self.architecture} models whose layers are all alike",
+            )
+        return listed[0]
 
     def _whole(self, name: str, value: object, low: int, high: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -128,9 +147,4 @@ class Keys:
 
     def wrong(self, name: str, value: object, wanted: str) -> ModelFileError:
         """The error for a value that cannot be right."""
-        return ModelFileError(f"{self.key(name)} is {_shown(value)}, not {wanted}")
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+        return ModelFileError(f"{self.key(name)} is {shown(value)}, not {wanted}")

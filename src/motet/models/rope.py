@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from motet.arrays import Float32
-from motet.errors import ModelFileError, UnsupportedError
+from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.kernels.rope import Rope
-from motet.models.keys import MAX_CONTEXT, Keys
+from motet.models.keys import LEAST, MAX_CONTEXT, MOST, Keys
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,8 @@ def read_rope(keys: Keys, head_dim: int, default_base: float | None) -> RopeConf
     scaling = keys.text("rope.scaling.type", "linear" if factor != 1.0 else "none")
     extra = keys.positive("rope.scaling.attn_factor", 1.0)
     if scaling == "none" or (scaling == "linear" and factor == 1.0):
-        if factor != 1.0:
-            raise ModelFileError(
-                f"{keys.key('rope.scaling.type')} is 'none', but "
-                f"{keys.key(factor_key)} is {factor:g}"
-            )
-        keys.take("rope.scaling.original_context_length", 0)  # of no scaling
+        # Of no scaling; a factor is ignored too, as llama.cpp does.
+        keys.take("rope.scaling.original_context_length", 0)
         return RopeConfig(base, dimension, magnitude=extra)
     if scaling == "linear":
         keys.take("rope.scaling.original_context_length", 0)  # linear scaling does not use it
@@ -63,7 +59,8 @@ def read_rope(keys: Keys, head_dim: int, default_base: float | None) -> RopeConf
     if scaling == "yarn":
         return _read_yarn(keys, base, dimension, factor, extra)
     raise UnsupportedError(
-        f"{keys.key('rope.scaling.type')} is {scaling!r}", hint="Motet knows none, linear and yarn"
+        f"{keys.key('rope.scaling.type')} is {shown(scaling)}",
+        hint="Motet knows none, linear and yarn",
     )
 
 
@@ -91,9 +88,12 @@ def _read_yarn(keys: Keys, base: float, dimension: int, factor: float, extra: fl
                 "on what it multiplies",
                 hint=f"without the key the magnitude is {magnitude:g}",
             )
-    return RopeConfig(
-        base, dimension, "yarn", factor, original, beta_fast, beta_slow, magnitude * extra
-    )
+    magnitude *= extra
+    if not LEAST <= magnitude <= MOST:
+        raise ModelFileError(
+            f"{keys.key('rope.scaling')} makes yarn's magnitude {magnitude:g}, beyond float32"
+        )
+    return RopeConfig(base, dimension, "yarn", factor, original, beta_fast, beta_slow, magnitude)
 
 
 def _yarn_magnitude(factor: float, multiplier: float) -> float:
@@ -132,7 +132,7 @@ def _yarn_kept(config: RopeConfig) -> npt.NDArray[np.float64]:
         turns = config.original_context / (rotations * 2 * math.pi)
         return config.dimension * math.log(turns) / (2 * math.log(config.base))
 
-    low = max(math.floor(channel(config.beta_fast)), 0)
+    low = min(max(math.floor(channel(config.beta_fast)), 0), config.dimension)
     high = min(math.ceil(channel(config.beta_slow)), config.dimension - 1)
     ramp = (np.arange(config.dimension // 2) - low) / max(high - low, 0.001)
     return 1 - np.clip(ramp, 0, 1)

@@ -9,7 +9,7 @@ from motet.arrays import Float32, Int32, Int64
 from motet.kernels.interface import Kernels, RecurrentState, Runs
 from motet.models.config import Config, read_sizes
 from motet.models.family import View
-from motet.models.keys import MAX_WIDTH, Keys
+from motet.models.keys import MAX_HEAD_WIDTH, MAX_WIDTH, Keys
 from motet.models.layers import contiguous
 from motet.models.tensors import EMBEDDING, OUTPUT, TensorReader
 from motet.spec import Recurrent
@@ -180,7 +180,7 @@ class Rwkv6:
         keys.only("attention.head_count", 0, "attention heads, which it does not have")
         keys.only("token_shift_count", 2, "another number of token shifts a layer")
         sizes = read_sizes(keys, n_vocab, eps="attention.layer_norm_epsilon")
-        head_size = keys.integer("wkv.head_size", 1, MAX_WIDTH)
+        head_size = keys.integer("wkv.head_size", 1, MAX_HEAD_WIDTH)
         keys.divides("wkv.head_size", head_size, "embedding_length", sizes.d_model)
         return Rwkv6Config(
             **vars(sizes),

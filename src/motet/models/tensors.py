@@ -137,7 +137,7 @@ class TensorChecker(TensorReader):
                 hint="they may change the arithmetic, so the model is not run without them",
             )
         for name, info in self._tensors.items():
-            if info.shape != self.declared[name]:
+            if _without_ones(info.shape) != _without_ones(self.declared[name]):
                 raise ModelFileError(
                     f"tensor {name} has the shape {list(info.shape)}, "
                     f"but the file's keys make it {list(self.declared[name])}"
@@ -151,7 +151,8 @@ class TensorChecker(TensorReader):
         self, name: str, shape: tuple[int, ...], parts: Sequence[int]
     ) -> tuple[Matrix, ...]:
         self.declared[name] = shape
-        return tuple(DeclaredMatrix(rows, shape[-1]) for rows in parts)
+        matrices = {rows: DeclaredMatrix(rows, shape[-1]) for rows in parts}
+        return tuple(matrices[rows] for rows in parts)
 
 
 class TensorLoader(TensorReader):
@@ -244,6 +245,12 @@ class _FileRows:
 def only_f32(file: GGUFFile) -> bool:
     """Whether every matrix of the file is F32."""
     return all(i.type == TensorType.F32 for i in file.tensors.values() if len(i.shape) >= 2)
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Without outermost axes of one, which some files give and others leave out."""
+    ones = next((i for i, length in enumerate(shape) if length != 1), len(shape))
+    return shape[ones:]
 
 
 def _stand_in(shape: tuple[int, ...]) -> Float32:
