@@ -1,16 +1,31 @@
 """Model.load: what a loaded model offers, and how a load fails."""
 
+import os
+import resource
+import subprocess
+import sys
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import motet
-from motet.errors import ModelFileError, OptionError, TokenizerError, UnsupportedError
+from motet.errors import (
+    CapacityError,
+    ModelFileError,
+    OptionError,
+    TokenizerError,
+    UnsupportedError,
+)
+from motet.kernels import CPU
 from motet.models.layers import MixtureOfExperts
+from motet.models.registry import declared
+from motet.models.tensors import TensorLoader, packed_bytes
 from motet.spec import SlidingAttention
+from motet.weights.gguf import GGUFFile
 from tests.models.running import OneSequence
-from tests.models.tiny import VOCAB, load, metadata, shapes, write
+from tests.models.tiny import ARCHITECTURES, VOCAB, load, metadata, shapes, write
 from tests.weights import gguf_bytes
 from tests.weights.gguf_bytes import STRING, Pairs, Tensor
 
@@ -149,6 +164,73 @@ def test_a_file_without_architecture_is_named_once(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError) as caught:
         motet.Model.load(path)
     assert str(caught.value).count(str(path)) == 1
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr("motet.model.available_memory", lambda: 3_000_000)
+    motet.Model.load(path, progress=lambda done, total: calls.append(done))
+    assert calls
+    calls.clear()
+    monkeypatch.setattr("motet.model.packed_bytes", lambda file, kernels: 3_400_000)
+    with pytest.raises(CapacityError) as caught:
+        motet.Model.load(path, progress=lambda done, total: calls.append(done))
+    expected = f"{path}: the model's weights take 3 MB of memory, and 3 MB are available"
+    assert str(caught.value).startswith(expected)
+    assert not calls
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_weights_take_is_foretold(tmp_path: Path, architecture: str) -> None:
+    path = write(tmp_path / "m.gguf", metadata(architecture, embedding_length=192))
+    with GGUFFile.open(path) as file:
+        declaration, kernels = declared(file), CPU(1)
+        loader = TensorLoader(file, kernels)
+        type(declaration)(declaration.config, loader, kernels)
+        assert packed_bytes(file, kernels) == pytest.approx(sum(loader.nbytes.values()), rel=0.1)
+
+
+LOAD = """
+import sys
+import motet
+try:
+    motet.Model.load(sys.argv[1], 1)
+except motet.CapacityError as error:
+    print(error)
+"""
+
+
+def test_memory_under_a_limit(tmp_path: Path) -> None:
+    """Of address space, as ``ulimit -v`` sets it. The embedding is a hole in the file."""
+    keys, tensors, end = metadata("llama"), [], 0
+    for name, shape in reversed(shapes(keys).items()):  # the embedding comes first
+        shape = (1 << 26, 16) if name == "token_embd.weight" else shape
+        tensors.append(Tensor(name, shape[::-1], 1, end, b""))
+        end += -(-2 * prod(shape) // 32) * 32
+    kinds = {int: 4, float: 6, str: STRING}
+    pairs: Pairs = [(key, kinds[type(value)], value) for key, value in keys.items()]
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf_bytes.write(pairs, tensors).data)
+    os.truncate(path, path.stat().st_size + (1 << 31))
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, path],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "m.gguf: the model's weights take 2,148 MB of memory, and " in done.stdout
+
+
+def test_memory_that_runs_out_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pack(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(CPU, "pack", pack)
+    with pytest.raises(CapacityError, match=r"m\.gguf: the model's weights take 0 MB of memory"):
+        motet.Model.load(path)
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class BatchError(MotetError):
 
 
 class CapacityError(MotetError):
-    """More was asked for than the context holds; nothing was changed."""
+    """More was asked for than the context or the machine holds; nothing was changed."""
 
 
 class CannotRewind(MotetError):

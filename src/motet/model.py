@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from motet.errors import ModelFileError, MotetError
+from motet.errors import CapacityError, ModelFileError, MotetError
 from motet.kernels import CPU
 from motet.kernels.interface import Kernels
+from motet.machine import available_memory
 from motet.models.config import Config
 from motet.models.registry import declared
-from motet.models.tensors import EMBEDDING, OUTPUT, TensorLoader, only_f32
+from motet.models.tensors import EMBEDDING, OUTPUT, TensorLoader, only_f32, packed_bytes
 from motet.weights.fingerprint import Fingerprint, fingerprint_of
 from motet.weights.gguf import GGUFFile
 
@@ -34,6 +35,7 @@ class Model:
     ) -> None:
         """Of an open file, on the given kernels; see ``load``. The file is not read any more."""
         declaration = declared(file)
+        _require_memory(packed_bytes(file, kernels))
         self.config: Config = declaration.config
         self.tokenizer = _tokenizer(file, self.config.n_vocab)
         tensors = TensorLoader(file, kernels, progress)
@@ -60,12 +62,15 @@ class Model:
         ``threads``: how many compute; None for MOTET_THREADS, or the cores this process may use.
         ``progress`` is called with the bytes done and the bytes in all, every few megabytes.
         Raises ModelFileError for a damaged or contradictory file, UnsupportedError for one that
-        asks for what Motet does not do, OptionError for a wrong number of threads.
+        asks for what Motet does not do, CapacityError for one that does not fit into memory,
+        TokenizerError for an unusable vocabulary, OptionError for a wrong number of threads.
         """
         kernels = CPU(threads)
         with GGUFFile.open(path) as file:
             try:
                 return cls(file, kernels, progress)
+            except MemoryError as error:
+                raise _too_large(f"{path}: ", packed_bytes(file, kernels)) from error
             except MotetError as error:
                 if error.message.startswith(file.path):
                     raise
@@ -119,6 +124,20 @@ class Model:
             checkpoint_bytes=checkpoint_bytes,
             context_length=context_length,
         )
+
+
+def _require_memory(needed: int) -> None:
+    """Raise CapacityError, before anything is packed, if there is not so much memory."""
+    available = available_memory()
+    if available is not None and needed > available:
+        raise _too_large("", needed, f", and {available / 1e6:,.0f} MB are available")
+
+
+def _too_large(where: str, needed: int, available: str = "") -> CapacityError:
+    return CapacityError(
+        f"{where}the model's weights take {needed / 1e6:,.0f} MB of memory{available}",
+        hint="use a smaller model or quantisation, or raise the limit of the container or shell",
+    )
 
 
 def _read_per_token(nbytes_of: Mapping[str, int], config: Config) -> int:

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from motet.kernels import CPU
-from motet.kernels.cpu import PACKED_TYPES
+from motet.kernels.cpu import PACKED_BITS
 from motet.kernels.reference import FLOAT_TYPES, Reference
 from motet.weights.formats import TensorType, row_bytes
 
 REFERENCE = Reference()
-TYPES = sorted(PACKED_TYPES)
+TYPES = sorted(PACKED_BITS)
 
 
 def random_raw(type: TensorType, rows: int, columns: int, seed: int = 0) -> np.ndarray:
@@ -44,6 +44,25 @@ def test_equals_reference(cpu: CPU, type: TensorType, rows: int, columns: int) -
     (y,), (expected,) = cpu.linear(x, native), REFERENCE.linear(x, reference)
     scale = np.abs(x) @ np.abs(reference.weights.T)
     assert np.abs(y - expected).max() <= 2e-6 * scale.max()
+
+
+@pytest.mark.parametrize("type", TYPES, ids=lambda t: t.name)
+@pytest.mark.parametrize(("rows", "columns"), [(16, 256), (37, 512), (3, 1280), (17, 33)])
+def test_what_is_packed_takes_what_is_foretold(
+    cpu: CPU, type: TensorType, rows: int, columns: int
+) -> None:
+    if columns % type.block:
+        pytest.skip("no whole blocks")
+    raw = random_raw(type, rows, columns)
+    assert cpu.packed_bytes(type, rows, columns) == cpu.pack(raw, type, rows, columns).nbytes
+    expected = REFERENCE.pack(raw, type, rows, columns).nbytes
+    assert REFERENCE.packed_bytes(type, rows, columns) == expected
+
+
+def test_other_types_are_widened(cpu: CPU) -> None:
+    raw = np.zeros((20, row_bytes(TensorType.IQ2_XS, 512)), np.uint8)
+    packed = cpu.pack(raw, TensorType.IQ2_XS, 20, 512)
+    assert packed.nbytes == cpu.packed_bytes(TensorType.IQ2_XS, 20, 512) == 32 * 512 * 4
 
 
 @pytest.mark.parametrize("type", TYPES, ids=lambda t: t.name)

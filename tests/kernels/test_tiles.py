@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from motet.kernels import _cpu
-from motet.kernels.cpu import PACKED_TYPES
+from motet.kernels.cpu import PACKED_BITS
 from motet.weights.formats import TensorType
 from tests.kernels.test_linear import random_raw
 
@@ -22,7 +22,7 @@ def product(native: Any, raw: np.ndarray, type: TensorType, rows: int, x: np.nda
 
 
 @pytest.mark.skipif("avx512" not in _cpu.supported(), reason="the emulation needs AVX-512")
-@pytest.mark.parametrize("type", sorted(PACKED_TYPES), ids=lambda t: t.name)
+@pytest.mark.parametrize("type", sorted(PACKED_BITS), ids=lambda t: t.name)
 @pytest.mark.parametrize(("rows", "columns", "tokens"), [(70, 768, 100), (16, 256, 32)])
 def test_tiles_equal_vectors_bit_for_bit(
     type: TensorType, rows: int, columns: int, tokens: int

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from motet.kernels import _cpu
-from motet.kernels.cpu import PACKED_TYPES
+from motet.kernels.cpu import PACKED_BITS
 from motet.weights.formats import TensorType
 from tests.kernels.test_linear import random_raw
 
@@ -31,7 +31,7 @@ def native(request: pytest.FixtureRequest) -> Iterator[Any]:
     module.set_tuning(before)
 
 
-@pytest.mark.parametrize("type", sorted(PACKED_TYPES), ids=lambda t: t.name)
+@pytest.mark.parametrize("type", sorted(PACKED_BITS), ids=lambda t: t.name)
 def test_no_tuning_changes_a_bit(native: Any, type: TensorType) -> None:
     rows, columns = 16 * STRIPS - 5, 512
     raw = random_raw(type, rows, columns)

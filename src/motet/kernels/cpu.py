@@ -24,14 +24,32 @@ from motet.kernels.rope import Rope
 from motet.kernels.sizes import PAGE
 from motet.weights.formats import TensorType, dequantize, row_bytes
 
-_PACKED = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS"
-PACKED_TYPES = frozenset(TensorType[name] for name in _PACKED.split(" "))
-"""Types that have a packed layout of their own; the others are widened to F32 at load."""
+PACKED_BITS = {
+    TensorType.F32: 32.0,
+    TensorType.F16: 16.0,
+    TensorType.BF16: 16.0,
+    TensorType.Q4_0: 4.5,
+    TensorType.Q4_1: 5.0,
+    TensorType.Q5_0: 5.5,
+    TensorType.Q5_1: 6.0,
+    TensorType.Q8_0: 8.5,
+    TensorType.Q2_K: 5.125,
+    TensorType.Q3_K: 4.5625,
+    TensorType.Q4_K: 4.625,
+    TensorType.Q5_K: 5.625,
+    TensorType.Q6_K: 6.5625,
+    TensorType.IQ4_NL: 8.5,
+    TensorType.IQ4_XS: 8.3125,
+}
+"""Types that have a packed layout of their own (``native/layouts.hpp``), and what a weight takes in
+it, scales included; the others are widened to F32 at load."""
 
 _ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu_erf": 2, "sigmoid": 3, "tanh": 4, "relu2": 5}
 """The number by which the native kernels know each."""
 _FUSED = ("avx2", "avx512", "amx", "emulated")
 """Instruction sets on which kernels agree bit for bit."""
+_STRIP, _LINE = 16, 64
+"""Rows that are packed together, and the bytes that what they take as floats is a multiple of."""
 _PACK_BYTES = 2 << 20
 """Bytes of a file that are read, and packed while they are in a core's cache."""
 
@@ -81,15 +99,21 @@ class CPU(HostMemory):
         return f"motet {__version__}, {'fused' if self.isa in _FUSED else self.isa}"
 
     def pack(self, raw: Rows, type: TensorType, rows: int, columns: int) -> Any:
-        packed = type if type in PACKED_TYPES else TensorType.F32
+        packed = type if type in PACKED_BITS else TensorType.F32
         matrix = self._native.Matrix(self._arena, int(packed), rows, columns)
-        step = max(16, _PACK_BYTES // row_bytes(type, columns) // 16 * 16)
+        step = max(1, _PACK_BYTES // row_bytes(type, columns) // _STRIP) * _STRIP
         for first in range(0, rows, step):
             chunk = raw[first : min(rows, first + step)]
             if type is not packed:
                 chunk = _widened(chunk, type)
             self._native.pack(self._pool, matrix, chunk, first)
         return matrix
+
+    def packed_bytes(self, type: TensorType, rows: int, columns: int) -> int:
+        strip = int(_STRIP * columns * PACKED_BITS.get(type, 32.0)) // 8
+        if type.block == 1:
+            strip = -(-strip // _LINE) * _LINE
+        return -(-rows // _STRIP) * strip
 
     def linear(self, x: Float32, *weights: Any) -> tuple[Float32, ...]:
         out = [np.empty((len(x), w.rows), np.float32) for w in weights]

@@ -160,6 +160,10 @@ class Kernels(Protocol):
         """
         ...
 
+    def packed_bytes(self, type: TensorType, rows: int, columns: int) -> int:
+        """What ``pack`` would take."""
+        ...
+
     def linear(self, x: Float32, *weights: Any) -> tuple[Float32, ...]:
         """``x @ w.T`` for each Matrix: ``[T, columns]`` to ``[T, rows]``.
 

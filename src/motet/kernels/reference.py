@@ -53,6 +53,10 @@ class Reference(RecurrentReference, HostMemory):
     def pack(self, raw: Rows, type: TensorType, rows: int, columns: int) -> ReferenceMatrix:
         return ReferenceMatrix(dequantize(raw[0:rows], type).reshape(rows, columns), type)
 
+    def packed_bytes(self, type: TensorType, rows: int, columns: int) -> int:
+        del type
+        return 4 * rows * columns
+
     def linear(self, x: Float32, *weights: ReferenceMatrix) -> tuple[Float32, ...]:
         rounded: Float32 | None = None
         out: list[Float32] = []

@@ -242,6 +242,20 @@ class _FileRows:
         return _FileRows(self._read, self._start + start)
 
 
+def packed_bytes(file: GGUFFile, kernels: Kernels) -> int:
+    """What the weights of a file will take in memory.
+
+    A tensor of one row counts as an array, any other as a matrix: families know better, but what
+    that makes is small.
+    """
+    return sum(
+        kernels.packed_bytes(info.type, info.rows, info.columns)
+        if info.rows > 1
+        else 4 * info.columns
+        for info in file.tensors.values()
+    )
+
+
 def only_f32(file: GGUFFile) -> bool:
     """Whether every matrix of the file is F32."""
     return all(i.type == TensorType.F32 for i in file.tensors.values() if len(i.shape) >= 2)
