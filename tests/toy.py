@@ -82,6 +82,7 @@ class ToyFamily:
     layers: Sequence[CacheSpec]
     on_layer: Callable[[int], None] = lambda index: None
     """Called with the layer's number after it has written; may raise."""
+    blocks: Sequence[Any] = ()
 
     @property
     def caches(self):

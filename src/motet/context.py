@@ -8,14 +8,16 @@ from typing import BinaryIO
 
 import numpy as np
 
-from motet.batch import Batch
-from motet.errors import BatchError, CapacityError, OptionError
+from motet.arrays import Float32, Int64
+from motet.batch import Batch, Entries
+from motet.errors import BatchError, CapacityError, NumericalError, OptionError
 from motet.kernels.interface import KV_TYPES
 from motet.machine import format_bytes
 from motet.memory import Limits, Memory
 from motet.memory.budget import context_memory, default_checkpoint_bytes, default_kv_bytes
 from motet.memory.transaction import MicroBatchPlan
-from motet.runnable import Runnable
+from motet.models.finite import WatchedFamily, first_not_finite, rows_not_finite
+from motet.runnable import Layers, Runnable
 from motet.self_extend import (
     LONGER,
     AutoExtend,
@@ -28,7 +30,7 @@ from motet.self_extend import (
     setting_of,
 )
 from motet.spec import Recurrent
-from motet.split import choose_policy, split
+from motet.split import Ubatch, choose_policy, split
 from motet.state import Into, ModelIdentity, Restored, look, restore, save
 
 _log = logging.getLogger("motet")
@@ -138,6 +140,8 @@ class Context:
             kv_bytes,
             min(checkpoint_bytes, kv_bytes),
         )
+        every = [spec for caches in model.family.caches for spec in caches]
+        self._recurrent = any(isinstance(spec, Recurrent) for spec in every)
         self.memory = Memory(model.family.caches, model.kernels, limits, positions)
         self._log_memory(min(positions, -(-self.max_tokens // self.max_sequences)))
 
@@ -211,7 +215,8 @@ class Context:
 
         All or nothing: when it raises, Ctrl-C included, memory is as before. Raises BatchError,
         with the entry, for a batch that contradicts itself or the memory, CapacityError for one
-        that does not fit.
+        that does not fit, NumericalError, with the entries and the layer, if logits, keys or values
+        are not finite numbers.
         """
         with self.memory.exclusive():
             entries = batch.entries()
@@ -219,20 +224,60 @@ class Context:
             self._check_positions(entries.positions)
             ubatches = split(entries, self.ubatch, self.split)
             plan = self.memory.plan(ubatches)
-            rows = np.cumsum(entries.wanted) - 1
-            logits = np.empty((int(rows[-1]) + 1, self.model.config.n_vocab), np.float32)
-            family = self.model.family
-            for ubatch, step in zip(ubatches, plan.micro_batches, strict=True):
-                step.begin()
-                out = family.head(family.forward(ubatch.tokens, self._view(step), ubatch.wanted))
-                where = rows[ubatch.entries[ubatch.wanted]]
-                if len(where) == len(logits) and np.all(np.diff(where) > 0):
-                    logits = out  # all rows, in order: nothing to gather
-                else:
-                    logits[where] = out
-            output = Output(logits, entries.wanted)
+            steps = list(zip(ubatches, plan.micro_batches, strict=True))
+            with np.errstate(all="ignore"):  # what is not finite is looked for in the logits
+                output = Output(self._logits(entries, steps), entries.wanted)
             plan.commit()
             return output
+
+    def _logits(self, entries: Entries, steps: list[tuple[Ubatch, MicroBatchPlan]]) -> Float32:
+        """``[wanted rows, n_vocab]`` of all micro-batches, in the order of the entries."""
+        rows = np.cumsum(entries.wanted) - 1
+        logits = np.empty((int(rows[-1]) + 1, self.model.config.n_vocab), np.float32)
+        for n, (ubatch, step) in enumerate(steps):
+            try:
+                out = self._compute(self.model.family, ubatch, step)
+            except NumericalError as error:
+                raise self._located(error, steps[: n + 1]) from None
+            where = rows[ubatch.entries[ubatch.wanted]]
+            if len(where) == len(logits) and np.all(np.diff(where) > 0):
+                logits = out  # all rows, in order: nothing to gather
+            else:
+                logits[where] = out
+        return logits
+
+    def _compute(self, family: Layers, ubatch: Ubatch, step: MicroBatchPlan) -> Float32:
+        """Logits of a micro-batch, all finite; or NumericalError.
+
+        Keys and values are checked where they are stored. What is wrong in a recurrent state shows
+        in every token after it, so that the last one of each sequence is looked at too.
+        """
+        step.begin()
+        wanted, rows = ubatch.wanted, ubatch.wanted
+        if self._recurrent and len(wanted) < len(ubatch.tokens):
+            rows = np.union1d(wanted, ubatch.last)
+        hidden = family.forward(ubatch.tokens, self._view(step), rows)
+        if rows is not wanted:
+            _require_finite(hidden, "final states", ubatch, rows)
+            hidden = hidden[np.searchsorted(rows, wanted)]
+        logits = family.head(hidden)
+        _require_finite(logits, "logits", ubatch, wanted)
+        return logits
+
+    def _located(
+        self, error: NumericalError, steps: list[tuple[Ubatch, MicroBatchPlan]]
+    ) -> NumericalError:
+        """The error with the layer in which it arises, found by computing these steps again.
+
+        They begin from committed memory, which is never written to, and so give the same.
+        """
+
+        def compute(family: WatchedFamily) -> None:
+            for ubatch, step in steps:
+                self._compute(family, ubatch, step)
+
+        place = first_not_finite(self.model.family, compute)
+        return NumericalError(f"{place}: {error.message}", entries=error.entries, hint=error.hint)
 
     def save(
         self,
@@ -291,6 +336,18 @@ class Context:
             self.kv_type,
             "none" if self._setting is None else repr(self._setting),
             model.kernels.arithmetic,
+        )
+
+
+def _require_finite(x: Float32, what: str, ubatch: Ubatch, rows: Int64) -> None:
+    """Raise NumericalError unless all of ``[R, n]``, of these rows of a micro-batch, is finite."""
+    bad = rows_not_finite(x)
+    if bad:
+        entries = tuple(ubatch.entries[rows[bad]].tolist())
+        raise NumericalError(
+            f"the {what} of entry {entries[0]} are not all finite numbers",
+            entries=entries,
+            hint="the model's file may be damaged: fetch it again",
         )
 
 

@@ -72,4 +72,11 @@ class CannotRewind(MotetError):
 
 
 class NumericalError(MotetError):
-    """A value left the range of the type that has to hold it, or is not a number."""
+    """A value left the range of the type that has to hold it, or is not a number.
+
+    ``entries``: of a batch, those whose logits are concerned, where that is known.
+    """
+
+    def __init__(self, message: str, *, entries: tuple[int, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.entries = entries

@@ -31,6 +31,12 @@ class Ubatch:
     wanted: np.ndarray
     """int64: the rows among T whose logits are wanted."""
 
+    @property
+    def last(self) -> np.ndarray:
+        """int64 ``[R]``: the row of the last token of each set."""
+        from_end = np.unique(self.rows[::-1], return_index=True)[1]
+        return len(self.rows) - 1 - from_end
+
 
 def split(entries: Entries, size: int, policy: str) -> list[Ubatch]:
     """``entries`` in micro-batches of at most ``size`` tokens.

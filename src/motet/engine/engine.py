@@ -14,7 +14,7 @@ from motet.context import Context
 from motet.engine import state
 from motet.engine.request import Answer, Request
 from motet.engine.scheduler import Scheduler, Span
-from motet.errors import CapacityError, MotetError
+from motet.errors import CapacityError, MotetError, NumericalError
 from motet.self_extend import AutoExtend, SelfExtend
 
 Result = TypeVar("Result")
@@ -128,8 +128,22 @@ class Engine:
             except CapacityError:
                 if not self._scheduler.make_room():
                     raise
+            except NumericalError as error:
+                self._fail_of(scheduled.spans, error)
+                return
         for span in scheduled.spans:
             self._hand_out(span, logits[span.rows])
+
+    def _fail_of(self, spans: list[Span], error: NumericalError) -> None:
+        """Fail the requests of the entries that an error is about: the others are as before."""
+        if not error.entries:
+            raise error
+        end = 0
+        for span in spans:
+            start, end = end, end + len(span.tokens)
+            request = span.answer.request
+            if not request.cancelled and any(start <= entry < end for entry in error.entries):
+                self._fail(request, error)
 
     def _hand_out(self, span: Span, rows: Float32) -> None:
         """Give a span's rows of logits [n, n_vocab] to the answers that they are for."""

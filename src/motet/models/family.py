@@ -1,5 +1,6 @@
 """What a model family is to the rest of Motet."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 from motet.arrays import Float32, Int32, Int64
@@ -32,6 +33,11 @@ class Family(Protocol[C_co]):
     def config(self) -> C_co: ...
     @property
     def kernels(self) -> Kernels: ...
+
+    @property
+    def blocks(self) -> Sequence[Any]:
+        """The layers, in order: what ``forward`` calls to go from states to states."""
+        ...
 
     @property
     def caches(self) -> tuple[tuple[CacheSpec, ...], ...]:
