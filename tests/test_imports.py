@@ -10,7 +10,7 @@ FLOORS = [
     {"kernels"},
     {"tokenizer"},
     {"memory", "models"},
-    {"batch", "runnable", "state"},
+    {"batch", "runnable", "state", "finite"},
     {"split"},
     {"self_extend"},
     {"model"},

@@ -8,9 +8,9 @@ import pytest
 
 from motet.batch import Batch
 from motet.errors import NumericalError
+from motet.finite import rows_not_finite
 from motet.llm import LLM
 from motet.model import Model
-from motet.models.finite import rows_not_finite
 from motet.weights.gguf import GGUFFile
 from tests.models.tiny import ARCHITECTURES, VOCAB, metadata, shapes, write
 

@@ -11,12 +11,12 @@ import numpy as np
 from motet.arrays import Float32, Int64
 from motet.batch import Batch, Entries
 from motet.errors import BatchError, CapacityError, NumericalError, OptionError
+from motet.finite import WatchedFamily, first_not_finite, rows_not_finite
 from motet.kernels.interface import KV_TYPES
 from motet.machine import format_bytes
 from motet.memory import Limits, Memory
 from motet.memory.budget import context_memory, default_checkpoint_bytes, default_kv_bytes
 from motet.memory.transaction import MicroBatchPlan
-from motet.models.finite import WatchedFamily, first_not_finite, rows_not_finite
 from motet.runnable import Layers, Runnable
 from motet.self_extend import (
     LONGER,
