@@ -64,6 +64,15 @@ def test_plain_floats() -> None:
     assert expected[0, 1] == -1.5
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("type", [t for t in TensorType if t not in INTEGERS], ids=lambda t: t.name)
+def test_any_bytes_are_values_without_a_warning(type: TensorType) -> None:
+    for byte in (0x00, 0x7F, 0xF7, 0xFF):  # among them signalling NaNs
+        raw = np.full((1, row_bytes(type, 256)), byte, np.uint8)
+        raw[:, 1::2] = 0x7F
+        assert dequantize(raw, type).shape == (1, 256)
+
+
 def test_a_slice_of_rows_and_an_unaligned_view() -> None:
     values = np.arange(12, dtype=np.float32).reshape(3, 4)
     buffer = np.frombuffer(b"x" + values.tobytes(), np.uint8)[1:].reshape(3, 16)

@@ -91,23 +91,26 @@ def dequantize(raw: UInt8, type: TensorType) -> Float32:
     F64 is rounded to float32; every other type's value is given as GGML's reference defines it.
     Raises UnsupportedError for integer tensors, which hold indices and not weights.
     """
+    # A damaged value may be infinite or none; what comes of it is for the reader to judge.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _dequantize(raw, type)
+
+
+def _dequantize(raw: UInt8, type: TensorType) -> Float32:
     match type:
         case TensorType.F32:
             return _words(raw, np.float32).astype(np.float32)
         case TensorType.F16:
             return _words(raw, np.float16).astype(np.float32)
         case TensorType.F64:
-            with np.errstate(over="ignore"):
-                return _words(raw, np.float64).astype(np.float32)
+            return _words(raw, np.float64).astype(np.float32)
         case TensorType.BF16:
             return (_words(raw, np.uint16).astype(np.uint32) << 16).view(np.float32)
         case TensorType.I8 | TensorType.I16 | TensorType.I32 | TensorType.I64:
             raise UnsupportedError(f"a tensor of type {type.name} holds integers, not weights")
     from gguf import GGMLQuantizationType, quants  # 0.1 s, and only rare types need it
 
-    # A damaged block's scale may be infinite; what comes of it is for the reader to judge.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return quants.dequantize(np.ascontiguousarray(raw), GGMLQuantizationType(type.value))
+    return quants.dequantize(np.ascontiguousarray(raw), GGMLQuantizationType(type.value))
 
 
 def _words(raw: np.ndarray, word: type) -> np.ndarray:
