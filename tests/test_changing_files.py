@@ -1,5 +1,6 @@
 """A model's file is cut short, overwritten or removed while it is loaded, or afterwards."""
 
+import errno
 import io
 import os
 from collections.abc import Callable
@@ -62,6 +63,26 @@ def test_cut_short_within_the_header(path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "fstat", fstat)
     with pytest.raises(ModelFileError, match=r"was cut short .* 20 are left"):
         GGUFFile.open(path)
+
+
+def test_a_disk_that_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def preadv(*args: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    with pytest.raises(ModelFileError, match=r"m\.gguf: cannot be read: Input/output error \(byte"):
+        Model.load(path, 1)
+
+
+def test_files_are_let_go(path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    model = Model.load(path, 1)
+    for _ in range(20):
+        GGUFFile.open(path)  # and forgotten
+        with pytest.raises(ModelFileError):
+            load(path, lambda: overwrite(path))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert model.file.metadata["llama.block_count"] == 2
 
 
 def test_overwritten_while_it_is_loaded(path: Path) -> None:

@@ -159,10 +159,9 @@ def _read_per_token(nbytes_of: Mapping[str, int], config: Config) -> int:
 def _tokenizer(file: GGUFFile, n_vocab: int) -> Any:
     from motet.tokenizer import from_gguf
 
-    tokenizer = from_gguf(file.metadata)
-    if tokenizer is not None and tokenizer.n_vocab != n_vocab:
+    tokens = file.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, list) and len(tokens) != n_vocab:
         raise ModelFileError(
-            f"tokenizer.ggml.tokens has {tokenizer.n_vocab} tokens, "
-            f"but {EMBEDDING} has {n_vocab} rows"
+            f"tokenizer.ggml.tokens has {len(tokens)} tokens, but {EMBEDDING} has {n_vocab} rows"
         )
-    return tokenizer
+    return from_gguf(file.metadata)

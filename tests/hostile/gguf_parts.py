@@ -9,7 +9,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from tests.models.tiny import ARCHITECTURES, VOCAB, metadata, shapes
+from tests.models.tiny import ARCHITECTURES, VOCAB, Shapes, metadata, shapes
 from tests.tokenizer.vocabularies import bpe_metadata, spm_metadata
 from tests.weights.gguf_bytes import ARRAY, SCALARS, STRING, Bytes, Pairs, Tensor, write
 
@@ -26,6 +26,16 @@ _WIDE = {
 _QUANTS = ("Q4_0", "Q5_1", "Q8_0")
 _FLOATS = ("ssm_a", "ssm_d", "conv1d.weight", "norm.weight", "first.weight")
 """What is never quantised, beside vectors and lerps."""
+
+_OPTIONAL: Shapes = {
+    "output.weight": (VOCAB, 16),
+    "output.bias": (VOCAB,),
+    "rope_freqs.weight": (2,),
+    "blk.0.attn_q.bias": (16,),
+    "blk.1.attn_output.bias": (16,),
+    "blk.1.ffn_gate.bias": (24,),
+}
+"""Of ``llama``."""
 
 # Values that a key may be set to.
 _WHOLE = [-1, 0, 1, 2, 3, 7, 8, 255, 256, 65535, 1 << 16, 1 << 24]
@@ -72,8 +82,13 @@ class Parts:
 
 @cache
 def sound_models() -> tuple[Parts, ...]:
-    """Of each architecture: F32 without a vocabulary, and quantised with one."""
-    made: list[Parts] = []
+    """Of each architecture: F32 without a vocabulary, and quantised with one; and more."""
+    made = [
+        _parts("llama", metadata("llama", expert_count=4, expert_used_count=2), ""),
+        _parts("llama", metadata("llama"), "", _OPTIONAL),
+        _parts("mamba", metadata("mamba", ssm__dt_b_c_rms=True), ""),
+        _parts("gemma3", metadata("gemma3", block_count=7), ""),
+    ]
     for number, architecture in enumerate(ARCHITECTURES):
         keys = metadata(architecture)
         made.append(_parts(architecture, keys, ""))
@@ -95,17 +110,21 @@ def odd_model(random: Random) -> Parts:
     return _parts(architecture, keys, "")
 
 
-def _parts(architecture: str, keys: dict[str, Any], quant: str) -> Parts:
+def _parts(
+    architecture: str, keys: dict[str, Any], quant: str, optional: Shapes | None = None
+) -> Parts:
     rng = np.random.default_rng(0)
     vocab = len(keys.get("tokenizer.ggml.tokens", range(VOCAB)))
     tensors: list[Tensor] = []
-    for name, shape in shapes(keys).items():
+    for name, shape in (shapes(keys) | (optional or {})).items():
         if name in ("token_embd.weight", "output.weight"):
             shape = vocab, shape[1]
         values = (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
         values += "norm" in name
         if name.endswith("ssm_a"):
             values = -np.abs(values)
+        if name == "rope_freqs.weight":
+            values = 1 + np.abs(values)
         kind = gguf.GGMLQuantizationType.F32
         if quant and len(shape) > 1 and not name.endswith(_FLOATS) and "lerp" not in name:
             kind = gguf.GGMLQuantizationType[quant if shape[-1] % 32 == 0 else "F16"]

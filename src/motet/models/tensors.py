@@ -151,8 +151,8 @@ class TensorChecker(TensorReader):
         self, name: str, shape: tuple[int, ...], parts: Sequence[int]
     ) -> tuple[Matrix, ...]:
         self.declared[name] = shape
-        matrices = {rows: DeclaredMatrix(rows, shape[-1]) for rows in parts}
-        return tuple(matrices[rows] for rows in parts)
+        matrices = {rows: DeclaredMatrix(rows, shape[-1]) for rows in set(parts)}
+        return tuple(map(matrices.__getitem__, parts))
 
 
 class TensorLoader(TensorReader):
