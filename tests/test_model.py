@@ -151,11 +151,20 @@ def test_an_importance_matrix(tmp_path: Path, keys: Pairs) -> None:
 
 
 def test_a_damaged_vocabulary_is_of_a_file(tmp_path: Path) -> None:
-    keys = metadata("llama") | {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a"]}
+    keys = metadata("llama")
+    vocabulary = {"model": "llama", "tokens": [f"t{i}" for i in range(VOCAB)], "eos_token_id": 4000}
+    keys |= {f"tokenizer.ggml.{name}": value for name, value in vocabulary.items()}
     path = write(tmp_path / "m.gguf", keys, shapes(metadata("llama")))
     with pytest.raises(TokenizerError) as caught:
         motet.Model.load(path)
     assert str(caught.value).startswith(f"{path}: metadata key")
+
+
+def test_a_vocabulary_of_another_size_is_not_even_read(tmp_path: Path) -> None:
+    keys = metadata("llama") | {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a"]}
+    path = write(tmp_path / "m.gguf", keys, shapes(metadata("llama")))
+    with pytest.raises(ModelFileError, match=r"tokens has 1 tokens, but token_embd\.weight has 40"):
+        motet.Model.load(path)
 
 
 def test_a_file_without_architecture_is_named_once(tmp_path: Path) -> None:
