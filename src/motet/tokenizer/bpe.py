@@ -42,14 +42,12 @@ class ByteLevelCodec:
     def __init__(
         self, vocabulary: Vocabulary, merges: list[tuple[str, str]], prepare: PreTokenizer
     ) -> None:
-        from tokenizers import Regex, normalizers, pre_tokenizers
+        from tokenizers import normalizers, pre_tokenizers
 
         self._vocabulary = vocabulary
         self._compose = normalizers.NFC().normalize_str if prepare.nfc else None
         self._tokenizer = _tokenizer(vocabulary, merges, ignore_merges=prepare.ignore_merges)
-        cuts = [pre_tokenizers.Split(Regex(p), "isolated") for p in prepare.patterns]
-        spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, spell])
+        self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(prepare.steps())
         self._lacking = {byte for char, byte in _BYTE_OF.items() if char not in vocabulary.ids}
 
     def encode(self, text: str, starts: bool) -> list[int]:
