@@ -5,6 +5,6 @@ from tests.hostile.tokenizers import case
 
 
 def test_a_share() -> None:
-    report = harness.run(case, range(100))
+    report = harness.run(case, range(100), seconds=60)
     assert not report.failures, str(report)
     assert report.answered > 40

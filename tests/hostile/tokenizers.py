@@ -235,9 +235,7 @@ def _odd_merges(random: np.random.Generator, metadata: Metadata) -> None:
     elif kind == 3:
         merges[place] = " ".join(reversed(merges[place].split(" ", 1)))
     elif kind == 4:
-        tokens = _array(metadata, "tokens")
-        left, right = (tokens[int(random.integers(len(tokens)))] for _ in range(2))
-        merges.append(f"{left} {right}")
+        merges.append(f"{_name(random, metadata)} {_name(random, metadata)}")
     else:
         merges[place] = random.choice(["", " ", "a", "a  b", " a b", "a b c", _odd_string(random)])
 
@@ -317,4 +315,4 @@ _MUTATIONS: tuple[Callable[[np.random.Generator, Metadata], None], ...] = (
 )
 
 if __name__ == "__main__":
-    harness.main(case, __doc__ or "")
+    harness.main(case, __doc__ or "", seconds=60)
