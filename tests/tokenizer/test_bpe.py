@@ -1,16 +1,22 @@
 """Byte-level BPE, and Gemma 4's on characters."""
 
 import unicodedata
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from motet.errors import TokenizerError
+from motet.tokenizer.pretokenizers import _BY_NAME
+from tests.tokenizer.texts import random_text
 from tests.tokenizer.vocabularies import (
     BYTE,
     CONTROL,
     NORMAL,
+    UNKNOWN,
+    UNUSED,
     USER_DEFINED,
     bpe_metadata,
     gemma4_metadata,
@@ -91,14 +97,48 @@ def test_a_run_past_what_a_pattern_can_meet_is_refused(text: str, kind: str) -> 
         PLAIN.encode(("1  " if text == "A" else "111") + text * (1 << 21) + text)
 
 
-def test_bytes_without_a_token_are_an_error() -> None:
-    metadata = bpe_metadata()
-    place = metadata["tokenizer.ggml.tokens"].index("Z")
-    metadata["tokenizer.ggml.tokens"][place] = "never"
-    tokenizer = made(metadata)
-    assert tokenizer.decode(tokenizer.encode("Y")) == "Y"
-    with pytest.raises(TokenizerError, match="0x5A"):
-        tokenizer.encode("Z")
+def without(metadata: dict[str, Any], *tokens: str) -> dict[str, Any]:
+    """Under other names, so that ids stay as they are."""
+    texts = metadata["tokenizer.ggml.tokens"]
+    types = list(metadata["tokenizer.ggml.token_type"])
+    renamed = list(texts)
+    for token in tokens:
+        renamed[place := texts.index(token)] = f"[was {token}]"
+        types[place] = UNUSED
+    return metadata | {"tokenizer.ggml.tokens": renamed, "tokenizer.ggml.token_type": types}
+
+
+def test_bytes_without_a_token_are_left_out() -> None:
+    """Before merging, as the ``tokenizers`` library does it; llama.cpp leaves them out after."""
+    tokenizer = made(without(bpe_metadata(), "Z", "Ģ"))  # the latter is byte 0x80
+    assert tokenizer.encode("hZeZ") == tokenizer.encode("he")
+    assert tokenizer.decode(tokenizer.encode("aZ 가Z\u0400b")) == "a \ufffd\ufffdb"
+    assert tokenizer.encode("Z") == []
+
+
+def test_strictly_a_character_without_a_token_is_an_error_that_tells_where() -> None:
+    tokenizer = made(without(bpe_metadata(("<tag>", USER_DEFINED)), "Z", "Ģ"))
+    assert tokenizer.encode("a<tag>Y", strict=True) == tokenizer.encode("a<tag>Y")
+    with pytest.raises(TokenizerError, match=r"'Z', U\+005A, at position 7"):
+        tokenizer.encode("a<tag>YZ가Z", strict=True)
+    with pytest.raises(TokenizerError, match=r"'가', U\+AC00, at position 1"):
+        tokenizer.encode("Y가Z", strict=True)
+
+
+def test_strictly_composed_characters_count() -> None:
+    tokenizer = made(without(bpe_metadata(pre="qwen2"), "¼"))  # ü is 0xC3 0xBC
+    assert tokenizer.decode(tokenizer.encode("uu\u0308")) == "u\ufffd"
+    with pytest.raises(TokenizerError, match=r"'ü', U\+00FC, at position 1"):
+        tokenizer.encode("uu\u0308", strict=True)
+
+
+@pytest.mark.parametrize("pre", sorted(_BY_NAME))
+def test_a_long_text_in_parts_is_as_in_one(pre: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = made(bpe_metadata(pre=pre))
+    texts = [random_text(np.random.default_rng(seed), pieces=60) for seed in range(12)]
+    whole = [tokenizer.encode(text) for text in texts]
+    monkeypatch.setattr("motet.tokenizer.split._PART", 1)
+    assert [tokenizer.encode(text) for text in texts] == whole
 
 
 def test_normal_tokens_outside_the_byte_alphabet_are_their_own_text() -> None:
@@ -140,9 +180,32 @@ def test_gemma4_always_has_bos() -> None:
     assert made(gemma4_metadata(add_bos_token=False)).add_bos
 
 
-def test_gemma4_needs_byte_tokens() -> None:
+def test_gemma4_without_some_byte_tokens() -> None:
+    metadata = without(gemma4_metadata(("<unk>", UNKNOWN)), "<0xC3>", "<0x41>")
+    tokenizer = made(metadata)
+    unk = tokenizer.n_vocab - 1
+    a, space, b = (tokenizer.encode(part, add_special=False) for part in "a b")
+    letter = tokenizer.encode("λ", add_special=False)
+    ids = tokenizer.encode("aAéA ñbλ", add_special=False)
+    assert ids == [*a, unk, *space, unk, *b, *letter]
+    with pytest.raises(TokenizerError, match=r"'A', U\+0041, at position 1"):
+        tokenizer.encode("aAéA", strict=True)
+    assert made(without(gemma4_metadata(), "<0x41>")).encode("aAb", add_special=False) == [
+        *GEMMA.encode("ab", add_special=False)
+    ]
+
+
+def test_gemma4_knows_byte_tokens_by_their_spelling() -> None:
     metadata = gemma4_metadata()
     types = metadata["tokenizer.ggml.token_type"]
     metadata["tokenizer.ggml.token_type"] = [NORMAL if kind == BYTE else kind for kind in types]
-    with pytest.raises(TokenizerError, match="byte tokens"):
-        made(metadata)
+    assert made(metadata).decode(made(metadata).encode("aé")) == "<bos>aé"
+
+
+def test_gemma4_reads_a_long_text_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "hello  hello é\n" * 30
+    whole = GEMMA.encode(text)
+    crossing = made(gemma4_metadata(("o▁hello", NORMAL)))
+    monkeypatch.setattr("motet.tokenizer.split._PART", 1)
+    assert GEMMA.encode(text) == whole
+    assert crossing.encode(text) == whole

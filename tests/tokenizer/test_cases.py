@@ -4,11 +4,13 @@ import os
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from motet.errors import UnsupportedError
 from motet.tokenizer import IncrementalDecoder
 from tests.shared import SHARED, needs_shared
+from tests.tokenizer.texts import random_text
 from tests.tokenizer.vocabularies import (
     FOLDER,
     TEXTS,
@@ -98,6 +100,33 @@ def test_gpt_neox_as_the_tokenizers_library_reads_it() -> None:
         ids = tokenizer.encode(text)
         assert ids == oracle.encode(text, add_special_tokens=False).ids
         assert tokenizer.decode(ids) == text
+
+
+@needs_shared
+def test_random_texts_as_the_tokenizers_library_reads_them() -> None:
+    from tokenizers import Tokenizer
+
+    oracle = Tokenizer.from_file(str(FOLDER / "gpt-neox.tokenizer.json"))
+    tokenizer = loaded(FOLDER / "ggml-vocab-gpt-neox.gguf")
+    for seed in range(500):
+        text = random_text(np.random.default_rng(seed), ["<|endoftext|>", "   ", "<|padding|>"])
+        for parse in (False, True):
+            oracle.encode_special_tokens = not parse
+            ids = oracle.encode(text, add_special_tokens=False).ids
+            assert tokenizer.encode(text, parse_special=parse, strict=True) == ids
+
+
+@needs_shared
+@pytest.mark.parametrize("model", ["llama2", "mistral-v3"])
+def test_random_texts_as_sentencepiece_itself_reads_them(model: str) -> None:
+    from sentencepiece import SentencePieceProcessor
+
+    path = FOLDER / f"{model}.tokenizer.model"
+    tokenizer, oracle = made(sentencepiece_metadata(path)), SentencePieceProcessor(str(path))
+    for seed in range(500):
+        text = random_text(np.random.default_rng(seed))
+        ids = oracle.encode(text)
+        assert tokenizer.encode(text, add_special=False, strict=True) == ids
 
 
 @needs_shared

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from motet.errors import TokenizerError
 from motet.tokenizer import Tokenizer
-from motet.tokenizer.rwkv import LongestMatch
+from motet.tokenizer.longest import LongestMatch
 from tests.shared import SHARED, needs_shared
 from tests.tokenizer.vocabularies import (
     CONTROL,
     FOLDER,
     NORMAL,
     TEXTS,
+    UNKNOWN,
     UNUSED,
     USER_DEFINED,
     loaded,
@@ -42,7 +43,7 @@ def world_ids() -> dict[bytes, int]:
 
 
 @cache
-def world_matcher() -> LongestMatch:
+def world_matcher() -> LongestMatch[bytes]:
     return LongestMatch(world_ids().items())
 
 
@@ -55,6 +56,16 @@ def greedy(ids: dict[bytes, int], text: bytes) -> list[int]:
         out.append(ids[text[:size]])
         text = text[size:]
     return out
+
+
+def cut(tokens: LongestMatch[bytes], text: bytes) -> list[int]:
+    ids = []
+    place = 0
+    while place < len(text):
+        token, size = tokens.find(text, place)
+        ids.append(token)
+        place += size
+    return ids
 
 
 def test_the_longest_token_wins() -> None:
@@ -92,7 +103,7 @@ def test_decoding_gives_the_text_back(text: str) -> None:
 def test_any_tokens_as_by_definition(tokens: set[bytes], text: bytes) -> None:
     """Three symbols, so that tokens begin alike and match far before they fail."""
     ids = {token: i for i, token in enumerate(sorted(tokens | {b"a", b"b", b"c"}))}
-    assert LongestMatch(ids.items()).cut(text) == greedy(ids, text)
+    assert cut(LongestMatch(ids.items()), text) == greedy(ids, text)
 
 
 def test_bos_and_eos_are_as_in_the_file() -> None:
@@ -114,14 +125,26 @@ def test_only_normal_tokens_are_text() -> None:
     assert tokenizer.decode(parsed) == "<s><tag>\n#"
 
 
-def test_bytes_without_a_token_are_an_error() -> None:
-    metadata = rwkv_metadata()
+def lacking_h(*extra: tuple[str, int]) -> Tokenizer:
+    metadata = rwkv_metadata(*extra)
     place = metadata["tokenizer.ggml.tokens"].index("h")
     metadata["tokenizer.ggml.tokens"][place] = "h\\x00"
-    tokenizer = made(metadata)
+    return made(metadata)
+
+
+def test_bytes_without_a_token_are_left_out_or_unknown() -> None:
+    tokenizer = lacking_h()
     assert pieces(tokenizer, tokenizer.encode("hello")) == [b"hello"]
-    with pytest.raises(TokenizerError, match="0x68"):
-        tokenizer.encode("a halo")
+    assert tokenizer.decode(tokenizer.encode("a halo h")) == "a alo "
+    tokenizer = lacking_h(("<unk>", UNKNOWN))
+    assert tokenizer.decode(tokenizer.encode("a halo")) == "a <unk>alo"
+
+
+def test_strictly_a_byte_without_a_token_is_an_error_that_tells_where() -> None:
+    tokenizer = lacking_h(("<tag>", USER_DEFINED))
+    assert pieces(tokenizer, tokenizer.encode("é hello", strict=True))[-1] == b" hello"
+    with pytest.raises(TokenizerError, match=r"'h', U\+0068, at position 7"):
+        tokenizer.encode("<tag>é halo", strict=True)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +197,7 @@ def test_any_text_as_by_definition(text: str) -> None:
 @needs_shared
 @given(st.binary())
 def test_any_bytes_as_by_definition(text: bytes) -> None:
-    assert world_matcher().cut(text) == greedy(world_ids(), text)
+    assert cut(world_matcher(), text) == greedy(world_ids(), text)
 
 
 @needs_shared

@@ -2,14 +2,18 @@
 
 import random
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from motet.errors import TokenizerError, UnsupportedError
+from tests.tokenizer.texts import random_text
 from tests.tokenizer.vocabularies import (
     BYTE,
+    CONTROL,
     NORMAL,
     UNUSED,
     USER_DEFINED,
@@ -143,9 +147,94 @@ def test_without_byte_tokens_there_is_unk() -> None:
         metadata[f"tokenizer.ggml.{key}"] = metadata[f"tokenizer.ggml.{key}"][1:]
     tokenizer = made(metadata)
     assert tokenizer.unk is None
-    with pytest.raises(TokenizerError, match="neither byte tokens nor an unknown token"):
-        tokenizer.encode("aX")
-    assert tokenizer.decode(tokenizer.encode("a", add_special=False)) == "a"
+    assert tokenizer.decode(tokenizer.encode("aXb", add_special=False)) == "ab"
+    with pytest.raises(TokenizerError, match=r"'X', U\+0058, at position 1"):
+        tokenizer.encode("aXb", strict=True)
+
+
+def changed(metadata: dict[str, Any], change: dict[str, int | None]) -> dict[str, Any]:
+    """With some tokens of another type, or (None) under another name."""
+    texts, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
+    for text, kind in change.items():
+        place = texts.index(text)
+        if kind is None:
+            texts[place], types[place] = f"[was {text}]", UNUSED
+        else:
+            types[place] = kind
+    return metadata
+
+
+@pytest.mark.parametrize("kind", [0, NORMAL, USER_DEFINED])
+def test_byte_tokens_are_known_by_their_spelling(kind: int) -> None:
+    tokenizer = made(changed(spm_metadata(), {"<0x0A>": kind, "<0xC3>": kind}))
+    assert tokenizer.encode("a\nñ") == PLAIN.encode("a\nñ")
+    assert tokenizer.decode(tokenizer.encode("a\nñ")) == "<s>a\nñ"
+
+
+def test_a_character_of_which_a_byte_is_missing_is_unknown() -> None:
+    tokenizer = made(changed(spm_metadata(), {"<0xC3>": None, "<0x58>": None}))
+    ids = tokenizer.encode("aXñÑX bñλ🦙X", add_special=False)
+    assert pieces(tokenizer, ids) == [
+        *(b" a", b"<unk>", b" ", b"b", b"<unk>", b"\xce", b"\xbb", b"\xf0", b"\x9f", b"\xa6"),
+        *(b"\x99", b"<unk>"),
+    ]
+    with pytest.raises(TokenizerError, match=r"'ñ', U\+00F1, at position 1"):
+        tokenizer.encode("añX", strict=True)
+    assert tokenizer.encode("aλ🦙", strict=True) == PLAIN.encode("aλ🦙")
+
+
+def test_absent_types_are_guessed() -> None:
+    metadata = spm_metadata()
+    del metadata["tokenizer.ggml.token_type"]
+    tokenizer = made(metadata)
+    assert tokenizer.encode("hello the é🦙") == PLAIN.encode("hello the é🦙")
+    assert (tokenizer.bos, tokenizer.eos, tokenizer.unk) == (1, 2, 0)
+    assert tokenizer.special == {0, 1, 2}
+
+
+def test_without_scores_the_leftmost_are_joined_first() -> None:
+    metadata = spm_metadata()
+    del metadata["tokenizer.ggml.scores"]
+    tokenizer = made(metadata)
+    assert pieces(PLAIN, PLAIN.encode(" a", add_special=False)) == [b" ", b" a"]
+    assert pieces(tokenizer, tokenizer.encode(" a", add_special=False)) == [b"  ", b"a"]
+
+
+def test_spaces_after_phi_3s_turns_are_stripped() -> None:
+    turns = [(text, 0.0, CONTROL) for text in ("<|user|>", "<|end|>", "<|other|>")]
+    for keys in (
+        {"general.architecture": "phi3"},
+        {"general.architecture": "phimoe"},
+        {"general.name": "My Phi-3 mini"},
+        {"general.name": "Phi3"},
+    ):
+        phi3 = made(spm_metadata(*turns) | keys)
+        ids = phi3.encode("<|user|> \n\u2003a <|end|>  <s> a\n<|other|> a", False, True)
+        assert phi3.decode(ids) == "<|user|>a <|end|><s> a\n<|other|> a"
+        assert phi3.encode("<|user|> \n", False, True) == phi3.encode("<|user|>", False, True)
+        assert phi3.decode(phi3.encode("<|user|> a", False)) == "<|user|> a"
+    for keys in ({}, {"general.architecture": "llama"}, {"general.name": "phi-2"}):
+        other = made(spm_metadata(*turns) | keys)
+        assert other.decode(other.encode("<|user|> a", False, True)) == "<|user|> a"
+
+
+def test_strictness_knows_places_after_stripped_spaces() -> None:
+    metadata = spm_metadata(("<|end|>", 0.0, CONTROL))
+    tokenizer = made(changed(metadata, {"<0x58>": None}) | {"general.name": "phi3"})
+    with pytest.raises(TokenizerError, match="position 11"):
+        tokenizer.encode("<|end|>   aX", parse_special=True, strict=True)
+
+
+def test_a_long_text_in_parts_is_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = made(changed(spm_metadata(), {"<0xC3>": None, "<0x0A>": None}))
+    crossing = made(spm_metadata(("o▁hello", 9.0, NORMAL)))
+    texts = [random_text(np.random.default_rng(seed), pieces=60) for seed in range(40)]
+    texts += ["hello hello " * 20, "éñ\n é\nÑ" * 20]
+    whole = [tokenizer.encode(text) for text in texts]
+    crossed = [crossing.encode(text) for text in texts]
+    monkeypatch.setattr("motet.tokenizer.split._PART", 1)
+    assert [tokenizer.encode(text) for text in texts] == whole
+    assert [crossing.encode(text) for text in texts] == crossed
 
 
 @pytest.mark.parametrize(

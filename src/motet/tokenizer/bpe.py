@@ -9,13 +9,17 @@ from typing import Any
 from motet.errors import TokenizerError
 from motet.tokenizer.metadata import VocabularyKeys
 from motet.tokenizer.pretokenizers import PreTokenizer
-from motet.tokenizer.spm import SPACE, check_byte_tokens, unescaped_piece
-from motet.tokenizer.vocabulary import TOKENS, TokenType, Vocabulary
+from motet.tokenizer.split import parts
+from motet.tokenizer.spm import SPACE, unescaped_piece, word_starts
+from motet.tokenizer.types import BYTE_TEXTS, TokenType
+from motet.tokenizer.vocabulary import TOKENS, Vocabulary
 
 _MERGES = "tokenizer.ggml.merges"
 _LONGEST_RUN = 1 << 21
 """Characters without a space, or spaces, that a pattern may meet in a row: Oniguruma gives up
 after 10 million steps of backtracking."""
+_CUTS = re.compile(r"(?<=[\w!-~])(?=[ \t])|(?<=[0-9A-Za-z\u4e00-\u9fff])(?=[\r\n])")
+"""Where every pattern cuts and none looks across: before a blank, or a line's end after a word."""
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -38,24 +42,33 @@ class ByteLevelCodec:
     def __init__(
         self, vocabulary: Vocabulary, merges: list[tuple[str, str]], prepare: PreTokenizer
     ) -> None:
-        from tokenizers import Regex, normalizers, pre_tokenizers
+        from tokenizers import normalizers, pre_tokenizers
 
         self._vocabulary = vocabulary
         self._compose = normalizers.NFC().normalize_str if prepare.nfc else None
-        self._tokenizer = _tokenizer(vocabulary, merges, prepare.ignore_merges, False)
-        cuts = [pre_tokenizers.Split(Regex(p), "isolated") for p in prepare.patterns]
-        spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, spell])
+        self._tokenizer = _tokenizer(vocabulary, merges, ignore_merges=prepare.ignore_merges)
+        self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(prepare.steps())
         self._lacking = {byte for char, byte in _BYTE_OF.items() if char not in vocabulary.ids}
 
     def encode(self, text: str, starts: bool) -> list[int]:
-        """``starts`` makes no difference here."""
+        """``starts`` makes no difference here.
+
+        Bytes without a token are left out before merging.
+        """
         if self._compose:
             text = self._compose(text)
         _check_runs(text)
-        if self._lacking:
-            self._check_bytes(text)
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = []
+        for part in parts(text, lambda: _CUTS):
+            ids += self._tokenizer.encode(part, add_special_tokens=False).ids
+        return ids
+
+    def unspelt(self, text: str) -> tuple[int, str] | None:
+        """As for every codec; the place counts characters as they are composed."""
+        if self._compose:
+            text = self._compose(text)
+        lacking = [char for char in set(text) if self._lacking.intersection(char.encode())]
+        return min(((text.index(char), char) for char in lacking), default=None)
 
     def piece(self, token: int) -> bytes:
         text = self._vocabulary.texts[token]
@@ -66,14 +79,6 @@ class ByteLevelCodec:
             return bytes(_BYTE_OF[c] for c in text)
         return text.encode("utf-8", "surrogateescape")
 
-    def _check_bytes(self, text: str) -> None:
-        """The library would leave out bytes that have no token."""
-        wanting = self._lacking.intersection(text.encode())
-        if wanting:
-            raise TokenizerError(
-                f"the vocabulary has no token for byte 0x{min(wanting):02X}, which the text holds"
-            )
-
 
 class CharacterCodec:
     """Gemma 4's: spaces spelt as in SentencePiece, no pre-tokenizer, byte tokens as a fallback."""
@@ -81,14 +86,36 @@ class CharacterCodec:
     adds_space = False
 
     def __init__(self, vocabulary: Vocabulary, merges: list[tuple[str, str]]) -> None:
-        if not check_byte_tokens(vocabulary):
-            raise TokenizerError(f"metadata key {TOKENS!r} has no byte tokens, <0x00> to <0xFF>")
         self._vocabulary = vocabulary
-        self._tokenizer = _tokenizer(vocabulary, merges, False, True)
+        unk = vocabulary.special.unk
+        unknown = None if unk is None else vocabulary.texts[unk]
+        self._tokenizer = _tokenizer(vocabulary, merges, byte_fallback=True, unk_token=unknown)
 
     def encode(self, text: str, starts: bool) -> list[int]:
-        """``starts`` makes no difference here."""
-        return self._tokenizer.encode(text.replace(" ", SPACE), add_special_tokens=False).ids
+        """``starts`` makes no difference here.
+
+        Characters that have neither a token nor bytes are unknown, together where they are side
+        by side, or left out if there is no unknown token.
+        """
+        ids: list[int] = []
+        unknown = [self._vocabulary.special.unk]
+        for part in parts(text.replace(" ", SPACE), self._cuts):
+            found = self._tokenizer.encode(part, add_special_tokens=False).ids
+            ids += found[ids[-1:] == found[:1] == unknown :]  # unknown on both sides of the cut
+        return ids
+
+    def unspelt(self, text: str) -> tuple[int, str] | None:
+        known = self._vocabulary.ids
+        text = text.replace(" ", SPACE)
+        lacking = [
+            char
+            for char in set(text) - known.keys()
+            if not all(BYTE_TEXTS[byte] in known for byte in char.encode())
+        ]
+        return min(((text.index(char), char) for char in lacking), default=None)
+
+    def _cuts(self) -> re.Pattern[str]:
+        return word_starts(self._vocabulary)
 
     def piece(self, token: int) -> bytes:
         return unescaped_piece(self._vocabulary, token)
@@ -108,8 +135,9 @@ def read_merges(keys: VocabularyKeys) -> list[tuple[str, str]]:
 def _tokenizer(
     vocabulary: Vocabulary,
     merges: list[tuple[str, str]],
-    ignore_merges: bool,
-    byte_fallback: bool,
+    ignore_merges: bool = False,
+    byte_fallback: bool = False,
+    unk_token: str | None = None,
 ) -> Any:
     from tokenizers import Tokenizer, models
 
@@ -122,7 +150,14 @@ def _tokenizer(
             f"which is not in {TOKENS!r}"
         )
     try:
-        model = models.BPE(ids, merges, ignore_merges=ignore_merges, byte_fallback=byte_fallback)
+        model = models.BPE(
+            ids,
+            merges,
+            ignore_merges=ignore_merges,
+            byte_fallback=byte_fallback,
+            unk_token=unk_token,
+            fuse_unk=True,
+        )
         return Tokenizer(model)
     except Exception as error:  # the library raises nothing more precise
         reason = str(error).encode("unicode_escape").decode()

@@ -10,6 +10,11 @@ from motet.errors import TokenizerError
 _DAMAGED = "the file's vocabulary is damaged or was converted wrongly; convert the model again"
 _NO_TOKEN = (-1, 0xFFFFFFFF)
 """Values by which converters say that there is no such token."""
+_NAMED = "bos", "eos", "eot", "eom", "unknown"
+_NAMED_IF_THERE = "seperator", "padding", "fim_pad", "fim_rep", "fim_sep"  # so spelt in the format
+"""Nothing depends on them, and files name some that they do not have."""
+SPECIAL_NAMES = _NAMED + _NAMED_IF_THERE
+"""The special tokens that ``special_id`` knows."""
 
 
 class VocabularyKeys:
@@ -19,7 +24,7 @@ class VocabularyKeys:
         self._metadata = metadata
 
     def has(self, key: str) -> bool:
-        return key in self._metadata
+        return self._metadata.get(key) is not None
 
     def error(self, key: str, problem: str) -> TokenizerError:
         """An error about ``key``, for checks that go beyond one value."""
@@ -37,28 +42,30 @@ class VocabularyKeys:
             raise self.error(key, f"is {_show(value)}, must be true or false")
         return bool(value)
 
-    def token_id(self, key: str, n_vocab: int) -> int | None:
-        """The id under ``key``; None where the file has none, or says that there is none."""
+    def names_special(self, name: str) -> bool:
+        """Whether the file says anything about the special token ``name``."""
+        return self.has(f"tokenizer.ggml.{name}_token_id")
+
+    def special_id(self, name: str, n_vocab: int) -> int | None:
+        """The special token ``name``; None where the file has none, or says that there is none."""
+        key = f"tokenizer.ggml.{name}_token_id"
         value = self._metadata.get(key)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise self.error(key, f"is {_show(value)}, must be a token id")
-        if value in _NO_TOKEN:
+        if value in _NO_TOKEN or (value >= n_vocab and name in _NAMED_IF_THERE):
             return None
         if not 0 <= value < n_vocab:
             raise self.error(key, f"is {value}, but the vocabulary has {n_vocab} tokens")
         return int(value)
 
     def token_ids(self, key: str, n_vocab: int) -> frozenset[int]:
-        """The ids in the array under ``key``; empty where the file has none."""
+        """The ids in the array under ``key`` that there are; empty where the file has none."""
         if not self.has(key) or (isinstance(ids := self._metadata[key], list) and not ids):
             return frozenset()
         array = self._numbers(key, np.int64)
-        wrong = np.flatnonzero((array < 0) | (array >= n_vocab))
-        if wrong.size:
-            raise self.error(key, f"has {array[wrong[0]]}, but the vocabulary has {n_vocab} tokens")
-        return frozenset(array.tolist())
+        return frozenset(array[(array >= 0) & (array < n_vocab)].tolist())
 
     def strings(self, key: str) -> list[str]:
         """A required array of strings."""

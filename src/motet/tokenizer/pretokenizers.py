@@ -5,6 +5,7 @@ llama.cpp's ``llama-vocab.cpp``. ``docs/tokenizers.md`` says how each was checke
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from motet.errors import UnsupportedError
 
@@ -14,15 +15,30 @@ class PreTokenizer:
     """How one kind of vocabulary prepares text.
 
     ``patterns``: each cuts the pieces left by the one before into its matches and what lies
-    between them. ``nfc``: the text is first composed (Unicode NFC). ``ignore_merges``: a piece
-    that is a token is that token, whatever the merges say. ``add_bos``: the default for files
-    that do not say whether BOS is added.
+    between them. ``punctuation``: before that, runs of punctuation are cut out, as an older Unicode
+    has it. ``spelt_patterns``: the same as ``patterns``, on bytes as they are spelt. ``nfc``: the
+    text is first composed (Unicode NFC). ``ignore_merges``: a piece that is a token is that token,
+    whatever the merges say. ``add_bos``: the default for files that do not say whether BOS is
+    added.
     """
 
     patterns: tuple[str, ...]
+    punctuation: bool = False
+    spelt_patterns: tuple[str, ...] = ()
     nfc: bool = False
     ignore_merges: bool = False
     add_bos: bool = False
+
+    def steps(self) -> list[Any]:
+        """The library's pre-tokenizers: those that cut, and between them the one that spells."""
+        from tokenizers import Regex, pre_tokenizers
+
+        def cuts(patterns: tuple[str, ...]) -> list[Any]:
+            return [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns]
+
+        first = [pre_tokenizers.Punctuation("contiguous")] if self.punctuation else []
+        spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        return [*first, *cuts(self.patterns), spell, *cuts(self.spelt_patterns)]
 
 
 _ENGLISH = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -49,7 +65,6 @@ def _cased(suffix: str, digits: str) -> str:
     return rf"{words}|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
 
 
-_PUNCTUATION = r"[\p{P}\$\+<=>\^~\|`]+"
 _THREE_DIGITS = "[0-9][0-9][0-9]"
 _HAN_KANA = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 _HAN_HANGUL = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
@@ -142,7 +157,7 @@ _BY_NAME = {
     "minerva-7b": _SINGLE_DIGITS,
     "mellum2": _SINGLE_DIGITS,
     "command-r": PreTokenizer((_DIGIT, _GPT2), nfc=True),
-    "falcon": PreTokenizer((_PUNCTUATION, _GPT2, _THREE_DIGITS)),
+    "falcon": PreTokenizer((_GPT2,), punctuation=True, spelt_patterns=(r"\p{N}+", _THREE_DIGITS)),
     "deepseek-llm": PreTokenizer(
         (
             r"[\r\n]",

@@ -5,16 +5,15 @@ characters or not; the file spells them as Python does between the quotes of a b
 """
 
 import re
-from collections.abc import Iterable
 
 from motet.errors import TokenizerError
-from motet.tokenizer.vocabulary import TOKENS, TokenType, Vocabulary
+from motet.tokenizer.longest import LONGEST, LongestMatch
+from motet.tokenizer.types import TokenType
+from motet.tokenizer.vocabulary import TOKENS, Vocabulary
 
 _ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{2}|[tnr\\'\"])?")
+_NO_TOKEN = -1  # as LongestMatch says it
 _NAMED = {b"t": b"\t", b"n": b"\n", b"r": b"\r"}
-_LONGEST = 1 << 10
-"""Bytes of a token; the longest in use has 128."""
-_NOTHING = -1, 0
 
 
 class LongestMatchCodec:
@@ -29,73 +28,45 @@ class LongestMatchCodec:
         """
         self._pieces = [text.encode("utf-8", "surrogateescape") for text in vocabulary.texts]
         normal = vocabulary.of_type(TokenType.NORMAL)
-        long = next((token for token in normal if len(self._pieces[token]) > _LONGEST), None)
+        long = next((token for token in normal if len(self._pieces[token]) > LONGEST), None)
         if long is not None:
             raise TokenizerError(
                 f"metadata key {TOKENS!r} has a token of {len(self._pieces[long])} bytes at index "
-                f"{long}; at most {_LONGEST} are read"
+                f"{long}; at most {LONGEST} are read"
             )
         self._tokens = LongestMatch((self._pieces[token], token) for token in normal)
+        self._unknown = [] if vocabulary.special.unk is None else [vocabulary.special.unk]
 
     def encode(self, text: str, starts: bool) -> list[int]:
-        """``starts`` makes no difference here."""
-        return self._tokens.cut(text.encode())
+        """``starts`` makes no difference here. A byte that no token begins at is unknown."""
+        ids = self._cut(text.encode())
+        if _NO_TOKEN not in ids:
+            return ids
+        return [known for token in ids for known in ([token] if token >= 0 else self._unknown)]
 
-    def piece(self, token: int) -> bytes:
-        return self._pieces[token]
+    def unspelt(self, text: str) -> tuple[int, str] | None:
+        spelt = text.encode()
+        ids = self._cut(spelt)
+        if _NO_TOKEN not in ids:
+            return None
+        known = ids[: ids.index(_NO_TOKEN)]
+        size = sum(len(self._pieces[token]) for token in known)
+        place = len(spelt[:size].decode("utf-8", "ignore"))
+        return place, text[place]
 
-
-class LongestMatch:
-    """Finds, at each place of a text, the longest of given tokens, in a few steps.
-
-    The length is found bit by bit, highest first: a dictionary knows every token, and the first
-    16, 24 and 26 bytes of one with 27, each with the longest token that it begins with (Waldvogel
-    et al. 1997, Scalable High Speed IP Routing Lookups).
-    """
-
-    def __init__(self, tokens: Iterable[tuple[bytes, int]]) -> None:
-        """``tokens``: (bytes, id), none empty, no bytes twice."""
-        self._known: dict[bytes, tuple[int, int]] = {}
-        self._steps = [0] * 256
-        """By first byte, the highest bit of the longest token's length."""
-        for token, index in sorted(tokens, key=lambda item: len(item[0])):
-            size = len(token)
-            self._steps[token[0]] = 1 << size.bit_length() - 1
-            shorter = size & size - 1  # the lowest bit cleared
-            while shorter:
-                if (start := token[:shorter]) not in self._known:
-                    self._known[start] = self._find(start, 0)
-                shorter &= shorter - 1
-            self._known[token] = index, size
-
-    def cut(self, text: bytes) -> list[int]:
-        """The ids of the tokens of ``text``. Raises TokenizerError where none fits."""
+    def _cut(self, text: bytes) -> list[int]:
+        """The ids of the tokens of ``text``; _NO_TOKEN for a byte at which none fits."""
+        find = self._tokens.find
         ids = []
         place = 0
         while place < len(text):
-            index, size = self._find(text, place)
-            if not size:
-                raise TokenizerError(
-                    f"the vocabulary has no token for byte 0x{text[place]:02X}, "
-                    "which the text holds"
-                )
-            ids.append(index)
-            place += size
+            token, size = find(text, place)
+            ids.append(token)
+            place += size or 1
         return ids
 
-    def _find(self, text: bytes, place: int) -> tuple[int, int]:
-        """Id and size of the longest token at ``place``; the size is 0 if there is none."""
-        known = self._known
-        found = _NOTHING
-        end = place
-        step = self._steps[text[place]]
-        while step:
-            at = known.get(text[place : end + step])
-            if at is not None:
-                found = at
-                end += step
-            step >>= 1
-        return found
+    def piece(self, token: int) -> bytes:
+        return self._pieces[token]
 
 
 def unescaped(text: str) -> str:

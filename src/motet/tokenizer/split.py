@@ -1,7 +1,14 @@
-"""Finding special tokens that are spelt out in a text."""
+"""Cutting text: at special tokens that are spelt out in it, and into parts of bounded length."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+
+from motet.tokenizer.longest import LongestMatch
+
+_PART = 1 << 16
+"""Characters of a part, at least: libraries need some hundred bytes for each."""
+_BEGINNING = 2
+"""Characters of a token that are looked for by a pattern before the token is."""
 
 
 class SpecialSplitter:
@@ -11,38 +18,45 @@ class SpecialSplitter:
     """
 
     def __init__(self, tokens: Iterable[tuple[str, int]]) -> None:
-        """``tokens``: (text, id), no text empty."""
-        self._ids = dict(tokens)
-        lengths: dict[str, set[int]] = {}
-        for text in self._ids:
-            lengths.setdefault(text[:_KEY], set()).add(len(text))
-        self._lengths = {key: sorted(found, reverse=True) for key, found in lengths.items()}
-        keys = sorted(lengths, key=len, reverse=True)
-        self._starts = re.compile("|".join(map(re.escape, keys))) if keys else None
+        """``tokens``: (text, id), no text empty or longer than LONGEST."""
+        ids = dict(tokens)
+        self._tokens = LongestMatch(ids.items())
+        size = min(_BEGINNING, min(map(len, ids), default=0))
+        sets = [_one_of({text[place] for text in ids}) for place in range(size)]
+        self._starts = re.compile("".join(sets)) if ids else None
 
     def split(self, text: str) -> Iterator[str | int]:
         """The parts of ``text`` in order: an id for a token spelt out, else a text, not empty."""
         done = place = 0
         while self._starts and (start := self._starts.search(text, place)):
             place = start.start()
-            match = self._longest(text, place)
-            if match is None:
+            token, size = self._tokens.find(text, place)
+            if not size:
                 place += 1
                 continue
             if place > done:
                 yield text[done:place]
-            yield self._ids[match]
-            done = place = place + len(match)
+            yield token
+            done = place = place + size
         if done < len(text):
             yield text[done:]
 
-    def _longest(self, text: str, place: int) -> str | None:
-        for size in range(_KEY, 0, -1):
-            for length in self._lengths.get(text[place : place + size], ()):
-                if (candidate := text[place : place + length]) in self._ids:
-                    return candidate
-        return None
+
+def parts(text: str, cuts: Callable[[], re.Pattern[str]]) -> Iterator[str]:
+    """``text`` in parts of bounded length, as far as there are places to cut.
+
+    ``cuts``: gives the pattern that is found there; asked only if the text is long.
+    """
+    done = 0
+    if len(text) > _PART:
+        pattern = cuts()
+        while len(text) - done > _PART and (cut := pattern.search(text, done + _PART)):
+            yield text[done : cut.start()]
+            done = cut.start()
+    yield text[done:]
 
 
-_KEY = 2
-"""Tokens are looked up by their first characters, so many."""
+def _one_of(characters: set[str]) -> str:
+    """A set that is matched in one step, however large: as patterns have it in the first plane."""
+    near = "".join(map(re.escape, sorted(char for char in characters if char <= "\uffff")))
+    return f"[{near}\U00010000-\U0010ffff]" if max(characters) > "\uffff" else f"[{near}]"

@@ -4,34 +4,45 @@ The vocabulary is written as the ModelProto that SentencePiece would have stored
 library itself (https://github.com/google/sentencepiece, ``sentencepiece_model.proto``).
 """
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
 
 from motet.errors import TokenizerError, UnsupportedError
 from motet.tokenizer.metadata import VocabularyKeys
-from motet.tokenizer.vocabulary import TOKENS, TokenType, Vocabulary
+from motet.tokenizer.split import parts
+from motet.tokenizer.types import BYTE_TEXTS, TokenType
+from motet.tokenizer.vocabulary import TOKENS, Vocabulary
 
 SPACE = "▁"
 """What stands for a space in the vocabulary (U+2581)."""
 _SCORES = "tokenizer.ggml.scores"
-_BYTES = 256
+_WORD_STARTS = re.compile(rf"(?<=\w)(?=[ {SPACE}\n])")
+_CROSSING = re.compile(rf"\w[ {SPACE}\n]")
+_NOWHERE = re.compile(r"(?!)")
 _SHORT = 119
 """Bytes from which a token's message may be too long for lengths of one byte."""
 
 
 class SentencePieceCodec:
-    """Text without special tokens to ids, and ids to bytes."""
+    """Text without special tokens to ids, and ids to bytes.
+
+    Characters that have neither a token nor bytes are the unknown token, one where they are side
+    by side, or left out if there is none.
+    """
 
     def __init__(self, vocabulary: Vocabulary, scores: np.ndarray, add_space_prefix: bool) -> None:
         """``scores``: float32 [n_vocab], higher merges first."""
         from sentencepiece import SentencePieceProcessor
 
         self._vocabulary = vocabulary
+        self._n_vocab = len(vocabulary.texts)
+        self._missing = _missing_bytes(vocabulary)
         self._prefix = " " if add_space_prefix else ""
         self._processor = SentencePieceProcessor()
         try:
-            self._processor.LoadFromSerializedProto(_model_proto(vocabulary, scores))
+            self._processor.LoadFromSerializedProto(_model_proto(vocabulary, scores, self._missing))
         except RuntimeError as error:
             reason = str(error).encode("unicode_escape").decode()
             raise TokenizerError(
@@ -40,13 +51,53 @@ class SentencePieceCodec:
 
     def encode(self, text: str, starts: bool) -> list[int]:
         """``starts``: the text stands at the beginning, or right after a special token."""
-        ids = self._processor.encode(self._prefix + text if starts else text)
-        if len(self._vocabulary.texts) in ids:
-            raise TokenizerError(
-                "the vocabulary has neither byte tokens nor an unknown token for some of the "
-                f"characters in {text[:40]!r}"
-            )
+        ids: list[int] = []
+        unknown = [self._vocabulary.special.unk]
+        for part in parts(self._prefix + text if starts else text, self._cuts):
+            found = self._processor.encode(part)
+            if max(found, default=0) >= self._n_vocab:
+                found = self._without_spares(found)
+            ids += found[ids[-1:] == found[:1] == unknown :]  # unknown on both sides of the cut
         return ids
+
+    def unspelt(self, text: str) -> tuple[int, str] | None:
+        lacking = []
+        for char in set(text):
+            ids = self._processor.encode(char)
+            if self._vocabulary.special.unk in ids or max(ids, default=0) >= self._n_vocab:
+                lacking.append(char)
+        return min(((text.index(char), char) for char in lacking), default=None)
+
+    def _cuts(self) -> re.Pattern[str]:
+        return word_starts(self._vocabulary)
+
+    def _without_spares(self, ids: list[int]) -> list[int]:
+        """``ids`` with characters unknown for which a byte, or the unknown token, is a spare one.
+
+        Spare tokens have the ids from the vocabulary's end.
+        """
+        unk = self._vocabulary.special.unk
+        kept: list[int] = []
+        at = 0
+        while at < len(ids):
+            char = ids[at : at + self._bytes_from(ids[at])]
+            if max(char) < self._n_vocab:
+                kept += char
+            elif unk is not None and kept[-1:] != [unk]:
+                kept.append(unk)
+            at += len(char)
+        return kept
+
+    def _bytes_from(self, token: int) -> int:
+        """Ids of the character that begins with ``token``: as many as UTF-8 has bytes."""
+        spare = token - self._n_vocab
+        if spare < 0 and self._vocabulary.types[token] == TokenType.BYTE:
+            byte = int(self._vocabulary.texts[token][3:5], 16)
+        elif 0 <= spare < len(self._missing):
+            byte = self._missing[spare]
+        else:
+            return 1
+        return 1 + (byte >= 0xC0) + (byte >= 0xE0) + (byte >= 0xF0)
 
     def piece(self, token: int) -> bytes:
         return unescaped_piece(self._vocabulary, token)
@@ -64,7 +115,9 @@ def read_sentencepiece(keys: VocabularyKeys, vocabulary: Vocabulary) -> Sentence
             raise UnsupportedError(
                 f"metadata key {key!r}: text normalisation is not supported for this vocabulary"
             )
-    scores = keys.numbers(_SCORES, np.float32, len(vocabulary.texts))
+    n_vocab = len(vocabulary.texts)
+    has_scores = keys.has(_SCORES)  # without them llama.cpp merges from left to right
+    scores = keys.numbers(_SCORES, np.float32, n_vocab) if has_scores else np.zeros(n_vocab, "f4")
     if not np.isfinite(scores).all():
         index = int(np.isfinite(scores).argmin())
         raise keys.error(_SCORES, f"is {scores[index]} at index {index}, must be finite")
@@ -83,29 +136,41 @@ def unescaped_piece(vocabulary: Vocabulary, token: int) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def check_byte_tokens(vocabulary: Vocabulary) -> bool:
-    """Whether there are byte tokens, <0x00> to <0xFF>; TokenizerError if there are only some."""
-    count = len(vocabulary.of_type(TokenType.BYTE))
-    if count not in (0, _BYTES):
-        raise TokenizerError(
-            f"metadata key {TOKENS!r} has {count} of the {_BYTES} byte tokens, <0x00> to <0xFF>"
-        )
-    return count > 0
+def word_starts(vocabulary: Vocabulary) -> re.Pattern[str]:
+    """Where a long text may be cut: after a word, before a space or a line's end.
+
+    Nowhere if a token of ``vocabulary``, in which spaces are SPACE, reaches across such a place.
+    """
+    return _NOWHERE if _CROSSING.search("\0".join(vocabulary.texts)) else _WORD_STARTS
 
 
-def _model_proto(vocabulary: Vocabulary, scores: np.ndarray) -> bytes:
-    """A ModelProto in protobuf's wire format: pieces, trainer_spec, normalizer_spec."""
+def _missing_bytes(vocabulary: Vocabulary) -> bytes:
+    """Those without a token, if others have one; SentencePiece wants all or none."""
+    if not vocabulary.of_type(TokenType.BYTE):
+        return b""
+    return bytes(byte for byte, text in enumerate(BYTE_TEXTS) if text not in vocabulary.ids)
+
+
+def _model_proto(vocabulary: Vocabulary, scores: np.ndarray, missing: bytes) -> bytes:
+    """A ModelProto in protobuf's wire format: pieces, trainer_spec, normalizer_spec.
+
+    After the vocabulary's own pieces come spare ones: the ``missing`` bytes, and an unknown token
+    if there is none.
+    """
+    kinds = _proto_types(vocabulary)
+    pieces = [*_pieces(vocabulary, scores, kinds)]
+    pieces += [_spare(BYTE_TEXTS[byte], TokenType.BYTE) for byte in missing]
+    if TokenType.UNKNOWN not in kinds:
+        pieces.append(_spare(_unused_text(vocabulary), TokenType.UNKNOWN))
     # model_type BPE, byte_fallback
-    trainer = _field(3, 2) + _field(35, int(check_byte_tokens(vocabulary)))
+    trainer = _field(3, 2) + _field(35, int(TokenType.BYTE in kinds))
     # No dummy prefix (the codec adds its own), keep extra spaces, spell spaces as SPACE.
     normalizer = _message(1, b"identity") + _field(3, 0) + _field(4, 0) + _field(5, 1)
-    parts = [*_pieces(vocabulary, scores), _message(2, trainer), _message(3, normalizer)]
-    return b"".join(parts)
+    return b"".join([*pieces, _message(2, trainer), _message(3, normalizer)])
 
 
-def _pieces(vocabulary: Vocabulary, scores: np.ndarray) -> Iterator[bytes]:
-    """Field 1, once a token: piece (1), score (2), type (3); one more if none is unknown."""
-    kinds = _proto_types(vocabulary)
+def _pieces(vocabulary: Vocabulary, scores: np.ndarray, kinds: bytearray) -> Iterator[bytes]:
+    """Field 1, once a token: piece (1), score (2), type (3)."""
     packed = scores.astype("<f4").tobytes()
     for index, text in enumerate(vocabulary.texts):
         spelt = text.encode("utf-8", "surrogateescape")
@@ -114,9 +179,11 @@ def _pieces(vocabulary: Vocabulary, scores: np.ndarray) -> Iterator[bytes]:
             yield b"\n%c\n%c%b\x15%b\x18%c" % (size + 9, size, spelt, score, kind)
         else:
             yield _message(1, _message(1, spelt) + b"\x15" + score + _field(3, kind))
-    if TokenType.UNKNOWN not in kinds:
-        spare = _message(1, _unused_text(vocabulary).encode())
-        yield _message(1, spare + _field(3, TokenType.UNKNOWN))
+
+
+def _spare(text: str, kind: TokenType) -> bytes:
+    """A piece that the vocabulary does not have."""
+    return _message(1, _message(1, text.encode()) + _field(3, kind))
 
 
 def _proto_types(vocabulary: Vocabulary) -> bytearray:

@@ -16,10 +16,15 @@ from motet.tokenizer.sandbox import TemplateSandbox
 from motet.tokenizer.split import SpecialSplitter
 from motet.tokenizer.spm import read_sentencepiece
 from motet.tokenizer.templates import read_chat_templates
-from motet.tokenizer.vocabulary import TokenType, Vocabulary, read_vocabulary
+from motet.tokenizer.types import SPECIAL_TYPES, TokenType
+from motet.tokenizer.vocabulary import Vocabulary, read_vocabulary
 
 _MODEL = "tokenizer.ggml.model"
 _PRE = "tokenizer.ggml.pre"
+_WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+"""Unicode's White_Space, as the ``tokenizers`` library strips; ``str.strip`` takes more."""
 
 
 class Codec(Protocol):
@@ -33,8 +38,13 @@ class Codec(Protocol):
     def encode(self, text: str, starts: bool) -> list[int]:
         """Ids of text in which no special token counts.
 
-        ``starts``: it stands at the beginning or right after a special token.
+        ``starts``: it stands at the beginning or right after a special token. What has no token
+        is left out, or the unknown token.
         """
+        ...
+
+    def unspelt(self, text: str) -> tuple[int, str] | None:
+        """The first character that has no token, and its place; None if there is none."""
         ...
 
     def piece(self, token: int) -> bytes:
@@ -86,26 +96,42 @@ class Tokenizer:
         """The file's main chat template, Jinja; None if it has none."""
         return self.chat_templates.get("default")
 
-    def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
+    def encode(
+        self,
+        text: str,
+        add_special: bool = True,
+        parse_special: bool = False,
+        strict: bool = False,
+    ) -> list[int]:
         """The ids of ``text``.
 
         ``add_special``: put BOS before and EOS after, where ``add_bos`` and ``add_eos`` say so.
         ``parse_special``: control tokens spelt out in the text become those tokens; otherwise
         their spelling is text like any other. Tokens that the vocabulary calls user-defined are
-        always matched.
+        always matched. ``strict``: refuse what the vocabulary cannot spell; otherwise it is left
+        out or becomes the unknown token, as in the libraries that such vocabularies are made for.
 
-        Raises TokenizerError for text that is not Unicode or that the vocabulary cannot spell.
+        Raises TokenizerError for text that is not Unicode or, with ``strict``, cannot be spelt.
         """
         _check_unicode(text)
         ids = [self.bos] if add_special and self.add_bos and self.bos is not None else []
-        starts = True
+        starts, strips = True, False
+        place = 0
         splitter = self._all_special if parse_special else self._user_defined
         for part in splitter.split(text):
-            if isinstance(part, str):
-                ids += self._codec.encode(part, starts)
-            else:
+            if isinstance(part, int):
                 ids.append(part)
-            starts = not isinstance(part, str)
+                starts, strips = True, part in self._vocabulary.special.stripping
+                place += len(self._vocabulary.texts[part])
+                continue
+            kept = part.lstrip(_WHITE_SPACE) if strips else part
+            if kept:
+                if strict:
+                    self._check_spelt(kept, place + len(part) - len(kept))
+                ids += self._codec.encode(kept, starts)
+                starts = False
+            strips = False
+            place += len(part)
         if add_special and self.add_eos and self.eos is not None:
             ids.append(self.eos)
         return ids
@@ -133,6 +159,17 @@ class Tokenizer:
         kind = self._vocabulary.types[self._known(token)]
         return kind in (TokenType.CONTROL, TokenType.USER_DEFINED)
 
+    def _check_spelt(self, text: str, start: int) -> None:
+        """``start``: where ``text`` begins in the whole."""
+        unspelt = self._codec.unspelt(text)
+        if unspelt is not None:
+            place, char = unspelt
+            raise TokenizerError(
+                f"the vocabulary has no token for {char!r}, U+{ord(char):04X}, "
+                f"at position {start + place}",
+                hint="without strict=True it is left out or becomes the unknown token",
+            )
+
     def _known(self, token: int) -> int:
         index = operator.index(token)
         if not 0 <= index < self.n_vocab:
@@ -145,7 +182,7 @@ class Tokenizer:
 
     @cached_property
     def _all_special(self) -> SpecialSplitter:
-        return self._splitter(TokenType.USER_DEFINED, TokenType.CONTROL, TokenType.UNKNOWN)
+        return self._splitter(*SPECIAL_TYPES)
 
     def _splitter(self, *types: TokenType) -> SpecialSplitter:
         texts = self._vocabulary.texts
@@ -169,7 +206,7 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer | None:
     if kind == "gpt2" and keys.text(_PRE) == "gemma4":
         kind = "gemma4"
     if kind == "llama":
-        vocabulary = read_vocabulary(keys, {"bos": 1, "eos": 2})
+        vocabulary = read_vocabulary(keys, {"bos": 1, "eos": 2}, spelt_bytes=True)
         codec: Codec = read_sentencepiece(keys, vocabulary)
         add_bos = _adds(keys, "bos", vocabulary.special.bos is not None, vocabulary.special.bos)
     elif kind == "gpt2":
@@ -179,7 +216,7 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer | None:
         usual = prepare.add_bos and vocabulary.special.bos is not None
         add_bos = _adds(keys, "bos", usual, vocabulary.special.bos)
     elif kind == "gemma4":
-        vocabulary = read_vocabulary(keys, {})
+        vocabulary = read_vocabulary(keys, {}, spelt_bytes=True)
         codec = CharacterCodec(vocabulary, read_merges(keys))
         # Whatever the file says: early conversions say false, and the model needs it.
         add_bos = vocabulary.special.bos is not None
