@@ -1,4 +1,4 @@
-"""What is left of memory, from the files in which the system says so."""
+"""What there is of memory and cores, from the files in which the system says so."""
 
 import mmap
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from motet.machine import available_memory, memory_limit
+from motet.machine import available_memory, memory_limit, usable_cores
 
 UNLIMITED_V1 = "9223372036854771712"
 LIMITS = """\
@@ -18,10 +18,11 @@ Max address space         {space}            unlimited            bytes
 
 
 class System:
-    """A fake /proc and /sys/fs/cgroup."""
+    """A fake /proc, /sys/fs/cgroup and /sys/devices/system/cpu."""
 
     def __init__(self, folder: Path) -> None:
         self.proc, self.groups = folder / "proc", folder / "cgroup"
+        self.processors = folder / "cpu"
         (self.proc / "self").mkdir(parents=True)
         (self.proc / "meminfo").write_text("MemTotal: 9000 kB\nMemFree: 1 kB\nMemAvailable: 800 kB")
         (self.proc / "self/statm").write_text("70 5 4 3 0 20 0\n")
@@ -37,6 +38,18 @@ class System:
         path.mkdir(parents=True, exist_ok=True)
         for name, value in files.items():
             (path / name.replace("_", ".", 1)).write_text(f"{value}\n")
+
+    def siblings(self, *cores: str, file: str = "core_cpus_list") -> None:
+        """Cores as the system names them: "0,4", the processors that are its hyper-threads."""
+        for core in cores:
+            for cpu in core.split(","):
+                topology = self.processors / f"cpu{cpu}/topology"
+                topology.mkdir(parents=True, exist_ok=True)
+                (topology / file).write_text(f"{core}\n")
+
+    @property
+    def cores(self) -> int:
+        return usable_cores(self.proc, self.groups, self.processors)
 
     @property
     def available(self) -> int | None:
@@ -107,3 +120,56 @@ def test_limits_of_the_process(system: System, limit: str, held: int):
     (system.proc / "self/limits").write_text(LIMITS.format(**both))
     assert system.available == (100 - held) * mmap.PAGESIZE
     assert system.limit == 9000 * 1024
+
+
+def test_the_cores_of_this_machine():
+    assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
+
+
+@pytest.fixture
+def eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+
+
+@pytest.mark.usefixtures("eight")
+def test_where_nobody_says_every_processor_is_a_core(tmp_path: Path):
+    assert usable_cores(tmp_path, tmp_path, tmp_path) == 8
+
+
+@pytest.mark.usefixtures("eight")
+@pytest.mark.parametrize("file", ["core_cpus_list", "thread_siblings_list"])
+def test_hyper_threads_of_a_core_count_once(
+    system: System, monkeypatch: pytest.MonkeyPatch, file: str
+):
+    system.siblings("0,4", "1,5", "2,6", "3,7", file=file)
+    assert system.cores == 4
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 4, 1})
+    assert system.cores == 2
+
+
+@pytest.mark.usefixtures("eight")
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("max 100000", 8), ("50000 100000", 1), ("150000 100000", 2), ("400000 100000", 4),
+     ("900000 100000", 8), ("1000 1000000", 1), ("300000", 8), ("", 8), ("1 0", 8)],
+)  # fmt: skip
+def test_a_quota_is_rounded_up(system: System, quota: str, cores: int):
+    system.place("0::/a")
+    system.group("a", cpu_max=quota)
+    assert system.cores == cores
+
+
+@pytest.mark.usefixtures("eight")
+def test_the_tightest_quota_of_all_groups_above(system: System):
+    system.place("0::/a/b")
+    system.group("a/b", cpu_max="700000 100000")
+    system.group("a", cpu_max="250000 100000")
+    assert system.cores == 3
+
+
+@pytest.mark.usefixtures("eight")
+@pytest.mark.parametrize(("quota", "cores"), [(-1, 8), (50000, 1), (250000, 3)])
+def test_a_quota_of_the_first_version(system: System, quota: int, cores: int):
+    system.place("4:cpu,cpuacct:/a", "7:memory:/", "0::/")
+    system.group("cpu/a", cpu_cfs_quota_us=quota, cpu_cfs_period_us=100000)
+    assert system.cores == cores

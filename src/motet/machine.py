@@ -1,6 +1,11 @@
-"""How much memory this process may have: of the machine, its control groups and its limits."""
+"""How much memory and how many cores this process may have.
+
+What the machine has, and what is left of it by control groups (versions 1 and 2), by limits and by
+the set of processors that the process may run on.
+"""
 
 import mmap
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,6 +13,7 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _GROUPS = Path("/sys/fs/cgroup")
+_PROCESSORS = Path("/sys/devices/system/cpu")
 
 
 def available_memory(proc: Path = _PROC, groups: Path = _GROUPS) -> int | None:
@@ -42,6 +48,16 @@ def format_bytes(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{value:.2f} {unit}"
 
 
+def usable_cores(proc: Path = _PROC, groups: Path = _GROUPS, processors: Path = _PROCESSORS) -> int:
+    """Cores that this process can keep busy, at least 1.
+
+    Those that it may run on, where hyper-threads of one core count once, but no more than control
+    groups leave it time for, rounded up.
+    """
+    cores = {_core(processors, cpu) for cpu in os.sched_getaffinity(0)}
+    return max(1, min([len(cores), *_quotas(proc, groups)]))
+
+
 @dataclass(frozen=True)
 class _Group:
     limit: int
@@ -53,17 +69,13 @@ class _Group:
 class _Hierarchy:
     """How a version of control groups names its files, and the lines in ``memory.stat``."""
 
-    root: str
     limits: tuple[str, ...]
     used: str
     files: tuple[str, ...]
 
 
-_V2 = _Hierarchy(
-    "", ("memory.max", "memory.high"), "memory.current", ("inactive_file", "active_file")
-)
+_V2 = _Hierarchy(("memory.max", "memory.high"), "memory.current", ("inactive_file", "active_file"))
 _V1 = _Hierarchy(
-    "memory",
     ("memory.limit_in_bytes",),
     "memory.usage_in_bytes",
     ("total_inactive_file", "total_active_file"),
@@ -72,23 +84,51 @@ _V1 = _Hierarchy(
 
 def _memory_groups(proc: Path, groups: Path) -> Iterator[_Group]:
     """Groups with a limit: the process's own and all above it."""
+    for version, folder in _folders(proc, groups, "memory"):
+        names = _V2 if version == 2 else _V1
+        limits = [n for name in names.limits for n in _numbers(folder / name)]
+        if limits:
+            used = next(iter(_numbers(folder / names.used)), None)
+            if used is not None:
+                used -= sum(_fields(folder / "memory.stat", *names.files))
+            yield _Group(min(limits), used)
+
+
+def _core(processors: Path, cpu: int) -> str:
+    """A name for the core that a processor is a hyper-thread of."""
+    topology = processors / f"cpu{cpu}/topology"
+    for name in ("core_cpus_list", "thread_siblings_list"):  # since Linux 5.3, and before
+        for siblings in _lines(topology / name):
+            return siblings
+    return str(cpu)
+
+
+def _quotas(proc: Path, groups: Path) -> list[int]:
+    """Cores for which each group above the process leaves it time, rounded up."""
+    quotas: list[int] = []
+    for version, folder in _folders(proc, groups, "cpu"):
+        if version == 2:  # "quota period" or "max period"
+            numbers = [field for line in _lines(folder / "cpu.max") for field in line.split()]
+        else:
+            numbers = _lines(folder / "cpu.cfs_quota_us") + _lines(folder / "cpu.cfs_period_us")
+        if len(numbers) == 2 and all(n.isdecimal() and int(n) for n in numbers):
+            quotas.append(-(-int(numbers[0]) // int(numbers[1])))
+    return quotas
+
+
+def _folders(proc: Path, groups: Path, controller: str) -> Iterator[tuple[int, Path]]:
+    """(version, folder) of the process's control group and of all above it."""
     for line in _lines(proc / "self/cgroup"):
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            names = _V2
-        elif "memory" in controllers.split(","):
-            names = _V1
+            version, root = 2, groups
+        elif controller in controllers.split(","):
+            version, root = 1, groups / controller
         else:
             continue
-        root = groups / names.root
         inner = root / path.lstrip("/")
         for folder in (inner, *inner.parents):
-            limits = [n for name in names.limits for n in _numbers(folder / name)]
-            if limits:
-                used = next(iter(_numbers(folder / names.used)), None)
-                if used is not None:
-                    used -= sum(_fields(folder / "memory.stat", *names.files))
-                yield _Group(min(limits), used)
+            yield version, folder
             if folder == root:
                 break
 
