@@ -5,7 +5,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "motet"
 FLOORS = [
-    {"errors", "spec", "arrays", "machine"},
+    {"errors", "spec", "arrays", "machine", "cached"},
     {"weights"},
     {"kernels"},
     {"tokenizer"},

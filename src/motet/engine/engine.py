@@ -174,14 +174,18 @@ class Engine:
         request.cancelled = True
         self._scheduler.drop(request, keep=False)
 
-    @contextmanager
-    def _accepting(self) -> Generator[None, None, None]:
-        """The lock under which callers hand something in. Raises MotetError if it is too late."""
+    def require_process(self) -> None:
+        """Raise MotetError in a fork, where the engine thread is not."""
         if os.getpid() != self._process:
             raise MotetError(
                 f"this LLM belongs to process {self._process}, and this is its fork {os.getpid()}",
                 hint="make the LLM after the fork, in the process that uses it",
             )
+
+    @contextmanager
+    def _accepting(self) -> Generator[None, None, None]:
+        """The lock under which callers hand something in. Raises MotetError if it is too late."""
+        self.require_process()
         with self._changed:
             if self._ended is not None:
                 raise self._ended

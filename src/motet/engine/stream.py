@@ -24,6 +24,7 @@ class Stream(Iterator[Chunk]):
         owner: object,
     ) -> None:
         """``outputs``: filled by the sinks of the requests. ``owner`` is kept alive with this."""
+        self._engine = engine
         self._requests = requests
         self._outputs = outputs
         self._owner = owner
@@ -33,6 +34,7 @@ class Stream(Iterator[Chunk]):
     def __next__(self) -> Chunk:
         if not self._unfinished:
             raise StopIteration
+        self._engine.require_process()
         output = self._outputs.get()
         if isinstance(output, MotetError):
             self.close()

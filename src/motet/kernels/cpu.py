@@ -5,8 +5,10 @@ an order that depends on its own row (token, sequence) alone, so that results ar
 bit, for any number of rows and threads.
 """
 
+import logging
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -22,7 +24,10 @@ from motet.kernels.host_memory import HostMemory, HostPages
 from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Rows, Runs
 from motet.kernels.rope import Rope
 from motet.kernels.sizes import PAGE
+from motet.machine import usable_cores
 from motet.weights.formats import TensorType, dequantize, row_bytes
+
+_log = logging.getLogger("motet")
 
 PACKED_BITS = {
     TensorType.F32: 32.0,
@@ -48,6 +53,8 @@ _ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu_erf": 2, "sigmoid": 3, "tanh": 
 """The number by which the native kernels know each."""
 _FUSED = ("avx2", "avx512", "amx", "emulated")
 """Instruction sets on which kernels agree bit for bit."""
+MOST_THREADS = 1024
+"""More than any machine of today has cores; threads that have none only cost."""
 _STRIP, _LINE = 16, 64
 """Rows that are packed together, and the bytes that what they take as floats is a multiple of."""
 _PACK_BYTES = 2 << 20
@@ -55,13 +62,27 @@ _PACK_BYTES = 2 << 20
 
 
 def default_threads() -> int:
-    """MOTET_THREADS, or the cores this process may use."""
+    """MOTET_THREADS, or the cores that this process can keep busy.
+
+    Raises OptionError where MOTET_THREADS is not a number of threads.
+    """
     value = os.environ.get("MOTET_THREADS")
     if value is None:
-        return len(os.sched_getaffinity(0))
-    if not value.isdigit() or int(value) < 1:
-        raise OptionError(f"MOTET_THREADS is {value!r}", hint="give a whole number from 1")
-    return int(value)
+        return min(usable_cores(), MOST_THREADS)
+    if not re.fullmatch("[0-9]{1,9}", value):
+        raise _wrong_threads("MOTET_THREADS", repr(value))
+    return checked_threads(int(value), "MOTET_THREADS")
+
+
+def checked_threads(threads: int, source: str = "threads") -> int:
+    """``threads``, if so many can be asked for; else OptionError, in which ``source`` had it."""
+    if not 1 <= threads <= MOST_THREADS:
+        raise _wrong_threads(source, str(threads))
+    return threads
+
+
+def _wrong_threads(source: str, value: str) -> OptionError:
+    return OptionError(f"{source} is {value}", hint=f"give a whole number from 1 to {MOST_THREADS}")
 
 
 def choose_isa(isa: str | None = None) -> str:
@@ -80,18 +101,27 @@ def choose_isa(isa: str | None = None) -> str:
 class CPU(HostMemory):
     """Kernels on ``threads`` threads of this machine's processor.
 
-    ``threads`` defaults to MOTET_THREADS or the cores this process may use, ``isa`` to MOTET_ISA or
-    the best that the processor has ("amx", "avx512", "avx2", "baseline").
+    ``threads`` defaults to MOTET_THREADS or the cores that this process can keep busy
+    (``machine.usable_cores``), ``isa`` to MOTET_ISA or the best that the processor has ("amx",
+    "avx512", "avx2", "baseline"). Where the system does not start so many threads, those that it
+    started compute, and the log "motet" says so. It may be used after a fork, in the parent and in
+    the child. Raises OptionError for what cannot be.
     """
 
     def __init__(self, threads: int | None = None, isa: str | None = None) -> None:
-        self.threads = default_threads() if threads is None else threads
-        if self.threads < 1:
-            raise OptionError(f"threads is {threads}", hint="give a whole number from 1")
+        wanted = default_threads() if threads is None else checked_threads(threads)
         self.isa = choose_isa(isa)
         self._native: Any = import_module(f"motet.kernels._{self.isa}")
         self._arena = self._native.Arena()
-        self._pool = self._native.ThreadPool(self.threads)
+        self._pool = self._native.ThreadPool(wanted)
+        self.threads: int = self._pool.threads
+        if self.threads < wanted:
+            _log.warning(
+                "only %d of %d threads could be started: the system allows no more (see ulimit -u,"
+                " ulimit -v and the limits of control groups)",
+                self.threads,
+                wanted,
+            )
         self._pages: WeakKeyDictionary[HostPages, Any] = WeakKeyDictionary()
 
     @property

@@ -11,12 +11,12 @@ its own sequence and position alone. T is the number of tokens in a micro-batch,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
 from motet.arrays import Array, Float32, Int32, Int64, UInt8, UInt64
+from motet.cached import cached_property
 from motet.kernels.rope import Rope
 from motet.weights.formats import TensorType
 

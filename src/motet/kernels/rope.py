@@ -7,12 +7,11 @@ distance from the page's start: both angles come from this one table.
 """
 
 import math
-import threading
-from functools import cached_property
 
 import numpy as np
 
 from motet.arrays import Array, Float32
+from motet.cached import cached_property
 from motet.kernels.sizes import LANES, PAGE
 
 _GROWTH = 1024
@@ -38,7 +37,6 @@ class Rope:
         self.scale = scale
         self.rotary_dim = 2 * len(self.inv_freq)
         padded = -(-len(self.inv_freq) // LANES) * LANES
-        self._lock = threading.Lock()
         self._table = np.zeros((0, 2, padded), np.float32)
         self._grouped: dict[int, Float32] = {}
 
@@ -57,19 +55,19 @@ class Rope:
         Entry ``[d, 0, i]`` is cos(d · inv_freq[i]), ``[d, 1, i]`` the sine, computed in float64:
         the rotation by a distance of d positions, whatever the length of the table.
         """
-        table = self._table
-        if len(table) >= count:
-            return table
-        with self._lock:
-            old = self._table
-            if len(old) < count:
-                count = -(-max(count, 2 * len(old)) // _GROWTH) * _GROWTH
-                angles = np.arange(len(old), count)[:, None] * self.inv_freq
-                new = np.zeros((count - len(old), 2, old.shape[2]), np.float32)
-                new[:, 0, : len(self.inv_freq)] = np.cos(angles)
-                new[:, 1, : len(self.inv_freq)] = np.sin(angles)
-                self._table = np.concatenate([old, new])
-            return self._table
+        old = self._table
+        if len(old) >= count:
+            return old
+        # Threads that make it longer at once do so each for itself: a lock would stay locked in a
+        # fork, and equal distances have equal entries.
+        count = -(-max(count, 2 * len(old)) // _GROWTH) * _GROWTH
+        angles = np.arange(len(old), count)[:, None] * self.inv_freq
+        new = np.zeros((count - len(old), 2, old.shape[2]), np.float32)
+        new[:, 0, : len(self.inv_freq)] = np.cos(angles)
+        new[:, 1, : len(self.inv_freq)] = np.sin(angles)
+        table = np.concatenate([old, new])
+        self._table = table
+        return table
 
     def grouped_places(self, group: int) -> Float32:
         """As ``places``, where each ``group`` positions from the sequence's start share one place.

@@ -2,10 +2,10 @@
 
 import operator
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from motet.cached import cached_property
 from motet.errors import TokenizerError, UnsupportedError
 from motet.tokenizer.bpe import ByteLevelCodec, CharacterCodec, read_merges
 from motet.tokenizer.decoder import IncrementalDecoder

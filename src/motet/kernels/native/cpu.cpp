@@ -18,6 +18,7 @@ bool has_tiles() {
 }  // namespace
 
 NB_MODULE(_cpu, m) {
+  nanobind::set_leak_warnings(false);
   // Best first.
   m.def("supported", [] {
     std::vector<std::string> names;

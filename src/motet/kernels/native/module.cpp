@@ -114,6 +114,8 @@ uint64_t read_all(ThreadPool& pool, AnyArray<const uint8_t> bytes) {
 }  // namespace
 
 NB_MODULE(MOTET_MODULE, m) {
+  // At the end of a fork, and of a process whose threads are at work, objects are left: no fault.
+  nb::set_leak_warnings(false);
   nb::class_<ThreadPool>(m, "ThreadPool")
       .def(nb::init<int>())
       .def_prop_ro("threads", &ThreadPool::threads);

@@ -4,31 +4,57 @@
 // that the system has put aside costs nothing. Threads look out for work for a short while, then
 // sleep; the caller takes pieces too.
 #pragma once
+#include <pthread.h>
+
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <mutex>
+#include <new>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
 
-class ThreadPool {
+// How many forks lie between this process and the one that loaded the module: a child has none of
+// its parent's threads, and a lock that one of them held stays locked in it.
+struct Forks {
+  Forks() { pthread_atfork(nullptr, nullptr, in_child); }
+  static void in_child();
+  std::atomic<uint64_t> count{0};
+  std::mutex renewing;  // pools, in a child
+} forks;
+
+void Forks::in_child() {
+  forks.count.fetch_add(1);
+  new (&forks.renewing) std::mutex;
+}
+
+// The threads of a pool, in the process that started them.
+class Crew {
  public:
-  explicit ThreadPool(int threads) {
-    for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { work(i); });
+  // Starts `threads` - 1, or as many as the system allows.
+  explicit Crew(int threads) {
+    workers_.reserve(threads);
+    try {
+      for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { work(i); });
+    } catch (const std::system_error&) {  // no thread is to be had
+    } catch (const std::bad_alloc&) {
+    }
   }
-  ~ThreadPool() {
+  ~Crew() {
     stop_.store(true);
     announce();
     for (auto& worker : workers_) worker.join();
   }
-  ThreadPool(const ThreadPool&) = delete;
-  ThreadPool& operator=(const ThreadPool&) = delete;
+  Crew(const Crew&) = delete;
+  Crew& operator=(const Crew&) = delete;
 
   int threads() const { return (int)workers_.size() + 1; }
 
-  // Call f(piece, thread) for each piece; f must not throw. Which thread takes a piece must not
-  // matter to the result. `thread` is below threads(), for scratch memory.
+  // As ThreadPool::run.
   template <class Function>
   void run(int64_t pieces, const Function& f) {
     if (pieces <= 0) return;
@@ -55,8 +81,14 @@ class ThreadPool {
       announce();
       take(0);
       wait_for(count);
+      if (failed_.load()) {
+        failed_.store(false);
+        std::rethrow_exception(std::exchange(failure_, nullptr));
+      }
     }
   }
+
+  const uint64_t born = forks.count.load();
 
  private:
   static constexpr int64_t MOST = (1 << 24) - 65536;  // the rest: threads that find no piece left
@@ -69,7 +101,11 @@ class ThreadPool {
       const uint64_t ticket = ticket_.fetch_add(1);
       const int64_t pieces = ticket >> 24 & 0xffffff, piece = ticket & 0xffffff;
       if (piece >= pieces) return;
-      call_(data_, (int)piece, thread);
+      try {
+        call_(data_, (int)piece, thread);
+      } catch (...) {
+        if (!failed_.exchange(true)) failure_ = std::current_exception();
+      }
       if (done_.fetch_add(1) + 1 == pieces) done_.notify_one();
     }
   }
@@ -114,7 +150,48 @@ class ThreadPool {
   alignas(64) std::atomic<uint32_t> epoch_{0};
   std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
+  std::atomic<bool> failed_{false};
+  std::exception_ptr failure_;  // of the first piece that failed
   std::vector<std::thread> workers_;
+};
+
+class ThreadPool {
+ public:
+  // Of `threads` threads, the caller's among them, or of fewer where the system allows no more.
+  explicit ThreadPool(int threads) : crew_(new Crew(threads)) {}
+  ~ThreadPool() {
+    Crew* crew = crew_.load();
+    if (crew->born == forks.count.load()) delete crew;
+  }
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return crew_.load()->threads(); }
+
+  // Call f(piece, thread) for each piece; which thread takes a piece must not matter to the result.
+  // `thread` is below threads(), for scratch memory. What a piece throws is thrown here, after all
+  // others are done.
+  template <class Function>
+  void run(int64_t pieces, const Function& f) {
+    crew().run(pieces, f);
+  }
+
+ private:
+  Crew& crew() {
+    Crew* crew = crew_.load();
+    if (crew->born == forks.count.load()) return *crew;
+    std::lock_guard<std::mutex> one(forks.renewing);
+    crew = crew_.load();
+    if (crew->born != forks.count.load()) {
+      // The old one stays as the fork found it: its threads, for which it would wait, are not here.
+      // The new one is not larger: scratch memory may have been made already.
+      crew = new Crew(crew->threads());
+      crew_.store(crew);
+    }
+    return *crew;
+  }
+
+  std::atomic<Crew*> crew_;
 };
 
 }  // namespace
