@@ -22,7 +22,7 @@ def turns(chat: Conversation) -> list[str]:
 
 
 def test_a_conversation(capsys):
-    chat = talk("Hi\rAnd now\r%q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    chat = talk("Hi\rAnd now\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
     assert turns(chat) == ["user: Hi", "assistant: Yes.", "user: And now", "assistant: Yes."]
     shown = capsys.readouterr()
     assert shown.out == "Yes.\nYes.\n"
@@ -38,7 +38,7 @@ def test_the_model_sees_the_whole_conversation():
         seen.append(list(history))
         return saying("Yes.")(history)
 
-    talk("Hi\rAnd\r%q\r", ScriptedModel(rule, tokenizer), system="Be brief.")
+    talk("Hi\rAnd\r/q\r", ScriptedModel(rule, tokenizer), system="Be brief.")
     last = max(seen, key=len)
     said = "[system]Be brief.[user]Hi[assistant]Yes.[user]And?Yes."
     assert tokenizer.decode(last) == "<s>" + said
@@ -46,28 +46,29 @@ def test_the_model_sees_the_whole_conversation():
 
 def test_without_a_template_text_goes_on(capsys):
     model = ScriptedModel(saying("Yes. "))
-    chat = talk("Well?\rReally?\r%q\r", model, templated=False)
+    chat = talk("Well?\rReally?\r/q\r", model, templated=False)
     assert "".join(message["content"] for message in chat.messages) == "Well?Yes. Really?Yes. "
     assert "without a chat template" in capsys.readouterr().err
 
 
 def test_commands(capsys):
     chat = talk(
-        "%stats\rHi\r%stats\r%c\r%help\r%nonsense\r%reset\r%quit\r",
+        "/stats\rHi\r/stats\r/clear\r/help\r/nonsense\r/rest\r%reset\r/quit\r",
         ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)),
     )
     shown = capsys.readouterr().err
     assert "no answer yet" in shown
     assert re.search(r"context \d+ of 128 tokens", shown)
     assert shown.count("the conversation is forgotten") == 2
-    assert "%quit, %q" in shown
-    assert "there is no command %nonsense; %help lists them" in shown
+    assert "/bye  " in shown
+    assert "there is no command /nonsense (/help lists them)" in shown
+    assert "there is no command /rest; did you mean /reset? (/help lists them)" in shown
     assert turns(chat) == []
 
 
 def test_reset_keeps_the_system_message():
     model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE))
-    assert turns(talk("Hi\r%c\r%q\r", model, system="Be brief.")) == ["system: Be brief."]
+    assert turns(talk("Hi\r/c\r/q\r", model, system="Be brief.")) == ["system: Be brief."]
 
 
 def test_ctrl_d_leaves_and_ctrl_c_at_the_prompt_drops_the_line():
@@ -78,16 +79,16 @@ def test_ctrl_d_leaves_and_ctrl_c_at_the_prompt_drops_the_line():
 
 def test_a_paste_of_several_lines_and_alt_enter_are_one_turn():
     model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE))
-    chat = talk("\x1b[200~one\ntwo\x1b[201~ more\x1b\rthree\r%q\r", model)
+    chat = talk("\x1b[200~one\ntwo\x1b[201~ more\x1b\rthree\r/q\r", model)
     assert turns(chat)[0] == "user: one\ntwo more\nthree"
 
 
 def test_a_conversation_that_fills_the_context_can_be_begun_anew(capsys):
     model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE), ScriptedConfig(60))
-    chat = talk(f"Hi\r{'x' * 60}\rAnd\r%q\r", model)
+    chat = talk(f"Hi\r{'x' * 60}\rAnd\r/q\r", model)
     shown = capsys.readouterr().err
     assert "the context holds 60" in shown
-    assert "%reset begins anew" in shown
+    assert "/reset begins anew" in shown
     assert turns(chat) == ["user: Hi", "assistant: Yes.", "user: And", "assistant: Yes."]
 
 
@@ -97,13 +98,13 @@ def test_a_failure_leaves_the_conversation_as_it_was(capsys):
             raise ZeroDivisionError("broken")
         return saying("Yes.")(history)
 
-    chat = talk("Hi\rno!\r%q\r", ScriptedModel(rule, ByteTokenizer(TEMPLATE)))
+    chat = talk("Hi\rno!\r/q\r", ScriptedModel(rule, ByteTokenizer(TEMPLATE)))
     assert "broken" in capsys.readouterr().err
     assert turns(chat) == ["user: Hi", "assistant: Yes."]
 
 
 def test_history_is_kept_where_only_the_user_reads(state):
-    talk("Hi there\r%q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    talk("Hi there\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
     assert "+Hi there" in (state / "history").read_text()
     assert state.stat().st_mode & 0o077 == 0
     assert (state / "history").stat().st_mode & 0o077 == 0
@@ -111,7 +112,7 @@ def test_history_is_kept_where_only_the_user_reads(state):
 
 def test_without_a_place_for_history_it_goes_on(state, capsys):
     state.parent.write_text("a file where the directory would be")
-    chat = talk("Hi\r%q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    chat = talk("Hi\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
     assert turns(chat) == ["user: Hi", "assistant: Yes."]
     assert "the input history is not kept" in capsys.readouterr().err
 
@@ -131,7 +132,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_it_said(monkeypatch, capsys):
         return following(self)
 
     monkeypatch.setattr(Stream, "__next__", interrupted)
-    chat = talk("Hi\rAgain\r%q\r", ScriptedModel(noise, ByteTokenizer(TEMPLATE)))
+    chat = talk("Hi\rAgain\r/q\r", ScriptedModel(noise, ByteTokenizer(TEMPLATE)))
     user, assistant, again, answer = chat.messages
     assert (user["content"], again["content"]) == ("Hi", "Again")
     assert len(assistant["content"].encode(errors="replace")) >= 1
@@ -191,8 +192,9 @@ def test_a_real_terminal(state):
     terminal.type("\x03")  # stops the answer, if it is not complete yet
     start = terminal.wait_for("stopped|tokens/s", start)
     start = terminal.wait_for(READS, start)
-    terminal.type("%stats\r")
-    start = terminal.wait_for("no answer yet|of 256 tokens", terminal.wait_for(TAKES, start))
+    terminal.type("/stats\r")
+    start = terminal.wait_for(TAKES, start)
+    start = terminal.wait_for("the last answer was stopped|of 256 tokens", start)
     terminal.wait_for(READS, start)
     terminal.type("\x04")
     assert terminal.status() == 0

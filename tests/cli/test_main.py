@@ -87,10 +87,10 @@ def test_debug_shows_the_traceback(tmp_path: Path, place: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["play"], "No such command 'play'"),
-        (["show"], "Missing argument 'FILE'"),
-        (["show", "x", "--colour"], "No such option"),
-        (["show", "x", "--context", "0"], "Invalid value for '--context'"),
+        (["play"], "there is no command play"),
+        (["show"], "Missing argument 'MODEL'"),
+        (["show", "x", "--colour"], "main show has no option --colour"),
+        (["show", "x", "--ctx", "0"], "Invalid value for '--ctx'"),
         (["show", "x", "--kv-type", "q3"], "Invalid value for '--kv-type'"),
         ([], "Usage: "),
     ],

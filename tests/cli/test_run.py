@@ -142,7 +142,10 @@ def test_a_stop_string_ends_the_answer():
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["-p", "x", "-f", "y"], 2, "not both"),
+        (["-p", "x", "-f", "/no/where"], 2, "No such file"),
+        (["x", "-p", "y"], 2, "the prompt is given twice: 'x' and -p 'y'"),
+        (["x", "y"], 2, "unexpected extra argument"),
+        (["-m", "other.gguf", "x"], 2, "MODEL is given twice"),
         (["-f", "/nowhere/at/all"], 2, "No such file"),
         (["-p", "x", "--temperature", "-1"], 2, "temperature is -1"),
         (["-p", "x", "--top-k", "many"], 2, "top-k"),

@@ -8,8 +8,10 @@ import click
 
 from motet.cli.inputs import load_model, read_text
 from motet.cli.options import (
+    batch_option,
     json_option,
     kv_type_option,
+    model_argument,
     self_extend_options,
     split_option,
     threads_option,
@@ -25,9 +27,14 @@ SOURCE = "https://raw.githubusercontent.com/klosax/hellaswag_text_data/main/hell
 
 
 @click.command("hellaswag")
-@click.argument("model")
+@model_argument
 @click.option(
-    "-f", "--file", "task_file", metavar="FILE", help="Tasks in llama.cpp's form, six lines each."
+    "-f",
+    "--file",
+    "task_file",
+    type=click.Path(),
+    metavar="FILE",
+    help="Tasks in llama.cpp's form, six lines each.",
 )
 @click.option(
     "--tasks", type=click.IntRange(1), metavar="N", help="At most so many (default: all)."
@@ -49,15 +56,7 @@ SOURCE = "https://raw.githubusercontent.com/klosax/hellaswag_text_data/main/hell
     metavar="N",
     help="Tasks computed together, as four sequences each.",
 )
-@click.option(
-    "-b",
-    "--batch",
-    type=click.IntRange(1),
-    default=2048,
-    show_default=True,
-    metavar="N",
-    help="Tokens of a batch.",
-)
+@batch_option("Tokens of a batch.", default=2048)
 @self_extend_options
 @ubatch_option
 @split_option

@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from motet.cli.inputs import load_text_model, read_text
+from motet.cli.inputs import load_text_model, model_name, read_text
 from motet.cli.options import (
     json_option,
     kv_type_option,
+    model_argument,
     plain_and_extended,
+    plot_option,
     self_extend_options,
     threads_option,
     ubatch_option,
 )
+from motet.cli.output import in_colour
 from motet.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -108,6 +111,7 @@ _OPTIONS = (
         "-f",
         "--file",
         "text_file",
+        type=click.Path(),
         metavar="FILE",
         help="Text to hide needles in, or LongLM's passkey_examples.jsonl (default: its filler).",
     ),
@@ -175,7 +179,7 @@ def _check(haystack: HaystackOptions) -> None:
 
 
 @click.command("needle")
-@click.argument("model")
+@model_argument
 @haystack_options
 @click.option(
     "--score",
@@ -184,8 +188,13 @@ def _check(haystack: HaystackOptions) -> None:
     show_default=True,
     help="The answer is written greedily, or is likelier than wrong ones.",
 )
-@click.option("--results", metavar="FILE", help="Append each result; go on from what is there.")
-@click.option("--plot", metavar="FILE", help="Draw the heat maps (.png or .svg).")
+@click.option(
+    "--results",
+    type=click.Path(),
+    metavar="FILE",
+    help="Append each result; go on from what is there.",
+)
+@plot_option("Draw the heat maps (.pdf, .png or .svg).")
 @self_extend_options
 @ubatch_option
 @kv_type_option
@@ -237,7 +246,7 @@ def command(
         for task in tasks
     ]
     if picture is not None:
-        save_heat_maps(rows, picture)
+        save_heat_maps(rows, picture, title=f"{model_name(loaded)}, trained for {trained} tokens")
     if as_json:
         click.echo(json.dumps(_facts(trained, score, grids, found)))
     else:
@@ -294,7 +303,7 @@ def _print(trained: int, score: str, rows: "Sequence[Mapping[str, Grid]]") -> No
     from motet.cli.pictures import heat_maps
 
     for row in rows:
-        click.echo(heat_maps(row, shutil.get_terminal_size().columns))
+        click.echo(heat_maps(row, shutil.get_terminal_size().columns, colour=in_colour()))
         click.echo()
     how = "written greedily" if score == "exact" else "likelier than the wrong ones"
     click.echo(
