@@ -1,19 +1,18 @@
 """The chat prompt: its commands and turns, typed through a pipe, and once on a real terminal."""
 
-import os
-import pty
 import re
-import select
-import sys
-import time
 
 import pytest
 
-from motet.cli.conversation import Conversation
+from motet.cli.conversation import ChatOptions, Conversation
 from motet.cli.demo import shipped_model
-from tests.cli.talking import talk
+from motet.engine.stream import Stream
+from motet.llm import LLM
+from tests.cli.talking import talk, talk_with
+from tests.cli.terminal import READS, TAKES, Terminal
 from tests.scripted import ByteTokenizer, ScriptedConfig, ScriptedModel, noise, saying
 
+TINY = str(shipped_model())
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}?"
 
 
@@ -119,8 +118,6 @@ def test_without_a_place_for_history_it_goes_on(state, capsys):
 
 def test_ctrl_c_stops_an_answer_and_keeps_what_it_said(monkeypatch, capsys):
     """The KeyboardInterrupt comes while the caller waits for the fourth chunk."""
-    from motet.engine.stream import Stream
-
     count = 0
     following = Stream.__next__
 
@@ -140,51 +137,8 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_it_said(monkeypatch, capsys):
     assert "stopped" in capsys.readouterr().err
 
 
-class Terminal:
-    """A process on a terminal of its own."""
-
-    def __init__(self, *arguments: str, **environment: str) -> None:
-        self.process, self._terminal = pty.fork()
-        if self.process == 0:
-            path = os.pathsep.join(filter(None, sys.path))
-            os.execve(
-                sys.executable,
-                [sys.executable, *arguments],
-                {**os.environ, "PYTHONPATH": path, "TERM": "xterm", **environment},
-            )
-        self.shown = ""
-
-    def type(self, text: str) -> None:
-        os.write(self._terminal, text.encode())
-
-    def wait_for(self, pattern: str, start: int = 0) -> int:
-        """Where a match of ``pattern`` ends in what was shown; fails after half a minute."""
-        deadline = time.monotonic() + 30
-        while not (match := re.compile(pattern, re.DOTALL).search(self.shown, start)):
-            ready, _, _ = select.select([self._terminal], [], [], deadline - time.monotonic())
-            assert ready, f"no {pattern!r} in {self.shown!r}"
-            try:
-                self.shown += os.read(self._terminal, 4096).decode(errors="replace")
-            except OSError:
-                pytest.fail(f"ended without {pattern!r}: {self.shown!r}")
-        return match.end()
-
-    def status(self) -> int:
-        while True:
-            try:
-                if not os.read(self._terminal, 4096):
-                    break
-            except OSError:
-                break
-        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
-
-
-READS, TAKES = r"\?2004h", r"\?2004l"
-"""The prompt asks for bracketed paste while it reads a line, and no longer once it has one."""
-
-
 def test_a_real_terminal(state):
-    terminal = Terminal("-m", "motet.cli", "run", str(shipped_model()), PROMPT_TOOLKIT_NO_CPR="1")
+    terminal = Terminal("-m", "motet.cli", "run", TINY, PROMPT_TOOLKIT_NO_CPR="1")
     start = terminal.wait_for(READS)
     terminal.type("Once upon a time\r")
     start = terminal.wait_for(TAKES, start)
@@ -199,3 +153,65 @@ def test_a_real_terminal(state):
     terminal.type("\x04")
     assert terminal.status() == 0
     assert (state / "history").is_file()
+
+
+@pytest.mark.parametrize("word", ["exit", "quit", "bye", "Exit", " quit ", "/bye", "%quit"])
+def test_every_way_to_leave(word):
+    model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE))
+    assert turns(talk(f"Hi\r{word}\rNever\r", model)) == ["user: Hi", "assistant: Yes."]
+
+
+@pytest.mark.parametrize("text", ["/usr/bin is", "%50 of it", "/ or not", "quit smoking", "/Path"])
+def test_what_only_looks_like_a_command_is_text(text):
+    chat = talk(f"{text}\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    assert turns(chat) == [f"user: {text}", "assistant: Yes."]
+
+
+def test_quotes_around_a_file_are_not_part_of_its_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with LLM(TINY, max_sequences=1) as llm:
+        talk_with(
+            Conversation(llm, ChatOptions(False, max_tokens=3)),
+            "/save 'my file'\r/save \"a b\"\r/save two words\r/save don't\r/load 'my file'\r/q\r",
+        )
+    names = {path.name for path in tmp_path.iterdir()} - {"state"}
+    assert names == {"my file", "a b", "two words", "don't"}
+    assert "an empty conversation" in capsys.readouterr().err
+
+
+def test_statistics_of_an_answer_that_was_stopped(monkeypatch, capsys):
+    following, count = Stream.__next__, 0
+
+    def interrupted(self):
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return following(self)
+
+    monkeypatch.setattr(Stream, "__next__", interrupted)
+    talk("Hi\r/stats\rAgain\r/stats\r/q\r", ScriptedModel(noise, ByteTokenizer(TEMPLATE)))
+    shown = capsys.readouterr().err
+    assert "no answer yet" not in shown
+    assert shown.count("the last answer was stopped") == 1
+    assert len(re.findall(r"context \d+ of 128 tokens", shown)) == 1
+
+
+def test_a_history_that_turns_out_not_to_be_writable(state, capsys, monkeypatch):
+    def full(self, string):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("prompt_toolkit.history.FileHistory.store_string", full)
+    chat = talk("Hi\rAnd\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    assert len(turns(chat)) == 4
+    assert capsys.readouterr().err.count("the input history is not kept: ") == 1
+
+
+def test_a_user_without_a_home(capsys, monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr("pathlib.Path.home", nobody)
+    talk("Hi\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    assert "the input history is not kept: Could not determine home" in capsys.readouterr().err

@@ -2,8 +2,6 @@
 
 import os
 import sys
-import traceback
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -79,7 +77,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name.startswith("-") or self.get_command(ctx, name) is not None:
+        known = name.startswith("-") or self.get_command(ctx, name) is not None
+        if known or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
         raise click.UsageError(f"there is no command {name}{_meant(name)}", ctx)
 
@@ -104,6 +103,8 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except (MotetError, OSError, click.ClickException):
             if ctx.meta.get(_DEBUG):
+                import traceback
+
                 traceback.print_exc()
             raise
         except KeyboardInterrupt:
@@ -112,8 +113,8 @@ class LazyGroup(click.Group):
 
 def _meant(name: str) -> str:
     """What a mistyped command, or one by another program's name, is here."""
-    if name == "help":
-        return "; motet --help lists them"
+    from difflib import get_close_matches
+
     if name.endswith(".gguf"):
         return f"; to run the model: motet run {name}"
     near = [_ELSEWHERE[name]] if name in _ELSEWHERE else get_close_matches(name, COMMANDS)

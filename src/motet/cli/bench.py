@@ -8,6 +8,7 @@ import click
 
 from motet.cli.inputs import load_model
 from motet.cli.options import (
+    WholeNumber,
     json_option,
     kv_type_option,
     max_tokens_option,
@@ -55,7 +56,7 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> lis
 )
 @click.option(
     "--repeat",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     default=3,
     show_default=True,
     metavar="N",

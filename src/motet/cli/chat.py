@@ -26,7 +26,7 @@ from motet.errors import CapacityError, MotetError
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-_COMMAND = re.compile(r"[/%]([a-z]*|\?)(\s.*)?", re.DOTALL)
+_COMMAND = re.compile(r"[/%]([a-z]+|\?)(\s.*)?", re.DOTALL)
 """With a slash or a per cent sign; a path or a percentage is no command."""
 _WORDS = ("exit", "quit", "bye")
 """What leaves without a slash too."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from motet.cli.inputs import load_text_model
-from motet.cli.options import max_tokens_option, threads_option
+from motet.cli.options import WholeNumber, max_tokens_option, threads_option
 from motet.cli.output import in_colour, print_stream, statistics
 from motet.errors import MotetError, UnsupportedError
 
@@ -55,7 +55,12 @@ def shipped_model() -> Path:
     help="Another model's GGUF file (default: the tiny one that ships).",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=1, show_default=True, help="For other stories."
+    "--seed",
+    type=WholeNumber(0),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="For other stories.",
 )
 @max_tokens_option("Length of each of the eight answers.", default=48)
 @threads_option

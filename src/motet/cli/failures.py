@@ -73,7 +73,16 @@ def _bad_use(error: click.UsageError) -> str:
         text = f"{path} has no option {error.option_name}"
         if error.possibilities:
             text += f"; did you mean {' or '.join(error.possibilities)}?"
+    elif "unexpected extra argument" in text and error.ctx:
+        text = f"{text.removesuffix('.')}{_instead(error.ctx.command)}"
     return f"{text.removesuffix('.')} ({path} --help)"
+
+
+def _instead(command: click.Command) -> str:
+    """How to give a command what it takes for one argument too many."""
+    if any(param.name == "text" for param in command.params):
+        return ": a text of several words goes in quotes"
+    return ": -f names a file" if any("--file" in param.opts for param in command.params) else ""
 
 
 def _open_closed_streams() -> None:

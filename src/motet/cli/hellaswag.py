@@ -8,6 +8,7 @@ import click
 
 from motet.cli.inputs import load_model, read_text
 from motet.cli.options import (
+    WholeNumber,
     batch_option,
     json_option,
     kv_type_option,
@@ -36,12 +37,10 @@ SOURCE = "https://raw.githubusercontent.com/klosax/hellaswag_text_data/main/hell
     metavar="FILE",
     help="Tasks in llama.cpp's form, six lines each.",
 )
-@click.option(
-    "--tasks", type=click.IntRange(1), metavar="N", help="At most so many (default: all)."
-)
+@click.option("--tasks", type=WholeNumber(1), metavar="N", help="At most so many (default: all).")
 @click.option(
     "--seed",
-    type=click.IntRange(0, (1 << 32) - 1),
+    type=WholeNumber(0, (1 << 32) - 1),
     default=1,
     show_default=True,
     metavar="N",
@@ -50,7 +49,7 @@ SOURCE = "https://raw.githubusercontent.com/klosax/hellaswag_text_data/main/hell
 @click.option("--in-order", is_flag=True, help="Take the tasks in the order of the file.")
 @click.option(
     "--parallel",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     default=16,
     show_default=True,
     metavar="N",

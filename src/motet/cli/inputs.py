@@ -13,7 +13,7 @@ import click
 
 from motet.cli.output import printable
 from motet.cli.progress import delayed_progress
-from motet.errors import UnsupportedError
+from motet.errors import ModelFileError, UnsupportedError
 
 if TYPE_CHECKING:
     from motet.model import Model
@@ -24,10 +24,28 @@ _BOM = "\ufeff"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
+def existing_model(path: str) -> str:
+    """``path``. Raises ModelFileError where nothing is there, with what may have been meant."""
+    if os.path.exists(path):  # noqa: PTH110 — which a name that cannot be is no error for
+        return path
+    if "://" in path:
+        raise ModelFileError(
+            f"{path} is an address, not a file", hint="fetch it first, for example by curl -LO"
+        )
+    from difflib import get_close_matches
+
+    folder = Path(path).parent
+    names = [file.name for file in folder.glob("*.gguf")] if os.path.isdir(folder) else []  # noqa: PTH112
+    near = [str(folder / name) for name in get_close_matches(Path(path).name, names, 2, 0.7)]
+    hint = f"did you mean {' or '.join(near)}?" if near else "MODEL is the path of a GGUF file"
+    raise ModelFileError(f"{path}: there is no such file", hint=hint)
+
+
 def load_model(path: str, threads: int | None) -> "Model":
-    """``Model.load`` with progress on standard error; raises what that does."""
+    """``Model.load`` with progress on standard error; raises what that and ``existing_model`` do."""
     from motet.model import Model
 
+    existing_model(path)
     done = [0, 1]
 
     def progress(so_far: int, total: int) -> None:

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from motet.cli.inputs import load_text_model, model_name, read_text
 from motet.cli.options import (
+    WholeNumber,
     json_option,
     kv_type_option,
     model_argument,
@@ -132,7 +133,7 @@ _OPTIONS = (
     ),
     click.option(
         "--depths",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         default=5,
         show_default=True,
         metavar="N",
@@ -140,7 +141,7 @@ _OPTIONS = (
     ),
     click.option(
         "--seeds",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         default=3,
         show_default=True,
         metavar="N",
@@ -148,7 +149,7 @@ _OPTIONS = (
     ),
     click.option(
         "--digits",
-        type=click.IntRange(1, 18),
+        type=WholeNumber(1, 18),
         default=5,
         show_default=True,
         metavar="N",
@@ -156,7 +157,7 @@ _OPTIONS = (
     ),
     click.option(
         "--max-length",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="Leave out longer examples of a .jsonl file.",
     ),

@@ -18,6 +18,12 @@ KV_TYPES = ["auto", "f32", "f16", "bf16", "q8_0"]
 SPLITS = ["auto", "simple", "equal", "sequence"]
 
 
+class WholeNumber(click.IntRange):
+    """Within limits, by a name that people have for it."""
+
+    name = "whole number"
+
+
 def model_argument(command: Callable[..., None]) -> Callable[..., None]:
     """``MODEL``, or ``-m MODEL``, passed as ``model``.
 
@@ -45,14 +51,31 @@ def model_argument(command: Callable[..., None]) -> Callable[..., None]:
         help="The model's GGUF file; or give it first.",
     )
     positional = click.argument("model", required=False, type=click.Path(), metavar="MODEL")
-    return positional(named(gathered))
+    return positional(named(_no_gpu(gathered)))
+
+
+def _no_gpu(command: Command) -> Command:
+    """Refuse llama.cpp's ``-ngl``, which would be read as ``-n gl``."""
+
+    def refuse(_: click.Context, __: click.Parameter, layers: str | None) -> None:
+        if layers is not None:
+            raise click.UsageError("Motet computes on the CPU; leave out -ngl, --n-gpu-layers")
+
+    return click.option(
+        "-ngl",
+        "--n-gpu-layers",
+        hidden=True,
+        expose_value=False,
+        callback=refuse,
+        help="Refused.",
+    )(command)
 
 
 def threads_option(command: Command) -> Command:
     return click.option(
         "-t",
         "--threads",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="Threads that compute (default: MOTET_THREADS, or the cores this process may use).",
     )(command)
@@ -66,7 +89,7 @@ def context_option(
         "--ctx",
         "--ctx-size",
         "ctx",
-        type=click.IntRange(least, most),
+        type=WholeNumber(least, most),
         metavar="N",
         help=help,
     )
@@ -80,7 +103,7 @@ def max_tokens_option(
         "--max-tokens",
         "--n-predict",
         "max_tokens",
-        type=click.IntRange(least),
+        type=WholeNumber(least),
         default=default,
         show_default=default is not None,
         metavar="N",
@@ -103,7 +126,7 @@ def batch_option(help: str, default: int | None = None) -> Callable[[Command], C
         "--batch",
         "--batch-size",
         "batch",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         default=default,
         show_default=default is not None,
         metavar="N",
@@ -117,7 +140,7 @@ def ubatch_option(command: Command) -> Command:
         "--ubatch",
         "--ubatch-size",
         "ubatch",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         default=512,
         show_default=True,
         metavar="N",
@@ -228,14 +251,14 @@ _SELF_EXTEND_OPTIONS = (
     click.option(
         "-gan",
         "--grp-attn-n",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="GROUP, by llama.cpp's name.",
     ),
     click.option(
         "-gaw",
         "--grp-attn-w",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="WINDOW, by llama.cpp's name.",
     ),

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from motet.cli.inputs import load_text_model, model_name, read_text
 from motet.cli.options import (
+    WholeNumber,
     batch_option,
     context_option,
     json_option,
@@ -49,7 +50,6 @@ _OF_CHUNKS = ("parallel", "batch", "split")
     "-f",
     "--file",
     "text_file",
-    required=True,
     type=click.Path(),
     metavar="FILE",
     help="UTF-8 text.",
@@ -59,7 +59,7 @@ _OF_CHUNKS = ("parallel", "batch", "split")
     " that is less).",
     least=4,
 )
-@click.option("--chunks", type=click.IntRange(1), metavar="N", help="Only the first N chunks.")
+@click.option("--chunks", type=WholeNumber(1), metavar="N", help="Only the first N chunks.")
 @click.option(
     "--by-position",
     is_flag=True,
@@ -69,7 +69,7 @@ _OF_CHUNKS = ("parallel", "batch", "split")
 @plot_option("Draw what --by-position measures (.pdf, .png or .svg).")
 @click.option(
     "--parallel",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     metavar="N",
     help="Chunks computed together, as so many sequences (default: what a batch holds).",
 )
@@ -82,7 +82,7 @@ _OF_CHUNKS = ("parallel", "batch", "split")
 @json_option
 def command(
     model: str,
-    text_file: str,
+    text_file: str | None,
     ctx: int | None,
     chunks: int | None,
     by_position: bool,
@@ -100,6 +100,8 @@ def command(
     from motet.evals.perplexity import perplexity
     from motet.evals.predictions import max_positions
 
+    if text_file is None:
+        raise click.UsageError("give a text with -f, as in motet perplexity MODEL -f text.txt")
     picture = _picture(by_position, plot)
     text = read_text(text_file)
     loaded = load_text_model(model, threads)

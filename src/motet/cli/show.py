@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from motet.cli.inputs import existing_model
 from motet.cli.options import context_option, json_option, kv_type_option, model_argument
 from motet.cli.output import amount, printable
 from motet.machine import format_bytes
@@ -43,7 +44,7 @@ def command(
     from motet.cli.model_facts import model_facts, tensor_facts
     from motet.weights.gguf import GGUFFile
 
-    with GGUFFile.open(model) as file:
+    with GGUFFile.open(existing_model(model)) as file:
         facts = model_facts(file, ctx, kv_type)
         if list_tensors:
             facts["tensors"] = tensor_facts(file)

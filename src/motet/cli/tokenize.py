@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import decoded, read_standard_input
+from motet.cli.inputs import decoded, existing_model, read_standard_input
 from motet.cli.options import json_option, model_argument
 from motet.cli.output import printable
 from motet.errors import TokenizerError
@@ -44,7 +44,7 @@ def command(
         raise click.UsageError("--ids and --json exclude each other")
     if text is None and sys.stdin.isatty():
         raise click.UsageError("give TEXT, or a text on standard input")
-    with GGUFFile.open(model) as file:
+    with GGUFFile.open(existing_model(model)) as file:
         tokenizer = from_gguf(file.metadata)
     if tokenizer is None:
         raise TokenizerError(f"{model}: the file has no vocabulary")
