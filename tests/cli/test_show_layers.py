@@ -61,3 +61,14 @@ def test_experts(tmp_path: Path) -> None:
     text = show(path).stdout
     assert "24; 2 of 4 experts a token in 2 of the layers" in text
     assert "layers 1, 3 attend" in text
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layers"), [("llama", "2, 2 of them"), ("gemma2", "2, 1 of them")]
+)
+def test_sliding_layers_are_told_at_a_glance(
+    tmp_path: Path, architecture: str, layers: str
+) -> None:
+    keys = tiny.metadata(architecture, attention__sliding_window=16)
+    path = tiny.write(tmp_path / "m.gguf", keys)
+    assert f"{layers} with a window of 16" in show(path).stdout

@@ -42,7 +42,7 @@ def existing_model(path: str) -> str:
 
 
 def load_model(path: str, threads: int | None) -> "Model":
-    """``Model.load`` with progress on standard error; raises what that and ``existing_model`` do."""
+    """``Model.load`` with progress on standard error; raises what that does."""
     from motet.model import Model
 
     existing_model(path)

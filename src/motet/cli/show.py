@@ -115,8 +115,10 @@ def _overview(facts: "Facts") -> "Table":
 
 
 def _layers(facts: "Facts") -> str:
-    """How many, and which of them attend where others carry a state."""
+    """How many, and which of them see a window, or attend where others carry a state."""
     layers, context = facts["layers"], facts["context"]
+    if context.get("sliding_layers"):
+        return f"{layers}, {context['sliding_layers']} of them with a window of {context['window']}"
     if not context.get("constant"):
         return _shown(layers)
     states = f"{format_bytes(context['constant'])} of states a sequence"
@@ -153,8 +155,6 @@ def _memory(context: "Facts") -> str:
         return f"{format_bytes(context['total'])} a sequence, constant at any length{allowed}"
     text = f"{format_bytes(context['total'])} for one sequence of {context['tokens']} tokens"
     text += f" ({context['kv_type']})"
-    if context["sliding_layers"]:
-        text += f", a window of {context['window']} in {context['sliding_layers']} of the layers"
     if context["constant"]:
         text += f", {format_bytes(context['constant'])} of it constant"
     return text + allowed
