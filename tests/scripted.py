@@ -70,6 +70,7 @@ def saying(text: str) -> Rule:
 class ScriptedConfig:
     context_length: int = 128
     n_vocab: int = N_VOCAB
+    positional: str = "rotary"
 
 
 class ScriptedMemory:

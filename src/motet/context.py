@@ -325,18 +325,24 @@ class Context:
         Nothing is restored, and a file object stays where it stands. Raises StateFileError as
         ``restore`` does, but finds damage in the file's beginning alone.
         """
-        return look(file, self._identity)[1]
+        return look(file, self._identity).notes
 
     @property
     def _identity(self) -> ModelIdentity:
-        model = self.model
-        return ModelIdentity(
-            model.fingerprint,
-            model.family.caches,
-            self.kv_type,
-            "none" if self._setting is None else repr(self._setting),
-            model.kernels.arithmetic,
-        )
+        return identity(self.model, self.kv_type, self._setting)
+
+
+def identity(
+    model: Runnable, kv_type: str, self_extend: SelfExtend | AutoExtend | None = None
+) -> ModelIdentity:
+    """What a state file says of whose it is."""
+    return ModelIdentity(
+        model.fingerprint,
+        model.family.caches,
+        kv_type,
+        "none" if self_extend is None else repr(self_extend),
+        model.kernels.arithmetic,
+    )
 
 
 def _require_finite(x: Float32, what: str, ubatch: Ubatch, rows: Int64) -> None:

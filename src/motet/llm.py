@@ -300,13 +300,19 @@ class LLM:
             raise UnsupportedError("the model file has no vocabulary, so there is nothing to say")
         return render_chat(messages, self.tokenizer)
 
-    def save(self, file: str | Path | BinaryIO, notes: Mapping[str, str] | None = None) -> None:
+    def save(
+        self,
+        file: str | Path | BinaryIO,
+        notes: Mapping[str, str] | None = None,
+        *,
+        notes_only: bool = False,
+    ) -> None:
         """Write the prefix cache to a state file, with ``notes`` of your own.
 
-        Answers under way are not part of it. A path is replaced as a whole or not at all. Raises
-        StateFileError when it cannot be written.
+        Answers under way are not part of it; with ``notes_only`` no sequence is. A path is replaced
+        as a whole or not at all. Raises StateFileError when it cannot be written.
         """
-        self._engine.save(file, notes)
+        self._engine.save(file, notes, notes_only)
 
     def restore(
         self, file: str | Path | BinaryIO, *, adopt_self_extend: bool = False

@@ -1,5 +1,7 @@
 """Typing to the chat prompt through a pipe."""
 
+from pathlib import Path
+
 from motet.cli.chat import Chat
 from motet.cli.conversation import ChatOptions, Conversation
 from motet.llm import LLM
@@ -16,12 +18,12 @@ def talk(
         return conversation
 
 
-def talk_with(conversation: Conversation, typed: str) -> None:
-    """Go on with a conversation."""
+def talk_with(conversation: Conversation, typed: str, session: Path | None = None) -> None:
+    """Go on with a conversation, kept in ``session``."""
     from prompt_toolkit.application import create_app_session
     from prompt_toolkit.input import create_pipe_input
     from prompt_toolkit.output import DummyOutput
 
     with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
         keys.send_text(typed)
-        Chat(conversation).run()
+        Chat(conversation, session).run()

@@ -8,7 +8,7 @@ from motet.cli.demo import shipped_model
 from motet.kernels import CPU
 
 TINY = str(shipped_model())
-SMALL = ("--prompt", "4,8", "--generate", "2", "--parallel", "1,2", "--repeat", "1")
+SMALL = ("--lengths", "4,8", "-n", "2", "--parallel", "1,2", "--repeat", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -52,18 +52,16 @@ def test_a_table():
 
 
 def test_prompts_that_fit_are_the_default():
-    facts = json.loads(
-        invoke("--generate", "2", "--parallel", "1", "--repeat", "1", "--json").stdout
-    )
+    facts = json.loads(invoke("-n", "2", "--parallel", "1", "--repeat", "1", "--json").stdout)
     assert {row["prompt"] for row in facts["results"]} == {64}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompt", "64,x"], "'64,x' is not a list of numbers"),
+        (["--lengths", "64,x"], "'64,x' is not a list of numbers"),
         (["--parallel", "0"], "'0' is not a list of numbers"),
-        (["--prompt", "255"], "trained for 256"),
+        (["--lengths", "255"], "trained for 256"),
     ],
 )
 def test_bad_use(arguments, message):

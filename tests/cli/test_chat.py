@@ -1,19 +1,18 @@
 """The chat prompt: its commands and turns, typed through a pipe, and once on a real terminal."""
 
-import os
-import pty
 import re
-import select
-import sys
-import time
 
 import pytest
 
-from motet.cli.conversation import Conversation
+from motet.cli.conversation import ChatOptions, Conversation
 from motet.cli.demo import shipped_model
-from tests.cli.talking import talk
+from motet.engine.stream import Stream
+from motet.llm import LLM
+from tests.cli.talking import talk, talk_with
+from tests.cli.terminal import READS, TAKES, Terminal
 from tests.scripted import ByteTokenizer, ScriptedConfig, ScriptedModel, noise, saying
 
+TINY = str(shipped_model())
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}?"
 
 
@@ -22,7 +21,7 @@ def turns(chat: Conversation) -> list[str]:
 
 
 def test_a_conversation(capsys):
-    chat = talk("Hi\rAnd now\r%q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    chat = talk("Hi\rAnd now\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
     assert turns(chat) == ["user: Hi", "assistant: Yes.", "user: And now", "assistant: Yes."]
     shown = capsys.readouterr()
     assert shown.out == "Yes.\nYes.\n"
@@ -38,7 +37,7 @@ def test_the_model_sees_the_whole_conversation():
         seen.append(list(history))
         return saying("Yes.")(history)
 
-    talk("Hi\rAnd\r%q\r", ScriptedModel(rule, tokenizer), system="Be brief.")
+    talk("Hi\rAnd\r/q\r", ScriptedModel(rule, tokenizer), system="Be brief.")
     last = max(seen, key=len)
     said = "[system]Be brief.[user]Hi[assistant]Yes.[user]And?Yes."
     assert tokenizer.decode(last) == "<s>" + said
@@ -46,28 +45,29 @@ def test_the_model_sees_the_whole_conversation():
 
 def test_without_a_template_text_goes_on(capsys):
     model = ScriptedModel(saying("Yes. "))
-    chat = talk("Well?\rReally?\r%q\r", model, templated=False)
+    chat = talk("Well?\rReally?\r/q\r", model, templated=False)
     assert "".join(message["content"] for message in chat.messages) == "Well?Yes. Really?Yes. "
     assert "without a chat template" in capsys.readouterr().err
 
 
 def test_commands(capsys):
     chat = talk(
-        "%stats\rHi\r%stats\r%c\r%help\r%nonsense\r%reset\r%quit\r",
+        "/stats\rHi\r/stats\r/clear\r/help\r/nonsense\r/rest\r%reset\r/quit\r",
         ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)),
     )
     shown = capsys.readouterr().err
     assert "no answer yet" in shown
     assert re.search(r"context \d+ of 128 tokens", shown)
     assert shown.count("the conversation is forgotten") == 2
-    assert "%quit, %q" in shown
-    assert "there is no command %nonsense; %help lists them" in shown
+    assert "/bye  " in shown
+    assert "there is no command /nonsense (/help lists them)" in shown
+    assert "there is no command /rest; did you mean /reset? (/help lists them)" in shown
     assert turns(chat) == []
 
 
 def test_reset_keeps_the_system_message():
     model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE))
-    assert turns(talk("Hi\r%c\r%q\r", model, system="Be brief.")) == ["system: Be brief."]
+    assert turns(talk("Hi\r/c\r/q\r", model, system="Be brief.")) == ["system: Be brief."]
 
 
 def test_ctrl_d_leaves_and_ctrl_c_at_the_prompt_drops_the_line():
@@ -78,16 +78,16 @@ def test_ctrl_d_leaves_and_ctrl_c_at_the_prompt_drops_the_line():
 
 def test_a_paste_of_several_lines_and_alt_enter_are_one_turn():
     model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE))
-    chat = talk("\x1b[200~one\ntwo\x1b[201~ more\x1b\rthree\r%q\r", model)
+    chat = talk("\x1b[200~one\ntwo\x1b[201~ more\x1b\rthree\r/q\r", model)
     assert turns(chat)[0] == "user: one\ntwo more\nthree"
 
 
 def test_a_conversation_that_fills_the_context_can_be_begun_anew(capsys):
     model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE), ScriptedConfig(60))
-    chat = talk(f"Hi\r{'x' * 60}\rAnd\r%q\r", model)
+    chat = talk(f"Hi\r{'x' * 60}\rAnd\r/q\r", model)
     shown = capsys.readouterr().err
     assert "the context holds 60" in shown
-    assert "%reset begins anew" in shown
+    assert "/reset begins anew" in shown
     assert turns(chat) == ["user: Hi", "assistant: Yes.", "user: And", "assistant: Yes."]
 
 
@@ -97,13 +97,13 @@ def test_a_failure_leaves_the_conversation_as_it_was(capsys):
             raise ZeroDivisionError("broken")
         return saying("Yes.")(history)
 
-    chat = talk("Hi\rno!\r%q\r", ScriptedModel(rule, ByteTokenizer(TEMPLATE)))
+    chat = talk("Hi\rno!\r/q\r", ScriptedModel(rule, ByteTokenizer(TEMPLATE)))
     assert "broken" in capsys.readouterr().err
     assert turns(chat) == ["user: Hi", "assistant: Yes."]
 
 
 def test_history_is_kept_where_only_the_user_reads(state):
-    talk("Hi there\r%q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    talk("Hi there\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
     assert "+Hi there" in (state / "history").read_text()
     assert state.stat().st_mode & 0o077 == 0
     assert (state / "history").stat().st_mode & 0o077 == 0
@@ -111,15 +111,13 @@ def test_history_is_kept_where_only_the_user_reads(state):
 
 def test_without_a_place_for_history_it_goes_on(state, capsys):
     state.parent.write_text("a file where the directory would be")
-    chat = talk("Hi\r%q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    chat = talk("Hi\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
     assert turns(chat) == ["user: Hi", "assistant: Yes."]
     assert "the input history is not kept" in capsys.readouterr().err
 
 
 def test_ctrl_c_stops_an_answer_and_keeps_what_it_said(monkeypatch, capsys):
     """The KeyboardInterrupt comes while the caller waits for the fourth chunk."""
-    from motet.engine.stream import Stream
-
     count = 0
     following = Stream.__next__
 
@@ -131,7 +129,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_it_said(monkeypatch, capsys):
         return following(self)
 
     monkeypatch.setattr(Stream, "__next__", interrupted)
-    chat = talk("Hi\rAgain\r%q\r", ScriptedModel(noise, ByteTokenizer(TEMPLATE)))
+    chat = talk("Hi\rAgain\r/q\r", ScriptedModel(noise, ByteTokenizer(TEMPLATE)))
     user, assistant, again, answer = chat.messages
     assert (user["content"], again["content"]) == ("Hi", "Again")
     assert len(assistant["content"].encode(errors="replace")) >= 1
@@ -139,51 +137,8 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_it_said(monkeypatch, capsys):
     assert "stopped" in capsys.readouterr().err
 
 
-class Terminal:
-    """A process on a terminal of its own."""
-
-    def __init__(self, *arguments: str, **environment: str) -> None:
-        self.process, self._terminal = pty.fork()
-        if self.process == 0:
-            path = os.pathsep.join(filter(None, sys.path))
-            os.execve(
-                sys.executable,
-                [sys.executable, *arguments],
-                {**os.environ, "PYTHONPATH": path, "TERM": "xterm", **environment},
-            )
-        self.shown = ""
-
-    def type(self, text: str) -> None:
-        os.write(self._terminal, text.encode())
-
-    def wait_for(self, pattern: str, start: int = 0) -> int:
-        """Where a match of ``pattern`` ends in what was shown; fails after half a minute."""
-        deadline = time.monotonic() + 30
-        while not (match := re.compile(pattern, re.DOTALL).search(self.shown, start)):
-            ready, _, _ = select.select([self._terminal], [], [], deadline - time.monotonic())
-            assert ready, f"no {pattern!r} in {self.shown!r}"
-            try:
-                self.shown += os.read(self._terminal, 4096).decode(errors="replace")
-            except OSError:
-                pytest.fail(f"ended without {pattern!r}: {self.shown!r}")
-        return match.end()
-
-    def status(self) -> int:
-        while True:
-            try:
-                if not os.read(self._terminal, 4096):
-                    break
-            except OSError:
-                break
-        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
-
-
-READS, TAKES = r"\?2004h", r"\?2004l"
-"""The prompt asks for bracketed paste while it reads a line, and no longer once it has one."""
-
-
 def test_a_real_terminal(state):
-    terminal = Terminal("-m", "motet.cli", "run", str(shipped_model()), PROMPT_TOOLKIT_NO_CPR="1")
+    terminal = Terminal("-m", "motet.cli", "run", TINY, PROMPT_TOOLKIT_NO_CPR="1")
     start = terminal.wait_for(READS)
     terminal.type("Once upon a time\r")
     start = terminal.wait_for(TAKES, start)
@@ -191,9 +146,72 @@ def test_a_real_terminal(state):
     terminal.type("\x03")  # stops the answer, if it is not complete yet
     start = terminal.wait_for("stopped|tokens/s", start)
     start = terminal.wait_for(READS, start)
-    terminal.type("%stats\r")
-    start = terminal.wait_for("no answer yet|of 256 tokens", terminal.wait_for(TAKES, start))
+    terminal.type("/stats\r")
+    start = terminal.wait_for(TAKES, start)
+    start = terminal.wait_for("the last answer was stopped|of 256 tokens", start)
     terminal.wait_for(READS, start)
     terminal.type("\x04")
     assert terminal.status() == 0
     assert (state / "history").is_file()
+
+
+@pytest.mark.parametrize("word", ["exit", "quit", "bye", "Exit", " quit ", "/bye", "%quit"])
+def test_every_way_to_leave(word):
+    model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE))
+    assert turns(talk(f"Hi\r{word}\rNever\r", model)) == ["user: Hi", "assistant: Yes."]
+
+
+@pytest.mark.parametrize("text", ["/usr/bin is", "%50 of it", "/ or not", "quit smoking", "/Path"])
+def test_what_only_looks_like_a_command_is_text(text):
+    chat = talk(f"{text}\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    assert turns(chat) == [f"user: {text}", "assistant: Yes."]
+
+
+def test_quotes_around_a_file_are_not_part_of_its_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with LLM(TINY, max_sequences=1) as llm:
+        talk_with(
+            Conversation(llm, ChatOptions(False, max_tokens=3)),
+            "/save 'my file'\r/save \"a b\"\r/save two words\r/save don't\r/load 'my file'\r/q\r",
+        )
+    names = {path.name for path in tmp_path.iterdir()} - {"state"}
+    assert names == {"my file", "a b", "two words", "don't"}
+    assert "an empty conversation" in capsys.readouterr().err
+
+
+def test_statistics_of_an_answer_that_was_stopped(monkeypatch, capsys):
+    following, count = Stream.__next__, 0
+
+    def interrupted(self):
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return following(self)
+
+    monkeypatch.setattr(Stream, "__next__", interrupted)
+    talk("Hi\r/stats\rAgain\r/stats\r/q\r", ScriptedModel(noise, ByteTokenizer(TEMPLATE)))
+    shown = capsys.readouterr().err
+    assert "no answer yet" not in shown
+    assert shown.count("the last answer was stopped") == 1
+    assert len(re.findall(r"context \d+ of 128 tokens", shown)) == 1
+
+
+def test_a_history_that_turns_out_not_to_be_writable(state, capsys, monkeypatch):
+    def full(self, string):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("prompt_toolkit.history.FileHistory.store_string", full)
+    chat = talk("Hi\rAnd\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    assert len(turns(chat)) == 4
+    assert capsys.readouterr().err.count("the input history is not kept: ") == 1
+
+
+def test_a_user_without_a_home(capsys, monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr("pathlib.Path.home", nobody)
+    talk("Hi\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
+    assert "the input history is not kept: Could not determine home" in capsys.readouterr().err

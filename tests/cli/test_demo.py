@@ -8,7 +8,7 @@ from motet.cli import demo, main
 from motet.cli.demo import LONGEST, can_extend
 from tests.evals.models import loaded
 
-SHORT = ("demo", "--tokens", "4")
+SHORT = ("demo", "-n", "4")
 
 
 def test_a_story_and_eight_answers_that_are_the_same_alone():

@@ -9,7 +9,9 @@ from click.testing import CliRunner
 
 import motet
 from motet.cli import COMMANDS, LazyGroup, main
+from motet.cli.demo import shipped_model
 from motet.errors import ModelFileError, OptionError
+from tests.cli.terminal import Terminal
 from tests.weights.gguf_bytes import small_file
 
 
@@ -70,8 +72,8 @@ def test_an_error_is_one_line_on_stderr_and_status_1(tmp_path: Path) -> None:
     result = run("-m", "motet.cli", "show", str(tmp_path / "missing.gguf"))
     assert result.returncode == 1
     assert result.stdout == ""
-    expected = f"error: {tmp_path}/missing.gguf: there is no such file (check the path)\n"
-    assert result.stderr == expected
+    problem = f"{tmp_path}/missing.gguf: there is no such file"
+    assert result.stderr == f"error: {problem} (MODEL is the path of a GGUF file)\n"
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -87,10 +89,10 @@ def test_debug_shows_the_traceback(tmp_path: Path, place: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["play"], "No such command 'play'"),
-        (["show"], "Missing argument 'FILE'"),
-        (["show", "x", "--colour"], "No such option"),
-        (["show", "x", "--context", "0"], "Invalid value for '--context'"),
+        (["play"], "there is no command play"),
+        (["show"], "Missing argument 'MODEL'"),
+        (["show", "x", "--colour"], "main show has no option --colour"),
+        (["show", "x", "--ctx", "0"], "Invalid value for '--ctx'"),
         (["show", "x", "--kv-type", "q3"], "Invalid value for '--kv-type'"),
         ([], "Usage: "),
     ],
@@ -141,3 +143,15 @@ def test_a_closed_pipe_is_quiet(model: Path, options: list[str]) -> None:
         os.close(writer)
     assert result.returncode == 1
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_colours_on_a_terminal_that_wants_them(environment: dict[str, str], coloured: bool) -> None:
+    needle = ("needle", str(shipped_model()), "--lengths", "130", "--depths", "1", "--seeds", "1")
+    terminal = Terminal("-m", "motet.cli", *needle, **environment)
+    assert terminal.status() == 0
+    assert ("\x1b[1m" in terminal.shown) == coloured
+    assert ("\u2588" in terminal.shown) != coloured  # shades where there are no colours
+    assert ("\x1b" in terminal.shown) == (environment.get("TERM") != "dumb")

@@ -14,7 +14,8 @@ WIDE = {(n, 0.5): n / 20 for n in range(20)}
 
 
 def lines(grids, width) -> list[str]:
-    return [line.rstrip() for line in click.unstyle(heat_maps(grids, width)).split("\n")]
+    shown = click.unstyle(heat_maps(grids, width, colour=True))
+    return [line.rstrip() for line in shown.split("\n")]
 
 
 def test_depths_are_rows_and_lengths_columns():
@@ -47,7 +48,7 @@ def test_a_map_that_is_too_wide_goes_on_below():
 
 
 def test_colours_go_from_red_to_green():
-    text = heat_maps({"": {(1, 0.0): 0.0, (2, 0.0): 1.0, (3, 0.0): 2.0}}, 80)
+    text = heat_maps({"": {(1, 0.0): 0.0, (2, 0.0): 1.0, (3, 0.0): 2.0}}, 80, colour=True)
     assert "48;2;68;1;84" in text and text.count("48;2;253;231;37") == 2
 
 
@@ -96,7 +97,7 @@ def test_matrices(matplotlib, tmp_path):
 
 @pytest.mark.parametrize("name", ["map.jpg", "map", "png", "map.svg.txt"])
 def test_other_files_are_refused(name):
-    with pytest.raises(OptionError, match=r"not a picture \(end it in \.png or \.svg\)"):
+    with pytest.raises(OptionError, match=r"not a picture \(end it in \.pdf, \.png, \.svg\)"):
         check_plot(name)
 
 

@@ -59,7 +59,7 @@ def commands(text: str, tasks: str) -> dict[str, list[str]]:
         "run": ["run", TINY, "--max-tokens", "9", "--temperature", "0", "-p", LONG],
         "perplexity": ["perplexity", TINY, "-f", text, "-c", "400"],
         "hellaswag": ["hellaswag", TINY, "-f", tasks],
-        "bench": ["bench", TINY, "--prompt", "300", "--generate", "2", "--parallel", "1"],
+        "bench": ["bench", TINY, "--lengths", "300", "-n", "2", "--parallel", "1"],
     }
 
 
@@ -126,7 +126,7 @@ def test_what_the_model_cannot_do(name: str, text: str, tasks: str, tmp_path: Pa
     assert too_short.exit_code in (1, 2) and "256" in too_short.stderr
     if name == "bench":  # random models have no vocabulary
         model = str(tiny.write(tmp_path / "mamba.gguf", tiny.metadata("mamba")))
-        result = invoke("bench", model, "--prompt", "9", "--self-extend", "auto")
+        result = invoke("bench", model, "--lengths", "9", "--self-extend", "auto")
         assert result.exit_code == 1 and "is recurrent: it has no positions" in result.stderr
 
 
@@ -166,7 +166,7 @@ def test_a_session_is_extended_when_it_grows_too_long(tmp_path: Path) -> None:
     assert [each["text"] for each in facts] == said[1:]
 
 
-def test_a_session_of_another_model_is_refused_with_a_setting_too(tmp_path: Path) -> None:
+def test_another_kv_type_is_refused_with_a_setting_too(tmp_path: Path) -> None:
     file = tmp_path / "talk.motet"
     assert run("--session", str(file), "-p", "Hi").exit_code == 0
     data = file.read_bytes()
@@ -176,7 +176,7 @@ def test_a_session_of_another_model_is_refused_with_a_setting_too(tmp_path: Path
         *("--kv-type", "q8_0", "--self-extend", "auto"),
     )
     for result in (other, extended):
-        assert result.exit_code != 0 and "holds keys and values as" in result.stderr
+        assert result.exit_code != 0 and "was begun with --kv-type f16, not q8_0" in result.stderr
     assert file.read_bytes() == data
 
 
@@ -195,7 +195,7 @@ def test_the_chat_prompt(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     shown = capsys.readouterr().err.splitlines()
     said = [line for line in shown if line.startswith(("Self-Extend", "error"))]
     assert said[:1] == ["Self-Extend: off; the context is 256 tokens"]
-    assert "(%reset begins anew, %extend auto goes on)" in said[1]
+    assert "(/reset begins anew, /extend auto goes on)" in said[1]
     assert said[2:] == [
         "Self-Extend: auto; the context is 4096 tokens",
         "Self-Extend: off; the context is 256 tokens",

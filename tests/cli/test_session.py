@@ -147,8 +147,8 @@ def test_files_that_cannot_be(file, capsys):
     shown = capsys.readouterr().err
     assert file.read_text() == "precious"
     assert shown.count("error: ") == 3
-    assert "%save needs the name of a file: %save FILE" in shown
-    assert "%load needs the name of a file: %load FILE" in shown
+    assert "/save needs the name of a file: /save FILE" in shown
+    assert "/load needs the name of a file: /load FILE" in shown
     assert len(chat.messages) == 2
 
 

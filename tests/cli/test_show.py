@@ -97,7 +97,7 @@ def context(path: Path, *options: str) -> dict:
 )
 def test_memory_of_full_attention(tmp_path: Path, kv_type: str, of_one_value: float) -> None:
     path = model(tmp_path / "m.gguf", "llama", LLAMA)
-    memory = context(path, "--context", "640", "--kv-type", kv_type)
+    memory = context(path, "--ctx", "640", "--kv-type", kv_type)
     token = 16 * 8 * (64 + 64) * of_one_value
     assert memory["total"] == 640 * token
     assert memory["per_token"] == token
@@ -106,7 +106,7 @@ def test_memory_of_full_attention(tmp_path: Path, kv_type: str, of_one_value: fl
 
 def test_memory_comes_in_pages_of_64_tokens(tmp_path: Path) -> None:
     path = model(tmp_path / "m.gguf", "llama", LLAMA)
-    one, page, more = (context(path, "--context", n)["total"] for n in ("1", "64", "65"))
+    one, page, more = (context(path, "--ctx", n)["total"] for n in ("1", "64", "65"))
     assert one == page
     assert more == 2 * page
 
@@ -135,12 +135,12 @@ def test_sliding_layers_keep_their_window(
     window = keys["attention.sliding_window"]
     layers, channels = keys["block_count"], keys.get("attention.key_length", 64)
     token = keys["attention.head_count_kv"] * 2 * channels * 2
-    memory = context(path, "--context", "65536")
+    memory = context(path, "--ctx", "65536")
     assert (memory["sliding_layers"], memory["window"]) == (sliding, window)
     # A page more than the window, so that the latest tokens can be taken back.
     assert memory["total"] == token * (sliding * (window + 64) + (layers - sliding) * 65536)
     assert memory["per_token"] == token * (layers - sliding)
-    short = context(path, "--context", "256")
+    short = context(path, "--ctx", "256")
     assert short["total"] == token * layers * 256
 
 
@@ -176,8 +176,8 @@ def test_memory_of_an_architecture_that_motet_does_not_run(tmp_path: Path) -> No
 )
 def test_memory_that_is_unknown(tmp_path: Path, keys: dict, problem: str) -> None:
     path = model(tmp_path / "m.gguf", "llama", keys)
-    assert problem in context(path, "--context", "64")["unknown"]
-    result = show(path, "--context", "64")
+    assert problem in context(path, "--ctx", "64")["unknown"]
+    result = show(path, "--ctx", "64")
     assert result.exit_code == 0
     assert "unknown: " in result.stdout
 
@@ -186,7 +186,7 @@ def test_memory_that_no_machine_has(tmp_path: Path) -> None:
     keys = {"attention.head_count": 1 << 24, "attention.head_count_kv": 1 << 24}
     keys |= {"attention.key_length": 1 << 24, "block_count": 1}
     path = model(tmp_path / "m.gguf", "llama", LLAMA | keys)
-    assert context(path, "--context", "64")["total"] >= (1 << 24) * (1 << 24) * 64 * 2 * 2
+    assert context(path, "--ctx", "64")["total"] >= (1 << 24) * (1 << 24) * 64 * 2 * 2
 
 
 def test_a_file_that_does_not_name_its_context(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ values = st.one_of(
 @given(
     pairs=st.dictionaries(keys, values, max_size=8),
     architecture=st.sampled_from(["llama", "gemma2", "", "mamba"]),
-    options=st.sampled_from([[], ["--json"], ["--context", "1099511627776"]]),
+    options=st.sampled_from([[], ["--json"], ["--ctx", "1099511627776"]]),
 )
 def test_any_metadata_is_shown_or_refused(
     tmp_path: Path, pairs: dict, architecture: str, options: list[str]

@@ -15,10 +15,10 @@ from tests.models.running import open_family
 
 def test_recurrent_memory_is_constant(tmp_path: Path) -> None:
     path = model(tmp_path / "m.gguf", "mamba", MAMBA)
-    memory = context(path, "--context", "1000000")
+    memory = context(path, "--ctx", "1000000")
     assert memory["total"] == memory["constant"] == 24 * 4 * (3 * 1536 + 16 * 1536)
     assert memory["per_token"] == 0
-    assert "constant at any length" in show(path, "--context", "9").stdout
+    assert "constant at any length" in show(path, "--ctx", "9").stdout
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
@@ -37,7 +37,7 @@ def test_memory_is_what_the_family_declares(tmp_path: Path, architecture: str) -
 
 
 def test_recurrent_layers_are_said_to_be(tmp_path: Path) -> None:
-    text = show(model(tmp_path / "m.gguf", "mamba", MAMBA), "--context", "9").stdout
+    text = show(model(tmp_path / "m.gguf", "mamba", MAMBA), "--ctx", "9").stdout
     assert "24, all recurrent: 2.67 MiB of states a sequence" in text
     assert re.search(r"attention heads +none *\n", text)
 
@@ -45,7 +45,7 @@ def test_recurrent_layers_are_said_to_be(tmp_path: Path) -> None:
 def test_a_hybrid_has_both(tmp_path: Path) -> None:
     keys = MAMBA | LLAMA | {"block_count": 3, "attention.head_count_kv": [0, 2, 0]}
     path = model(tmp_path / "m.gguf", "jamba", keys)
-    memory = context(path, "--context", "64")
+    memory = context(path, "--ctx", "64")
     states = 2 * 4 * (3 * 1536 + 16 * 1536)
     assert memory["constant"] == states
     assert memory["total"] == states + 64 * 2 * 128 * 2
@@ -61,3 +61,14 @@ def test_experts(tmp_path: Path) -> None:
     text = show(path).stdout
     assert "24; 2 of 4 experts a token in 2 of the layers" in text
     assert "layers 1, 3 attend" in text
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layers"), [("llama", "2, 2 of them"), ("gemma2", "2, 1 of them")]
+)
+def test_sliding_layers_are_told_at_a_glance(
+    tmp_path: Path, architecture: str, layers: str
+) -> None:
+    keys = tiny.metadata(architecture, attention__sliding_window=16)
+    path = tiny.write(tmp_path / "m.gguf", keys)
+    assert f"{layers} with a window of 16" in show(path).stdout

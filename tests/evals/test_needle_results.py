@@ -1,10 +1,11 @@
 """A file of results is gone on from, or refused; never mixed up."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from motet.errors import OptionError
+from motet.errors import MotetError, OptionError
 from motet.evals.needle import Found
 from motet.evals.needle_results import Results
 
@@ -89,5 +90,11 @@ def test_lines_that_are_not_results(path, line):
 
 def test_a_folder_and_a_place_that_is_not_there(tmp_path):
     for path in (tmp_path, tmp_path / "missing" / "file"):
-        with pytest.raises(OptionError, match="the results file"):
+        with pytest.raises(MotetError, match="the results file"):
             Results(path, SETTINGS)
+
+
+def test_devices_are_refused():
+    """Reading one may never end."""
+    with pytest.raises(OptionError, match="it is not a regular file"):
+        Results(Path("/dev/full"), SETTINGS)

@@ -107,7 +107,7 @@ def test_every_truncation(tmp_path: Path):
     for size in [*range(1, 100), *range(100, len(FILE), 37), len(FILE) - 1]:
         assert "the state file: is cut short: it ends after" in target.refuses(FILE[:size])
         path.write_bytes(FILE[:size])
-        assert "cut short" in target.refuses(path)
+        assert ("cut short" if size >= 8 else "is not a state file") in target.refuses(path)
     path.write_bytes(FILE + b"\0")
     assert "longer than it should be" in target.refuses(path)
     target.unchanged()

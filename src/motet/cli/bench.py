@@ -8,8 +8,11 @@ import click
 
 from motet.cli.inputs import load_model
 from motet.cli.options import (
+    WholeNumber,
     json_option,
     kv_type_option,
+    max_tokens_option,
+    model_argument,
     self_extend_options,
     threads_option,
     ubatch_option,
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from motet.evals.speed import Speed
     from motet.self_extend import AutoExtend, SelfExtend
 
-PROMPTS = (64, 512)
+LENGTHS = (64, 512)
 
 
 def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> list[int] | None:
@@ -35,22 +38,14 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> lis
 
 
 @click.command("bench")
-@click.argument("model")
+@model_argument
 @click.option(
-    "--prompt",
-    "prompts",
+    "--lengths",
     callback=_numbers,
     metavar="N,…",
     help="Lengths of the prompts (default: 64,512, where the model was trained for so many).",
 )
-@click.option(
-    "--generate",
-    type=click.IntRange(1),
-    default=64,
-    show_default=True,
-    metavar="N",
-    help="Tokens decoded after each.",
-)
+@max_tokens_option("Tokens decoded after each.", default=64)
 @click.option(
     "--parallel",
     default="1,4,16",
@@ -61,7 +56,7 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> lis
 )
 @click.option(
     "--repeat",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     default=3,
     show_default=True,
     metavar="N",
@@ -74,8 +69,8 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> lis
 @json_option
 def command(
     model: str,
-    prompts: list[int] | None,
-    generate: int,
+    lengths: list[int] | None,
+    max_tokens: int,
     parallel: list[int],
     repeat: int,
     self_extend: "SelfExtend | AutoExtend | None",
@@ -94,17 +89,17 @@ def command(
     from motet.kernels import CPU
 
     loaded = load_model(model, threads)
-    if prompts is None:
+    if lengths is None:
         most = max_positions(loaded, self_extend) if self_extend else loaded.config.context_length
-        room = most - generate
-        prompts = [prompt for prompt in PROMPTS if prompt <= room] or [max(room, 1)]
+        room = most - max_tokens
+        lengths = [length for length in LENGTHS if length <= room] or [max(room, 1)]
     assert isinstance(loaded.kernels, CPU)
     bandwidth = loaded.kernels.read_bandwidth()
     speeds = []
     for speed in measure(
         loaded,
-        prompts=prompts,
-        generate=generate,
+        prompts=lengths,
+        generate=max_tokens,
         parallel=parallel,
         repeat=repeat,
         self_extend=self_extend,

@@ -101,16 +101,17 @@ class Conversation:
         self._seed = _seed(self.options)
         self.llm.forget()
 
-    def save(self, file: str | Path) -> None:
+    def save(self, file: str | Path, *, notes_only: bool = False) -> None:
         """Write everything that the next answer depends on, the KV cache included, to a state file.
 
-        Raises OptionError where ``file`` is not a state file, MotetError when it cannot be
-        written; the old file is then left as it was.
+        ``notes_only``: without the KV cache, which takes a moment however long the conversation is;
+        who loads it computes that anew. Raises OptionError where ``file`` is not a state file,
+        MotetError when it cannot be written; the old file is then left as it was.
         """
         _refuse_to_overwrite(Path(file))
         saved = _Saved(self.options, self._seed, self.opening, self.messages)
         with delayed_progress("saving"):
-            self.llm.save(file, {_NOTE: _encode(saved)})
+            self.llm.save(file, {_NOTE: _encode(saved)}, notes_only=notes_only)
 
     def load(self, file: str | Path, *, adopt_self_extend: bool = True) -> None:
         """Go on with what ``save`` wrote.
@@ -180,7 +181,7 @@ def _decode(notes: Mapping[str, str], file: str | Path) -> _Saved:
     if _NOTE not in notes:
         raise MotetError(
             f"{file} is a state file without a conversation",
-            hint="%save and --session write one with it",
+            hint="/save and --session write one with it",
         )
     try:
         facts = json.loads(notes[_NOTE])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from motet.cli.inputs import load_text_model
-from motet.cli.options import threads_option
-from motet.cli.output import print_stream, statistics
+from motet.cli.options import WholeNumber, max_tokens_option, threads_option
+from motet.cli.output import in_colour, print_stream, statistics
 from motet.errors import MotetError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -47,27 +47,31 @@ def shipped_model() -> Path:
 
 
 @click.command("demo")
-@click.option("--model", metavar="FILE", help="Another model (default: the tiny one that ships).")
 @click.option(
-    "--seed", type=click.IntRange(0), default=1, show_default=True, help="For other stories."
+    "-m",
+    "--model",
+    type=click.Path(),
+    metavar="MODEL",
+    help="Another model's GGUF file (default: the tiny one that ships).",
 )
 @click.option(
-    "--tokens",
-    type=click.IntRange(1),
-    default=48,
+    "--seed",
+    type=WholeNumber(0),
+    default=1,
     show_default=True,
     metavar="N",
-    help="Length of each of the eight answers.",
+    help="For other stories.",
 )
+@max_tokens_option("Length of each of the eight answers.", default=48)
 @threads_option
-def command(model: str | None, seed: int, tokens: int, threads: int | None) -> None:
+def command(model: str | None, seed: int, max_tokens: int, threads: int | None) -> None:
     """Write a story, answer eight prompts at once and show each is what it is alone, and find a
     key far beyond the trained length (with a model trained for at most 512 tokens)."""
     loaded = load_text_model(model or str(shipped_model()), threads)
     _title("A story")
     _story(loaded, seed)
     _title(f"{len(PROMPTS)} prompts in one batch, and each again alone")
-    _compare(loaded, seed, tokens)
+    _compare(loaded, seed, max_tokens)
     if can_extend(loaded):
         trained = loaded.config.context_length
         _title(f"A key in {TIMES[-1] * trained} tokens, by a model trained for {trained}")
@@ -164,7 +168,7 @@ def _find_key(model: "Model", seed: int) -> None:
         )
         for variant in variants
     }
-    click.echo(heat_maps(grids, shutil.get_terminal_size().columns))
+    click.echo(heat_maps(grids, shutil.get_terminal_size().columns, colour=in_colour()))
 
 
 def _excerpt(model: "Model", trial: "Trial") -> str:

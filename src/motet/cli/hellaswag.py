@@ -8,8 +8,11 @@ import click
 
 from motet.cli.inputs import load_model, read_text
 from motet.cli.options import (
+    WholeNumber,
+    batch_option,
     json_option,
     kv_type_option,
+    model_argument,
     self_extend_options,
     split_option,
     threads_option,
@@ -25,16 +28,19 @@ SOURCE = "https://raw.githubusercontent.com/klosax/hellaswag_text_data/main/hell
 
 
 @click.command("hellaswag")
-@click.argument("model")
+@model_argument
 @click.option(
-    "-f", "--file", "task_file", metavar="FILE", help="Tasks in llama.cpp's form, six lines each."
+    "-f",
+    "--file",
+    "task_file",
+    type=click.Path(),
+    metavar="FILE",
+    help="Tasks in llama.cpp's form, six lines each.",
 )
-@click.option(
-    "--tasks", type=click.IntRange(1), metavar="N", help="At most so many (default: all)."
-)
+@click.option("--tasks", type=WholeNumber(1), metavar="N", help="At most so many (default: all).")
 @click.option(
     "--seed",
-    type=click.IntRange(0, (1 << 32) - 1),
+    type=WholeNumber(0, (1 << 32) - 1),
     default=1,
     show_default=True,
     metavar="N",
@@ -43,21 +49,13 @@ SOURCE = "https://raw.githubusercontent.com/klosax/hellaswag_text_data/main/hell
 @click.option("--in-order", is_flag=True, help="Take the tasks in the order of the file.")
 @click.option(
     "--parallel",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     default=16,
     show_default=True,
     metavar="N",
     help="Tasks computed together, as four sequences each.",
 )
-@click.option(
-    "-b",
-    "--batch",
-    type=click.IntRange(1),
-    default=2048,
-    show_default=True,
-    metavar="N",
-    help="Tokens of a batch.",
-)
+@batch_option("Tokens of a batch.", default=2048)
 @self_extend_options
 @ubatch_option
 @split_option

@@ -1,22 +1,51 @@
 """What a command is given to read: model files, text files, standard input."""
 
+import os
+import stat
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from motet.cli.output import printable
 from motet.cli.progress import delayed_progress
-from motet.errors import UnsupportedError
+from motet.errors import ModelFileError, UnsupportedError
 
 if TYPE_CHECKING:
     from motet.model import Model
+
+PATIENCE = 2.0
+"""Seconds after which it is said that standard input is waited for."""
+_BOM = "\ufeff"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def existing_model(path: str) -> str:
+    """``path``. Raises ModelFileError where nothing is there, with what may have been meant."""
+    if os.path.exists(path):  # noqa: PTH110 — which a name that cannot be is no error for
+        return path
+    if "://" in path:
+        raise ModelFileError(
+            f"{path} is an address, not a file", hint="fetch it first, for example by curl -LO"
+        )
+    from difflib import get_close_matches
+
+    folder = Path(path).parent
+    names = [file.name for file in folder.glob("*.gguf")] if os.path.isdir(folder) else []  # noqa: PTH112
+    near = [str(folder / name) for name in get_close_matches(Path(path).name, names, 2, 0.7)]
+    hint = f"did you mean {' or '.join(near)}?" if near else "MODEL is the path of a GGUF file"
+    raise ModelFileError(f"{path}: there is no such file", hint=hint)
 
 
 def load_model(path: str, threads: int | None) -> "Model":
     """``Model.load`` with progress on standard error; raises what that does."""
     from motet.model import Model
 
+    existing_model(path)
     done = [0, 1]
 
     def progress(so_far: int, total: int) -> None:
@@ -34,25 +63,82 @@ def load_text_model(path: str, threads: int | None) -> "Model":
     return model
 
 
+def model_name(model: "Model") -> str:
+    """What its file calls it, else the file's own name."""
+    name = model.file.metadata.get("general.name")
+    return printable(name) if isinstance(name, str) and name else Path(model.file.path).name
+
+
 def read_text(path: str) -> str:
     """The text of a file. Raises UsageError if it cannot be read or is not UTF-8."""
-    try:
-        return Path(path).read_bytes().decode("utf-8")
-    except OSError as error:
-        raise click.UsageError(f"the text file {path!r}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"{path!r} is not UTF-8 at byte {error.start}") from error
+    return decoded(_read_file(path), repr(path))
 
 
-def read_prompt(path: str | None) -> str:
-    """The prompt in a file, or on standard input (None or "-"), less one final newline.
+def read_prompt(text: str | None, path: str | None) -> str:
+    """What is piped in, the file's text and ``text``, as far as given, with empty lines between.
 
-    Raises UsageError if it cannot be read or is not UTF-8.
+    A final newline of what is piped in and of the file is left out, since echo and editors add it.
+    ``path``: "-" for standard input. Raises UsageError if something cannot be read, is not UTF-8,
+    or nothing is given.
     """
+    parts: list[str] = []
+    if path == "-" or (text is None and path is None) or _piped_in():
+        parts.append(decoded(read_standard_input(), "standard input").removesuffix("\n"))
+    if path is not None and path != "-":
+        parts.append(read_text(path).removesuffix("\n"))
+    if text is not None:
+        parts.append(text)
+    return "\n\n".join(filter(None, parts))
+
+
+def read_standard_input() -> bytes:
+    """All of it. Raises UsageError if it cannot be read."""
     try:
-        data = sys.stdin.buffer.read() if path is None or path == "-" else Path(path).read_bytes()
-        return data.decode("utf-8").removesuffix("\n")  # the one that echo and editors add
+        with _said_to_wait():
+            return sys.stdin.buffer.read()
     except OSError as error:
-        raise click.UsageError(f"the prompt file {path!r}: {error.strerror}") from error
+        raise click.UsageError(f"standard input: {error.strerror}") from error
+
+
+def decoded(data: bytes, what: str) -> str:
+    """UTF-8 text, without a byte order mark. Raises UsageError for anything else."""
+    try:
+        return data.decode("utf-8").removeprefix(_BOM)
     except UnicodeDecodeError as error:
-        raise click.UsageError(f"the prompt is not UTF-8 at byte {error.start}") from error
+        hint = "; it may be UTF-16: iconv -f utf-16 -t utf-8" if data.startswith(_UTF16) else ""
+        raise click.UsageError(f"{what} is not UTF-8 at byte {error.start}{hint}") from error
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise click.UsageError(f"{path!r}: {reason}") from error
+
+
+def _piped_in() -> bool:
+    """Whether standard input is a pipe or a file, not a terminal or nothing."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):  # an object without a descriptor holds what it holds
+        return not sys.stdin.isatty()
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+@contextmanager
+def _said_to_wait() -> Iterator[None]:
+    """Say what is waited for when nothing comes, as from a pipe that nobody closes."""
+
+    def say() -> None:
+        with suppress(OSError):
+            click.echo("reading standard input; </dev/null gives it an end", err=True)
+
+    timer = threading.Timer(PATIENCE, say)
+    timer.daemon = True
+    if not sys.stdin.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from motet.cli.inputs import load_text_model, read_text
+from motet.cli.inputs import load_text_model, model_name, read_text
 from motet.cli.options import (
+    WholeNumber,
     json_option,
     kv_type_option,
+    model_argument,
     plain_and_extended,
+    plot_option,
     self_extend_options,
     threads_option,
     ubatch_option,
 )
+from motet.cli.output import in_colour
 from motet.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -108,6 +112,7 @@ _OPTIONS = (
         "-f",
         "--file",
         "text_file",
+        type=click.Path(),
         metavar="FILE",
         help="Text to hide needles in, or LongLM's passkey_examples.jsonl (default: its filler).",
     ),
@@ -128,7 +133,7 @@ _OPTIONS = (
     ),
     click.option(
         "--depths",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         default=5,
         show_default=True,
         metavar="N",
@@ -136,7 +141,7 @@ _OPTIONS = (
     ),
     click.option(
         "--seeds",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         default=3,
         show_default=True,
         metavar="N",
@@ -144,7 +149,7 @@ _OPTIONS = (
     ),
     click.option(
         "--digits",
-        type=click.IntRange(1, 18),
+        type=WholeNumber(1, 18),
         default=5,
         show_default=True,
         metavar="N",
@@ -152,7 +157,7 @@ _OPTIONS = (
     ),
     click.option(
         "--max-length",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="Leave out longer examples of a .jsonl file.",
     ),
@@ -177,7 +182,7 @@ def _check(haystack: HaystackOptions) -> None:
 
 
 @click.command("needle")
-@click.argument("model")
+@model_argument
 @haystack_options
 @click.option(
     "--score",
@@ -186,8 +191,13 @@ def _check(haystack: HaystackOptions) -> None:
     show_default=True,
     help="The answer is written greedily, or is likelier than wrong ones.",
 )
-@click.option("--results", metavar="FILE", help="Append each result; go on from what is there.")
-@click.option("--plot", metavar="FILE", help="Draw the heat maps (.png or .svg).")
+@click.option(
+    "--results",
+    type=click.Path(),
+    metavar="FILE",
+    help="Append each result; go on from what is there.",
+)
+@plot_option("Draw the heat maps (.pdf, .png or .svg).")
 @self_extend_options
 @ubatch_option
 @kv_type_option
@@ -239,7 +249,7 @@ def command(
         for task in tasks
     ]
     if picture is not None:
-        save_heat_maps(rows, picture)
+        save_heat_maps(rows, picture, title=f"{model_name(loaded)}, trained for {trained} tokens")
     if as_json:
         click.echo(json.dumps(_facts(trained, score, grids, found)))
     else:
@@ -296,7 +306,7 @@ def _print(trained: int, score: str, rows: "Sequence[Mapping[str, Grid]]") -> No
     from motet.cli.pictures import heat_maps
 
     for row in rows:
-        click.echo(heat_maps(row, shutil.get_terminal_size().columns))
+        click.echo(heat_maps(row, shutil.get_terminal_size().columns, colour=in_colour()))
         click.echo()
     how = "written greedily" if score == "exact" else "likelier than the wrong ones"
     click.echo(

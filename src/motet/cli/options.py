@@ -18,13 +18,97 @@ KV_TYPES = ["auto", "f32", "f16", "bf16", "q8_0"]
 SPLITS = ["auto", "simple", "equal", "sequence"]
 
 
+class WholeNumber(click.IntRange):
+    """Within limits, by a name that people have for it."""
+
+    name = "whole number"
+
+
+def model_argument(command: Callable[..., None]) -> Callable[..., None]:
+    """``MODEL``, or ``-m MODEL``, passed as ``model``.
+
+    With ``-m``, what stands first is a command's ``text`` argument, if it has one.
+    """
+
+    @functools.wraps(command)
+    def gathered(model: str | None, model_option: str | None, **parameters: object) -> None:
+        if model_option is not None:
+            if model is not None:
+                if parameters.get("text", model) is not None:
+                    raise click.UsageError(f"MODEL is given twice: {model} and -m {model_option}")
+                parameters["text"] = model
+            model = model_option
+        if model is None:
+            raise click.UsageError("Missing argument 'MODEL': a GGUF file; motet demo needs none")
+        command(model=model, **parameters)
+
+    named = click.option(
+        "-m",
+        "--model",
+        "model_option",
+        type=click.Path(),
+        metavar="MODEL",
+        help="The model's GGUF file; or give it first.",
+    )
+    positional = click.argument("model", required=False, type=click.Path(), metavar="MODEL")
+    return positional(named(_no_gpu(gathered)))
+
+
+def _no_gpu(command: Command) -> Command:
+    """Refuse llama.cpp's ``-ngl``, which would be read as ``-n gl``."""
+
+    def refuse(_: click.Context, __: click.Parameter, layers: str | None) -> None:
+        if layers is not None:
+            raise click.UsageError("Motet computes on the CPU; leave out -ngl, --n-gpu-layers")
+
+    return click.option(
+        "-ngl",
+        "--n-gpu-layers",
+        hidden=True,
+        expose_value=False,
+        callback=refuse,
+        help="Refused.",
+    )(command)
+
+
 def threads_option(command: Command) -> Command:
     return click.option(
+        "-t",
         "--threads",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="Threads that compute (default: MOTET_THREADS, or the cores this process may use).",
     )(command)
+
+
+def context_option(
+    help: str, least: int = 1, most: int | None = None
+) -> Callable[[Command], Command]:
+    return click.option(
+        "-c",
+        "--ctx",
+        "--ctx-size",
+        "ctx",
+        type=WholeNumber(least, most),
+        metavar="N",
+        help=help,
+    )
+
+
+def max_tokens_option(
+    help: str, least: int = 1, default: int | None = None
+) -> Callable[[Command], Command]:
+    return click.option(
+        "-n",
+        "--max-tokens",
+        "--n-predict",
+        "max_tokens",
+        type=WholeNumber(least),
+        default=default,
+        show_default=default is not None,
+        metavar="N",
+        help=help,
+    )
 
 
 def kv_type_option(command: Command) -> Command:
@@ -36,11 +120,27 @@ def kv_type_option(command: Command) -> Command:
     )(command)
 
 
+def batch_option(help: str, default: int | None = None) -> Callable[[Command], Command]:
+    return click.option(
+        "-b",
+        "--batch",
+        "--batch-size",
+        "batch",
+        type=WholeNumber(1),
+        default=default,
+        show_default=default is not None,
+        metavar="N",
+        help=help,
+    )
+
+
 def ubatch_option(command: Command) -> Command:
     return click.option(
         "-ub",
         "--ubatch",
-        type=click.IntRange(1),
+        "--ubatch-size",
+        "ubatch",
+        type=WholeNumber(1),
         default=512,
         show_default=True,
         metavar="N",
@@ -57,8 +157,14 @@ def split_option(command: Command) -> Command:
     )(command)
 
 
+def plot_option(help: str) -> Callable[[Command], Command]:
+    return click.option("--plot", type=click.Path(), metavar="FILE", help=help)
+
+
 def json_option(command: Command) -> Command:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, nothing abbreviated.")(
+        command
+    )
 
 
 def sampling_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -79,10 +185,9 @@ def sampling_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _sampling_option(field: Field[Any]) -> Callable[[Command], Command]:
     """Its values are checked by Sampling; here only that they are numbers."""
-    name = f"--{field.name.replace('_', '-')}"
-    names = ["--typical", name] if field.name == "typical_p" else [name]
     return click.option(
-        *names,
+        *_SHORTER.get(field.name, ()),
+        f"--{field.name.replace('_', '-')}",
         field.name,
         type=float if isinstance(field.default, float) else int,
         default=field.default,
@@ -90,6 +195,9 @@ def _sampling_option(field: Field[Any]) -> Callable[[Command], Command]:
         metavar=field.metadata["metavar"],
         help=field.metadata["help"],
     )
+
+
+_SHORTER = {"typical_p": ("--typical",), "temperature": ("--temp",)}
 
 
 class _SelfExtendChoice(click.ParamType):
@@ -143,14 +251,14 @@ _SELF_EXTEND_OPTIONS = (
     click.option(
         "-gan",
         "--grp-attn-n",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="GROUP, by llama.cpp's name.",
     ),
     click.option(
         "-gaw",
         "--grp-attn-w",
-        type=click.IntRange(1),
+        type=WholeNumber(1),
         metavar="N",
         help="WINDOW, by llama.cpp's name.",
     ),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Interrupted(Exception):
-    """Ctrl-C ended an answer; ``text`` is what had been generated."""
+    """Ctrl-C, or a signal, ended an answer; ``text`` is what had been generated."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -25,7 +25,7 @@ class Interrupted(Exception):
 def print_stream(stream: "Stream") -> "Completion":
     """Print a single answer as it is generated: text alone, on standard output.
 
-    Raises Interrupted for Ctrl-C, after cancelling it.
+    Raises Interrupted for Ctrl-C and SystemExit, from these, after cancelling it.
     """
     texts: list[str] = []
     terminal = sys.stdout.isatty()
@@ -42,8 +42,8 @@ def print_stream(stream: "Stream") -> "Completion":
                 )
                 if chunk.completion:
                     return chunk.completion
-    except KeyboardInterrupt:
-        raise Interrupted("".join(texts)) from None
+    except (KeyboardInterrupt, SystemExit) as ending:
+        raise Interrupted("".join(texts)) from ending
     raise AssertionError("a stream ends with a completion")
 
 
@@ -60,6 +60,12 @@ def statistics(completion: "Completion", context: int) -> str:
     if usage.prompt_tokens + usage.completion_tokens >= context:
         parts.append(f"the context of {context} is full")
     return " · ".join(parts)
+
+
+def in_colour() -> bool:
+    """Whether what is printed on standard output keeps its colours."""
+    colour = click.get_current_context().color
+    return sys.stdout.isatty() if colour is None else colour
 
 
 def peak_memory() -> int:

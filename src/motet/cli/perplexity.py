@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from motet.cli.inputs import load_text_model, read_text
+from motet.cli.inputs import load_text_model, model_name, read_text
 from motet.cli.options import (
+    WholeNumber,
+    batch_option,
+    context_option,
     json_option,
     kv_type_option,
+    model_argument,
     plain_and_extended,
+    plot_option,
     self_extend_options,
     split_option,
     threads_option,
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
     from motet.self_extend import AutoExtend, SelfExtend
 
 CHUNK = 512
-"""Default tokens of a chunk."""
+"""Default tokens of a chunk, where the model was trained for so many."""
 TIMES = 8
 """Default length of a passage of --by-position, times the trained one."""
 PASSAGES = 4
@@ -40,36 +45,35 @@ _OF_CHUNKS = ("parallel", "batch", "split")
 
 
 @click.command("perplexity")
-@click.argument("model")
-@click.option("-f", "--file", "text_file", required=True, metavar="FILE", help="UTF-8 text.")
+@model_argument
 @click.option(
-    "-c",
-    "--ctx",
-    type=click.IntRange(4),
-    metavar="N",
-    help="Tokens of a chunk; the second half of each is scored (default: 512).",
+    "-f",
+    "--file",
+    "text_file",
+    type=click.Path(),
+    metavar="FILE",
+    help="UTF-8 text.",
 )
-@click.option("--chunks", type=click.IntRange(1), metavar="N", help="Only the first N chunks.")
+@context_option(
+    "Tokens of a chunk; the second half of each is scored (default: 512, or the trained length if"
+    " that is less).",
+    least=4,
+)
+@click.option("--chunks", type=WholeNumber(1), metavar="N", help="Only the first N chunks.")
 @click.option(
     "--by-position",
     is_flag=True,
     help="Likelihood by position, plain and with Self-Extend (default: auto), of --chunks passages"
     " (default: 4) of --ctx tokens (default: 8 times the trained length) spread over the text.",
 )
-@click.option("--plot", metavar="FILE", help="Draw what --by-position measures (.png or .svg).")
+@plot_option("Draw what --by-position measures (.pdf, .png or .svg).")
 @click.option(
     "--parallel",
-    type=click.IntRange(1),
+    type=WholeNumber(1),
     metavar="N",
     help="Chunks computed together, as so many sequences (default: what a batch holds).",
 )
-@click.option(
-    "-b",
-    "--batch",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Tokens of a batch: several chunks, one (default), or a part of one.",
-)
+@batch_option("Tokens of a batch: several chunks, one (default), or a part of one.")
 @self_extend_options
 @ubatch_option
 @split_option
@@ -78,7 +82,7 @@ _OF_CHUNKS = ("parallel", "batch", "split")
 @json_option
 def command(
     model: str,
-    text_file: str,
+    text_file: str | None,
     ctx: int | None,
     chunks: int | None,
     by_position: bool,
@@ -94,7 +98,10 @@ def command(
 ) -> None:
     """Perplexity of the model in MODEL (GGUF) on a text, by llama.cpp's definition."""
     from motet.evals.perplexity import perplexity
+    from motet.evals.predictions import max_positions
 
+    if text_file is None:
+        raise click.UsageError("give a text with -f, as in motet perplexity MODEL -f text.txt")
     picture = _picture(by_position, plot)
     text = read_text(text_file)
     loaded = load_text_model(model, threads)
@@ -109,10 +116,11 @@ def command(
             ubatch=ubatch,
             kv_type=kv_type,
             picture=picture,
+            source=Path(text_file).name,
             as_json=as_json,
         )
         return
-    ctx = ctx or CHUNK
+    ctx = ctx or min(CHUNK, max_positions(loaded, self_extend))
     total = min(len(tokens) // ctx, chunks or len(tokens))
     result = None
     with progress_bar() as show:
@@ -163,9 +171,10 @@ def _by_position(
     ubatch: int,
     kv_type: str,
     picture: Path | None,
+    source: str,
     as_json: bool,
 ) -> None:
-    """Measure, draw to ``picture`` and print."""
+    """Measure, draw to ``picture`` and print. ``source``: the name of the text."""
     from motet.evals.long_perplexity import by_position, passages_of
 
     trained = model.config.context_length
@@ -179,7 +188,8 @@ def _by_position(
             show(result.nll.shape[1], len(texts), f"nats a token: {running}")
     assert result is not None
     if picture is not None:
-        draw_by_position(result.variants, result.means(), trained, picture)
+        title = f"{model_name(model)}: {source}"
+        draw_by_position(result.variants, result.means(), trained, picture, title=title)
     if as_json:
         click.echo(json.dumps(_facts(result, trained)))
     else:
@@ -187,11 +197,20 @@ def _by_position(
 
 
 def draw_by_position(
-    variants: Sequence[str], buckets: "Sequence[Bucket]", trained: int, picture: Path
+    variants: Sequence[str],
+    buckets: "Sequence[Bucket]",
+    trained: int,
+    picture: Path,
+    *,
+    title: str | None = None,
 ) -> None:
-    """A curve for each variant, through the middles of the buckets."""
+    """A curve for each variant, through the middles of the buckets.
+
+    The first ones are left out, as in the table: what they need would flatten all others.
+    """
     from motet.cli.pictures import save_curves
 
+    buckets = [bucket for bucket in buckets if bucket.last >= _FROM] or buckets
     middles = [math.sqrt(bucket.first * bucket.last) for bucket in buckets]
     save_curves(
         {name: (middles, [bucket.nll[i] for bucket in buckets]) for i, name in enumerate(variants)},
@@ -199,6 +218,7 @@ def draw_by_position(
         xlabel="position in the text",
         ylabel="nats a token",
         marks={f"trained length, {trained}": trained},
+        title=title,
     )
 
 

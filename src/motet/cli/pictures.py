@@ -1,6 +1,7 @@
-"""Pictures of measurements: heat maps on a terminal, and figures as PNG or SVG by matplotlib."""
+"""Pictures of measurements: heat maps on a terminal, and figures by matplotlib."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ import click
 import numpy as np
 
 from motet.errors import OptionError, UnsupportedError
+from motet.state.io import Sink, replacing
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -23,20 +25,25 @@ _CELL = 7
 _LABEL = 6
 _GAP = "   "
 
-FORMATS = (".png", ".svg")
-_STYLE = {"svg.hashsalt": "motet", "svg.fonttype": "none", "font.size": 9}
+_SHADES = " ░▒▓█"
+"""From 0 to 1 where there are no colours."""
+
+_FORMATS = {".pdf": {"CreationDate": None}, ".png": {}, ".svg": {"Date": None}}
+"""Kinds of figures, and what they are not to say of when they were made."""
+_STYLE = {"svg.hashsalt": "motet", "svg.fonttype": "none", "pdf.fonttype": 42, "font.size": 9}
 """The same measurements give the same file; text stays text."""
 
 Grid = Mapping[tuple[int, float], float]
 """(length, depth): share, from 0 to 1."""
 
 
-def heat_maps(grids: Mapping[str, Grid], width: int) -> str:
-    """Coloured tables by title, side by side where ``width`` columns suffice.
+def heat_maps(grids: Mapping[str, Grid], width: int, *, colour: bool) -> str:
+    """Coloured or shaded tables by title, side by side where ``width`` columns suffice.
 
     Depths are rows and lengths are columns, so many at a time as there is room for.
     """
-    blocks = [block for title, grid in grids.items() for block in _blocks(grid, title, width)]
+    maps = [_blocks(grid, title, width, colour) for title, grid in grids.items()]
+    blocks = [block for parts in maps for block in parts]
     rows: list[list[list[str]]] = []
     for block in blocks:
         if rows and _width([*rows[-1], block]) <= width:
@@ -46,21 +53,22 @@ def heat_maps(grids: Mapping[str, Grid], width: int) -> str:
     return "\n\n".join(_side_by_side(row) for row in rows)
 
 
-def _blocks(grid: Grid, title: str, width: int) -> list[list[str]]:
+def _blocks(grid: Grid, title: str, width: int, colour: bool) -> list[list[str]]:
     """The lines of one map, or of several where it is too wide for one."""
     lengths = sorted({length for length, _ in grid})
     most = max((width - _LABEL - 1) // _CELL, 1)
-    return [_block(grid, lengths[i : i + most], title) for i in range(0, len(lengths), most)]
+    parts = [lengths[i : i + most] for i in range(0, len(lengths), most)]
+    return [_block(grid, part, title, colour) for part in parts]
 
 
-def _block(grid: Grid, lengths: Sequence[int], title: str) -> list[str]:
+def _block(grid: Grid, lengths: Sequence[int], title: str, colour: bool) -> list[str]:
     depths = sorted({depth for length, depth in grid if length in lengths})
     rows = [
-        f"{depth:{_LABEL}.0%} " + "".join(_cell(grid.get((n, depth))) for n in lengths)
+        f"{depth:{_LABEL}.0%} " + "".join(_cell(grid.get((n, depth)), colour) for n in lengths)
         for depth in depths
     ]
     foot = f"{'tokens':>{_LABEL}} " + "".join(f"{n:^{_CELL}}" for n in lengths)
-    return [click.style(title, bold=True), *rows, click.style(foot, dim=True)]
+    return [click.style(title, bold=True), *rows, click.style(foot.rstrip(), dim=True)]
 
 
 def _side_by_side(blocks: Sequence[Sequence[str]]) -> str:
@@ -80,9 +88,12 @@ def _columns(line: str) -> int:
     return len(click.unstyle(line))
 
 
-def _cell(value: float | None) -> str:
+def _cell(value: float | None, coloured: bool) -> str:
     if value is None:
         return " " * _CELL
+    if not coloured:
+        shade = _SHADES[round(min(max(value, 0.0), 1.0) * (len(_SHADES) - 1))]
+        return f"{f'{shade} {value:.2f}':{_CELL}}"
     colour = _colour(value)
     return click.style(
         f"{value:^{_CELL}.2f}", bg=colour, fg="white" if sum(colour) < 330 else "black"
@@ -107,34 +118,39 @@ def check_plot(path: str) -> Path:
     Raises OptionError for another kind of file or a missing folder, UnsupportedError where
     matplotlib is missing.
     """
-    if Path(path).suffix not in FORMATS:
-        raise OptionError(f"{path!r} is not a picture", hint=f"end it in {' or '.join(FORMATS)}")
+    if Path(path).suffix.lower() not in _FORMATS:
+        raise OptionError(f"{path!r} is not a picture", hint=f"end it in {', '.join(_FORMATS)}")
     if not Path(path).parent.is_dir():
-        raise OptionError(f"{path!r}: there is no such folder")
+        raise OptionError(f"{path!r}: there is no such folder", hint="make it first")
     _matplotlib()
     return Path(path)
 
 
-def save_heat_maps(rows: Sequence[Mapping[str, Grid]], path: Path) -> None:
-    """Rows of grids by title, depths against lengths, and a colour scale beside them."""
+def save_heat_maps(
+    rows: Sequence[Mapping[str, Grid]], path: Path, *, title: str | None = None
+) -> None:
+    """Rows of grids by name, depths against lengths, and a colour scale beside them; ``title`` is
+    of the whole. Raises StateFileError where ``path`` cannot be written."""
     columns = max(map(len, rows))
-    size = (1.4 + 2.9 * columns, 0.3 + 2.4 * len(rows))
+    size = (1.4 + 2.9 * columns, 0.3 + 0.3 * (title is not None) + 2.4 * len(rows))
     with _matplotlib().rc_context(_STYLE):
         figure = _figure(size)
         axes = figure.subplots(len(rows), columns, squeeze=False)
         for i, (row, grids) in enumerate(zip(axes, rows, strict=True)):
             for j, axis in enumerate(row):
-                title, grid = [*grids.items(), *[("", None)] * columns][j]
+                name, grid = [*grids.items(), *[("", None)] * columns][j]
                 if grid is None:
                     axis.set_axis_off()
                     continue
                 image = _draw(axis, grid)
-                axis.set_title(title, fontsize=9)
+                axis.set_title(name, fontsize=9)
                 if i == len(rows) - 1:
                     axis.set_xlabel("tokens")
                 if j == 0:
                     axis.set_ylabel("depth of the needle")
         figure.colorbar(image, ax=axes, label="share found")  # pyright: ignore
+        if title is not None:
+            figure.suptitle(title, fontsize=10)
         _save(figure, path)
 
 
@@ -160,8 +176,10 @@ def save_curves(
     xlabel: str,
     ylabel: str,
     marks: Mapping[str, float],
+    title: str | None = None,
 ) -> None:
-    """Curves (x, y) by name over a logarithmic x; ``marks``: vertical lines by name."""
+    """Curves (x, y) by name over a logarithmic x; ``marks``: vertical lines by name. Raises
+    StateFileError where ``path`` cannot be written."""
     with _matplotlib().rc_context(_STYLE):
         figure = _figure((6.4, 3.2))
         axis = figure.subplots()
@@ -170,6 +188,8 @@ def save_curves(
         for name, x in marks.items():
             axis.axvline(x, color="grey", linestyle=":", label=name)
         axis.set(xlabel=xlabel, ylabel=ylabel)
+        if title is not None:
+            axis.set_title(title, fontsize=10)
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.grid(alpha=0.3)
@@ -193,8 +213,12 @@ def save_matrices(matrices: Mapping[str, np.ndarray], path: Path) -> None:
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    metadata = {"Date": None} if path.suffix == ".svg" else None
-    figure.savefig(path, dpi=150, metadata=metadata)
+    """All of it, or the old file stays."""
+    kind = path.suffix.lower()
+    picture = BytesIO()
+    figure.savefig(picture, format=kind[1:], dpi=150, metadata=_FORMATS[kind])
+    with replacing(path) as file:
+        Sink(file).write(picture.getbuffer())
 
 
 def _figure(size: tuple[float, float]) -> "Figure":

@@ -1,9 +1,10 @@
 """Progress on standard error: of one slow step, shown after a delay, and of many counted ones."""
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -29,10 +30,10 @@ def delayed_progress(
         shown = not done.wait(DELAY)
         while not done.is_set():
             share = "…" if fraction is None else f" {100 * fraction():3.0f} %"
-            print(f"\r{what}{share}", end="", file=sys.stderr, flush=True)
+            _write(f"\r{what}{share}")
             done.wait(_INTERVAL)
         if shown:
-            print(_CLEAR, end="", file=sys.stderr, flush=True)
+            _write(_CLEAR)
 
     def stop() -> None:
         done.set()
@@ -40,7 +41,7 @@ def delayed_progress(
             ticker.join()
 
     ticker = threading.Thread(target=show, daemon=True)
-    if sys.stderr.isatty():
+    if _can_rewrite_lines():
         ticker.start()
     try:
         yield stop
@@ -54,10 +55,10 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
 
     The bar is removed at the end, after an error too.
     """
-    terminal = sys.stderr.isatty()
+    bars = _can_rewrite_lines()
 
     def show(done: int, total: int, text: str) -> None:
-        if terminal:
+        if bars:
             bar = "━" * (_WIDTH * done // total)
             click.echo(f"{_CLEAR}{bar:{_WIDTH}} {done} of {total}: {text}", nl=False, err=True)
         else:
@@ -66,5 +67,16 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
     try:
         yield show
     finally:
-        if terminal:
-            click.echo(_CLEAR, nl=False, err=True)
+        if bars:
+            _write(_CLEAR)
+
+
+def _can_rewrite_lines() -> bool:
+    """Whether standard error is a terminal that knows escape sequences."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _write(text: str) -> None:
+    """What does not matter if it is lost: the terminal may be gone."""
+    with suppress(OSError):
+        print(text, end="", file=sys.stderr, flush=True)

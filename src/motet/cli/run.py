@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,11 @@ from click.core import ParameterSource
 
 from motet.cli.inputs import load_model, read_prompt
 from motet.cli.options import (
+    context_option,
     json_option,
     kv_type_option,
+    max_tokens_option,
+    model_argument,
     sampling_options,
     self_extend_options,
     threads_option,
@@ -25,25 +29,25 @@ if TYPE_CHECKING:
     from motet.engine import Completion
     from motet.engine.stream import Stream
     from motet.llm import LLM
+    from motet.model import Model
     from motet.sampling import Sampling
     from motet.self_extend import AutoExtend, SelfExtend
 
 
 @click.command("run")
-@click.argument("model")
-@click.option("-p", "--prompt", metavar="TEXT", help="The prompt (default: standard input).")
+@model_argument
+@click.argument("text", required=False, metavar="[PROMPT]")
+@click.option("-p", "--prompt", metavar="TEXT", help="The prompt; or give it after MODEL.")
 @click.option(
     "-f",
     "--file",
     "prompt_file",
+    type=click.Path(),
     metavar="FILE",
-    help="Read the prompt from FILE, less a final newline.",
+    help="Text before the prompt, or the whole prompt; less a final newline.",
 )
-@click.option(
-    "--max-tokens",
-    type=click.IntRange(0),
-    metavar="N",
-    help="The most tokens of an answer (default: as many as the context has room for).",
+@max_tokens_option(
+    "The most tokens of an answer (default: as many as the context has room for).", least=0
 )
 @sampling_options
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before TEXT; may be repeated.")
@@ -54,19 +58,16 @@ if TYPE_CHECKING:
     help="Put the prompt in the model's chat template, or continue it as it is "
     "(default: the template, where the file has one).",
 )
-@click.option("--system", metavar="TEXT", help="Instructions before the chat.")
+@click.option("-s", "--system", metavar="TEXT", help="Instructions before the chat.")
 @click.option(
     "--session",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Go on with the conversation in FILE, if there is one, and save it there at the end.",
+    help="Go on with the conversation in FILE, if there is one, and keep it there.",
 )
-@click.option(
-    "--ctx",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Tokens of context, answer included (default: the length the model was trained for, or as"
-    " far as --self-extend reaches, with auto 16 times that length).",
+@context_option(
+    "Tokens of context, answer included (default: the length the model was trained for, or as far"
+    " as --self-extend reaches, with auto 16 times that length)."
 )
 @self_extend_options
 @ubatch_option
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     model: str,
+    text: str | None,
     prompt: str | None,
     prompt_file: str | None,
     max_tokens: int | None,
@@ -90,45 +92,70 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Answer a prompt with the model in MODEL (GGUF), or talk to it on a terminal.
+    """Answer PROMPT with the model in MODEL (GGUF), or talk to it on a terminal.
 
-    The answer alone goes to standard output; progress and the closing line to standard error.
+    Text that is piped in, or in a FILE, comes before PROMPT. The answer alone goes to standard
+    output; progress and the closing line to standard error.
     """
     from motet.cli.conversation import ChatOptions, Conversation
-    from motet.engine.state import setting_in
+    from motet.cli.sessions import locked
+    from motet.engine.state import refuse_other_models
     from motet.llm import LLM
 
+    if prompt is not None and text is not None:
+        raise click.UsageError(f"the prompt is given twice: {text!r} and -p {prompt!r}")
+    prompt = text if prompt is None else prompt
     interactive = prompt is None and prompt_file is None and sys.stdin.isatty()
     if interactive and (as_json or not sys.stdout.isatty()):
-        raise click.UsageError("give a prompt with -p, -f or on standard input")
+        raise click.UsageError("give a prompt: after MODEL, with -f or on standard input")
     if not interactive:
-        prompt = _prompt(prompt, prompt_file)
+        prompt = read_prompt(prompt, prompt_file)
     if session is not None and not session.absolute().parent.is_dir():
         raise click.UsageError(f"--session: there is no directory {str(session.parent)!r}")
-    begun = session if session is not None and session.exists() else None
-    if begun is not None and self_extend is None:
-        self_extend = setting_in(begun)
-    with LLM(
-        load_model(model, threads),
-        max_sequences=1,
-        max_tokens=ctx,
-        ubatch=ubatch,
-        kv_type=kv_type,
-        self_extend=self_extend,
-    ) as llm:
+    with ExitStack() as stack:
+        begun = False
+        if session is not None:
+            stack.enter_context(locked(session))
+            if begun := session.exists():
+                kv_type, self_extend = _settings_of(session, kv_type, self_extend)
+        loaded = load_model(model, threads)
+        if session is not None and begun:
+            refuse_other_models(loaded, session)
+        _check_context(loaded, ctx, self_extend)
+        llm = stack.enter_context(
+            LLM(
+                loaded,
+                max_sequences=1,
+                max_tokens=ctx,
+                ubatch=ubatch,
+                kv_type=kv_type,
+                self_extend=self_extend,
+            )
+        )
         options = ChatOptions(_templated(llm, chat, system), sampling, max_tokens, stop)
         conversation = Conversation(llm, options, system)
-        if begun is not None:
-            _resume(conversation, begun, chat, system)
+        if session is not None and begun:
+            _resume(conversation, session, chat, system)
         if interactive:
-            from motet.cli.chat import Chat
-
-            Chat(conversation).run()
+            _chat(conversation, session)
         else:
             assert prompt is not None
-            _answer(conversation, prompt, as_json)
-        if session is not None:
-            conversation.save(session)
+            _answer(conversation, prompt, session, as_json)
+
+
+def _settings_of(
+    session: Path, kv_type: str, self_extend: "SelfExtend | AutoExtend | None"
+) -> "tuple[str, SelfExtend | AutoExtend | None]":
+    """``--kv-type`` and ``--self-extend``, where they are not given those of a saved conversation.
+
+    Raises UsageError for another kv_type than it was saved with, StateFileError for another file.
+    """
+    from motet.engine.state import kv_type_in, setting_in
+
+    saved = kv_type_in(session)
+    if saved not in ("none", kv_type) and kv_type != "auto":
+        raise click.UsageError(f"{session} was begun with --kv-type {saved}, not {kv_type}")
+    return "auto" if saved == "none" else saved, self_extend or setting_in(session)
 
 
 def _resume(
@@ -152,22 +179,53 @@ def _given_options() -> set[str]:
     }
 
 
-def _answer(conversation: "Conversation", prompt: str, as_json: bool) -> None:
-    stream = conversation.answer(prompt)
+def _check_context(
+    model: "Model", ctx: int | None, self_extend: "SelfExtend | AutoExtend | None"
+) -> None:
+    """Raise UsageError for more tokens than a sequence may have without Self-Extend."""
+    from motet.cli.capacity import is_extendable
+    from motet.context import position_limit
+
+    most = position_limit(model)
+    if ctx is not None and ctx > most and self_extend is None:
+        beyond = "; --self-extend auto goes beyond" if is_extendable(model) else ""
+        raise click.UsageError(f"--ctx is {ctx}, and the model was trained for {most}{beyond}")
+
+
+def _chat(conversation: "Conversation", session: Path | None) -> None:
+    """Until the user leaves, or a signal ends it; then it is saved, whatever ended it."""
+    from motet.cli.chat import Chat
+    from motet.cli.sessions import ended_by_signals
+
+    with ended_by_signals():
+        try:
+            Chat(conversation, session).run()
+        finally:
+            if session is not None:
+                conversation.save(session)
+
+
+def _answer(conversation: "Conversation", prompt: str, session: Path | None, as_json: bool) -> None:
+    """Print the answer to one prompt, and keep it where there is a session."""
+    from motet.cli.capacity import longer_context
+    from motet.errors import CapacityError
+
+    try:
+        stream = conversation.answer(prompt)
+    except CapacityError as error:
+        hint = longer_context(conversation.llm, "--self-extend auto")
+        raise CapacityError(error.message, hint=hint or "shorten the prompt") from error
     if as_json:
-        completion = _finished(stream)
+        with stream:
+            completion = next(chunk.completion for chunk in stream if chunk.completion)
         click.echo(json.dumps(_facts(completion)))
     else:
-        completion = _print(stream, conversation.llm.max_tokens)
+        completion = _print(stream)
     conversation.add(prompt, completion.text)
-
-
-def _prompt(prompt: str | None, file: str | None) -> str:
-    if prompt is not None and file is not None:
-        raise click.UsageError("give the prompt with -p or with -f, not both")
-    if prompt is not None:
-        return prompt
-    return read_prompt(file)
+    if session is not None:
+        conversation.save(session)
+    if not as_json:
+        click.echo(statistics(completion, conversation.llm.max_tokens), err=True)
 
 
 def _templated(llm: "LLM", chat: bool | None, system: str | None) -> bool:
@@ -180,7 +238,7 @@ def _templated(llm: "LLM", chat: bool | None, system: str | None) -> bool:
     return templated
 
 
-def _print(stream: "Stream", context: int) -> "Completion":
+def _print(stream: "Stream") -> "Completion":
     try:
         completion = print_stream(stream)
     except Interrupted:
@@ -188,13 +246,7 @@ def _print(stream: "Stream", context: int) -> "Completion":
         raise KeyboardInterrupt from None
     if sys.stdout.isatty() or not completion.text.endswith("\n"):
         click.echo()
-    click.echo(statistics(completion, context), err=True)
     return completion
-
-
-def _finished(stream: "Stream") -> "Completion":
-    with stream:
-        return next(chunk.completion for chunk in stream if chunk.completion)
 
 
 def _facts(completion: "Completion") -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.options import kv_type_option
+from motet.cli.inputs import existing_model
+from motet.cli.options import context_option, json_option, kv_type_option, model_argument
 from motet.cli.output import amount, printable
 from motet.machine import format_bytes
 
@@ -22,36 +23,33 @@ _NUMBERS = {"tensors", "parameters", "size", "share", "offset"}
 
 
 @click.command("show")
-@click.argument("file")
+@model_argument
 @click.option("--tensors", "list_tensors", is_flag=True, help="List every tensor.")
 @click.option("--metadata", "list_metadata", is_flag=True, help="List every metadata key.")
-@click.option(
-    "--context",
-    "tokens",
-    type=click.IntRange(1, 1 << 40),
-    metavar="N",
-    help="Say what a context of N tokens takes (default: the length the model was trained for).",
+@context_option(
+    "Say what a context of N tokens takes (default: the length the model was trained for).",
+    most=1 << 40,
 )
 @kv_type_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with nothing abbreviated.")
+@json_option
 def command(
-    file: str,
+    model: str,
     list_tensors: bool,
     list_metadata: bool,
-    tokens: int | None,
+    ctx: int | None,
     kv_type: str,
     as_json: bool,
 ) -> None:
-    """Show what the model FILE (GGUF) holds: architecture, layers, tensors, memory."""
+    """Show what the model file MODEL (GGUF) holds: architecture, layers, tensors, memory."""
     from motet.cli.model_facts import model_facts, tensor_facts
     from motet.weights.gguf import GGUFFile
 
-    with GGUFFile.open(file) as model:
-        facts = model_facts(model, tokens, kv_type)
+    with GGUFFile.open(existing_model(model)) as file:
+        facts = model_facts(file, ctx, kv_type)
         if list_tensors:
-            facts["tensors"] = tensor_facts(model)
+            facts["tensors"] = tensor_facts(file)
         if list_metadata:
-            facts["metadata"] = dict(model.metadata)
+            facts["metadata"] = dict(file.metadata)
     if as_json:
         click.echo(json.dumps(_finite(facts), indent=2))
     else:
@@ -117,8 +115,10 @@ def _overview(facts: "Facts") -> "Table":
 
 
 def _layers(facts: "Facts") -> str:
-    """How many, and which of them attend where others carry a state."""
+    """How many, and which of them see a window, or attend where others carry a state."""
     layers, context = facts["layers"], facts["context"]
+    if context.get("sliding_layers"):
+        return f"{layers}, {context['sliding_layers']} of them with a window of {context['window']}"
     if not context.get("constant"):
         return _shown(layers)
     states = f"{format_bytes(context['constant'])} of states a sequence"
@@ -155,8 +155,6 @@ def _memory(context: "Facts") -> str:
         return f"{format_bytes(context['total'])} a sequence, constant at any length{allowed}"
     text = f"{format_bytes(context['total'])} for one sequence of {context['tokens']} tokens"
     text += f" ({context['kv_type']})"
-    if context["sliding_layers"]:
-        text += f", a window of {context['window']} in {context['sliding_layers']} of the layers"
     if context["constant"]:
         text += f", {format_bytes(context['constant'])} of it constant"
     return text + allowed

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from motet.cli.inputs import decoded, existing_model, read_standard_input
+from motet.cli.options import json_option, model_argument
 from motet.cli.output import printable
 from motet.errors import TokenizerError
 
@@ -14,21 +16,21 @@ if TYPE_CHECKING:
 
 
 @click.command("tokenize")
-@click.argument("model", type=click.Path())
+@model_argument
 @click.argument("text", required=False)
 @click.option("--ids", "only_ids", is_flag=True, help="Print the ids alone, on one line.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--no-special", is_flag=True, help="Add no BOS and EOS.")
 @click.option(
     "--parse-special", is_flag=True, help="Let control tokens spelt out in the text be tokens."
 )
+@json_option
 def command(
     model: str,
     text: str | None,
     only_ids: bool,
-    as_json: bool,
     no_special: bool,
     parse_special: bool,
+    as_json: bool,
 ) -> None:
     """Show the tokens of TEXT, or of standard input, in the vocabulary of MODEL (a GGUF file).
 
@@ -42,12 +44,12 @@ def command(
         raise click.UsageError("--ids and --json exclude each other")
     if text is None and sys.stdin.isatty():
         raise click.UsageError("give TEXT, or a text on standard input")
-    with GGUFFile.open(model) as file:
+    with GGUFFile.open(existing_model(model)) as file:
         tokenizer = from_gguf(file.metadata)
     if tokenizer is None:
         raise TokenizerError(f"{model}: the file has no vocabulary")
     if text is None:
-        text = _standard_input()
+        text = decoded(read_standard_input(), "standard input")
     ids = tokenizer.encode(text, add_special=not no_special, parse_special=parse_special)
     if only_ids:
         click.echo(" ".join(map(str, ids)))
@@ -57,17 +59,6 @@ def command(
         width = len(str(tokenizer.n_vocab))
         for token in ids:
             click.echo(f"{token:{width}}  {_quoted(tokenizer.piece(token))}")
-
-
-def _standard_input() -> str:
-    data = sys.stdin.buffer.read()
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise TokenizerError(
-            f"standard input is not UTF-8: byte 0x{data[error.start]:02X} at {error.start}",
-            hint="convert it with iconv",
-        ) from None
 
 
 def _described(tokenizer: "Tokenizer", ids: list[int]) -> dict[str, object]:

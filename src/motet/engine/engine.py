@@ -78,11 +78,14 @@ class Engine:
         """
         return self._between_steps(lambda: self._change(context, context_length, file))
 
-    def save(self, file: state.File, notes: Mapping[str, str] | None) -> None:
+    def save(self, file: state.File, notes: Mapping[str, str] | None, notes_only: bool) -> None:
         """Write the prefix cache; see ``LLM.save``."""
-        self._between_steps(
-            lambda: state.save(self._context, self._scheduler.sequences, file, notes)
-        )
+
+        def write() -> None:
+            seqs = [] if notes_only else self._scheduler.sequences.idle
+            self._context.save(file, seqs, notes=notes)
+
+        self._between_steps(write)
 
     def restore(self, file: state.File) -> dict[str, str]:
         """Read what was saved into the prefix cache; see ``LLM.restore``."""

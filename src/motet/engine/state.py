@@ -1,23 +1,18 @@
 """The prefix cache, which is what idle sequences hold, to a state file and back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from motet.context import Context
+from motet.context import Context, identity
 from motet.engine.sequences import Sequences
 from motet.errors import CapacityError, OptionError, StateFileError
+from motet.kernels.interface import KV_TYPES
+from motet.runnable import Runnable
 from motet.self_extend import AutoExtend, SelfExtend, read_setting
 from motet.state import look
 
 File = str | Path | BinaryIO
-
-
-def save(
-    context: Context, sequences: Sequences, file: File, notes: Mapping[str, str] | None
-) -> None:
-    """Write what idle sequences hold, the least recently used first."""
-    context.save(file, sequences.idle, notes=notes)
 
 
 def restore(
@@ -47,13 +42,26 @@ def restore(
     return restored.notes
 
 
+def kv_type_in(file: File) -> str:
+    """What keys and values were saved as, "none" for a model without. Raises StateFileError when it
+    is no state file."""
+    found = look(file).kv_type
+    if found not in (*KV_TYPES, "none"):
+        raise StateFileError(f"{file}: keys and values as {found[:20]!r} are not known here")
+    return found
+
+
 def setting_in(file: File) -> SelfExtend | AutoExtend | None:
     """What a file was saved with. Raises StateFileError when it is no state file."""
-    found, _ = look(file)
     try:
-        return read_setting(found)
+        return read_setting(look(file).self_extend)
     except OptionError as error:
         raise StateFileError(f"{file}: {error.message}") from error
+
+
+def refuse_other_models(model: Runnable, file: File) -> None:
+    """Raise StateFileError unless ``model`` saved the file, in a context of whatever settings."""
+    look(file, identity(model, look(file).kv_type))
 
 
 def _sequences_in(context: Context, file: File) -> Sequence[int]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from motet.errors import OptionError
+from motet.errors import MotetError, OptionError
 from motet.evals.needle import Found
 
 _KIND = "motet needle results 2"
@@ -31,12 +31,14 @@ class Results:
     def __init__(self, path: Path, settings: Mapping[str, object]) -> None:
         """Open or create the file. ``settings``: what every result depends on, beside its key.
 
-        Raises OptionError for a file of other settings (it names one), of another kind, or one
-        that can't be read or written.
+        Raises OptionError for a file of other settings (it names one) or of another kind,
+        MotetError for one that can't be read or written.
         """
         self._path = path
         header = {"kind": _KIND, **settings}
         self.known: dict[tuple[str, str, int, float, int], Found] = {}
+        if path.exists() and not path.is_file():  # reading a device may never end
+            raise _other(path, "it is not a regular file")
         try:
             raw = path.read_bytes() if path.exists() else b""
             whole = raw[: raw.rfind(b"\n") + 1]
@@ -49,16 +51,16 @@ class Results:
                 if not whole:
                     file.write(json.dumps(header).encode() + b"\n")
         except OSError as error:
-            raise OptionError(f"the results file {str(path)!r}: {error.strerror}") from error
+            raise _unusable(path, error) from error
 
     def add(self, found: Sequence[Found]) -> None:
-        """Append them. Raises OptionError where the file can't be written."""
+        """Append them. Raises MotetError where the file can't be written."""
         lines = "".join(json.dumps(asdict(one)) + "\n" for one in found)
         try:
             with self._path.open("ab") as file:
                 file.write(lines.encode())
         except OSError as error:
-            raise OptionError(f"the results file {str(self._path)!r}: {error.strerror}") from error
+            raise _unusable(self._path, error) from error
         self.known.update((one.key, one) for one in found)
 
     def _read(self, whole: bytes, header: Mapping[str, object]) -> None:
@@ -99,6 +101,10 @@ def _found(value: dict[str, Any] | None) -> Found | None:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 20 else text[:17] + "…"
+
+
+def _unusable(path: Path, error: OSError) -> MotetError:
+    return MotetError(f"the results file {str(path)!r}: {error.strerror}")
 
 
 def _other(path: Path, problem: str) -> OptionError:

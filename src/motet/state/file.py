@@ -47,6 +47,16 @@ class Restored:
     """The caller's own, as they were saved."""
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What the beginning of a state file says: how keys and values are kept and the Self-Extend
+    setting, both "none" for none, and the caller's notes."""
+
+    kv_type: str
+    self_extend: str
+    notes: dict[str, str]
+
+
 def save(
     file: str | Path | BinaryIO,
     memory: Memory,
@@ -106,13 +116,11 @@ def restore(
     return Restored(target_of, notes)
 
 
-def look(
-    file: str | Path | BinaryIO, model: ModelIdentity | None = None
-) -> tuple[str, dict[str, str]]:
-    """The Self-Extend setting, as it stands there, and the notes of a state file.
+def look(file: str | Path | BinaryIO, model: ModelIdentity | None = None) -> Preview:
+    """The beginning of a state file. A file object is left where it stood.
 
-    ``model``: whose it has to be, whatever its setting; None for anybody's. A file object is left
-    where it stood. Raises StateFileError for any other file, and one whose beginning is damaged.
+    ``model``: whose it has to be, whatever its Self-Extend setting; None for anybody's. Raises
+    StateFileError for any other file, and one whose beginning is damaged.
     """
     start = None if isinstance(file, str | Path) else file.tell()
     try:
@@ -123,7 +131,7 @@ def look(
             setting = header.metadata.get("self_extend", "none")
             if model is not None:
                 header.refuse_others(replace(model, self_extend=setting))
-            return setting, header.notes()
+            return Preview(header.metadata.get("kv_type", "none"), setting, header.notes())
     finally:
         if start is not None and not isinstance(file, str | Path):
             file.seek(start)
@@ -136,6 +144,10 @@ def _read_index(source: Source, size: int | None) -> tuple[Header, dict[str, Arr
     """
     if size == 0:
         raise StateFileError("is empty", hint="give a file that save wrote")
+    if size is not None and size < 8:
+        raise StateFileError(
+            f"is not a state file: it has {size} bytes", hint="give a file that save wrote"
+        )
     checksum = digest()
     length = _header_length(source, checksum)
     text = source.take(length)

@@ -174,7 +174,7 @@ class Header:
             if key == "kv_type":
                 raise StateFileError(
                     f"holds keys and values as {found}, and this context keeps them as {own}",
-                    hint=f"make the context with kv_type={found!r}",
+                    hint=f"make it with kv_type={found!r}; on the command line --kv-type {found}",
                 )
             if key == "self_extend":
                 setting = "None" if found == "none" else f"motet.{found[:80]}"
