@@ -29,7 +29,7 @@ from motet.self_extend import (
     require_positions,
     setting_of,
 )
-from motet.spec import Recurrent
+from motet.spec import attention_specs
 from motet.split import Ubatch, choose_policy, split
 from motet.state import Into, ModelIdentity, Restored, look, restore, save
 
@@ -360,9 +360,7 @@ def _require_finite(x: Float32, what: str, ubatch: Ubatch, rows: Int64) -> None:
 def position_limit(model: Runnable) -> int:
     """Tokens that a sequence may have without Self-Extend: those that the model was trained for,
     or UNLIMITED where no layer attends."""
-    every = [spec for caches in model.family.caches for spec in caches]
-    attends = any(not isinstance(spec, Recurrent) for spec in every)
-    return model.config.context_length if attends else UNLIMITED
+    return model.config.context_length if attention_specs(model.family.caches) else UNLIMITED
 
 
 def _bytes(name: str, given: int | None, default: Callable[[], int]) -> int:

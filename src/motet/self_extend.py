@@ -17,7 +17,7 @@ from motet.arrays import Int32
 from motet.errors import OptionError, UnsupportedError
 from motet.kernels.interface import Extended, PagedKV, RecurrentState
 from motet.models.family import View
-from motet.spec import FullAttention, LayerCaches, Recurrent, SlidingAttention
+from motet.spec import FullAttention, LayerCaches, SlidingAttention, attention_specs
 
 FARTHEST = (1 << 31) - 1
 """Positions are int32."""
@@ -173,8 +173,7 @@ def require_positions(layers: Sequence[LayerCaches], positional: str) -> None:
 
     ``positional``: how attention knows positions, "rotary" or "none".
     """
-    every = [spec for caches in layers for spec in caches]
-    attention = [spec for spec in every if not isinstance(spec, Recurrent)]
+    attention = attention_specs(layers)
     if not attention:
         reason, hint = "is recurrent: it has no positions", "a longer context needs nothing"
     elif positional == "none":

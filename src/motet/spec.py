@@ -4,6 +4,7 @@ A model family declares the caches of each layer, none or several; ``memory`` is
 declaration. The specs stand below both, so that neither has to import the other.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -34,7 +35,14 @@ class Recurrent:
     """Of each array that the state consists of: a convolution's tail, a scan's state, …"""
 
 
-CacheSpec = FullAttention | SlidingAttention | Recurrent
+AttentionSpec = FullAttention | SlidingAttention
+CacheSpec = AttentionSpec | Recurrent
 
 LayerCaches = tuple[CacheSpec, ...]
 """What one layer keeps: its caches, in the order in which it asks for them."""
+
+
+def attention_specs(layers: Iterable[LayerCaches]) -> list[AttentionSpec]:
+    """The caches of all layers that hold keys and values; none where no layer attends."""
+    every = (spec for caches in layers for spec in caches)
+    return [spec for spec in every if not isinstance(spec, Recurrent)]

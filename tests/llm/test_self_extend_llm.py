@@ -78,6 +78,12 @@ def test_more_is_refused_with_the_number(model: Model) -> None:
         assert ask(llm, [5] * (REACH - 1), 9).usage.completion_tokens == 1
 
 
+def test_positions_beyond_counting_are_refused_with_the_trained_length() -> None:
+    """A recurrent model may go on past it, but positions are int32."""
+    with pytest.raises(OptionError, match=r"trained for 128 .*at most 128"):
+        make(ScriptedModel(recurrent=True), max_tokens=(1 << 31) + 1)
+
+
 @pytest.mark.parametrize("architecture", ["mamba", "jamba", "rwkv6"])
 def test_models_without_positions(tmp_path: Path, architecture: str) -> None:
     with pytest.raises(UnsupportedError, match="Self-Extend groups positions"):

@@ -53,8 +53,8 @@ class ContextFactory:
 
     def _check_without_self_extend(self, length: int) -> None:
         """Raise OptionError for more tokens than a sequence may have without Self-Extend."""
-        trained = position_limit(self.model)
-        if length > trained:
+        trained = self.model.config.context_length
+        if length > position_limit(self.model):
             raise OptionError(
                 f"max_tokens is {length}, but the model was trained for {trained}",
                 hint=f"use at most {trained}, {BEYOND}",

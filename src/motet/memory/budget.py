@@ -8,7 +8,14 @@ from motet.kernels import PAGE, Kernels
 from motet.machine import available_memory
 from motet.memory.kv_cache import kept_tokens
 from motet.memory.recurrent import state_bytes
-from motet.spec import FullAttention, LayerCaches, Recurrent, SlidingAttention
+from motet.spec import (
+    AttentionSpec,
+    FullAttention,
+    LayerCaches,
+    Recurrent,
+    SlidingAttention,
+    attention_specs,
+)
 
 _UNKNOWN = 1 << 50
 """Where the system does not say how much memory is left: as good as no limit."""
@@ -55,22 +62,17 @@ def context_memory(
 
     ``layers``: the caches of each layer.
     """
-    specs = [spec for layer in layers for spec in layer]
+    specs = (spec for layer in layers for spec in layer)
     constant = sum(state_bytes(spec) for spec in specs if isinstance(spec, Recurrent))
     total, per_token = constant, 0
-    for spec, count in Counter(specs).items():
-        if isinstance(spec, Recurrent):
-            continue
+    attention = attention_specs(layers)
+    for spec, count in Counter(attention).items():
         sizes = spec.kv_heads, spec.head_dim, spec.value_dim
         page = count * kernels.page_bytes(*sizes, kv_type)
         total += page * _pages(spec, tokens)
         per_token += page // PAGE if isinstance(spec, FullAttention) else 0
-    windows = [spec.window for spec in specs if isinstance(spec, SlidingAttention)]
-    attending = [
-        i
-        for i, layer in enumerate(layers)
-        if any(not isinstance(spec, Recurrent) for spec in layer)
-    ]
+    windows = [spec.window for spec in attention if isinstance(spec, SlidingAttention)]
+    attending = [i for i, layer in enumerate(layers) if attention_specs([layer])]
     return ContextMemory(
         tokens,
         kv_type,
@@ -83,7 +85,7 @@ def context_memory(
     )
 
 
-def _pages(spec: FullAttention | SlidingAttention, tokens: int) -> int:
+def _pages(spec: AttentionSpec, tokens: int) -> int:
     """Pages that hold what a layer keeps of ``tokens`` tokens, as Memory does."""
     pages = -(-tokens // PAGE)
     if isinstance(spec, SlidingAttention):

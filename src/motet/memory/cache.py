@@ -198,11 +198,13 @@ class Cache(Protocol):
         table: SequenceTable,
         sequences: SequenceState,
         seqs: list[int],
+        tokens: Int64,
         holds: list[tuple[int, Any]],
     ) -> Exported:
         """What ``seqs`` and then checkpoints hold.
 
-        ``holds``: of each checkpoint a sequence that may use it, and what it refers to.
+        ``tokens``: the slots of the sequences' tokens, a row each. ``holds``: of each checkpoint a
+        sequence that may use it, and what it refers to.
         """
         ...
 

@@ -22,9 +22,7 @@ from motet.memory.ref_counts import unused
 from motet.memory.saved import Places, Saved, Tables, TokenRows, contradicts
 from motet.memory.sequence_table import SequenceDraft, SequenceState, SequenceTable
 from motet.memory.slot_mapping import SlotMapping
-from motet.spec import CacheSpec, FullAttention, SlidingAttention
-
-_Attention = FullAttention | SlidingAttention
+from motet.spec import AttentionSpec, CacheSpec, FullAttention, SlidingAttention
 
 REWIND = 64
 """Tokens that sliding layers keep beyond their window, so that taking back so many is exact."""
@@ -37,7 +35,7 @@ def kv_caches(
     full = {key: spec for key, spec in specs.items() if isinstance(spec, FullAttention)}
     sliding = {key: spec for key, spec in specs.items() if isinstance(spec, SlidingAttention)}
 
-    def allocate(spec: _Attention, pages: int) -> KVPages:
+    def allocate(spec: AttentionSpec, pages: int) -> KVPages:
         return kernels.allocate_pages(
             pages, spec.kv_heads, spec.head_dim, spec.value_dim, limits.kv_type
         )
@@ -62,7 +60,7 @@ def full_page_bytes(specs: Iterable[CacheSpec], kernels: Kernels, kv_type: str) 
     return _page_bytes(full, kernels, kv_type)
 
 
-def _page_bytes(specs: Iterable[_Attention], kernels: Kernels, kv_type: str) -> int:
+def _page_bytes(specs: Iterable[AttentionSpec], kernels: Kernels, kv_type: str) -> int:
     return sum(
         kernels.page_bytes(spec.kv_heads, spec.head_dim, spec.value_dim, kv_type) for spec in specs
     )
@@ -143,10 +141,11 @@ class FullKVCache:
         table: SequenceTable,
         sequences: SequenceState,
         seqs: list[int],
+        tokens: Int64,
         holds: list[tuple[int, None]],
     ) -> Exported:
         """The rows are the sequences' tokens."""
-        return Exported(SharedRows(), table.export(sequences, seqs)[1])
+        return Exported(SharedRows(), tokens)
 
     def read(self, tables: Tables) -> "SharedRows":
         """No tables of its own."""
@@ -263,6 +262,7 @@ class SlidingKVCache:
         table: SequenceTable,
         sequences: SequenceState,
         seqs: list[int],
+        tokens: Int64,
         holds: list[tuple[int, HeldBlocks]],
     ) -> Exported:
         """What ``seqs`` and then checkpoints still hold."""

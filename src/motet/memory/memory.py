@@ -62,7 +62,7 @@ class Memory:
         """Of a model whose layers have these caches.
 
         ``context_length``: positions that a sequence has. Raises CapacityError for want of
-        address space, UnsupportedError for a cache that is of no kind known.
+        address space, UnsupportedError for a cache of a kind that memory does not know.
         """
         self.max_sequences = limits.max_sequences
         self.max_tokens = limits.max_tokens
@@ -280,13 +280,14 @@ class Memory:
         """
         chosen, now = [self._seq(seq) for seq in seqs], self._now
         asked, marks = now.checkpoints.export(chosen)
-        sequences, _ = self._table.export(now.sequences, chosen)
+        sequences, slots = self._table.export(now.sequences, chosen)
         exported = [
             cache.export(
                 state,
                 self._table,
                 now.sequences,
                 chosen,
+                slots,
                 [(seq, checkpoint.holds[n]) for seq, checkpoint in asked],
             )
             for n, (cache, state) in enumerate(zip(self.caches, now.caches, strict=True))

@@ -91,6 +91,7 @@ class RecurrentCache:
         table: SequenceTable,
         sequences: SequenceState,
         seqs: list[int],
+        tokens: Int64,
         holds: list[tuple[int, int]],
     ) -> Exported:
         """The states of ``seqs`` and then of checkpoints."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from motet.arrays import Array
 from motet.errors import OptionError, StateFileError
-from motet.spec import CacheSpec, LayerCaches, Recurrent
+from motet.spec import CacheSpec, LayerCaches, attention_specs
 from motet.weights.fingerprint import Fingerprint
 
 FORMAT = "motet-state"
@@ -64,14 +64,12 @@ class ModelIdentity:
 
     def metadata(self) -> dict[str, str]:
         """As strings, in the order in which differences are reported."""
-        every = [spec for caches in self.layers for spec in caches]
-        attends = any(not isinstance(spec, Recurrent) for spec in every)
         return {
             "format": FORMAT,
             "version": VERSION,
             **asdict(self.fingerprint),
             "layers": json.dumps([_described(caches) for caches in self.layers]),
-            "kv_type": self.kv_type if attends else "none",
+            "kv_type": self.kv_type if attention_specs(self.layers) else "none",
             "self_extend": self.self_extend,
         }
 
