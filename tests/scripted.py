@@ -10,6 +10,7 @@ import numpy as np
 from motet.batch import Batch
 from motet.errors import CannotRewind, CapacityError
 from motet.spec import FullAttention, Recurrent
+from motet.state import look
 from motet.tokenizer.sandbox import TemplateSandbox
 
 BOS, EOS, N_VOCAB = 256, 257, 258
@@ -87,6 +88,7 @@ class ScriptedMemory:
         """Positions of a sequence; set by the model."""
         self.room: int | None = None
         """Tokens that all sequences may hold together."""
+        self.being_exported: set[int] = set()
         self.budget: int | None = None
         """Checkpoints that may still be made."""
         self._points: set[tuple[int, ...]] = set()
@@ -170,6 +172,9 @@ class ScriptedContext:
         """Set when a decode has begun."""
         self._rule = model.rule
         self._decoded = 0
+
+    def notes(self, file: Any) -> dict[str, str]:
+        return look(file).notes
 
     def decode(self, batch: Batch) -> ScriptedOutput:
         self.entered.set()

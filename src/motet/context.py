@@ -31,7 +31,7 @@ from motet.self_extend import (
 )
 from motet.spec import attention_specs
 from motet.split import Ubatch, choose_policy, split
-from motet.state import Into, ModelIdentity, Restored, look, restore, save
+from motet.state import Into, ModelIdentity, Restored, encoded, look, opened, restore, save
 
 _log = logging.getLogger("motet")
 
@@ -225,6 +225,7 @@ class Context:
             ubatches = split(entries, self.ubatch, self.split)
             plan = self.memory.plan(ubatches)
             steps = list(zip(ubatches, plan.micro_batches, strict=True))
+            plan.begin()
             with np.errstate(all="ignore"):  # what is not finite is looked for in the logits
                 output = Output(self._logits(entries, steps), entries.wanted)
             plan.commit()
@@ -300,7 +301,8 @@ class Context:
                 chosen = np.flatnonzero(self.memory.ends).tolist()
             else:
                 chosen = [seqs] if isinstance(seqs, int) else list(seqs)
-            save(file, self.memory, self._identity, chosen, notes or {})
+            export = self.memory.export(chosen)
+            save(file, self.memory, self.identity, export, encoded(notes or {}))
 
     def restore(self, file: str | Path | BinaryIO, into: Into = None) -> Restored:
         """Bring back what ``save`` wrote, bit for bit, into sequences that hold nothing.
@@ -316,8 +318,8 @@ class Context:
         ``self_extend`` or ``kv_type``; OptionError for an ``into`` that is not possible;
         CapacityError for more tokens than there is room for.
         """
-        with self.memory.exclusive():
-            return restore(file, self.memory, self._identity, self.model.config.n_vocab, into)
+        with self.memory.exclusive(), opened(file) as state:
+            return restore(state, self.memory, self.identity, self.model.config.n_vocab, into)
 
     def notes(self, file: str | Path | BinaryIO) -> dict[str, str]:
         """The notes of a file that ``save`` wrote, with whatever Self-Extend setting.
@@ -325,10 +327,11 @@ class Context:
         Nothing is restored, and a file object stays where it stands. Raises StateFileError as
         ``restore`` does, but finds damage in the file's beginning alone.
         """
-        return look(file, self._identity).notes
+        return look(file, self.identity).notes
 
     @property
-    def _identity(self) -> ModelIdentity:
+    def identity(self) -> ModelIdentity:
+        """What state files of this context say of whose they are."""
         return identity(self.model, self.kv_type, self._setting)
 
 

@@ -25,6 +25,7 @@ from motet.model import Model
 from motet.sampling import Sampling, SamplingFields
 from motet.sampling.options import overridden
 from motet.self_extend import AutoExtend, SelfExtend, setting_of
+from motet.state import opened
 from motet.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -309,8 +310,11 @@ class LLM:
     ) -> None:
         """Write the prefix cache to a state file, with ``notes`` of your own.
 
-        Answers under way are not part of it; with ``notes_only`` no sequence is. A path is replaced
-        as a whole or not at all. Raises StateFileError when it cannot be written.
+        Answers under way are not part of it, and go on meanwhile; with ``notes_only`` no sequence
+        is. New answers take sequences that are not being written to a path; a file object gets all
+        from a copy in memory. A path is replaced as a whole or not at all. Raises StateFileError
+        when it cannot be written, OptionError for a file object that takes no bytes; what that
+        raises passes through.
         """
         self._engine.save(file, notes, notes_only)
 
@@ -319,18 +323,21 @@ class LLM:
     ) -> dict[str, str]:
         """Read what ``save`` wrote into the prefix cache; returns the notes.
 
-        The least recently used sequences that are not in use are evicted for it. A file object has
-        to be one that can seek. Raises StateFileError for a file that is damaged or of another
-        model or ``kv_type``, CapacityError when it holds more sequences than are not in use, or
-        longer ones than the context. A file that was saved with another Self-Extend setting is
-        refused too, unless ``adopt_self_extend`` says to use that setting from now on; then the
+        The least recently used sequences that are not in use are evicted for it, once all of it is
+        read and known to fit: when this raises, the prefix cache is as it was. Raises
+        StateFileError for a file that is damaged or of another model or ``kv_type``, CapacityError
+        when it holds more sequences than are not in use, or longer ones than the context; what a
+        file object raises passes through. A file that was saved with another Self-Extend setting
+        is refused too, unless ``adopt_self_extend`` says to use that setting from now on; then the
         prefix cache is what the file has.
         """
-        if adopt_self_extend:
-            setting = state.setting_in(file)
-            if setting != self.self_extend:
-                return self._engine.change(*self._contexts.make(setting), file)
-        return self._engine.restore(file)
+        self._engine.require_open()
+        with opened(file) as found:
+            if adopt_self_extend:
+                setting = state.setting_of(found)
+                if setting != self.self_extend:
+                    return self._engine.change(*self._contexts.make(setting), found)
+            return self._engine.restore(found)
 
     def notes(self, file: str | Path | BinaryIO) -> dict[str, str]:
         """The notes of a state file of this model, saved under whatever Self-Extend setting.

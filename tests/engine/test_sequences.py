@@ -79,11 +79,30 @@ def test_room_for_what_was_saved():
     sequences = Sequences(memory, 3)  # type: ignore[arg-type]
     sequences.acquire([*b"abcX"], 1, reuse=True)
     with pytest.raises(CapacityError, match="3 conversations were saved, and 2"):
-        sequences.make_room([7, 8, 9])
+        sequences.least_recent(3)
+    assert sequences.least_recent(2) == [1, 2]
     assert memory.length(1) == 3
-    assert sequences.make_room([7, 8]) == {7: 1, 8: 2}
     memory.put(2, b"ghi")
-    sequences.restored([1, 2])
-    assert sequences.idle == [2]
+    sequences.used([1])
+    assert sequences.idle == [2, 1]
     sequences.forget()
     assert sequences.idle == []
+
+
+def test_those_being_saved_are_left_as_they_are():
+    memory = Held(4, recurrent=False)
+    for seq in (0, 1, 2):
+        memory.put(seq, b"abc" + bytes([seq]) * 3)
+    sequences = Sequences(memory, 4)  # type: ignore[arg-type]
+    memory.being_exported = {0, 1, 2}
+    assert len(sequences) == 1 and sequences.idle == [0, 1, 2]
+    acquired = sequences.acquire([*b"abc\0\0\0x"], 1, reuse=True)
+    assert (acquired.sequences, acquired.reused) == ([3], 6)
+    with pytest.raises(CapacityError, match="1 conversations were saved, and 0"):
+        sequences.least_recent(1)
+    sequences.forget()
+    assert sequences.idle == [] and [memory.length(seq) for seq in range(4)] == [6, 6, 6, 6]
+    memory.being_exported = {2}
+    assert len(sequences) == 2 and [memory.length(seq) for seq in range(4)] == [0, 0, 6, 6]
+    memory.being_exported = set()
+    assert len(sequences) == 3 and [memory.length(seq) for seq in range(4)] == [0, 0, 0, 6]

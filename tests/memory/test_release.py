@@ -36,6 +36,7 @@ def write(memory: Memory, seq: int, count: int) -> None:
     at, none = np.arange(end, end + count, dtype=np.int32), np.zeros(count, np.int64)
     ids, every = np.ones(count, np.int32), np.arange(count)
     plan = memory.plan([Ubatch(ids, at, none, ((seq,),), every, none > 0)])
+    plan.begin()
     attention, state = (plan.micro_batches[0].cache(layer) for layer in (0, 1))
     assert isinstance(attention, PagedKV) and isinstance(state, RecurrentState)
     for array in attention.pages.arrays.values():

@@ -46,10 +46,10 @@ def restored(talk: Talk, file: bytes, into=None, to: Talk | None = None, **optio
 def everything(context) -> list:
     """All that a context's sequences hold, bit for bit."""
     memory = context.memory
-    saved, slots = memory.export(range(memory.max_sequences))
-    arrays = list(index_of(saved).values())
+    export = memory.export(range(memory.max_sequences))
+    arrays = list(index_of(export.saved).values())
     for stored in stored_arrays(memory.caches):
-        array, where = stored.array, slots[stored.cache]
+        array, where = stored.array, export.slots[stored.cache]
         arrays.append(array[where // array.shape[1], where % array.shape[1]])
     return [array.tobytes() for array in arrays]
 
@@ -83,3 +83,28 @@ def forged(
     strings = {key: value for key, value in strings.items() if value is not None}
     data = Header(strings, entries(new)).encode() + data
     return data + xxh3_128(data).digest() + rest
+
+
+def unpacked(file: bytes) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """The strings and the tensors of a state file, in order, without their checksums."""
+    size = int.from_bytes(file[:8], "little")
+    header, at = Header.decode(file[8 : 8 + size]), 8 + size
+    tensors = {}
+    for entry in header.entries:
+        raw = np.frombuffer(file[at : at + entry.nbytes], entry.numpy_dtype)
+        tensors[entry.name], at = raw.reshape(entry.shape).copy(), at + entry.nbytes
+    return dict(header.metadata), {n: t for n, t in tensors.items() if "checksums" not in n}
+
+
+def packed(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> bytes:
+    """The reverse: a file whose checksums are right, whatever the tensors are."""
+    names = list(tensors)
+    first = next((i for i, name in enumerate(names) if name.startswith("layers.")), len(names))
+    layers = [tensors[name].tobytes() for name in names[first:]]
+    entries = [Entry.of(name, tensor) for name, tensor in tensors.items()]
+    entries.insert(first, Entry("checksums.index", "U8", (16,)))
+    entries.append(Entry("checksums.layers", "U8", (len(layers), 16)))
+    data = Header(metadata, entries).encode()
+    data += b"".join(tensors[name].tobytes() for name in names[:first])
+    digests = b"".join(xxh3_128(layer).digest() for layer in layers)
+    return data + xxh3_128(data).digest() + b"".join(layers) + digests

@@ -1,17 +1,19 @@
 """Whatever happens while a state is written, the path holds the old file or the new one."""
 
 import errno
+import fcntl
 import io
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from motet.errors import StateFileError
-from motet.state import io as state_io
+from motet.state import file_objects, paths
 from tests.memory.talk import Talk
 from tests.state.files import everything, restored, saved
 from tests.toy import ALL_KINDS
@@ -29,12 +31,12 @@ def talk() -> Talk:
 def as_asked(nameless: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the file system has files without names."""
     if not nameless:
-        monkeypatch.setattr(state_io, "_open_nameless", lambda directory: None)
+        monkeypatch.setattr(paths, "_open_nameless", lambda directory: None)
 
 
 def fail_after(count: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the write in which byte ``count`` would be written raise ``error``."""
-    write, written = state_io.Sink.write, [0]
+    write, written = file_objects.Sink.write, [0]
 
     def failing(self, data) -> None:
         written[0] += len(data)
@@ -42,7 +44,7 @@ def fail_after(count: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
             raise error
         write(self, data)
 
-    monkeypatch.setattr(state_io.Sink, "write", failing)
+    monkeypatch.setattr(file_objects.Sink, "write", failing)
 
 
 @nameless
@@ -112,7 +114,7 @@ def test_the_last_steps_fail(talk, tmp_path, nameless, call, monkeypatch):
     def fail(*args, **options):
         raise OSError(errno.EIO, "Input/output error")
 
-    owner = Path if call == "replace" else state_io.os
+    owner = Path if call == "replace" else paths.os
     with monkeypatch.context() as patch:
         patch.setattr(owner, call, fail)
         with pytest.raises(StateFileError, match="cannot be written: Input/output error"):
@@ -123,12 +125,12 @@ def test_the_last_steps_fail(talk, tmp_path, nameless, call, monkeypatch):
 
 _KILLED = """
 import sys, time
-from motet.state import io as state_io
+from motet.state import file_objects
 from tests.memory.talk import Talk
 from tests.toy import ALL_KINDS
 talk = Talk(layers=ALL_KINDS)
 talk.say(70)
-write, written = state_io.Sink.write, 0
+write, written = file_objects.Sink.write, 0
 def slow(self, data):
     global written
     write(self, data)
@@ -136,7 +138,7 @@ def slow(self, data):
     if written > 9000:
         print("writing", flush=True)
         time.sleep(60)
-state_io.Sink.write = slow
+file_objects.Sink.write = slow
 talk.context.save(sys.argv[1])
 """
 
@@ -154,7 +156,7 @@ def test_a_process_that_is_killed_while_it_writes(tmp_path, number):
     assert child.returncode != 0
     assert path.read_bytes() == b"old"
     left = [entry.name for entry in tmp_path.iterdir()]
-    if number == signal.SIGINT or state_io._open_nameless(tmp_path) is not None:
+    if number == signal.SIGINT or paths._open_nameless(tmp_path) is not None:
         assert left == ["state"]
 
 
@@ -224,3 +226,67 @@ def test_a_restore_that_is_interrupted(talk, error, share):
     other.say(40, 1)
     restored(talk, file, to=other)
     other.say(40, 0)
+
+
+def test_what_killed_processes_left_is_removed(talk, tmp_path):
+    """But nothing that somebody still writes, or that only looks like it."""
+    path = tmp_path / "state"
+    left = [".state.0123456789ab.tmp", ".state.ffffffffffff.tmp"]
+    kept = [".state.0123456789AB.tmp", ".state2.0123456789ab.tmp", "state.tmp", ".state.tmp"]
+    for name in (*left, *kept):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / ".state.00000000000d.tmp").mkdir()
+    (tmp_path / ".state.00000000000e.tmp").symlink_to(tmp_path / "state.tmp")
+    with (tmp_path / ".state.00000000000f.tmp").open("wb") as another:
+        fcntl.flock(another, fcntl.LOCK_EX)
+        talk.context.save(path)
+        names = {entry.name for entry in tmp_path.iterdir()}
+        assert names == {"state", *kept, *(f".state.00000000000{x}.tmp" for x in "def")}
+    talk.context.save(path)
+    assert not (tmp_path / ".state.00000000000f.tmp").exists()
+
+
+def test_a_temporary_file_taken_for_abandoned_is_made_anew(talk, tmp_path, monkeypatch):
+    """It has a name for a moment before it is locked."""
+    as_asked(False, monkeypatch)
+    lock, locks = paths._lock, []
+
+    def slow(descriptor: int) -> None:
+        locks.append(descriptor)
+        if len(locks) == 1:
+            paths._remove_abandoned(tmp_path / "state")
+        lock(descriptor)
+
+    monkeypatch.setattr(paths, "_lock", slow)
+    talk.context.save(tmp_path / "state")
+    assert len(locks) == 2
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
+
+
+@nameless
+def test_names_as_long_as_names_may_be(talk, tmp_path, nameless, monkeypatch):
+    as_asked(nameless, monkeypatch)
+    for name in ("x" * 255, "文" * 85, "é" * 127):
+        talk.context.save(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == saved(talk)
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_where_threads_cannot_start(talk, monkeypatch, threads):
+    """Under a limit of processes or memory, rows are moved by the caller alone."""
+    talk.say(300)
+    file, start, started = saved(talk), threading.Thread.start, []
+
+    def limited(self) -> None:
+        if len(started) == threads:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", limited)
+        assert saved(talk) == file
+        started.clear()
+        other = Talk(layers=ALL_KINDS, max_sequences=2)
+        other.context.restore(io.BytesIO(file))
+    assert everything(other.context) == everything(talk.context)

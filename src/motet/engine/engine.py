@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from motet.arrays import Float32
@@ -15,9 +16,15 @@ from motet.engine import state
 from motet.engine.request import Answer, Request
 from motet.engine.scheduler import Scheduler, Span
 from motet.errors import CapacityError, MotetError, NumericalError
+from motet.memory.export import Export
 from motet.self_extend import AutoExtend, SelfExtend
+from motet.state import Loaded, StateFile, encoded, save
 
 Result = TypeVar("Result")
+
+_SAVING_WAIT = 0.02
+"""Seconds after which requests that wait for sequences being saved look again: whoever saves tells
+nobody when it is done, for it may be interrupted anywhere."""
 
 
 @dataclass
@@ -28,10 +35,17 @@ class _Job:
     outcome: Future[Any] = field(default_factory=Future[Any])
 
     def do(self) -> None:
+        if not self.outcome.set_running_or_notify_cancel():  # nobody waits for it any more
+            return
         try:
             self.outcome.set_result(self.work())
         except Exception as error:
             self.outcome.set_exception(_motet_error(error))
+
+    def refuse(self, error: MotetError) -> None:
+        """End without doing it."""
+        if self.outcome.set_running_or_notify_cancel():
+            self.outcome.set_exception(error)
 
 
 class Engine:
@@ -63,41 +77,58 @@ class Engine:
                 raise MotetError("the context became shorter meanwhile", hint="ask again")
             self._inbox.extend(requests)
 
+    def require_open(self) -> None:
+        """Raise MotetError when the engine has ended."""
+        with self._accepting():
+            pass
+
     @property
     def self_extend(self) -> SelfExtend | AutoExtend | None:
         """Of the context."""
         return self._context.self_extend
 
     def change(
-        self, context: Context, context_length: int, file: state.File | None = None
+        self, context: Context, context_length: int, file: StateFile | None = None
     ) -> dict[str, str]:
         """Go on with another context, and with what ``file`` has; returns its notes.
 
         Raises MotetError while answers are under way, and what ``restore`` does; then nothing has
         changed.
         """
-        return self._between_steps(lambda: self._change(context, context_length, file))
+        self._between_steps(self._require_idle)
+        scheduler, notes = Scheduler(context, self._prefix_reuse), dict[str, str]()
+        if file is not None:
+            found = state.contents_for(context, file, context_length)
+            state.fill_new(context, scheduler.sequences, found)
+            notes = found.notes
+        self._between_steps(lambda: self._change(context, context_length, scheduler))
+        return notes
 
     def save(self, file: state.File, notes: Mapping[str, str] | None, notes_only: bool) -> None:
-        """Write the prefix cache; see ``LLM.save``."""
+        """Write the prefix cache; see ``LLM.save``.
 
-        def write() -> None:
-            seqs = [] if notes_only else self._scheduler.sequences.idle
-            self._context.save(file, seqs, notes=notes)
+        A file at a path takes the rows as they are read from memory, while other answers go on. A
+        file object, which may take its time, is given them when all have been read.
+        """
+        text = encoded(notes or {})
+        context, export = self._between_steps(lambda: self._export(notes_only))
+        by_object = not isinstance(file, str | Path)
+        save(file, context.memory, context.identity, export, text, gathered_first=by_object)
 
-        self._between_steps(write)
-
-    def restore(self, file: state.File) -> dict[str, str]:
+    def restore(self, file: StateFile) -> dict[str, str]:
         """Read what was saved into the prefix cache; see ``LLM.restore``."""
-        return self._between_steps(
-            lambda: state.restore(
-                self._context, self._scheduler.sequences, file, self.context_length
-            )
-        )
+        context, length = self._between_steps(lambda: (self._context, self.context_length))
+        found = state.contents_for(context, file, length)
+        self._between_steps(
+            lambda: self._scheduler.sequences.least_recent(len(found.saved.sequences))
+        )  # which refuses too many before all is read
+        loaded = found.load(context.memory)
+        self._between_steps(lambda: self._fill(context, loaded))
+        return found.notes
 
     def notes(self, file: state.File) -> dict[str, str]:
         """Of a state file; see ``LLM.notes``."""
-        return self._between_steps(lambda: self._context.notes(file))
+        return self._context.notes(file)
 
     def forget(self) -> None:
         """Empty the prefix cache; see ``LLM.forget``."""
@@ -129,7 +160,12 @@ class Engine:
                 logits = self._context.decode(scheduled.batch).logits
                 break
             except CapacityError:
-                if not self._scheduler.make_room():
+                if self._scheduler.sequences.evict():
+                    continue
+                if self._context.memory.being_exported:  # it gives way when it is saved
+                    self._wait()
+                    return
+                if not self._scheduler.preempt():
                     raise
             except NumericalError as error:
                 self._fail_of(scheduled.spans, error)
@@ -195,18 +231,22 @@ class Engine:
             yield
             self._changed.notify()
 
-    def _change(
-        self, context: Context, context_length: int, file: state.File | None
-    ) -> dict[str, str]:
-        self._require_idle()
-        scheduler, notes = Scheduler(context, self._prefix_reuse), dict[str, str]()
-        if file is not None:
-            notes = state.restore(context, scheduler.sequences, file, context_length)
+    def _change(self, context: Context, context_length: int, scheduler: Scheduler) -> None:
         with self._changed:
             self._require_idle()
             self._context, self._scheduler = context, scheduler
             self.context_length = context_length
-        return notes
+
+    def _export(self, notes_only: bool) -> tuple[Context, Export]:
+        """What idle sequences hold, and of which context."""
+        seqs = [] if notes_only else self._scheduler.sequences.idle
+        with self._context.memory.exclusive():
+            return self._context, self._context.memory.export(seqs)
+
+    def _fill(self, context: Context, loaded: Loaded) -> None:
+        if context is not self._context:
+            raise MotetError("the context was changed meanwhile", hint="ask again")
+        state.fill(context, self._scheduler.sequences, loaded)
 
     def _require_idle(self) -> None:
         """Raise MotetError while there is anything to answer."""
@@ -221,7 +261,11 @@ class Engine:
         job = _Job(work)
         with self._accepting():
             self._jobs.append(job)
-        return job.outcome.result()
+        try:
+            return job.outcome.result()
+        except BaseException:  # Ctrl-C: if it has not begun, it is not done
+            job.outcome.cancel()
+            raise
 
     def _run(self) -> None:
         try:
@@ -243,16 +287,24 @@ class Engine:
         for request in requests:  # without the lock, for sinks are callers' code
             request.emit(self._ended)
         for job in self._jobs:
-            job.outcome.set_exception(self._ended)
+            job.refuse(self._ended)
 
     def _wait_for_work(self) -> bool:
         """Take what callers have queued, once there is anything to do; False at the end."""
         with self._changed:
-            while not (self._inbox or self._jobs or self._scheduler.busy or self._ended):
-                self._changed.wait()
+            while not (self._inbox or self._jobs or self._ended or self._ready()):
+                self._wait(forever=not self._scheduler.busy)
             self._scheduler.waiting.extend(self._inbox)
             self._inbox.clear()
             return self._ended is None
+
+    def _ready(self) -> bool:
+        return self._scheduler.busy and not self._scheduler.blocked
+
+    def _wait(self, *, forever: bool = False) -> None:
+        """Until something is handed in, or a little while, in which something may be saved."""
+        with self._changed:
+            self._changed.wait(None if forever else _SAVING_WAIT)
 
 
 def _motet_error(error: BaseException) -> MotetError:

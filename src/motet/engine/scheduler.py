@@ -93,6 +93,14 @@ class Scheduler:
         """Whether any request is waiting or running."""
         return bool(self.waiting or self.running)
 
+    @property
+    def blocked(self) -> bool:
+        """Whether nothing runs, and what waits has to wait until sequences have been saved."""
+        waiting = self.waiting
+        if self.running or not waiting or any(request.cancelled for request in waiting):
+            return False
+        return not self._may_admit(waiting[0])
+
     def schedule(self) -> ScheduledBatch:
         """The next batch: a token for each answer, then prompts in the order they came.
 
@@ -157,14 +165,10 @@ class Scheduler:
         for request in [request for request in self.running if request.cancelled]:
             self.drop(request, keep=True)
 
-    def make_room(self) -> bool:
-        """Give up what can be had again, since memory is short; False if there is nothing.
-
-        First the prefix cache, sequence by sequence; then the request admitted last is preempted:
-        it waits until another one has ended.
+    def preempt(self) -> bool:
+        """Take the sequences of the request admitted last, since memory is short: it waits until
+        another one has ended. False if it is the only one.
         """
-        if self.sequences.evict():
-            return True
         if len(self.running) < 2:
             return False
         request = self.running.pop()

@@ -38,7 +38,7 @@ class _Match:
 class Sequences:
     """Gives sequences to answers; what a released one holds stays in memory for later prompts.
 
-    When a sequence is needed, the least recently used one is evicted.
+    When a sequence is needed, the least recently used one is evicted, but none that is being saved.
     """
 
     def __init__(self, memory: Memory, count: int) -> None:
@@ -46,15 +46,23 @@ class Sequences:
         self._all = range(count)
         self._free = list(self._all)
         """Not in use, in the order of eviction: empty ones, then idle ones."""
+        self._forgotten: set[int] = set()
+        """To be emptied when they are saved."""
 
     def __len__(self) -> int:
-        """How many are not in use."""
-        return len(self._free)
+        """How many can be given to answers."""
+        return len(self._available())
 
     @property
     def idle(self) -> list[int]:
         """Those that are not in use and hold tokens, least recently used first."""
-        return [seq for seq in self._free if self._memory.length(seq)]
+        held = [seq for seq in self._free if self._memory.length(seq)]
+        return [seq for seq in held if seq not in self._forgotten]
+
+    @property
+    def evictable(self) -> list[int]:
+        """The idle ones that are not being saved, least recently used first."""
+        return [seq for seq in self._available() if self._memory.length(seq)]
 
     def acquire(self, prompt: Sequence[int], count: int, reuse: bool) -> Acquired:
         """Sequences for ``count`` answers to ``prompt``; there must be so many.
@@ -63,10 +71,11 @@ class Sequences:
         last token of the prompt is left to compute. The others are empty.
         """
         best = self._best(np.asarray(prompt[:-1], np.int32)) if reuse else None
-        taken, reused = self._free[:count], 0
+        available = self._available()
+        taken, reused = available[:count], 0
         if best and best.usable:
-            if best.seq in taken or (best.seq in self._free and best.rest <= CUT_LIMIT):
-                taken = [best.seq, *(seq for seq in self._free if seq != best.seq)][:count]
+            if best.seq in taken or (best.seq in available and best.rest <= CUT_LIMIT):
+                taken = [best.seq, *(seq for seq in available if seq != best.seq)][:count]
             self._empty(seq for seq in taken if seq != best.seq)
             reused = self._begin(best.seq, taken[0], best.usable)
         else:
@@ -81,34 +90,45 @@ class Sequences:
         self._free.insert(len(self._free) if self._memory.length(seq) else 0, seq)
 
     def forget(self) -> None:
-        """Empty all that are not in use, and give their memory back to the system."""
-        self._empty(self._free)
+        """Empty all that are not in use, and give their memory back to the system.
+
+        Those that are being saved are emptied a little later.
+        """
+        available = self._available()
+        self._forgotten = set(self._free) - set(available)
+        self._empty(available)
         self._memory.trim()
 
     def evict(self) -> bool:
         """Empty the least recently used of those that are not in use; whether there was one."""
-        oldest = self.idle[:1]
+        oldest = self.evictable[:1]
         self._empty(oldest)
         return bool(oldest)
 
-    def make_room(self, saved: Sequence[int]) -> dict[int, int]:
-        """For each of the saved sequences one that is not in use and from now on is empty.
+    def least_recent(self, count: int) -> list[int]:
+        """So many that are not in use, the next ones to be evicted.
 
         Raises CapacityError when there are not so many.
         """
-        if len(saved) > len(self._free):
+        available = self._available()
+        if count > len(available):
             raise CapacityError(
-                f"{len(saved)} conversations were saved, and {len(self._free)} sequences are free",
+                f"{count} conversations were saved, and {len(available)} sequences are free",
                 hint="wait for the answers under way, or make the LLM with more max_sequences",
             )
-        taken = self._free[: len(saved)]
-        self._empty(taken)
-        return dict(zip(saved, taken, strict=True))
+        return available[:count]
 
-    def restored(self, sequences: Iterable[int]) -> None:
-        """These hold something again, and are the most recently used ones."""
-        back = list(sequences)
-        self._free = [seq for seq in self._free if seq not in back] + back
+    def used(self, sequences: Sequence[int]) -> None:
+        """These, which are not in use, are the most recently used ones."""
+        self._free = [seq for seq in self._free if seq not in sequences] + list(sequences)
+
+    def _available(self) -> list[int]:
+        """Not in use and not being saved, in the order of eviction."""
+        saving = self._memory.being_exported
+        if self._forgotten:
+            self._empty(self._forgotten - saving)
+            self._forgotten &= saving
+        return [seq for seq in self._free if seq not in saving]
 
     def _empty(self, sequences: Iterable[int]) -> None:
         for seq in sequences:

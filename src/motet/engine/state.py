@@ -1,45 +1,85 @@
-"""The prefix cache, which is what idle sequences hold, to a state file and back."""
+"""The prefix cache, which is what idle sequences hold, to a state file and back.
 
-from collections.abc import Sequence
+Files are read and written by the thread of whoever asks; the engine's thread, which every answer
+waits for, is given what was read and found right.
+"""
+
+import logging
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
+from motet.arrays import Bool
 from motet.context import Context, identity
 from motet.engine.sequences import Sequences
 from motet.errors import CapacityError, OptionError, StateFileError
 from motet.kernels.interface import KV_TYPES
+from motet.memory.saved import Saved
 from motet.runnable import Runnable
 from motet.self_extend import AutoExtend, SelfExtend, read_setting
-from motet.state import look
+from motet.state import Contents, Loaded, StateFile, look, opened
 
 File = str | Path | BinaryIO
 
+_log = logging.getLogger("motet")
 
-def restore(
-    context: Context, sequences: Sequences, file: File, context_length: int
-) -> dict[str, str]:
-    """Read what was saved into sequences that are not in use; returns the notes.
 
-    Raises what ``Context.restore`` does, CapacityError also for a sequence of more than
-    ``context_length`` tokens. Nothing is evicted for a file that is damaged or does not fit.
+def contents_for(context: Context, state: StateFile, context_length: int) -> Contents:
+    """The conversations of a state file, for the prefix cache of an engine on ``context``.
+
     Sequences whose state their tokens do not determine, which a context can save, are left out:
-    prompts are compared to tokens alone.
+    prompts are compared to tokens alone. Raises StateFileError for a file of another model,
+    CapacityError for a sequence of more than ``context_length`` tokens.
     """
-    into = sequences.make_room(_sequences_in(context, file))
-    restored = context.restore(file, into)
-    longest = max(map(context.memory.length, into.values()), default=0)
+    found = state.contents(context.memory, context.identity, context.model.config.n_vocab)
+    held = found.saved.sequences.held
+    longest = int(held.lengths.max(initial=0))
     if longest > context_length:
-        for seq in into.values():
-            context.memory.remove(seq)
         raise CapacityError(
             f"a saved conversation has {longest} tokens and the context holds {context_length}",
             hint="ask for a longer context",
         )
-    whole = [seq for seq in into.values() if context.memory.is_contiguous_and_unedited(seq)]
-    for seq in set(into.values()) - set(whole):
-        context.memory.remove(seq)
-    sequences.restored(whole)
-    return restored.notes
+    whole = np.flatnonzero(_told_by_tokens(found.saved))
+    if len(whole) < int(np.count_nonzero(held.lengths)):
+        _log.info("%d of %d saved sequences can be gone on from", len(whole), len(held.lengths))
+    return found.only(whole)
+
+
+def fill(context: Context, sequences: Sequences, loaded: Loaded) -> None:
+    """Put what was loaded in the place of the least recently used sequences.
+
+    More of them are evicted where memory is short. Raises CapacityError where there are too few
+    that are not in use; then nothing has changed.
+    """
+    seqs = sequences.least_recent(len(loaded.saved.sequences))
+    evicted, others = list(seqs), [seq for seq in sequences.evictable if seq not in seqs]
+    with context.memory.exclusive():
+        while True:
+            try:
+                loaded.fill(context.memory, seqs, evicted)
+                break
+            except CapacityError:
+                if not others:
+                    raise
+                evicted.append(others.pop(0))
+    sequences.used(seqs)
+
+
+def fill_new(context: Context, sequences: Sequences, contents: Contents) -> None:
+    """Read ``contents`` into a context that nobody uses yet. Raises CapacityError as ``fill``."""
+    seqs = sequences.least_recent(len(contents.saved.sequences))
+    with context.memory.exclusive():
+        contents.fill(context.memory, seqs)
+    sequences.used(seqs)
+
+
+def setting_of(state: StateFile) -> SelfExtend | AutoExtend | None:
+    """What a file was saved with. Raises StateFileError where that is no setting."""
+    try:
+        return read_setting(state.self_extend)
+    except OptionError as error:
+        raise StateFileError(error.message) from error
 
 
 def kv_type_in(file: File) -> str:
@@ -51,30 +91,21 @@ def kv_type_in(file: File) -> str:
     return found
 
 
-def setting_in(file: File) -> SelfExtend | AutoExtend | None:
-    """What a file was saved with. Raises StateFileError when it is no state file."""
-    try:
-        return read_setting(look(file).self_extend)
-    except OptionError as error:
-        raise StateFileError(f"{file}: {error.message}") from error
-
-
 def refuse_other_models(model: Runnable, file: File) -> None:
     """Raise StateFileError unless ``model`` saved the file, in a context of whatever settings."""
     look(file, identity(model, look(file).kv_type))
 
 
-def _sequences_in(context: Context, file: File) -> Sequence[int]:
-    """Those that the file has, which is read to its end: before anything makes room for it, it is
-    known to be whole and of this model. Raises StateFileError when it is not."""
-    found: list[int] = []
+def setting_in(file: str | Path) -> SelfExtend | AutoExtend | None:
+    """What a file was saved with. Raises StateFileError when it is no state file."""
+    with opened(file) as state:
+        return setting_of(state)
 
-    def look_only(saved: Sequence[int]) -> dict[int, int]:
-        found.extend(saved)
-        return {}
 
-    start = None if isinstance(file, str | Path) else file.tell()
-    context.restore(file, look_only)
-    if start is not None and not isinstance(file, str | Path):
-        file.seek(start)
-    return found
+def _told_by_tokens(saved: Saved) -> Bool:
+    """``[S]``: which sequences hold what their tokens give when they are decoded from 0."""
+    held = saved.sequences.held
+    some = held.lengths > 0
+    last = np.full(len(some), -1)
+    last[some] = held.positions[held.ends[some] - 1]
+    return some & (last == held.lengths - 1) & (saved.sequences.broken >= held.lengths)

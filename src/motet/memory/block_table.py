@@ -104,6 +104,46 @@ class HeldBlocks:
         return places, page_masks.page_slots(self.pages, at)
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """What the owners of saved tokens hold, block by block: what one has in one table entry."""
+
+    numbers: Int64
+    """``[N]``: the block that each token belongs to, owner after owner."""
+    owners: Int64
+    """``[B]``."""
+    entries: Int64
+    """``[B]``: the table entry, position // PAGE; ascending in each owner."""
+    masks: UInt64
+    """``[B]``: the positions held in it."""
+    starts: Int64
+    """``[owners]``: the first block of each …"""
+    counts: Int64
+    """… and how many there are."""
+
+    @classmethod
+    def of(cls, saved: TokenRows) -> "Blocks":
+        """Of what each owner holds."""
+        owners, positions = saved.owners, saved.positions.astype(np.int64)
+        numbers = _blocks(owners, positions)
+        firsts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        masks = np.zeros(len(firsts), np.uint64)
+        np.bitwise_or.at(masks, numbers, page_masks.bit(positions))
+        owner = owners[firsts]
+        counts = np.bincount(owner, minlength=len(saved.lengths))
+        starts = counts.cumsum() - counts
+        return cls(numbers, owner, positions[firsts] // PAGE, masks, starts, counts)
+
+    def masks_of(self, owner: int, entries: Int64) -> UInt64:
+        """What an owner holds in each of these table entries."""
+        own = slice(start := int(self.starts[owner]), start + int(self.counts[owner]))
+        held, masks = self.entries[own], self.masks[own]
+        if not held.size:
+            return np.zeros(len(entries), np.uint64)
+        at = np.minimum(np.searchsorted(held, entries), len(held) - 1)
+        return np.where(held[at] == entries, masks[at], np.uint64(0))
+
+
 class BlockTableDraft:
     """A table being changed; ``columns``: table entries that it needs, at least the base's."""
 
@@ -154,24 +194,19 @@ class BlockTableDraft:
         They share pages where they can. Returns the slot of each entry of ``saved``, and the
         checkpoints' references.
         """
-        owners = np.repeat(np.arange(len(saved.lengths)), saved.lengths)
-        positions = saved.positions.astype(np.int64)
-        blocks = _blocks(owners, positions)
-        homes, page_of = np.unique(_shared(blocks, positions, saved.rows), return_inverse=True)
+        positions, blocks = saved.positions.astype(np.int64), Blocks.of(saved)
+        shared = _shared(blocks.numbers, positions, saved.rows)
+        homes, page_of = np.unique(shared, return_inverse=True)
         pages = self._counts.allocate(len(homes))[page_of]
         self._counts.acquire(pages)
-        firsts = np.flatnonzero(np.diff(blocks, prepend=-1))
-        masks = np.zeros(len(pages), np.uint64)
-        np.bitwise_or.at(masks, blocks, page_masks.bit(positions))
-        owner, entries = owners[firsts], positions[firsts] // PAGE
-        own = owner < len(seqs)
-        self.tables[seqs[owner[own]], entries[own]] = pages[own]
-        self.masks[seqs[owner[own]], entries[own]] = masks[own]
-        ends = np.searchsorted(owner, np.arange(len(seqs), len(saved.lengths) + 1))
-        holds = [HeldBlocks(entries[a:b], pages[a:b], masks[a:b]) for a, b in pairwise(ends)]
-        for hold in holds:
-            self._count_held(hold, 1)
-        return pages[blocks].astype(np.int64) * PAGE + positions % PAGE, holds
+        entries, masks = blocks.entries, blocks.masks
+        own = blocks.owners < len(seqs)
+        where = seqs[blocks.owners[own]], entries[own]
+        self.tables[where], self.masks[where] = pages[own], masks[own]
+        first = np.append(blocks.starts, len(pages))[len(seqs) :]
+        holds = [HeldBlocks(entries[a:b], pages[a:b], masks[a:b]) for a, b in pairwise(first)]
+        self._count_held(pages[~own], 1)
+        return pages[blocks.numbers].astype(np.int64) * PAGE + positions % PAGE, holds
 
     def retire(self, seqs: Int64, limits: Int64) -> None:
         """Give up the entries of ``seqs`` below ``limits`` (``[M]`` each)."""
@@ -203,13 +238,13 @@ class BlockTableDraft:
         entries = np.flatnonzero(self.tables[seq, first:] >= 0) + first
         hold = HeldBlocks(entries, self.tables[seq, entries], self.masks[seq, entries])
         self._counts.acquire(hold.pages)
-        self._count_held(hold, 1)
+        self._count_held(hold.pages, 1)
         return hold
 
     def release(self, hold: HeldBlocks) -> None:
         """Refer to them no more."""
         self._counts.release(hold.pages)
-        self._count_held(hold, -1)
+        self._count_held(hold.pages, -1)
 
     def restore(self, seq: int, hold: HeldBlocks) -> None:
         """Give ``seq`` what was held, in place of what it holds now."""
@@ -281,9 +316,10 @@ class BlockTableDraft:
         used = old >= 0
         return PageCopies(old[used].astype(np.int64), new[used].astype(np.int64))
 
-    def _count_held(self, hold: HeldBlocks, change: int) -> None:
+    def _count_held(self, pages: Int32, change: int) -> None:
+        """``pages``: one that several checkpoints hold comes as often."""
         self.held = np.pad(self.held, (0, len(self._counts.refs) - len(self.held)))
-        self.held[hold.pages] += change
+        np.add.at(self.held, pages, change)
 
     def _base_holds(self, page: int, written: int) -> bool:
         """Whether the base may hold a token where one is to be written."""

@@ -151,6 +151,10 @@ class CacheDraft(Protocol):
         """
         ...
 
+    def write(self) -> None:
+        """Copy what ``insert`` and ``shift`` have found places for, which write nothing."""
+        ...
+
     def seal(self) -> Any:
         """The state as it has become; not changed any more."""
         ...

@@ -8,8 +8,9 @@ it or share its tokens, for as long as they begin with the tokens that it saw.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -114,21 +115,21 @@ class CheckpointDraft:
         before, owners = self._uses().pop(checkpoint)
         self._uses()[checkpoint] = before or asked, owners
 
-    def evict(self) -> Checkpoint:
-        """Drop the least recently used: one made automatically, if there is any."""
-        uses = self._uses()
-        least = next((c for c, (asked, _) in uses.items() if not asked), next(iter(uses)))
-        for seq, marks in enumerate(self._marks):
-            if any(c is least for _, c in marks):
-                self._keep(seq, tuple(mark for mark in marks if mark[1] is not least))
-        return least
+    def evict(self, too_many: Callable[[], bool], kept: Collection[Checkpoint]) -> None:
+        """Drop the least recently used, those made automatically first, while ``too_many()``.
+
+        ``kept``: not these.
+        """
+        by_use = list(self._uses().items())
+        automatic = [c for c, (asked, _) in by_use if not asked]
+        others = [c for c, (asked, _) in by_use if asked and c not in kept]
+        self._drop(c for c in chain(automatic, others) if too_many())
 
     def drop_automatic(self) -> int:
         """Drop half of those made automatically, or the last one; how many these were."""
-        automatic = sum(not asked for asked, _ in self._uses().values())
-        dropped = -(-automatic // 2)
-        for _ in range(dropped):
-            self.evict()
+        automatic = [c for c, (asked, _) in self._uses().items() if not asked]
+        dropped = -(-len(automatic) // 2)
+        self._drop(automatic[:dropped])
         return dropped
 
     def cut(self, seq: int, position: int) -> None:
@@ -166,6 +167,17 @@ class CheckpointDraft:
         if self._own_uses is None:
             self._own_uses = dict(self._base_uses)
         return self._own_uses
+
+    def _drop(self, checkpoints: Iterable[Checkpoint]) -> None:
+        """Drop these, each before the next one is asked for."""
+        gone = set[Checkpoint]()
+        for checkpoint in checkpoints:
+            del self._uses()[checkpoint]
+            self._dropped(checkpoint)
+            gone.add(checkpoint)
+        for seq, marks in enumerate(self._marks):
+            if any(c in gone for _, c in marks):
+                self._marks[seq] = tuple(mark for mark in marks if mark[1] not in gone)
 
     def _keep(self, seq: int, marks: tuple[Mark, ...]) -> None:
         before, after = ({c for _, c in m} for m in (self._marks[seq], marks))

@@ -10,6 +10,7 @@ from motet.kernels import PAGE, Kernels
 from motet.kernels.interface import KVPages, PagedKV
 from motet.memory import page_masks
 from motet.memory.block_table import (
+    Blocks,
     BlockTable,
     BlockTableDraft,
     HeldBlocks,
@@ -21,7 +22,7 @@ from motet.memory.page_masks import FOREVER
 from motet.memory.ref_counts import unused
 from motet.memory.saved import Places, Saved, Tables, TokenRows, contradicts
 from motet.memory.sequence_table import SequenceDraft, SequenceState, SequenceTable
-from motet.memory.slot_mapping import SlotMapping
+from motet.memory.slot_mapping import SlotMapping, ragged
 from motet.spec import AttentionSpec, CacheSpec, FullAttention, SlidingAttention
 
 REWIND = 64
@@ -90,10 +91,13 @@ def _release(
         kernels.discard(pages.arrays["keys"], free)
 
 
-def _move(kernels: Kernels, layers: Mapping[CacheKey, KVPages], moves: TokenMoves) -> None:
-    for pages in layers.values():
-        kernels.copy_pages(pages, moves.pages.source, moves.pages.target)
-        kernels.copy_tokens(pages, moves.source, moves.target)
+def _move(
+    kernels: Kernels, layers: Mapping[CacheKey, KVPages], moves: Sequence[TokenMoves]
+) -> None:
+    for each in moves:
+        for pages in layers.values():
+            kernels.copy_pages(pages, each.pages.source, each.pages.target)
+            kernels.copy_tokens(pages, each.source, each.target)
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,9 @@ class SharedRows:
         if count != len(saved.sequences.tokens):
             contradicts(f"{len(saved.sequences.tokens)} tokens have {count} keys and values")
 
+    def check_marks(self, saved: Saved) -> None:
+        """Whoever may use a checkpoint still holds the tokens before it."""
+
 
 class FullKVDraft:
     """A ``CacheDraft`` with no bookkeeping of its own: it does what the sequence table does."""
@@ -178,6 +185,7 @@ class FullKVDraft:
     ) -> None:
         self._kernels = kernels
         self._layers = layers
+        self._moves: list[TokenMoves] = []
         self._sequences = sequences
 
     def advance(self, mapping: SlotMapping, placed: LayerSlots) -> KVView:
@@ -210,10 +218,10 @@ class FullKVDraft:
     def remove(self, seq: int, start: int, end: int) -> None: ...
 
     def insert(self, source: int, target: int, start: int, end: int, moves: TokenMoves) -> None:
-        _move(self._kernels, self._layers, moves)
+        self._moves.append(moves)
 
     def shift(self, seq: int, start: int, end: int, delta: int, moves: TokenMoves) -> None:
-        _move(self._kernels, self._layers, moves)
+        self._moves.append(moves)
 
     def adopt(self, leader: int, member: int) -> None: ...
 
@@ -221,6 +229,9 @@ class FullKVDraft:
 
     def fill(self, seqs: Int64, rows: SharedRows, places: Places, checkpoints: int) -> Filled:
         return Filled(places, [None] * checkpoints)
+
+    def write(self) -> None:
+        _move(self._kernels, self._layers, self._moves)
 
     def seal(self) -> None: ...
 
@@ -300,11 +311,19 @@ class SlidingRows:
         present = saved.sequences.held.places(sequences)
         if np.setdiff1d(self.held.places(sequences), present).size:
             contradicts("a layer holds a position that its sequence does not")
-        for i in range(sequences):
-            for position, checkpoint in saved.marks_of(i):
-                kept = self.held.positions[self.held.of(sequences + checkpoint)]
-                if not np.isin(kept, saved.tokens_before(i, position)).all():
-                    contradicts("a checkpoint holds a position that its sequence does not")
+
+    def check_marks(self, saved: Saved) -> None:
+        """What a checkpoint holds has to be tokens before it that its sequence holds."""
+        own, kept, marks = Blocks.of(saved.sequences.held), Blocks.of(self.held), saved.marks
+        for i in np.flatnonzero(marks.lengths).tolist():
+            its = marks.of(i)
+            checkpoints = len(saved.sequences) + marks.rows[its].astype(np.int64)
+            mark, index = ragged(kept.counts[checkpoints])
+            blocks = kept.starts[checkpoints][mark] + index
+            entries = kept.entries[blocks]
+            before = page_masks.span(0, marks.positions[its].astype(np.int64)[mark], entries)
+            if np.any(kept.masks[blocks] & ~(own.masks_of(i, entries) & before)):
+                contradicts("a checkpoint holds a position that its sequence does not")
 
 
 class SlidingKVDraft:
@@ -315,6 +334,7 @@ class SlidingKVDraft:
         self._sequences = sequences
         self._blocks = BlockTableDraft(state, sequences.columns)
         self._kept = kept_tokens(cache.window)
+        self._moves: list[TokenMoves] = []
 
     def advance(self, mapping: SlotMapping, placed: LayerSlots) -> KVView:
         """Room for a micro-batch, where pages that nothing will see again are given up."""
@@ -368,12 +388,10 @@ class SlidingKVDraft:
         self._blocks.remove(seq, start, end)
 
     def insert(self, source: int, target: int, start: int, end: int, moves: TokenMoves) -> None:
-        cache = self._cache
-        _move(cache.kernels, cache.layers, self._blocks.share(source, target, start, end))
+        self._moves.append(self._blocks.share(source, target, start, end))
 
     def shift(self, seq: int, start: int, end: int, delta: int, moves: TokenMoves) -> None:
-        cache = self._cache
-        _move(cache.kernels, cache.layers, self._blocks.shift(seq, start, end, delta))
+        self._moves.append(self._blocks.shift(seq, start, end, delta))
 
     def adopt(self, leader: int, member: int) -> None:
         self._blocks.adopt(leader, member)
@@ -385,6 +403,9 @@ class SlidingKVDraft:
     def fill(self, seqs: Int64, rows: SlidingRows, places: Places, checkpoints: int) -> Filled:
         slots, holds = self._blocks.fill(seqs, rows.held)
         return Filled(Places.of(rows.held.rows, slots), holds)
+
+    def write(self) -> None:
+        _move(self._cache.kernels, self._cache.layers, self._moves)
 
     def seal(self) -> BlockTable:
         """The state as it has become, without the pages that nothing will see again."""

@@ -1,10 +1,9 @@
 """What the sequences of a context hold, and the operations on it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -12,18 +11,19 @@ from motet.arrays import Int32, Int64
 from motet.errors import (
     CannotRewind,
     CapacityError,
-    MotetError,
     StateFileError,
     UnsupportedError,
 )
 from motet.kernels import Kernels
-from motet.machine import format_bytes
 from motet.memory.cache import Cache, Limits
-from motet.memory.checkpoints import Checkpoints
+from motet.memory.changes import Change, Changes
+from motet.memory.checkpoints import MOST_CHECKPOINTS, Checkpoints
+from motet.memory.exclusive import ExclusiveUse
+from motet.memory.export import Export, Exports
 from motet.memory.kv_cache import full_page_bytes, kv_caches
 from motet.memory.page_masks import FOREVER
 from motet.memory.recurrent import recurrent_caches
-from motet.memory.saved import Saved
+from motet.memory.saved import Places, Saved
 from motet.memory.sequence_table import SequenceTable
 from motet.memory.slot_mapping import MicroBatch
 from motet.memory.transaction import DecodePlan, MemoryState, RestorePlan, Transaction
@@ -41,8 +41,6 @@ from motet.memory.validation import (
     whole_number,
 )
 from motet.spec import LayerCaches
-
-Result = TypeVar("Result")
 
 
 class Memory:
@@ -86,9 +84,11 @@ class Memory:
             if (layer, k) not in self._cache_of:
                 raise UnsupportedError(f"no cache keeps what layer {layer} declares: {spec}")
         self._now = self._empty()
-        self._touched = [0] * len(self.caches)
-        """Bytes of each cache that the system may have had to find memory for."""
-        self._use = _ExclusiveUse()
+        self._use = ExclusiveUse()
+        self._exports = Exports()
+        self._changes = Changes(
+            self._table, self.caches, self.kv_bytes, self.checkpoint_bytes, self._exports
+        )
 
     def length(self, seq: int) -> int:
         """Tokens that ``seq`` holds."""
@@ -156,10 +156,9 @@ class Memory:
             if self._ordered:
                 check_fork(source, target, given, first, bool(present.size))
             if given[0] > first or present.size:
-                change = self._drafted(lambda draft: draft.insert(source, target, start, last + 1))
+                self._apply(lambda draft: draft.insert(source, target, start, last + 1))
             else:
-                change = self._drafted(lambda draft: draft.fork(source, target, last + 1))
-            self._now = change.after
+                self._apply(lambda draft: draft.fork(source, target, last + 1))
 
     def keep(self, seq: int) -> None:
         """Clear every sequence but ``seq``."""
@@ -175,7 +174,7 @@ class Memory:
         """Forget everything, and give the caches' memory back to the system."""
         with self.exclusive():
             self._now = self._empty()
-            self._trim(self._now)
+            self._changes.trim(self._now)
 
     def trim(self) -> None:
         """Give memory that nothing held needs back to the system, as ``clear`` does.
@@ -183,7 +182,7 @@ class Memory:
         What was forgotten is kept otherwise, for the tokens that come next.
         """
         with self.exclusive():
-            self._trim(self._now)
+            self._changes.trim(self._now)
 
     def shift(self, seq: int, start: int, end: int | None, delta: int) -> None:
         """Move the tokens at positions start … end - 1 by ``delta`` positions.
@@ -206,9 +205,8 @@ class Memory:
             check_shift(seq, moved, staying, delta, self.context_length, ordered=self._ordered)
             last = int(moved[-1])
             check_tables(last + delta + 1, self.max_sequences)
-            self._now = self._drafted(
-                lambda draft: draft.shift(seq, start, last + 1, delta), last + delta + 1
-            ).after
+            end = last + delta + 1
+            self._apply(lambda draft: draft.shift(seq, start, last + 1, delta), end)
 
     def checkpoint(self, seq: int) -> None:
         """Keep what layers hold of ``seq`` as it is, so that it can come back to where it ends.
@@ -258,22 +256,23 @@ class Memory:
     def plan(self, ubatches: Sequence[MicroBatch]) -> DecodePlan:
         """Places for the tokens of all micro-batches, which continue the sequences in order.
 
-        Nothing changes until the plan's ``commit``; to abandon a plan, forget it. Hold
-        ``exclusive()`` from here to there. Raises CapacityError when the tokens do not fit,
+        Nothing changes until the plan's ``begin`` and ``commit``; to abandon a plan, forget it.
+        Hold ``exclusive()`` from here to there. Raises CapacityError when the tokens do not fit,
         BatchError for a token whose sequences have different pasts.
         """
         end = check_positions(ubatches, self.context_length, self.max_sequences)
         held = int(self._now.sequences.lengths.sum())
         check_tokens(ubatches, held, self._distinct, self.max_tokens)
         automatic = self.checkpoint_bytes > 0
-        change = self._drafted(
+        change = self._changes.draft(
+            self._now,
             lambda draft: draft.plan(ubatches, self.kernels, self._cache_of, checkpoints=automatic),
             end,
         )
-        return DecodePlan(change.result, self._commit(change.after))
+        return DecodePlan(change.result, *self._in_two_steps(change))
 
-    def export(self, seqs: Sequence[int]) -> tuple[Saved, tuple[Int64, ...]]:
-        """What ``seqs`` hold, and for each cache the slots of its rows. Hold ``exclusive()``.
+    def export(self, seqs: Sequence[int]) -> Export:
+        """What ``seqs`` hold, to be read and closed. Hold ``exclusive()``.
 
         Checkpoints that were asked for come along; automatic ones would make files many times as
         large, and come again as the sequences go on.
@@ -292,34 +291,71 @@ class Memory:
             )
             for n, (cache, state) in enumerate(zip(self.caches, now.caches, strict=True))
         ]
-        saved = Saved(sequences, tuple(each.rows for each in exported), marks, len(asked))
-        return saved, tuple(each.slots for each in exported)
+        export = Export(
+            Saved(sequences, tuple(each.rows for each in exported), marks, len(asked)),
+            tuple(each.slots for each in exported),
+            frozenset(checkpoint for _, checkpoint in asked),
+        )
+        self._exports.add(export)
+        return export
 
-    def fill(self, saved: Saved, seqs: Sequence[int]) -> RestorePlan:
-        """Places for what was saved, in ``seqs``, which hold nothing.
+    @property
+    def being_exported(self) -> set[int]:
+        """Sequences of exports that are still being read: they are to be left as they are."""
+        return self._exports.sequences
 
-        Nothing changes until the plan's ``commit``. Hold ``exclusive()`` from here to there.
-        Raises CapacityError if it does not fit, StateFileError if it makes no sense.
+    def fill(self, saved: Saved, seqs: Sequence[int], evicted: Sequence[int] = ()) -> RestorePlan:
+        """Places for what was saved, in ``seqs``, which hold nothing once ``evicted`` are removed.
+
+        Nothing changes until the plan's ``begin`` and ``commit``. Hold ``exclusive()`` from here to
+        there. Raises CapacityError if it does not fit, StateFileError if it makes no sense.
         """
-        free = self.max_tokens - self._distinct()
+        transaction = self._begin()
+        for seq in evicted:
+            transaction.cut(seq, 0)
+        change = self._fill(transaction.seal() if evicted else self._now, saved, seqs)
+        tokens, *places = change.result
+        begin, finish = self._in_two_steps(change)
+
+        def commit() -> None:
+            self._table.put(tokens.slots, saved.sequences.tokens[tokens.rows], tokens.rows)
+            finish()
+
+        return RestorePlan(tuple(places), begin, commit)
+
+    def fits(self, saved: Saved) -> tuple[Places, ...]:
+        """Places for what was saved if nothing else were held: for each cache, as ``fill`` has.
+
+        It looks at nothing that is held, so that any thread may ask at any time. Raises as ``fill``
+        does.
+        """
+        return self._fill(self._empty(), saved, range(len(saved.sequences))).result[1:]
+
+    def _fill(
+        self, held: MemoryState, saved: Saved, seqs: Sequence[int]
+    ) -> Change[tuple[Places, ...]]:
+        """Of ``held``: ``seqs`` are given what was saved. With places for the tokens and for each
+        cache."""
+        free = self.max_tokens - self._table.distinct(held.sequences)
         check_room(saved.sequences, self.context_length, free, self.max_tokens)
         end = int(saved.sequences.held.positions.max(initial=-1)) + 1
         check_tables(end, self.max_sequences)
-        targets, most = np.array(seqs, np.int64), saved.checkpoints if self.checkpoint_bytes else 0
+        targets = np.array(seqs, np.int64)
+        most = min(saved.checkpoints, MOST_CHECKPOINTS) if self.checkpoint_bytes else 0
         while True:
-            kept = saved.with_checkpoints(most)
+            wanted = saved.with_checkpoints(most)
+            wanted.check_marks()
             try:
-                change = self._drafted(partial(Transaction.fill, saved=kept, seqs=targets), end)
+                given = partial(Transaction.fill, saved=wanted, seqs=targets)
+                return self._changes.draft(held, given, end)
             except CannotRewind as error:  # nothing that was saved is like that
                 raise StateFileError(f"contradicts itself: {error.message}") from error
             except CapacityError:
                 if not most:
                     raise
                 most //= 2
-            else:
-                return RestorePlan(change.result, self._commit(change.after))
 
-    def exclusive(self) -> "_ExclusiveUse":
+    def exclusive(self) -> ExclusiveUse:
         """To be held, with ``with``, while something changes.
 
         Entering it raises MotetError where another thread, or an outer block, holds it.
@@ -334,96 +370,31 @@ class Memory:
         states = tuple(cache.empty() for cache in self.caches)
         return MemoryState(self._table.empty(), states, Checkpoints.empty(self.max_sequences))
 
-    def _begin(self, end: int = 0) -> Transaction:
-        """A transaction with room for positions below ``end``."""
-        return Transaction(
-            self._table, self.caches, self._now, end=end, checkpoint_bytes=self.checkpoint_bytes
-        )
+    def _begin(self) -> Transaction:
+        return self._changes.begin(self._now)
 
-    def _drafted(self, change: Callable[[Transaction], Result], end: int = 0) -> "_Change[Result]":
-        """What ``change`` makes of a transaction with room for positions below ``end``.
+    def _in_two_steps(self, change: Change[Any]) -> tuple[Callable[[], None], Callable[[], None]]:
+        """To be called before anything is written, and when everything is."""
 
-        Where memory runs out, checkpoints that nobody asked for are given up first. Raises
-        CapacityError when that does not help.
-        """
-        before = self._now
-        while True:
-            transaction = self._begin(end)
-            try:
-                result = change(transaction)
-                return _Change(self._seal(transaction), result)
-            except CapacityError:
-                fewer = self._begin()
-                if not fewer.drop_automatic_checkpoints():
-                    self._now = before
-                    raise
-                self._now = fewer.seal()
+        def begin() -> None:
+            self._changes.make_room(change)
+            self._now = change.base
 
-    def _seal(self, transaction: Transaction) -> MemoryState:
-        """The next state. Raises CapacityError beyond ``kv_bytes``."""
-        after, used = transaction.seal(), transaction.used_bytes
-        if sum(used) > self.kv_bytes:
-            raise CapacityError(
-                f"{format_bytes(sum(used))} of keys, values and states are needed, and kv_bytes"
-                f" allows {format_bytes(self.kv_bytes)}",
-                hint="remove sequences, choose a smaller kv_type, or allow more by kv_bytes",
-            )
-        self._touched = list(map(max, self._touched, used))
-        if sum(self._touched) > self.kv_bytes:  # one cache has grown, and another has shrunk
-            self._trim(self._now, after)
-            self._touched = used
-        return after
-
-    def _trim(self, *states: MemoryState) -> None:
-        """Give memory that none of the states needs back to the system."""
-        for n, cache in enumerate(self.caches):
-            cache.trim([(state.sequences, state.caches[n]) for state in states])
-        self._touched = self._begin().used_bytes
-
-    def _commit(self, after: MemoryState) -> Callable[[], None]:
         def commit() -> None:
-            self._now = after
+            self._now = change.after
 
-        return commit
+        return begin, commit
+
+    def _apply(self, change: Callable[[Transaction], object], end: int = 0) -> None:
+        """Change what is held, with room for positions below ``end``."""
+        made = self._changes.draft(self._now, change, end)
+        begin, commit = self._in_two_steps(made)
+        begin()
+        made.write()
+        commit()
 
     def _seq(self, seq: int) -> int:
         return sequence_number(seq, self.max_sequences)
 
     def _distinct(self) -> int:
         return self._table.distinct(self._now.sequences)
-
-
-@dataclass(frozen=True)
-class _Change(Generic[Result]):
-    """What a transaction comes to."""
-
-    after: MemoryState
-    result: Result
-
-
-class _ExclusiveUse:
-    """A lock that does not wait, and that Ctrl-C at any moment does not leave locked."""
-
-    def __init__(self) -> None:
-        self._holder: dict[str, object] = {}
-
-    def __enter__(self) -> None:
-        mine = object()
-        try:  # one step for every thread: who sets the key holds the lock
-            if self._holder.setdefault("holder", mine) is not mine:
-                raise MotetError(
-                    "this context is at work in another thread",
-                    hint="use a context from one thread at a time, or let motet.LLM share one",
-                )
-        except BaseException:
-            if self._holder.get("holder") is mine:
-                self._holder.clear()
-            raise
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._holder.clear()

@@ -13,7 +13,15 @@ from motet.memory.block_table import LayerSlots, TokenMoves
 from motet.memory.cache import CacheKey, Exported, Filled, Limits
 from motet.memory.checkpoints import MOST_CHECKPOINTS
 from motet.memory.ref_counts import RefCounts, unused
-from motet.memory.saved import NO_ROW, Places, Saved, Tables, contradicts, read_table
+from motet.memory.saved import (
+    NO_ROW,
+    Places,
+    Saved,
+    Tables,
+    check_all_used,
+    contradicts,
+    read_table,
+)
 from motet.memory.sequence_table import SequenceDraft, SequenceState, SequenceTable
 from motet.memory.slot_mapping import SlotMapping
 from motet.spec import CacheSpec, Recurrent
@@ -136,6 +144,10 @@ class StateRows:
             contradicts("a sequence has tokens without a state, or a state without tokens")
         if np.any(rows[sequences:] == NO_ROW):
             contradicts("a checkpoint has no state")
+        check_all_used(rows[rows != NO_ROW], count)
+
+    def check_marks(self, saved: Saved) -> None:
+        """A state says nothing of where it is."""
 
 
 class RecurrentDraft:
@@ -230,6 +242,8 @@ class RecurrentDraft:
         holds = slots[len(seqs) :].tolist()
         self._held += len(holds)
         return Filled(Places.of(numbers, fresh.astype(np.int64)), holds)
+
+    def write(self) -> None: ...
 
     def seal(self) -> SlotTable:
         return SlotTable(self._slots, self._counts.refs, self._held)

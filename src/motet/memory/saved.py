@@ -2,17 +2,20 @@
 
 Tokens, and what layers keep of them, are rows of pools without order of meaning; what several
 sequences share has one row. Owners of rows are the S saved sequences and, after them, the C
-checkpoints, least recently used first. Whoever wrote the numbers, they are checked before use.
+checkpoints, least recently used first. Whoever wrote the numbers, they are checked before use, in
+time that is linear in how many there are.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from motet.arrays import Array, Int32, Int64
 from motet.errors import StateFileError
+from motet.memory.slot_mapping import ragged
 
 NO_ROW = -1
 """In place of a row: nothing is held."""
@@ -49,15 +52,27 @@ class TokenRows:
             f"{name}.rows": self.rows,
         }
 
+    @cached_property
+    def ends(self) -> Int64:
+        """``[owners]``: where the entries of each end."""
+        return self.lengths.cumsum()
+
+    @property
+    def owners(self) -> Int64:
+        """``[N]``: the owner of each entry."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
     def of(self, owner: int) -> slice:
         """Where the entries of an owner are."""
-        end = int(self.lengths[: owner + 1].sum())
+        end = int(self.ends[owner])
         return slice(end - int(self.lengths[owner]), end)
 
     def only(self, owners: Int64) -> "TokenRows":
         """Of some of the owners, by index."""
-        entries = np.concatenate([np.arange(0), *(np.r_[self.of(i)] for i in owners.tolist())])
-        return TokenRows(self.lengths[owners], self.positions[entries], self.rows[entries])
+        lengths = self.lengths[owners]
+        owner, index = ragged(lengths)
+        entries = (self.ends[owners] - lengths)[owner] + index
+        return TokenRows(lengths, self.positions[entries], self.rows[entries])
 
     def places(self, owners: int) -> Int64:
         """One number for each position that the first ``owners`` owners hold."""
@@ -65,7 +80,7 @@ class TokenRows:
         return (owner << 32) | self.positions[: len(owner)]
 
     def check(self, owners: int, count: int) -> None:
-        """Raise StateFileError unless it is of so many owners and all rows are below ``count``."""
+        """Raise StateFileError unless it is of so many owners, and of all of ``count`` rows."""
         lengths, positions, rows = self.lengths, self.positions, self.rows
         if len(lengths) != owners:
             contradicts("its tables are not of the same sequences")
@@ -73,13 +88,12 @@ class TokenRows:
             contradicts("a sequence has an impossible length")
         if int(lengths.sum()) != len(positions) or len(rows) != len(positions):
             contradicts("the lengths of the sequences are not those of their tables")
-        if not positions.size:
-            return
-        owner = np.repeat(np.arange(len(lengths)), lengths)
-        if positions.min() < 0 or np.any((np.diff(positions) <= 0) & (np.diff(owner) == 0)):
+        ascend = (np.diff(positions.astype(np.int64)) > 0) | (np.diff(self.owners) > 0)
+        if positions.min(initial=0) < 0 or not ascend.all():
             contradicts("the positions of a sequence do not ascend")
-        if not 0 <= rows.min() <= rows.max() < count:
+        if rows.min(initial=0) < 0 or rows.max(initial=-1) >= count:
             contradicts("a table refers to a row that there is not")
+        check_all_used(rows, count)
 
 
 @dataclass(frozen=True)
@@ -135,6 +149,10 @@ class CacheRows(Protocol):
         """Raise StateFileError where they contradict ``saved``, or the pool's ``count`` rows."""
         ...
 
+    def check_marks(self, saved: "Saved") -> None:
+        """Raise StateFileError where a sequence can't go back to a checkpoint of its own."""
+        ...
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -179,42 +197,39 @@ class Saved:
         ``counts``: rows of each cache's pool.
         """
         self.sequences.check(n_vocab)
+        if self.checkpoints > len(self.marks.rows):
+            contradicts("there is a checkpoint that no sequence can go back to")
         self.marks.check(len(self.sequences), self.checkpoints)
         for rows, count in zip(self.caches, counts, strict=True):
             rows.check(self, count)
-        for i in range(len(self.sequences) if self.marks.rows.size else 0):
-            self._check_marks(i)
 
-    def tokens_before(self, sequence: int, position: int) -> Int32:
-        """Positions below ``position`` that a sequence holds."""
-        held = self.sequences.held
-        present = held.positions[held.of(sequence)]
-        return present[present < position]
+    def check_marks(self) -> None:
+        """Raise StateFileError where a sequence can't go back to a checkpoint of its own.
 
-    def marks_of(self, sequence: int) -> list[tuple[int, int]]:
-        """(position, checkpoint) of a sequence."""
-        its = self.marks.of(sequence)
-        return list(
-            zip(self.marks.positions[its].tolist(), self.marks.rows[its].tolist(), strict=True)
-        )
-
-    def _check_marks(self, sequence: int) -> None:
-        """What a sequence goes back to has to be tokens that it holds."""
-        held = self.sequences.held
-        end = int(held.positions[held.of(sequence)].max(initial=-1)) + 1
-        marks = self.marks_of(sequence)
-        if len({checkpoint for _, checkpoint in marks}) < len(marks):
+        The work is that of going back to each of them: ask of those that are wanted, and are not
+        more than a memory has.
+        """
+        marks, held = self.marks, self.sequences.held
+        pairs = marks.owners << 32 | marks.rows
+        if len(np.unique(pairs)) < len(pairs):
             contradicts("a sequence has one checkpoint at two positions")
-        for position, _ in marks:
-            if position > end or not self.tokens_before(sequence, position).size:
-                contradicts("a checkpoint is where its sequence has no tokens")
+        some = held.lengths > 0
+        first, end = np.zeros((2, len(held.lengths)), np.int64)
+        first[some] = held.positions[(held.ends - held.lengths)[some]]
+        end[some] = held.positions[held.ends[some] - 1] + 1
+        if np.any(marks.positions <= first[marks.owners]) or np.any(
+            marks.positions > end[marks.owners]
+        ):
+            contradicts("a checkpoint is where its sequence has no tokens")
+        for rows in self.caches:
+            rows.check_marks(self)
 
     def _with(self, chosen: Int64, kept: Int64) -> "Saved":
         """``chosen`` sequences and ``kept`` checkpoints, by index."""
         owners = np.concatenate([chosen, len(self.sequences) + kept])
         marks = self.marks.only(chosen)
         of_kept = np.isin(marks.rows, kept)
-        marker = np.repeat(np.arange(len(chosen)), marks.lengths)[of_kept]
+        marker = marks.owners[of_kept]
         return Saved(
             self.sequences.only(chosen),
             tuple(rows.only(owners) for rows in self.caches),
@@ -254,6 +269,15 @@ def number_tokens(serials: Int64, slots: Int64) -> tuple[Int32, Int64]:
     ranks = np.empty(len(order), np.int32)
     ranks[order] = np.arange(len(order), dtype=np.int32)
     return ranks[number], slots[first[order]]
+
+
+def check_all_used(rows: Int32, count: int) -> None:
+    """Raise StateFileError unless each of ``count`` rows is among ``rows``, which are below it.
+
+    So a small file can't claim, by a hole in it, an endless pool.
+    """
+    if count > len(rows) or not np.bincount(rows, minlength=count).all():
+        contradicts("there is a row that nothing refers to")
 
 
 def read_table(tables: Tables, name: str, dtype: type[np.generic]) -> Array:

@@ -248,17 +248,16 @@ class SequenceDraft:
         return self._moved(seq, self.blocks.shift(seq, start, end, delta))
 
     def fill(self, seqs: Int64, saved: SavedSequences) -> Places:
-        """Give ``seqs``, which hold nothing, what was saved; where the rows went.
+        """Give ``seqs``, which hold nothing, what was saved; where the rows are to go.
 
-        Raises CapacityError when no page is free.
+        The tokens themselves are still to be ``put`` there. Raises CapacityError when no page is
+        free.
         """
         slots, _ = self.blocks.fill(seqs, saved.held)
-        places = Places.of(saved.held.rows, slots)
-        self._table.put(places.slots, saved.tokens[places.rows], places.rows)
         self._broken[seqs] = saved.broken
         for seq in seqs.tolist():
             self._recount(seq)
-        return places
+        return Places.of(saved.held.rows, slots)
 
     def seal(self) -> SequenceState:
         """The state as it has become."""

@@ -75,9 +75,9 @@ class SlotMapping:
         first = np.empty(len(sizes), np.int64)
         first[batch.rows[::-1]] = batch.positions[::-1]  # a set's earliest token is assigned last
         end = first + np.bincount(batch.rows, minlength=len(sizes))
-        row, index = _ragged((end - 1) // PAGE - first // PAGE + 1)
+        row, index = ragged((end - 1) // PAGE - first // PAGE + 1)
         entries = first[row] // PAGE + index
-        member_entry, member = _ragged(sizes[row])
+        member_entry, member = ragged(sizes[row])
         return cls(
             tokens=batch.tokens,
             positions=batch.positions,
@@ -119,7 +119,7 @@ class SlotMapping:
         )
 
 
-def _ragged(counts: Int64) -> tuple[Int64, Int64]:
+def ragged(counts: Int64) -> tuple[Int64, Int64]:
     """(owner, index within it) of every item, where owner i has ``counts[i]`` items."""
     owner = np.repeat(np.arange(len(counts)), counts)
     before = counts.cumsum() - counts

@@ -24,6 +24,7 @@ from motet.memory.checkpoints import (
     RunEdges,
     run_edges,
 )
+from motet.memory.export import Exports
 from motet.memory.saved import Places, Saved
 from motet.memory.sequence_table import SequenceState, SequenceTable
 from motet.memory.slot_mapping import MicroBatch, SlotMapping
@@ -65,6 +66,8 @@ class DecodePlan:
     """The micro-batches to compute, in order. Memory changes when ``commit`` is called."""
 
     micro_batches: tuple[MicroBatchPlan, ...]
+    begin: Callable[[], None]
+    """To be called before the first one: forgets what has to give way."""
     commit: Callable[[], None]
 
 
@@ -74,6 +77,8 @@ class RestorePlan:
 
     places: tuple[Places, ...]
     """For each cache."""
+    begin: Callable[[], None]
+    """To be called before anything is written there: forgets what has to give way."""
     commit: Callable[[], None]
 
 
@@ -88,8 +93,10 @@ class Transaction:
         *,
         end: int = 0,
         checkpoint_bytes: int,
+        kept: Exports,
     ) -> None:
-        """``end``: room is needed for positions below it."""
+        """``end``: room is needed for positions below it. ``kept``: have checkpoints that others
+        may not take the place of."""
         self.sequences = table.draft(held.sequences, end)
         self._caches = caches
         self._drafts: tuple[CacheDraft, ...] = tuple(
@@ -98,6 +105,7 @@ class Transaction:
         )
         self._checkpoints = CheckpointDraft(held.checkpoints, self._release)
         self._checkpoint_bytes = checkpoint_bytes
+        self._kept = kept
 
     def reachable(self, seq: int, position: int) -> int:
         """The greatest position up to ``position`` that ``seq`` can be cut back to exactly."""
@@ -219,14 +227,14 @@ class Transaction:
             self._release(new)
             return
         self._checkpoints.add(members, position, new, asked)
-        while self._over_budget() and self._checkpoints.evict() is not new:
-            pass
+        self._keep_to_budget()
 
     def fill(self, saved: Saved, seqs: Int64) -> tuple[Places, ...]:
-        """Give ``seqs``, which hold nothing, what was saved; where each cache's rows belong.
+        """Give ``seqs``, which hold nothing, what was saved; where the tokens belong, and then
+        each cache's rows.
 
-        Checkpoints are dropped when the budget is spent, as ever. Raises CapacityError,
-        CannotRewind if a next token would see what was not saved.
+        Nothing is written, not even the tokens. Checkpoints are dropped when the budget is spent,
+        as ever. Raises CapacityError, CannotRewind if a next token would see what was not saved.
         """
         places = self.sequences.fill(seqs, saved.sequences)
         filled = [
@@ -237,9 +245,8 @@ class Transaction:
             self._require_complete(seq)
         holds = zip(*(each.holds for each in filled), strict=True)
         self._checkpoints.fill(seqs, saved.marks, list(map(Checkpoint, holds)))
-        while len(self._checkpoints) and self._over_budget():
-            self._checkpoints.evict()
-        return tuple(each.places for each in filled)
+        self._keep_to_budget()
+        return places, *(each.places for each in filled)
 
     def drop_automatic_checkpoints(self) -> int:
         """Drop half of those that were not asked for, or the last one; how many these were."""
@@ -249,6 +256,11 @@ class Transaction:
     def used_bytes(self) -> list[int]:
         """What each cache has in use until this is done: for what is held, and for what comes."""
         return [draft.used_bytes for draft in self._drafts]
+
+    def write(self) -> None:
+        """Copy what was inserted or shifted; nothing is written before."""
+        for draft in self._drafts:
+            draft.write()
 
     def seal(self) -> MemoryState:
         """All as it has become."""
@@ -323,6 +335,10 @@ class Transaction:
     def _release(self, checkpoint: Checkpoint) -> None:
         for draft, hold in self._with(checkpoint.holds):
             draft.release(hold)
+
+    def _keep_to_budget(self) -> None:
+        if self._over_budget():
+            self._checkpoints.evict(self._over_budget, self._kept.checkpoints)
 
     def _over_budget(self) -> bool:
         return (

@@ -13,7 +13,7 @@ from motet.memory.saved import SavedSequences
 from motet.memory.slot_mapping import MicroBatch
 
 _ENTRY_BYTES = 12
-_MOST_TABLE_BYTES = 1 << 32
+_MOST_TABLE_BYTES = 1 << 28
 
 
 def position_range(start: int, end: int | None) -> tuple[int, int]:
@@ -108,7 +108,7 @@ def check_room(saved: SavedSequences, context_length: int, free: int, most: int)
 
 
 def check_tables(end: int, sequences: int) -> None:
-    """CapacityError if positions below ``end`` would need block tables of gigabytes."""
+    """CapacityError if positions below ``end`` would need block tables of a quarter gigabyte."""
     table_bytes = -(-end // PAGE) * sequences * _ENTRY_BYTES
     if table_bytes > _MOST_TABLE_BYTES:
         raise CapacityError(

@@ -15,6 +15,7 @@ import numpy as np
 from motet.arrays import Array
 from motet.errors import OptionError, StateFileError
 from motet.spec import CacheSpec, LayerCaches, attention_specs
+from motet.state import bounded_json
 from motet.weights.fingerprint import Fingerprint
 
 FORMAT = "motet-state"
@@ -27,7 +28,11 @@ DIGEST = 16
 
 MAX_HEADER = 1 << 24
 """Bytes; safetensors' own limit is 100 million. JSON takes many times its size in memory."""
+MAX_TABLES = 1 << 28
+"""Bytes of the tables: 30 million positions, of all sequences together."""
 _ALIGNMENT = 64
+_SHOWN = 80
+"""Characters of what a file says that an error repeats."""
 _DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I8": "|i1"}
 _DTYPES |= {"U8": "|u1"}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -137,9 +142,9 @@ class Header:
     def decode(cls, text: bytes | bytearray) -> "Header":
         """From the JSON; raises StateFileError unless it describes tensors one after the other."""
         try:
-            table = json.loads(text)
-        except (ValueError, RecursionError):
-            _refuse("its header is not JSON")
+            table = bounded_json.parse(text)
+        except ValueError as error:
+            _refuse(f"its header can't be read: {error}")
         if not isinstance(table, dict):
             _refuse("its header is not a table of tensors")
         metadata = table.pop("__metadata__", {})
@@ -149,10 +154,17 @@ class Header:
         for name, described in table.items():
             entry, start, stop = _entry(name, described)
             if start != end or stop - start != entry.nbytes:
-                _refuse(f"tensor {name!r} is not where it should be")
+                _refuse(f"tensor {name[:_SHOWN]!r} is not where it should be")
             entries.append(entry)
             end = stop
         return cls(metadata, entries)
+
+    @property
+    def index(self) -> int:
+        """How many of the entries are tables, which their checksum ends; all where there is
+        none."""
+        names = [entry.name for entry in self.entries]
+        return names.index(INDEX_DIGEST) if INDEX_DIGEST in names else len(names)
 
     def refuse_others(self, model: ModelIdentity) -> None:
         """Raise StateFileError unless a like model saved the file; says what differs."""
@@ -164,21 +176,22 @@ class Header:
                 raise StateFileError("is a safetensors file, but not a state file of Motet")
             if found is None:
                 _refuse(f"it does not say its {key}")
+            shown = ascii(found[:_SHOWN])[1:-1]  # no control characters of strangers
             if key == "version":
                 raise StateFileError(
-                    f"is of format version {found}, and this Motet reads version {own}",
+                    f"is of format version {shown}, and this Motet reads version {own}",
                     hint="a newer Motet may read it",
                 )
             if key == "kv_type":
                 raise StateFileError(
-                    f"holds keys and values as {found}, and this context keeps them as {own}",
-                    hint=f"make it with kv_type={found!r}; on the command line --kv-type {found}",
+                    f"holds keys and values as {shown}, and this context keeps them as {own}",
+                    hint=f"make it with kv_type={shown!r}; on the command line --kv-type {shown}",
                 )
             if key == "self_extend":
-                setting = "None" if found == "none" else f"motet.{found[:80]}"
+                setting = "None" if found == "none" else f"motet.{shown}"
                 raise StateFileError(
-                    f"was saved with other Self-Extend settings: {found[:80]}, and this context's"
-                    f" are {own}",
+                    f"was saved with other Self-Extend settings: {shown}, and this context's are"
+                    f" {own}",
                     hint=f"context.self_extend = {setting} adopts them",
                 )
             problem, hint = _OTHER[key]
@@ -187,8 +200,9 @@ class Header:
     def notes(self) -> dict[str, str]:
         """The caller's own strings."""
         try:
-            notes = json.loads(self.metadata.get("notes", "{}"))
-        except (ValueError, RecursionError):
+            text = self.metadata.get("notes", "{}").encode(errors="surrogatepass")
+            notes = bounded_json.parse(text)
+        except ValueError:
             notes = None
         if not isinstance(notes, dict) or not all(isinstance(v, str) for v in notes.values()):
             _refuse("its notes are not strings")
@@ -207,13 +221,13 @@ def _described(caches: LayerCaches) -> Any:
 def _entry(name: str, described: Any) -> tuple[Entry, int, int]:
     """A tensor, and where its bytes begin and end."""
     if not isinstance(described, dict):
-        _refuse(f"tensor {name!r} is not described")
+        _refuse(f"tensor {name[:_SHOWN]!r} is not described")
     dtype = described.get("dtype")
     shape, offsets = _sizes(described.get("shape")), _sizes(described.get("data_offsets"))
     if not isinstance(dtype, str) or dtype not in _DTYPES:
-        _refuse(f"tensor {name!r} has dtype {str(dtype)[:20]!r}")
+        _refuse(f"tensor {name[:_SHOWN]!r} has dtype {str(dtype)[:20]!r}")
     if shape is None or offsets is None or len(offsets) != 2:
-        _refuse(f"tensor {name!r} has an impossible shape or place")
+        _refuse(f"tensor {name[:_SHOWN]!r} has an impossible shape or place")
     return Entry(name, dtype, shape), offsets[0], offsets[1]
 
 
