@@ -5,6 +5,7 @@ import pytest
 from motet.batch import Batch
 from motet.errors import CapacityError
 from tests.memory.talk import Talk
+from tests.state.files import KINDS
 from tests.toy import RECURRENT
 
 
@@ -29,3 +30,10 @@ def test_a_million_positions_are_no_matter():
     talk.shift(0, 0, None, 1_000_000)
     talk.say(10)
     assert talk.memory.positions(0) == (1_000_000, 1_000_019)
+
+
+@pytest.mark.parametrize("kv_bytes", [0, 1, 100])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_budget_that_not_even_one_token_fits_into(kind, kv_bytes):
+    with pytest.raises(CapacityError, match=f"caches of one token take .* allows {kv_bytes} B"):
+        Talk(layers=KINDS[kind], kv_bytes=kv_bytes)

@@ -15,6 +15,8 @@ from motet.errors import (
     UnsupportedError,
 )
 from motet.kernels import Kernels
+from motet.machine import format_bytes
+from motet.memory.budget import context_memory
 from motet.memory.cache import Cache, Limits
 from motet.memory.changes import Change, Changes
 from motet.memory.checkpoints import MOST_CHECKPOINTS, Checkpoints
@@ -60,13 +62,21 @@ class Memory:
         """Of a model whose layers have these caches.
 
         ``context_length``: positions that a sequence has. Raises CapacityError for want of
-        address space, UnsupportedError for a cache of a kind that memory does not know.
+        address space, or where not even a token fits; UnsupportedError for a cache of a kind that
+        memory does not know.
         """
         self.max_sequences = limits.max_sequences
         self.max_tokens = limits.max_tokens
         self.context_length = context_length
         self.kernels = kernels
         specs = {(i, k): spec for i, caches in enumerate(layers) for k, spec in enumerate(caches)}
+        least = context_memory(layers, 1, limits.kv_type, kernels).total
+        if least > limits.kv_bytes:
+            raise CapacityError(
+                f"the caches of one token take {format_bytes(least)}, and kv_bytes allows"
+                f" {format_bytes(limits.kv_bytes)}",
+                hint="allow more by kv_bytes",
+            )
         page_bytes = full_page_bytes(specs.values(), kernels, limits.kv_type)
         most_pages = limits.kv_bytes // max(page_bytes, 1)
         self._table = SequenceTable(limits.max_sequences, limits.max_tokens, most_pages)
