@@ -1,6 +1,5 @@
 """Ctrl-C at any line of decode and of the operations: all of it was done, or nothing."""
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import motet
 from motet.batch import Batch
 from motet.context import Context
 from motet.spec import CacheSpec
+from tests.interrupting import interrupted_at
 from tests.toy import ALL_KINDS, LAYERS, ToyModel, bookkeeping
 
 PACKAGE = str(Path(motet.__file__).parent)
@@ -39,31 +39,6 @@ def held(context: Context):
         (memory.positions(seq), memory.tokens(seq).tolist(), memory.checkpoints(seq))
         for seq in range(memory.max_sequences)
     ]
-
-
-def interrupted_at(line: int, action: Callable[[], object]) -> bool:
-    """Run ``action`` with Ctrl-C at its ``line``-th line inside the package; False if it ended."""
-    seen = 0
-
-    def trace(frame, event: str, arg):
-        nonlocal seen
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        if event == "line":
-            seen += 1
-            if seen == line:
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        action()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
 
 
 Action = Callable[[Context], object]
@@ -102,7 +77,7 @@ def test_interrupted_at_every_line(name: str, action: Action, layers: Sequence[C
     after = held(whole)
     assert before != after
     context, line = prepared(), 1
-    while interrupted_at(line, lambda: action(context)):  # noqa: B023
+    while interrupted_at(line, lambda: action(context), PACKAGE):  # noqa: B023
         state = held(context)
         assert state in (before, after), f"line {line}"
         if state == after:

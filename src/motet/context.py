@@ -29,7 +29,7 @@ from motet.self_extend import (
     require_positions,
     setting_of,
 )
-from motet.spec import attention_specs
+from motet.spec import Recurrent, attention_specs
 from motet.split import Ubatch, choose_policy, split
 from motet.state import Into, ModelIdentity, Restored, encoded, look, opened, restore, save
 

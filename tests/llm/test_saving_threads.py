@@ -4,11 +4,12 @@ import io
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
+from motet.engine import engine
 from motet.errors import CapacityError, MotetError, OptionError, StateFileError
 from motet.llm import LLM
 from motet.model import Model
@@ -330,11 +331,13 @@ def test_a_wait_that_is_interrupted_does_nothing_later(busy, monkeypatch):
     blocker = threading.Thread(target=lambda: llm._engine._between_steps(lambda: go.wait(60)))
     blocker.start()
 
-    def interrupted(self, timeout=None):
-        raise KeyboardInterrupt
+    class Interrupted(SimpleQueue[Any]):
+        def get(self, *args: Any) -> Any:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Future, "result", interrupted)
+        job = engine._Job
+        patch.setattr(engine, "_Job", lambda work: job(work, Interrupted()))
         with pytest.raises(KeyboardInterrupt):
             llm.forget()
     go.set()

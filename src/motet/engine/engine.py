@@ -3,11 +3,10 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from motet.arrays import Float32
@@ -32,20 +31,23 @@ class _Job:
     """Something that the engine thread does for a caller between two steps."""
 
     work: Callable[[], Any]
-    outcome: Future[Any] = field(default_factory=Future[Any])
+    outcome: "SimpleQueue[tuple[Any, MotetError | None]]" = field(
+        default_factory=SimpleQueue[tuple[Any, MotetError | None]]
+    )
+    """What came of it: a queue, since Ctrl-C in whoever waits can't leave it locked."""
+    abandoned: bool = False
+    """Nobody waits for it any more; if it has not begun, it is not done."""
 
     def do(self) -> None:
-        if not self.outcome.set_running_or_notify_cancel():  # nobody waits for it any more
+        if self.abandoned:
             return
         try:
-            self.outcome.set_result(self.work())
+            self.outcome.put((self.work(), None))
         except Exception as error:
-            self.outcome.set_exception(_motet_error(error))
+            self.refuse(_motet_error(error))
 
     def refuse(self, error: MotetError) -> None:
-        """End without doing it."""
-        if self.outcome.set_running_or_notify_cancel():
-            self.outcome.set_exception(error)
+        self.outcome.put((None, error))
 
 
 class Engine:
@@ -63,24 +65,28 @@ class Engine:
         self._scheduler = Scheduler(context, prefix_reuse)
         self._inbox: list[Request] = []
         self._jobs: deque[_Job] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        """Callers enter it, not the condition, before whose ``__exit__`` Ctrl-C could come."""
+        self._changed = threading.Condition(self._lock)
         self._ended: MotetError | None = None
-        """Why nothing further is taken; guarded by ``_changed``, as the inbox and the jobs are."""
+        """Why nothing further is taken; guarded by ``_lock``, as the inbox and the jobs are."""
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="motet-engine", daemon=True)
         self._thread.start()
 
     def submit(self, requests: list[Request]) -> None:
         """Queue requests, next to each other. Raises MotetError when the engine has ended."""
-        with self._accepting():
+
+        def add() -> None:
             if any(len(r.prompt) + r.token_limit > self.context_length for r in requests):
                 raise MotetError("the context became shorter meanwhile", hint="ask again")
             self._inbox.extend(requests)
 
+        self._hand_in(add)
+
     def require_open(self) -> None:
         """Raise MotetError when the engine has ended."""
-        with self._accepting():
-            pass
+        self._hand_in(lambda: None)
 
     @property
     def self_extend(self) -> SelfExtend | AutoExtend | None:
@@ -144,9 +150,9 @@ class Engine:
         """End the thread; answers under way end with an error. Closing twice does no harm."""
         if os.getpid() != self._process:
             return
-        with self._changed:
+        with self._lock:
             self._ended = self._ended or MotetError("the LLM was closed")
-            self._changed.notify()
+            self._changed.notify_all()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -221,18 +227,18 @@ class Engine:
                 hint="make the LLM after the fork, in the process that uses it",
             )
 
-    @contextmanager
-    def _accepting(self) -> Generator[None, None, None]:
-        """The lock under which callers hand something in. Raises MotetError if it is too late."""
+    def _hand_in(self, add: Callable[[], object]) -> None:
+        """Let ``add`` queue something. Raises MotetError if it is too late."""
         self.require_process()
-        with self._changed:
+        with self._lock:
             if self._ended is not None:
                 raise self._ended
-            yield
-            self._changed.notify()
+            add()
+            # All: a notify that Ctrl-C ended leaves a waiter behind, which the next would notify.
+            self._changed.notify_all()
 
     def _change(self, context: Context, context_length: int, scheduler: Scheduler) -> None:
-        with self._changed:
+        with self._lock:
             self._require_idle()
             self._context, self._scheduler = context, scheduler
             self.context_length = context_length
@@ -259,13 +265,15 @@ class Engine:
     def _between_steps(self, work: Callable[[], Result]) -> Result:
         """Let the engine thread do ``work``; what it returns, or the MotetError it ends with."""
         job = _Job(work)
-        with self._accepting():
-            self._jobs.append(job)
         try:
-            return job.outcome.result()
-        except BaseException:  # Ctrl-C: if it has not begun, it is not done
-            job.outcome.cancel()
+            self._hand_in(lambda: self._jobs.append(job))
+            result, error = job.outcome.get()
+        except BaseException:
+            job.abandoned = True
             raise
+        if error is not None:
+            raise error
+        return result
 
     def _run(self) -> None:
         try:
@@ -281,7 +289,7 @@ class Engine:
                         self._fail(request, error)
         except BaseException as error:
             self._ended = _motet_error(error)
-        with self._changed:
+        with self._lock:
             assert self._ended is not None
             requests = (*self._scheduler.running, *self._scheduler.waiting, *self._inbox)
         for request in requests:  # without the lock, for sinks are callers' code
@@ -291,7 +299,7 @@ class Engine:
 
     def _wait_for_work(self) -> bool:
         """Take what callers have queued, once there is anything to do; False at the end."""
-        with self._changed:
+        with self._lock:
             while not (self._inbox or self._jobs or self._ended or self._ready()):
                 self._wait(forever=not self._scheduler.busy)
             self._scheduler.waiting.extend(self._inbox)
@@ -303,7 +311,7 @@ class Engine:
 
     def _wait(self, *, forever: bool = False) -> None:
         """Until something is handed in, or a little while, in which something may be saved."""
-        with self._changed:
+        with self._lock:
             self._changed.wait(None if forever else _SAVING_WAIT)
 
 
