@@ -57,8 +57,10 @@ def interrupted_at(event: int, action: Callable[[], object], inside: str = "") -
 
 @cache
 def _leaves(code: CodeType, offset: int) -> bool:
-    """Whether a ``with`` block ends well there: no signal is looked at before ``__exit__`` runs."""
+    """Whether a ``with`` block ends there: no signal is looked at before ``__exit__`` runs."""
     following = [i.opname for i in dis.get_instructions(code) if i.offset >= offset][:5]
+    if "WITH_EXCEPT_START" in following[:3]:
+        return True
     return any(
         first == _NO_ERROR[0] and second in _NO_ERROR[1] and third in _NO_ERROR[2]
         for first, second, third in zip(following, following[1:], following[2:], strict=False)
