@@ -106,3 +106,14 @@ def test_those_being_saved_are_left_as_they_are():
     assert len(sequences) == 2 and [memory.length(seq) for seq in range(4)] == [0, 0, 6, 6]
     memory.being_exported = set()
     assert len(sequences) == 3 and [memory.length(seq) for seq in range(4)] == [0, 0, 0, 6]
+
+
+def test_one_that_was_forgotten_while_it_was_saved_is_no_prefix_any_more():
+    memory = Held(2, recurrent=False)
+    memory.put(0, b"abcdef")
+    sequences = Sequences(memory, 2)  # type: ignore[arg-type]
+    memory.being_exported = {0}
+    sequences.forget()
+    memory.being_exported = set()
+    acquired = sequences.acquire([*b"abcdefg"], 1, reuse=True)
+    assert (acquired.reused, memory.length(acquired.sequences[0])) == (0, 0)

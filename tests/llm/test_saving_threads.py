@@ -195,6 +195,23 @@ def test_closed_or_changed_while_a_file_is_written(model, tmp_path, monkeypatch)
     assert (tmp_path / "slow").read_bytes() == (tmp_path / "plain").read_bytes()
 
 
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
+def test_the_context_is_changed_while_a_file_is_written(model, tmp_path, monkeypatch):
+    with LLM(model, max_sequences=3) as llm:
+        ask(llm, PROMPTS[0])
+        llm.save(tmp_path / "plain")
+        began, go = slow_writes(monkeypatch)
+        saving = threading.Thread(target=llm.save, args=(tmp_path / "slow",))
+        saving.start()
+        assert began.wait(60)
+        llm.self_extend = "auto"
+        ask(llm, PROMPTS[1])
+        go.set()
+        saving.join(60)
+        assert (tmp_path / "slow").read_bytes() == (tmp_path / "plain").read_bytes()
+        assert len(llm.held()) == 1
+
+
 class Unable:
     """A file object that can read and write a while, and then ``acts``."""
 

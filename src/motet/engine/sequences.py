@@ -70,8 +70,8 @@ class Sequences:
         The first begins as the prompt does, if any sequence does, idle or in use. At least the
         last token of the prompt is left to compute. The others are empty.
         """
-        best = self._best(np.asarray(prompt[:-1], np.int32)) if reuse else None
         available = self._available()
+        best = self._best(np.asarray(prompt[:-1], np.int32)) if reuse else None
         taken, reused = available[:count], 0
         if best and best.usable:
             if best.seq in taken or (best.seq in available and best.rest <= CUT_LIMIT):
