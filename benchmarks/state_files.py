@@ -42,6 +42,7 @@ class Shape:
     default_kv_type: str = "f16"
     fingerprint: Fingerprint = RANDOM
     kernels: Kernels = field(default_factory=Reference)
+    blocks: tuple[Any, ...] = ()
 
     @property
     def family(self) -> "Shape":
