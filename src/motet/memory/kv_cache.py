@@ -51,7 +51,7 @@ def kv_caches(
         # Those that checkpoints drop in a batch stay until it is done.
         held = 2 * (limits.checkpoint_bytes // page)
         pages = min(table.pages, _window_pages(window, limits)) + held
-        pages = min(pages, limits.kv_bytes // page)
+        pages = max(min(pages, limits.kv_bytes // page), 1)
         layers = {key: allocate(spec, pages) for key, spec in alike.items()}
         yield SlidingKVCache(kernels, layers, window, BlockTable.empty(limits.max_sequences, pages))
 

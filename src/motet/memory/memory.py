@@ -70,7 +70,8 @@ class Memory:
         self.kernels = kernels
         specs = {(i, k): spec for i, caches in enumerate(layers) for k, spec in enumerate(caches)}
         page_bytes = full_page_bytes(specs.values(), kernels, limits.kv_type)
-        most_pages = limits.kv_bytes // max(page_bytes, 1)
+        # One at least: that it is too much is for the first batch to say.
+        most_pages = max(limits.kv_bytes // max(page_bytes, 1), 1)
         self._table = SequenceTable(limits.max_sequences, limits.max_tokens, most_pages)
         self.caches: tuple[Cache, ...] = (
             *kv_caches(specs, kernels, limits, self._table),
