@@ -162,7 +162,7 @@ def test_memory_of_an_architecture_that_motet_does_not_run(tmp_path: Path) -> No
         ),
         (
             LLAMA | {"attention.head_count": [8, 8]},
-            "llama.attention.head_count is a list, one value a layer",
+            "llama.attention.head_count is [8, 8], not one value, or one for each of 16 layers",
         ),
         (
             LLAMA | {"decoder_block_count": 2},
