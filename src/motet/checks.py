@@ -27,8 +27,8 @@ from motet.errors import OptionError
 Kind = TypeVar("Kind")
 Checked = TypeVar("Checked", bound=Callable[..., Any])
 
-MOST, LEAST = (1 << 63) - 1, -(1 << 63)
-"""Whole numbers that fit everywhere."""
+MOST, LEAST = (1 << 128) - 1, -(1 << 128)
+"""Larger whole numbers mean nothing anywhere, and messages can't show them."""
 MANY = 1 << 24
 """Items of a list that anybody may mean."""
 

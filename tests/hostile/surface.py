@@ -67,7 +67,9 @@ def surface() -> list[Function]:
 
 def _methods(kind: type) -> Iterator[Function]:
     if kind.__name__ not in RESULTS:
-        yield _function(kind.__name__, "", inspect.signature(kind))
+        constructor = _function(kind.__name__, "", inspect.signature(kind))
+        if constructor.parameters:
+            yield constructor
     for name, member in inspect.getmembers(kind):
         if isinstance(member, property):
             if member.fset is not None:

@@ -8,8 +8,6 @@ from typing import Any, TypedDict
 from motet import checks
 from motet.errors import OptionError
 
-_SEEDS = 1 << 128
-"""As many as the generator of random numbers has states."""
 _LARGEST = 1e30
 """Of a bias or penalty: what several of these add up to has to be a float32."""
 _FACTOR = 1e6
@@ -71,7 +69,7 @@ class Sampling:
             if name == "logit_bias":
                 value = _biases(value)
             elif name == "seed":
-                value = checks.optional_whole(name, value, 0, _SEEDS - 1)
+                value = checks.optional_whole(name, value)
             elif "min" in option.metadata:
                 value = checks.whole(name, value, option.metadata["min"])
             else:
