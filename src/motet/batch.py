@@ -81,8 +81,9 @@ class Batch:
         ``logits``: whose are wanted, "none", "last" or "all". Raises BatchError as ``add`` does.
         """
         entry = len(self)
-        wanted = _WANTED[_checked(entry, checks.choice, "logits", logits, _WANTED)]
-        self._append(_token_ids(tokens, entry), start, seqs, wanted)
+        if not isinstance(logits, str) or logits not in _WANTED:
+            _checked(entry, checks.choice, "logits", logits, _WANTED)
+        self._append(_token_ids(tokens, entry), start, seqs, _WANTED[logits])
 
     def entries(self) -> "Entries":
         """Everything added so far, as arrays."""
@@ -231,8 +232,11 @@ def _checked(entry: int, check: Callable[..., Checked], *arguments: object) -> C
 
 def _token_ids(tokens: Any, entry: int) -> list[int]:
     """``tokens`` as ints; checked in one go, and one by one to say which is wrong."""
-    given = tokens.tolist() if isinstance(tokens, np.ndarray) else tokens
-    ids = list(_checked(entry, checks.listed, "tokens", given, "token ids"))
+    ids = tokens.tolist() if isinstance(tokens, np.ndarray) else tokens
+    if type(ids) is list:
+        ids = ids.copy()
+    else:
+        ids = list(_checked(entry, checks.listed, "tokens", ids, "token ids"))
     if set(map(type, ids)) == {int} and min(ids) >= 0 and max(ids) <= _MOST:
         return ids
     return [_number("token", token, entry + i) for i, token in enumerate(ids)]

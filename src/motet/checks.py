@@ -32,7 +32,6 @@ MOST, LEAST = (1 << 128) - 1, -(1 << 128)
 MANY = 1 << 24
 """Items of a list that anybody may mean."""
 
-_BYTES = (bytes, bytearray, memoryview)
 _SHOWN = 80
 """Characters of a value that a message shows."""
 
@@ -40,12 +39,17 @@ _SHOWN = 80
 def shown(value: object) -> str:
     """A value as messages show it: as Python writes it, on one line, in its beginning."""
     try:
-        if isinstance(value, _BYTES):
-            value = bytes(value[:_SHOWN])
+        if is_bytes(value):
+            value = bytes(cast(bytes, value)[:_SHOWN])
         text = " ".join(_SHORT.repr(value).split())
     except Exception:  # a whole number of thousands of digits, an object that can't be written
         return f"a {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def is_bytes(value: object) -> bool:
+    """Whether it is a string of bytes, which is no text, nor a list of numbers."""
+    return isinstance(value, bytes | bytearray | memoryview)
 
 
 def whole(name: str, value: object, low: int = 0, high: int = MOST) -> int:
@@ -68,7 +72,7 @@ def optional_whole(name: str, value: object, low: int = 0, high: int = MOST) -> 
 def number(name: str, value: object, low: float, high: float) -> float:
     """A finite number from ``low`` to ``high``; True and False are none."""
     found = math.nan
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if not isinstance(value, bool) and isinstance(value, Real):
         with suppress(OverflowError):
             found = float(value)
     if low <= found <= high:
@@ -79,7 +83,7 @@ def number(name: str, value: object, low: float, high: float) -> float:
 def flag(name: str, value: object) -> bool:
     """True or False."""
     if isinstance(value, bool | np.bool_):
-        return bool(value)
+        return bool(cast(object, value))
     raise OptionError(f"{name} is {shown(value)}", hint="use True or False")
 
 
@@ -94,7 +98,7 @@ def text(name: str, value: object) -> str:
     """Text."""
     if isinstance(value, str):
         return value
-    hint = "decode them first" if isinstance(value, _BYTES) else "use text"
+    hint = "decode them first" if is_bytes(value) else "use text"
     raise OptionError(f"{name} is {shown(value)}", hint=hint)
 
 
@@ -117,11 +121,12 @@ def listed(name: str, value: object, of: str) -> Sequence[Any]:
 def collection(name: str, value: object, of: str, most: int = MANY) -> Collection[Any]:
     """A list, a set, an array or the like, of at most so many. ``of``: what it has."""
     count = None
-    if isinstance(value, Collection) and not isinstance(value, (str, Mapping, *_BYTES)):
+    no_list = is_bytes(value) or isinstance(value, str | Mapping)
+    if isinstance(value, Collection) and not no_list:
         with suppress(TypeError):  # of an array without axes
             count = _length(cast(Collection[Any], value))
     if count is None:
-        raise OptionError(f"{name} is {shown(value)}", hint=f"use a list of {of}")
+        raise OptionError(f"{name} is {shown(cast(object, value))}", hint=f"use a list of {of}")
     if count > most:
         raise OptionError(f"{name} has more than {most} {of}", hint="use fewer at once")
     return cast(Collection[Any], value)
@@ -194,7 +199,7 @@ def refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) ->
         if name not in names:
             close = difflib.get_close_matches(name, names)
             hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}"
-            raise OptionError(f"{function} has no option {name!r}", hint=hint)
+            raise OptionError(f"{function} has no option {name!r}", hint=hint) from None
 
 
 def named(checked: Checked) -> Checked:
@@ -211,13 +216,14 @@ def named(checked: Checked) -> Checked:
 
 def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     known = [each for each in inspect.signature(function).parameters if each != "self"]
-    names = frozenset(known)
 
     @wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
-        if not names.issuperset(kwargs):
+        try:
+            return function(*args, **kwargs)
+        except TypeError:
             refuse_unknown(name, kwargs, known)
-        return function(*args, **kwargs)
+            raise
 
     return called
 

@@ -151,7 +151,6 @@ class Front(ABC, Generic[One, Many, Streamed]):
         *,
         n: int = 1,
         stream: bool = False,
-        progress: bool = False,
         **options: "Unpack[GenerateFields]",
     ) -> One | Many | Streamed: ...
 
@@ -254,7 +253,6 @@ class Front(ABC, Generic[One, Many, Streamed]):
         *,
         n: int = 1,
         stream: bool = False,
-        progress: bool = False,
         **options: "Unpack[ChatFields]",
     ) -> One | Many | Streamed: ...
 

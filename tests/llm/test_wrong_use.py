@@ -51,7 +51,7 @@ CALLS = {
     "llm.generate('a', echo='no')": r"echo is 'no' \(use True or False\)",
     "llm.generate('a', stream=None)": "stream is None",
     "llm.generate('a', stream=True, progress=True)": "progress is True for a stream",
-    "llm.generate(b'Once')": r"prompt is b'Once' \(use a list",
+    "llm.generate(b'Once')": r"prompt is b'Once' \(decode them first\)",
     "llm.generate(['a', b'Once'])": r"list with b'Once' at 1",
     "llm.generate(range(10**12))": "more than 16777216",
     "llm.generate(None)": "the prompt is None",

@@ -24,6 +24,8 @@ def one_or_many(prompt: object) -> tuple[bool, list[Prompt]]:
     """Whether this is a single prompt, and the prompts. Raises OptionError if it is neither."""
     if _is_prompt(prompt):
         return True, [cast(Prompt, prompt)]
+    if checks.is_bytes(prompt):
+        checks.text("the prompt", prompt)
     prompts = checks.listed("the prompt", prompt, "prompts, or give one: text or token ids")
     for place, each in enumerate(prompts):
         if not _is_prompt(each):
@@ -163,7 +165,7 @@ def _is_prompt(prompt: object) -> bool:
     if isinstance(prompt, np.ndarray):
         ids = cast(Array, prompt)
         return ids.ndim == 1 and ids.dtype.kind in "iu"
-    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray | memoryview):
+    if not isinstance(prompt, Sequence) or checks.is_bytes(cast(object, prompt)):
         return False
     ids = checks.listed("the prompt", cast(object, prompt), "token ids")
     return len(ids) > 0 and all(
