@@ -200,7 +200,7 @@ def test_the_typed_keywords_are_the_options(method, keywords):
         ({"n": 0}, "n is 0"),
         ({"logprobs": -1}, "logprobs is -1"),
         ({"temperature": -1}, "temperature is -1"),
-        ({"stop": ["a", ""]}, "stop has an empty text"),
+        ({"stop": ["a", ""]}, "a stop string is ''"),
         ({"logit_bias": {N_VOCAB: 1.0}}, "token 258"),
         ({"seed": "x"}, "seed is 'x'"),
     ],

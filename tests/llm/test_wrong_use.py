@@ -42,7 +42,7 @@ CALLS = {
     "llm.save(io.BytesIO(), {'a': 1})": r"notes\['a'\] is 1",
     "llm.notes(None)": "file is None",
     "llm.generate('a', stop=5)": r"stop is 5 \(use a list of texts\)",
-    "llm.generate('a', stop=['a', 5])": "a text in stop is 5",
+    "llm.generate('a', stop=['a', 5])": "a stop string is 5",
     "llm.generate('a', logit_bias=[1])": r"logit_bias is \[1\] \(use a dictionary of numbers by to",
     "llm.generate('a', logit_bias={1: 1e300})": r"logit_bias of token 1 is 1e\+300",
     "llm.generate('a', presence_penalty=1e300)": "presence_penalty is 1e",

@@ -23,7 +23,7 @@ class GenerationOptions:
         checked = {
             "max_tokens": checks.optional_whole("max_tokens", self.max_tokens),
             "n": checks.whole("n", self.n, 1),
-            "stop": None if self.stop is None else checks.texts("stop", self.stop),
+            "stop": None if self.stop is None else checks.texts("stop", self.stop, "a stop string"),
             "logprobs": checks.optional_whole("logprobs", self.logprobs),
             "echo": checks.flag("echo", self.echo),
             "parse_special": checks.flag("parse_special", self.parse_special),

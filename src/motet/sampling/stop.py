@@ -13,7 +13,7 @@ class StopStrings:
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self.stops = checks.texts("a stop string", stops)
+        self.stops = checks.texts("stops", stops, "a stop string")
         self.found: str | None = None
         self._held = ""
 
