@@ -8,9 +8,11 @@ import asyncio
 import atexit
 import copy
 import io
+import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import cache
 from inspect import isawaitable
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import motet
 from motet.cli.demo import shipped_model
 from motet.errors import MotetError
 from tests.hostile.harness import main
-from tests.hostile.surface import CALLED, WRONG, Function, surface
+from tests.hostile.surface import CALLED, WRAPPERS, WRONG, Function, surface
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
 PROMPT = [1, 5, 9, 42]
@@ -30,6 +32,8 @@ class World:
     """An object of every class that is exported, and good values for its parameters."""
 
     def __init__(self) -> None:
+        self.folder = TemporaryDirectory()
+        """For what is saved under names that happen to be good ones."""
         self.model = motet.Model.load(shipped_model())
         assert self.model.tokenizer is not None
         self.model.tokenizer.chat_templates = {"default": TEMPLATE}  # pyright: ignore
@@ -132,9 +136,10 @@ class World:
         """Close what needs it."""
         self.llm.close()
         self.loop.close()
+        self.folder.cleanup()
 
-    def call(self, function: Function, wrong: dict[str, str]) -> None:
-        """Call with wrong values, by their names in ``WRONG``, and right ones elsewhere.
+    def call(self, function: Function, wrong: dict[str, Any]) -> None:
+        """Call with wrong values for some parameters, and right ones where there must be any.
 
         What is returned is used up and closed. Raises what the call does.
         """
@@ -144,7 +149,7 @@ class World:
         if function.name in ("generate", "chat") and "max_tokens" in function.parameters:
             names.add("max_tokens")
         arguments = {
-            name: WRONG[wrong[name]]() if name in wrong else self.good(function, name)
+            name: wrong[name] if name in wrong else self.good(function, name)
             for name in sorted(names)
         }
         self.loop.run_until_complete(_used(lambda: function.call(self.holder(function), arguments)))
@@ -177,20 +182,39 @@ def case(random: np.random.Generator) -> None:
     functions = surface()
     function = functions[int(random.integers(len(functions)))]
     count = int(random.integers(1, min(3, len(function.parameters)) + 1))
-    wrong = {
-        str(name): str(random.choice(list(WRONG)))
+    kinds = {
+        str(name): [str(random.choice(list(WRONG))), *_drawn_wrappers(random)]
         for name in random.choice(function.parameters, count, replace=False)
     }
+    called = f"{function} with {kinds}"
+    os.chdir(world().folder.name)
     try:
-        world().call(function, wrong)
+        world().call(function, {name: _wrapped(*kind) for name, kind in kinds.items()})
     except MotetError as error:
         assert str(error)
         raise
     except Exception as error:
-        if not any((str(function), name) in CALLED for name in wrong):
-            raise AssertionError(f"{function} with {wrong}") from error
+        if not any((str(function), name) in CALLED for name in kinds):
+            raise AssertionError(called) from error
     finally:
-        assert world().good_calls() == world().expected, f"{function} with {wrong} left its mark"
+        assert world().good_calls() == world().expected, f"{called} left its mark"
+
+
+def _drawn_wrappers(random: np.random.Generator) -> list[str]:
+    """Most often none."""
+    count = max(0, int(random.integers(-3, 3)))
+    return [str(name) for name in random.choice(list(WRAPPERS), count)]
+
+
+def _wrapped(kind: str, *wrappers: str) -> Any:
+    """A wrong value, inside others."""
+    value = WRONG[kind]()
+    for wrapper in wrappers:
+        try:
+            value = WRAPPERS[wrapper](value)
+        except TypeError:  # it is no key of a dictionary
+            value = [value]
+    return value
 
 
 if __name__ == "__main__":

@@ -107,6 +107,12 @@ class _BytesPath:
         return b"x"
 
 
+def _array_of(value: Any) -> Any:
+    array = np.empty(1, object)
+    array[0] = value
+    return array
+
+
 def _closed() -> io.BytesIO:
     file = io.BytesIO(b"x")
     file.close()
@@ -212,3 +218,18 @@ WRONG: dict[str, Callable[[], Any]] = {
     "SelfExtend": lambda: motet.SelfExtend(2, 8),
 }
 """Values by what they are; few of them are right for any one parameter."""
+
+WRAPPERS: dict[str, Callable[[Any], Any]] = {
+    "in a list": lambda value: [value],
+    "after a right one": lambda value: [1, value],
+    "in a tuple": lambda value: (value,),
+    "as a value": lambda value: {1: value},
+    "as a key": lambda value: {value: 1},
+    "as a note": lambda value: {"a": value},
+    "as a role": lambda value: {"role": value, "content": "Hi"},
+    "as content": lambda value: {"role": "user", "content": value},
+    "as text": lambda value: {"type": "text", "text": value},
+    "as a type": lambda value: {"type": value, "text": "Hi"},
+    "as an array": _array_of,
+}
+"""What a wrong value may be inside of."""

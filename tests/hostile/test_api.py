@@ -29,7 +29,7 @@ def test_wrong_kinds_are_refused_by_a_motet_error(
     for name in function.parameters:
         for kind in WRONG:
             try:
-                world.call(function, {name: kind})
+                world.call(function, {name: WRONG[kind]()})
             except MotetError as error:
                 assert str(error)
             except Exception as error:
