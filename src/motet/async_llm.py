@@ -8,6 +8,7 @@ from motet import checks
 from motet.engine import Chunk, Completion, Engine
 from motet.engine.progress import answer_counter
 from motet.engine.prompts import Chat
+from motet.engine.request import NobodyListens
 from motet.engine.stream import Answers
 from motet.errors import MotetError
 from motet.front import Call, Front
@@ -61,7 +62,10 @@ class AsyncStream(AsyncIterator[Chunk]):
         put = self._outputs.put_nowait  # not self: the engine must not keep the stream alive
 
         def sink(output: Chunk | MotetError) -> None:
-            loop.call_soon_threadsafe(put, output)
+            try:
+                loop.call_soon_threadsafe(put, output)
+            except RuntimeError:  # the event loop has ended
+                raise NobodyListens from None
 
         requests = await asyncio.to_thread(self._call.prepare, sink)
         if not self._closed:

@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 import motet
@@ -72,6 +73,30 @@ def test_hundreds_of_tasks_and_a_thread_at_once(both):
         *answers, others = await asyncio.gather(*tasks, there)
         assert [each.tokens for each in answers] == [expected[text] for text in prompts]
         assert [each.tokens for each in others] == [expected[text] for text in prompts[:20]]
+
+    asyncio.run(ask())
+    assert free_sequences(llm) == 4
+
+
+def test_cancelling_some_of_many_tasks_changes_nothing_for_the_others(both):
+    front, llm = both
+    random = np.random.default_rng(3)
+    prompts = [f"prompt {i % 7}" for i in range(150)]
+    expected = {text: llm.generate(text, max_tokens=12, seed=7).tokens for text in set(prompts)}
+
+    async def ask() -> None:
+        tasks = [
+            asyncio.create_task(front.generate(text, max_tokens=12, seed=7)) for text in prompts
+        ]
+        loop = asyncio.get_running_loop()
+        for task in tasks:
+            if random.random() < 0.5:
+                loop.call_later(random.uniform(0, 0.3), task.cancel)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        for text, answer in zip(prompts, answers, strict=True):
+            if not isinstance(answer, asyncio.CancelledError):
+                assert not isinstance(answer, BaseException)
+                assert answer.tokens == expected[text]
 
     asyncio.run(ask())
     assert free_sequences(llm) == 4
@@ -223,7 +248,7 @@ def test_closing_ends_what_is_awaited():
     assert "closed" in repr(front)
 
 
-def test_an_event_loop_that_ends_leaves_the_llm_in_order(both):
+def test_an_event_loop_that_ends_leaves_the_llm_in_order(both, caplog):
     front, llm = both
     streams = []
 
@@ -233,6 +258,8 @@ def test_an_event_loop_that_ends_leaves_the_llm_in_order(both):
         streams.append(stream)
 
     asyncio.run(leave())
+    assert free_sequences(llm) == 4  # of itself, though the stream is still there
+    assert not caplog.records
     assert len(llm.generate("abc", max_tokens=5).tokens) == 5
     assert free_sequences(llm) == 4
 
