@@ -122,9 +122,15 @@ class AsyncLLM(
         """See ``LLM.chat_prompt``."""
         return await asyncio.to_thread(self.llm.chat_prompt, messages)
 
-    async def save(self, file: File, notes: Mapping[str, str] | None = None) -> None:
+    async def save(
+        self,
+        file: File,
+        notes: Mapping[str, str] | None = None,
+        *,
+        notes_only: bool = False,
+    ) -> None:
         """See ``LLM.save``. A task that is cancelled meanwhile leaves it to be done."""
-        await asyncio.to_thread(self.llm.save, file, notes)
+        await asyncio.to_thread(self.llm.save, file, notes, notes_only=notes_only)
 
     async def restore(self, file: File, *, adopt_self_extend: bool = False) -> dict[str, str]:
         """See ``LLM.restore``. A task that is cancelled meanwhile leaves it to be done."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from motet.self_extend import AutoExtend, SelfExtend
 
 _EXPERTS = "_exps.weight"
-_MOST_THREADS = 1024
 
 
 class Model:
@@ -74,7 +73,7 @@ class Model:
         TokenizerError for an unusable vocabulary, OptionError for a wrong number of threads.
         """
         found = checks.path("path", path, "give the path of a GGUF file")
-        threads = checks.optional_whole("threads", threads, 1, _MOST_THREADS)
+        threads = checks.optional_whole("threads", threads, 1)
         if progress is not None:
             checks.function("progress", progress, "the bytes done and the bytes in all")
         kernels = CPU(threads)
