@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from motet import checks
 from motet.arrays import Int32, Int64
 from motet.errors import (
     CannotRewind,
@@ -38,7 +39,6 @@ from motet.memory.validation import (
     check_tokens,
     position_range,
     sequence_number,
-    whole_number,
 )
 from motet.spec import LayerCaches
 
@@ -113,6 +113,16 @@ class Memory:
     def ends(self) -> Int64:
         """int64 ``[S]``: where each sequence goes on, 0 where it is empty. Not to be changed."""
         return self._now.sequences.ends
+
+    @property
+    def usage(self) -> str:
+        """How full memory is, in a few words."""
+        lengths = self._now.sequences.lengths
+        used, tokens = int(np.count_nonzero(lengths)), self._distinct()
+        return f"{used} of {self.max_sequences} sequences hold {tokens} of {self.max_tokens} tokens"
+
+    def __repr__(self) -> str:
+        return f"<motet.Memory: {self.usage}>"
 
     def remove(self, seq: int, start: int = 0, end: int | None = None) -> None:
         """Forget the tokens at positions start … end - 1, by default to the last.
@@ -197,7 +207,7 @@ class Memory:
         seq, (start, stop), delta = (
             self._seq(seq),
             position_range(start, end),
-            whole_number("delta", delta),
+            checks.whole("delta", delta, checks.LEAST),
         )
         with self.exclusive():
             moved = self._positions(seq, start, stop)

@@ -1,17 +1,17 @@
 """Writing what sequences hold to a state file, and reading it; ``docs/memory.md`` describes it."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from motet import checks
 from motet.arrays import Array
 from motet.errors import OptionError, StateFileError
 from motet.memory.memory import Memory
-from motet.memory.validation import whole_number
 from motet.state.format import (
     DIGEST,
     FORMAT,
@@ -66,11 +66,9 @@ def save(
 ) -> None:
     """Write ``seqs``; see ``Context.save``. Hold ``memory.exclusive()``."""
     saved, slots = memory.export(seqs)
-    if len(set(saved.sequences.numbers.tolist())) < len(saved.sequences):
-        raise OptionError(f"seqs names a sequence twice: {list(seqs)}")
     index, stored = index_of(saved), stored_arrays(memory.caches)
     header = Header(
-        model.metadata() | {"arithmetic": model.arithmetic, "notes": _encoded(notes)},
+        model.metadata() | {"arithmetic": model.arithmetic, "notes": json.dumps(dict(notes))},
         [
             *(Entry.of(name, array) for name, array in index.items()),
             Entry(INDEX_DIGEST, "U8", (DIGEST,)),
@@ -190,17 +188,21 @@ def _header_length(source: Source, checksum: Any) -> int:
 
 def _targets(saved: Sequence[int], into: Into, memory: Memory) -> dict[int, int]:
     """{saved id: new id} as asked for. Raises OptionError where that cannot be."""
-    if callable(into):
-        into = into(saved)
+    pairs: Iterable[tuple[Any, Any]] = zip(saved, saved, strict=True)
+    if into is not None:
+        given: Any = into(saved) if callable(into) else into
+        of = "{saved number: number here}, or a function that returns it"
+        pairs = checks.mapping("into", given, of).items()
     known, taken, out = set(saved), set[int](), dict[int, int]()
-    for seq, given in zip(saved, saved, strict=True) if into is None else into.items():
-        target = whole_number("the target in into", given)
-        elsewhere = f"restore elsewhere: into={{{seq}: …}}"
+    for key, value in pairs:
+        seq = checks.whole("a saved number in into", key, checks.LEAST)
+        target = checks.whole("a target in into", value, checks.LEAST)
         if seq not in known:
             raise OptionError(
                 f"into names sequence {seq}, which was not saved",
                 hint=f"saved were {', '.join(map(str, saved[:20])) or 'none'}",
             )
+        elsewhere = f"restore elsewhere: into={{{seq}: …}}"
         if not 0 <= target < memory.max_sequences:
             raise OptionError(
                 f"sequence {seq} would be restored into sequence {target}, and this context has"
@@ -216,13 +218,5 @@ def _targets(saved: Sequence[int], into: Into, memory: Memory) -> dict[int, int]
         if target in taken:
             raise OptionError(f"two sequences would be restored into sequence {target}")
         taken.add(target)
-        out[int(seq)] = target
+        out[seq] = target
     return out
-
-
-def _encoded(notes: Mapping[str, str]) -> str:
-    given: Mapping[Any, Any] = notes
-    for key, value in given.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise OptionError(f"notes has {key!r}: {str(value)[:40]!r}, which are not both strings")
-    return json.dumps(dict(notes))
