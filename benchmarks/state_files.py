@@ -42,6 +42,8 @@ class Shape:
     default_kv_type: str = "f16"
     fingerprint: Fingerprint = RANDOM
     kernels: Kernels = field(default_factory=Reference)
+    blocks: tuple[Any, ...] = ()
+    name: str = "a shape"
 
     @property
     def family(self) -> "Shape":

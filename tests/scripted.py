@@ -205,6 +205,7 @@ class ScriptedContext:
 class ScriptedModel:
     """``rule`` gives a row of logits for the tokens of a sequence. ``made``: its last context."""
 
+    name = "scripted"
     bytes_per_token = 1000
 
     def __init__(

@@ -6,6 +6,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "motet"
 FLOORS = [
     {"errors", "spec", "arrays", "machine", "cached"},
+    {"checks"},
     {"weights"},
     {"kernels"},
     {"tokenizer"},
@@ -17,7 +18,9 @@ FLOORS = [
     {"context"},
     {"sampling"},
     {"engine"},
+    {"front"},
     {"llm"},
+    {"async_llm"},
     {"evals"},
     {"cli"},
 ]

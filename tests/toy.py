@@ -199,6 +199,7 @@ class ToyModel:
     default_kv_type: str = "f32"
     fingerprint: Fingerprint = FINGERPRINT
     arithmetic: str = "toy"
+    name: str = "toy"
 
     def __post_init__(self) -> None:
         self.kernels: Any = ToyKernels(self.arithmetic)

@@ -19,9 +19,7 @@ def problems(wheel: Path) -> list[str]:
     stems = [path.name.split(".")[0] for path in modules]
     found += [f"{stem} is not for users" for stem in sorted({*stems} - KERNELS)]
     found += [f"{stem} is missing" for stem in sorted(KERNELS - {*stems})]
-    found += [
-        f"{stem} comes {stems.count(stem)} times" for stem in KERNELS if stems.count(stem) > 1
-    ]
+    found += [f"{stem} comes more than once" for stem in KERNELS if stems.count(stem) > 1]
     built_for = "abi3" if abi == "abi3" else f"cpython-{python.removeprefix('cp')}"
     for path in modules:
         suffix = path.name.split(".")[1]

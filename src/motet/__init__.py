@@ -20,41 +20,61 @@ from motet.errors import (
 )
 
 if TYPE_CHECKING:
+    from motet.async_llm import AsyncLLM, AsyncStream
     from motet.batch import Batch
-    from motet.context import Context
+    from motet.context import Context, Output
+    from motet.engine import Chunk, Completion, Stream
     from motet.llm import LLM
+    from motet.memory import Memory
     from motet.model import Model
     from motet.sampling import Sampling
     from motet.self_extend import AutoExtend, SelfExtend
+    from motet.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AsyncLLM": "motet.async_llm",
+    "AsyncStream": "motet.async_llm",
     "AutoExtend": "motet.self_extend",
     "Batch": "motet.batch",
+    "Chunk": "motet.engine",
+    "Completion": "motet.engine",
     "Context": "motet.context",
     "LLM": "motet.llm",
+    "Memory": "motet.memory",
     "Model": "motet.model",
+    "Output": "motet.context",
     "Sampling": "motet.sampling",
     "SelfExtend": "motet.self_extend",
+    "Stream": "motet.engine",
+    "Tokenizer": "motet.tokenizer",
 }
 
 __all__ = [
     "LLM",
+    "AsyncLLM",
+    "AsyncStream",
     "AutoExtend",
     "Batch",
     "BatchError",
     "CannotRewind",
     "CapacityError",
+    "Chunk",
+    "Completion",
     "Context",
+    "Memory",
     "Model",
     "ModelFileError",
     "MotetError",
     "NumericalError",
     "OptionError",
+    "Output",
     "Sampling",
     "SelfExtend",
     "StateFileError",
+    "Stream",
+    "Tokenizer",
     "TokenizerError",
     "UnsupportedError",
 ]
@@ -64,3 +84,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'motet' has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,18 +1,22 @@
 """Batch: the tokens of one ``decode``, by sequence and position."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import index
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from motet.errors import BatchError
+from motet import checks
+from motet.errors import BatchError, OptionError
 
 _MOST = np.iinfo(np.int32).max
+_MOST_SEQUENCES = 1 << 16
+"""As many as a context may have."""
 _NONE, _LAST, _ALL = range(3)
 _WANTED = {"none": _NONE, "last": _LAST, "all": _ALL}
+
+Checked = TypeVar("Checked")
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,17 @@ class Batch:
     def __len__(self) -> int:
         return self._runs[-1].end if self._runs else 0
 
+    def __repr__(self) -> str:
+        seqs = sorted(set(chain.from_iterable(self._sets)))
+        rows = sum(
+            len(run.tokens) if run.wanted == _ALL else run.wanted == _LAST for run in self._runs
+        )
+        return (
+            f"<motet.Batch: {len(self)} entries of sequences {checks.shown(seqs)}, {rows} rows of"
+            " logits wanted>"
+        )
+
+    @checks.named
     def add(
         self, token: int, position: int, seqs: int | tuple[int, ...] = 0, logits: bool = False
     ) -> None:
@@ -49,8 +64,11 @@ class Batch:
         """
         entry = len(self)
         tokens = [_number("token", token, entry)]
+        if logits is not True and logits is not False:
+            logits = _checked(entry, checks.flag, "logits", logits)
         self._append(tokens, position, seqs, _ALL if logits else _NONE)
 
+    @checks.named
     def extend(
         self,
         tokens: Sequence[int] | np.ndarray,
@@ -62,11 +80,10 @@ class Batch:
 
         ``logits``: whose are wanted, "none", "last" or "all". Raises BatchError as ``add`` does.
         """
-        if logits not in _WANTED:
-            raise BatchError(
-                f"logits is {logits!r}", entry=len(self), hint='use "none", "last" or "all"'
-            )
-        self._append(_token_ids(tokens, len(self)), start, seqs, _WANTED[logits])
+        entry = len(self)
+        if not isinstance(logits, str) or logits not in _WANTED:
+            _checked(entry, checks.choice, "logits", logits, _WANTED)
+        self._append(_token_ids(tokens, entry), start, seqs, _WANTED[logits])
 
     def entries(self) -> "Entries":
         """Everything added so far, as arrays."""
@@ -185,33 +202,41 @@ class Entries:
 def _members(seqs: int | tuple[int, ...], entry: int) -> tuple[int, ...]:
     if isinstance(seqs, int | np.integer):
         return (_number("sequence", seqs, entry),)
-    members = sorted(_number("sequence", seq, entry) for seq in seqs)
-    if not members or len(set(members)) < len(members):
-        raise BatchError(
-            f"entry {entry} has sequences {tuple(seqs)}",
-            entry=entry,
-            hint="give at least one, and each of them once",
-        )
-    return tuple(members)
+    given = _checked(entry, checks.collection, "seqs", seqs, "sequences", _MOST_SEQUENCES)
+    members = set[int]()
+    for seq in given:
+        number = _number("sequence", seq, entry)
+        if number in members:
+            raise BatchError(
+                f"entry {entry} has sequence {number} twice", entry=entry, hint="give each once"
+            )
+        members.add(number)
+    if not members:
+        raise BatchError(f"entry {entry} has no sequence", entry=entry, hint="give at least one")
+    return tuple(sorted(members))
 
 
 def _number(name: str, value: Any, entry: int) -> int:
+    if type(value) is int and 0 <= value <= _MOST:
+        return value
+    return _checked(entry, checks.whole, f"the {name} of entry {entry}", value, 0, _MOST)
+
+
+def _checked(entry: int, check: Callable[..., Checked], *arguments: object) -> Checked:
+    """What a check gives; what it raises names the entry."""
     try:
-        number = index(value)
-    except TypeError:
-        number = -1
-    if not 0 <= number <= _MOST:
-        raise BatchError(
-            f"entry {entry} has {name} {value!r}",
-            entry=entry,
-            hint=f"it has to be a whole number from 0 to {_MOST}",
-        )
-    return number
+        return check(*arguments)
+    except OptionError as error:
+        raise BatchError(error.message, entry=entry, hint=error.hint) from None
 
 
-def _token_ids(tokens: Sequence[int] | np.ndarray, entry: int) -> list[int]:
+def _token_ids(tokens: Any, entry: int) -> list[int]:
     """``tokens`` as ints; checked in one go, and one by one to say which is wrong."""
-    ids = tokens.tolist() if isinstance(tokens, np.ndarray) else list(tokens)
+    ids = tokens.tolist() if isinstance(tokens, np.ndarray) else tokens
+    if type(ids) is list:
+        ids = ids.copy()
+    else:
+        ids = list(_checked(entry, checks.listed, "tokens", ids, "token ids"))
     if set(map(type, ids)) == {int} and min(ids) >= 0 and max(ids) <= _MOST:
         return ids
     return [_number("token", token, entry + i) for i, token in enumerate(ids)]

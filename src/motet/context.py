@@ -1,13 +1,13 @@
 """Context: memory, and ``decode`` to run batches on it."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from operator import index
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from motet import checks
 from motet.arrays import Float32, Int64
 from motet.batch import Batch, Entries
 from motet.errors import BatchError, CapacityError, NumericalError, OptionError
@@ -17,6 +17,7 @@ from motet.machine import format_bytes
 from motet.memory import Limits, Memory
 from motet.memory.budget import context_memory, default_checkpoint_bytes, default_kv_bytes
 from motet.memory.transaction import MicroBatchPlan
+from motet.memory.validation import sequence_number
 from motet.runnable import Layers, Runnable
 from motet.self_extend import (
     LONGER,
@@ -54,9 +55,10 @@ class Output:
     def __getitem__(self, entry: int) -> np.ndarray:
         """Logits float32 ``[n_vocab]`` of a batch entry, from the end if negative.
 
-        Raises BatchError if they were not asked for.
+        Raises BatchError if there is no such entry, or its logits were not asked for.
         """
         count = len(self._wanted)
+        entry = checks.whole("the entry", entry, checks.LEAST)
         if not -count <= entry < count:
             raise BatchError(f"there is no entry {entry}: the batch has {count}", entry=entry)
         if not self._wanted[entry]:
@@ -74,6 +76,7 @@ class Context:
     To be used from one thread at a time; several contexts may share a model.
     """
 
+    @checks.named
     def __init__(
         self,
         model: Runnable,
@@ -105,27 +108,25 @@ class Context:
         Raises OptionError for a value that makes no sense, CapacityError for sizes that no
         machine has, UnsupportedError where Self-Extend means nothing to the model.
         """
-        if kv_type != "auto" and kv_type not in KV_TYPES:
+        if not hasattr(model, "family"):
             raise OptionError(
-                f"kv_type is {kv_type!r}", hint=f"use one of auto, {', '.join(KV_TYPES)}"
+                f"model is {checks.shown(model)}", hint="motet.Model.load(path).context() makes one"
             )
+        kv_type = checks.choice("kv_type", kv_type, ("auto", *KV_TYPES))
         self.model = model
-        self.max_sequences = _positive("max_sequences", max_sequences)
-        if self.max_sequences > _MOST_SEQUENCES:
-            raise OptionError(
-                f"max_sequences is {max_sequences}", hint=f"use at most {_MOST_SEQUENCES}"
-            )
+        self.max_sequences = checks.whole("max_sequences", max_sequences, 1, _MOST_SEQUENCES)
         self._trained = model.config.context_length
         limit = position_limit(model)
         self._setting = setting_of(self_extend)
         if self._setting is not None:
             require_positions(model.family.caches, model.config.positional)
-        positions = limit if limit == UNLIMITED else self._positions(context_length)
+        wanted = checks.optional_whole("context_length", context_length, 1)
+        positions = limit if limit == UNLIMITED else self._positions(wanted)
         if max_tokens is None:
             tokens = self.max_sequences * positions
             max_tokens = min(tokens, _MOST_TOKENS) if limit == UNLIMITED else tokens
-        self.max_tokens = _positive("max_tokens", max_tokens)
-        self.ubatch = _positive("ubatch", ubatch)
+        self.max_tokens = checks.whole("max_tokens", max_tokens, 1)
+        self.ubatch = checks.whole("ubatch", ubatch, 1)
         self.split = choose_policy(split)
         self.kv_type = model.default_kv_type if kv_type == "auto" else kv_type
         kv_bytes = _bytes("kv_bytes", kv_bytes, default_kv_bytes)
@@ -178,10 +179,9 @@ class Context:
             format_bytes(self.memory.kv_bytes),
         )
 
-    def _positions(self, given: int | None) -> int:
+    def _positions(self, wanted: int | None) -> int:
         """Positions that a sequence has."""
         trained = self._trained
-        wanted = None if given is None else _positive("context_length", given)
         if self._setting is None:
             return wanted or trained
         positions = wanted or default_context(self._setting, trained)
@@ -218,6 +218,7 @@ class Context:
         that does not fit, NumericalError, with the entries and the layer, if logits, keys or values
         are not finite numbers.
         """
+        checks.instance("batch", batch, Batch, "make a motet.Batch, and add tokens to it")
         with self.memory.exclusive():
             entries = batch.entries()
             entries.check(self.model.config.n_vocab, self.memory.ends)
@@ -283,7 +284,7 @@ class Context:
     def save(
         self,
         file: str | Path | BinaryIO,
-        seqs: int | Iterable[int] | None = None,
+        seqs: int | Collection[int] | None = None,
         *,
         notes: Mapping[str, str] | None = None,
     ) -> None:
@@ -296,13 +297,15 @@ class Context:
         Raises StateFileError where the path cannot be written, OptionError for a sequence that
         there is not or that comes twice; what a file object raises passes through.
         """
+        target = checks.file(file, "write")
+        said = {} if notes is None else checks.text_by_name("notes", notes)
         with self.memory.exclusive():
             if seqs is None:
                 chosen = np.flatnonzero(self.memory.ends).tolist()
             else:
-                chosen = [seqs] if isinstance(seqs, int) else list(seqs)
+                chosen = self._numbers(seqs)
             export = self.memory.export(chosen)
-            save(file, self.memory, self.identity, export, encoded(notes or {}))
+            save(target, self.memory, self.identity, export, encoded(said))
 
     def restore(self, file: str | Path | BinaryIO, into: Into = None) -> Restored:
         """Bring back what ``save`` wrote, bit for bit, into sequences that hold nothing.
@@ -318,7 +321,10 @@ class Context:
         ``self_extend`` or ``kv_type``; OptionError for an ``into`` that is not possible;
         CapacityError for more tokens than there is room for.
         """
-        with self.memory.exclusive(), opened(file) as state:
+        source = checks.file(file, "read")
+        if into is not None and not callable(into):
+            checks.mapping("into", into, "{saved number: number here}")
+        with self.memory.exclusive(), opened(source) as state:
             return restore(state, self.memory, self.identity, self.model.config.n_vocab, into)
 
     def notes(self, file: str | Path | BinaryIO) -> dict[str, str]:
@@ -327,7 +333,26 @@ class Context:
         Nothing is restored, and a file object stays where it stands. Raises StateFileError as
         ``restore`` does, but finds damage in the file's beginning alone.
         """
-        return look(file, self.identity).notes
+        return look(checks.file(file, "read", seeks=True), self.identity).notes
+
+    def _numbers(self, seqs: int | Collection[int]) -> list[int]:
+        """Different sequences, as ints; OptionError for one that there is not."""
+        if isinstance(seqs, int | np.integer):
+            return [sequence_number(seqs, self.max_sequences)]
+        chosen = dict[int, None]()
+        for each in checks.collection("seqs", seqs, "sequences"):
+            seq = sequence_number(each, self.max_sequences)
+            if seq in chosen:
+                raise OptionError(f"seqs names sequence {seq} twice", hint="give each of them once")
+            chosen[seq] = None
+        return list(chosen)
+
+    def __repr__(self) -> str:
+        extended = f", Self-Extend {self._setting}" if self._setting else ""
+        return (
+            f"<motet.Context of {self.model.name}: {self.memory.usage}; {self.kv_type} keys and"
+            f" values{extended}>"
+        )
 
     @property
     def identity(self) -> ModelIdentity:
@@ -369,22 +394,4 @@ def position_limit(model: Runnable) -> int:
 def _bytes(name: str, given: int | None, default: Callable[[], int]) -> int:
     if given is None:
         return default()
-    try:
-        number = index(given)
-    except TypeError:
-        number = -1
-    if number < 0:
-        raise OptionError(
-            f"{name} is {given!r}", hint="it has to be a whole number from 0 up; or leave it out"
-        )
-    return number
-
-
-def _positive(name: str, value: int) -> int:
-    try:
-        number = index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise OptionError(f"{name} is {value!r}", hint="it has to be a whole number from 1 up")
-    return number
+    return checks.whole(name, given)

@@ -28,7 +28,7 @@ class MotetError(Exception):
 
 
 class OptionError(MotetError):
-    """An option or environment variable has a value that Motet cannot use."""
+    """An argument, option or environment variable has a value that Motet cannot use."""
 
 
 class ModelFileError(MotetError):

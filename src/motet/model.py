@@ -1,9 +1,12 @@
 """Model: a file's weights, settings and tokenizer, ready to run."""
 
+import math
 from collections.abc import Callable, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from motet import checks
 from motet.errors import CapacityError, ModelFileError, MotetError
 from motet.kernels import CPU
 from motet.kernels.interface import Kernels
@@ -27,7 +30,8 @@ class Model:
     ``config``: sizes and settings, frozen. ``tokenizer``: None where the file has no vocabulary.
     ``family``: its ``forward`` runs the layers; ``caches`` are those that each of them has.
     ``default_kv_type``: what "auto" stores keys and values as. ``bytes_per_token``: packed weights
-    that the computation of one token reads. ``file``: what else the GGUF file says; it is closed.
+    that the computation of one token reads; ``nbytes``: all of them. ``parameters``: numbers in
+    the file's tensors. ``file``: what else the GGUF file says; it is closed.
     """
 
     def __init__(
@@ -41,6 +45,8 @@ class Model:
         tensors = TensorLoader(file, kernels, progress)
         self.family = type(declaration)(self.config, tensors, kernels)
         self.bytes_per_token = _read_per_token(tensors.nbytes, self.config)
+        self.nbytes = sum(tensors.nbytes.values())
+        self.parameters = sum(math.prod(info.shape) for info in file.tensors.values())
         self.kernels = kernels
         self.caches = self.family.caches
         self.default_kv_type = "f32" if only_f32(file) else "f16"
@@ -50,9 +56,10 @@ class Model:
         self._fingerprint: Fingerprint | None = None
 
     @classmethod
+    @checks.named
     def load(
         cls,
-        path: str | Path,
+        path: "str | PathLike[str]",
         threads: int | None = None,
         *,
         progress: Callable[[int, int], None] | None = None,
@@ -65,16 +72,20 @@ class Model:
         asks for what Motet does not do, CapacityError for one that does not fit into memory,
         TokenizerError for an unusable vocabulary, OptionError for a wrong number of threads.
         """
+        found = checks.path("path", path, "give the path of a GGUF file")
+        threads = checks.optional_whole("threads", threads, 1)
+        if progress is not None:
+            checks.function("progress", progress, "the bytes done and the bytes in all")
         kernels = CPU(threads)
-        with GGUFFile.open(path) as file:
+        with GGUFFile.open(found) as file:
             try:
                 return cls(file, kernels, progress)
             except MemoryError as error:
-                raise _too_large(f"{path}: ", packed_bytes(file, kernels)) from error
+                raise _too_large(f"{found}: ", packed_bytes(file, kernels)) from error
             except MotetError as error:
                 if error.message.startswith(file.path):
                     raise
-                raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
+                raise type(error)(f"{found}: {error.message}", hint=error.hint) from error
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -84,10 +95,23 @@ class Model:
         return self._fingerprint
 
     @property
+    def name(self) -> str:
+        """The file's."""
+        return Path(self.file.path).name
+
+    def __repr__(self) -> str:
+        return (
+            f"<motet.Model {self.name}: {self.file.architecture}, {self.parameters / 1e6:.1f} M"
+            f" parameters in {self.nbytes / 1e6:.1f} MB, trained on {self.config.context_length}"
+            " tokens>"
+        )
+
+    @property
     def n_vocab(self) -> int:
         """Tokens, which is logits a row."""
         return self.config.n_vocab
 
+    @checks.named
     def context(
         self,
         max_sequences: int = 1,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from motet import checks
 from motet.arrays import Int32
 from motet.errors import OptionError, UnsupportedError
 from motet.kernels.interface import Extended, PagedKV, RecurrentState
@@ -41,6 +42,7 @@ authors advise one half to two thirds (their §4.4)."""
 _SCALES = {"None": None, "'log'": "log"}
 
 
+@checks.named
 @dataclass(frozen=True)
 class SelfExtend:
     """Positions in groups of ``group`` for keys ``window`` or more tokens before the query.
@@ -56,23 +58,23 @@ class SelfExtend:
     scale: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("group", self.group), ("window", self.window)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise OptionError(
-                    f"Self-Extend's {name} is {value!r}", hint="it has to be a whole number from 1"
-                )
+        for name in ("group", "window"):
+            value = checks.whole(f"Self-Extend's {name}", getattr(self, name), 1, FARTHEST)
+            object.__setattr__(self, name, value)
         _check_scale(self.scale)
 
     def window_of(self, trained: int) -> int:
         """Nearest keys that are seen at their true distance."""
+        del trained
         return self.window
 
     def groups_at(self, positions: np.ndarray, trained: int) -> np.ndarray:
         """int32 ``[T]``: the group size of a query at each position."""
-        return np.full(len(positions), self.group, np.int32)
+        return np.full(len(_checked_positions(positions)), self.group, np.int32)
 
     def longest_context(self, trained: int) -> int:
         """Tokens up to which no distance exceeds those below ``trained``: (L − w + ⌊w/G⌋)·G."""
+        trained = checks.whole("trained", trained, 1, FARTHEST)
         return (trained - self.window + self.window // self.group) * self.group
 
     def __str__(self) -> str:
@@ -80,6 +82,7 @@ class SelfExtend:
         return f"group {self.group}, window {self.window}{log}"
 
 
+@checks.named
 @dataclass(frozen=True)
 class AutoExtend:
     """Self-Extend whose group grows with the query's position.
@@ -97,11 +100,12 @@ class AutoExtend:
 
     def window_of(self, trained: int) -> int:
         """Nearest keys that are seen at their true distance."""
-        return max(1, trained // AUTO_WINDOW)
+        return max(1, checks.whole("trained", trained, 1, FARTHEST) // AUTO_WINDOW)
 
     def groups_at(self, positions: np.ndarray, trained: int) -> np.ndarray:
         """int32 ``[T]``: the group size of a query at each position."""
-        return growing_groups(positions, trained, self.window_of(trained), AUTO_REACH)
+        positions, window = _checked_positions(positions), self.window_of(trained)
+        return growing_groups(positions, trained, window, AUTO_REACH)
 
     def longest_context(self, trained: int) -> int:
         """As far as positions are counted: the group grows as it has to."""
@@ -136,19 +140,28 @@ def log_factors(positions: np.ndarray, trained: int) -> np.ndarray:
     return np.maximum(1, np.log(positions + 1.0) / math.log(max(trained, 2))).astype(np.float32)
 
 
-def _check_scale(scale: str | None) -> None:
-    if scale not in (None, "log"):
-        raise OptionError(f"Self-Extend's scale is {scale!r}", hint='use "log", or leave it out')
+def _check_scale(scale: object) -> None:
+    if scale is not None and not (isinstance(scale, str) and scale == "log"):
+        raise OptionError(
+            f"Self-Extend's scale is {checks.shown(scale)}", hint='use "log", or leave it out'
+        )
+
+
+def _checked_positions(positions: object) -> np.ndarray:
+    found = checks.instance("positions", positions, np.ndarray, "use an array of positions")
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise OptionError(f"positions is {checks.shown(found)}", hint="use whole numbers, [T]")
+    return found
 
 
 def setting_of(value: object) -> SelfExtend | AutoExtend | None:
     """A caller's ``self_extend``: a setting, "auto", or None. Raises OptionError for another."""
-    if value == "auto":
+    if isinstance(value, str) and value == "auto":
         return AutoExtend()
     if value is None or isinstance(value, SelfExtend | AutoExtend):
         return value
     raise OptionError(
-        f"self_extend is {value!r}",
+        f"self_extend is {checks.shown(value)}",
         hint='use "auto", motet.SelfExtend(group, window) or motet.AutoExtend()',
     )
 

@@ -6,8 +6,8 @@ from itertools import chain
 
 import numpy as np
 
+from motet import checks
 from motet.batch import Entries
-from motet.errors import OptionError
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,8 @@ def split(entries: Entries, size: int, policy: str) -> list[Ubatch]:
 
 def choose_policy(policy: str) -> str:
     """``policy``, or for "auto" the fastest. Raises OptionError if there is none of that name."""
-    if policy == "auto":
-        return _FASTEST
-    if policy not in _POLICIES:
-        known = ", ".join(["auto", *_POLICIES])
-        raise OptionError(f"split is {policy!r}", hint=f"use one of {known}")
-    return policy
+    chosen = checks.choice("split", policy, ("auto", *_POLICIES))
+    return _FASTEST if chosen == "auto" else chosen
 
 
 def _whole(entries: Entries) -> Ubatch:

@@ -6,7 +6,8 @@ from click.testing import CliRunner
 
 from motet.cli import main
 from motet.cli.demo import shipped_model
-from motet.evals.long_perplexity import by_position, passages_of
+from motet.cli.perplexity import draw_by_position
+from motet.evals.long_perplexity import Bucket, by_position, passages_of
 from motet.evals.variants import Variant
 from motet.self_extend import AutoExtend, SelfExtend
 from tests.evals.models import loaded
@@ -90,3 +91,12 @@ def test_bad_use(text, arguments, message):
     result = invoke("-f", text, *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
+
+
+def test_the_first_tokens_do_not_flatten_the_curves(tmp_path, monkeypatch):
+    drawn = {}
+    draw = lambda curves, *_, **__: drawn.update(curves)  # noqa: E731
+    monkeypatch.setattr("motet.cli.pictures.save_curves", draw)
+    buckets = [Bucket(1, 1, (99.0,)), Bucket(8, 15, (9.0,)), Bucket(16, 22, (3.0,))]
+    draw_by_position(["plain"], buckets, 64, tmp_path / "a.svg")
+    assert list(drawn["plain"][1]) == [3.0]

@@ -215,3 +215,15 @@ def test_a_user_without_a_home(capsys, monkeypatch):
     monkeypatch.setattr("pathlib.Path.home", nobody)
     talk("Hi\r/q\r", ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE)))
     assert "the input history is not kept: Could not determine home" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_a_turn_is_kept(monkeypatch, capsys, tmp_path):
+    def interrupted(self, *positional, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Conversation, "save", interrupted)
+    with LLM(ScriptedModel(saying("Yes?")), max_sequences=1) as llm:  # type: ignore[arg-type]
+        chat = Conversation(llm, ChatOptions(False, max_tokens=4))
+        talk_with(chat, "Hi?\rAnd?\r/q\r", tmp_path / "talk.motet")
+    assert len(chat.messages) == 4
+    assert capsys.readouterr().err.count("interrupted") == 2

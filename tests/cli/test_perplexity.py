@@ -88,3 +88,11 @@ def test_a_text_that_is_no_text(tmp_path):
     result = invoke(TINY, "-f", str(path))
     assert result.exit_code == 2
     assert "not UTF-8 at byte 2" in result.stderr
+
+
+def test_chunks_fit_the_trained_length_by_default(text):
+    result = invoke(TINY, "-f", text, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["ctx"] == 256
+    longer = invoke(TINY, "-f", text, "--self-extend", "8:64")
+    assert longer.exit_code == 2 and "one chunk takes 512" in longer.stderr

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from motet.cli.pictures import check_plot, heat_maps, save_curves, save_heat_maps, save_matrices
-from motet.errors import OptionError, UnsupportedError
+from motet.errors import OptionError, StateFileError, UnsupportedError
 
 GRIDS = [{"plain": {(64, 0.0): 0.0, (128, 0.0): 0.25}, "Self-Extend": {(64, 0.5): 1.0}}]
 
@@ -61,8 +61,8 @@ def matplotlib():
     pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'motet[plots]'")
 
 
-def test_a_picture_of_either_kind(matplotlib, tmp_path):
-    for name, begin in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml")):
+def test_a_picture_of_every_kind(matplotlib, tmp_path):
+    for name, begin in (("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.PDF", b"%PDF")):
         path = check_plot(str(tmp_path / name))
         draw(path)
         assert path.read_bytes().startswith(begin)
@@ -117,3 +117,36 @@ def test_without_matplotlib(monkeypatch, tmp_path):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(UnsupportedError, match=r"needs? matplotlib.*pip install 'motet\[plots\]'"):
         check_plot(str(tmp_path / "a.png"))
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old_one(matplotlib, tmp_path, monkeypatch):
+    path = tmp_path / "a.svg"
+    draw(path)
+    before = path.read_bytes()
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("motet.cli.pictures.Sink.write", full)
+    with pytest.raises(StateFileError, match=r"a.svg: cannot be written: No space left on device"):
+        draw(path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["a.svg"]
+
+
+def test_titles(matplotlib, tmp_path):
+    path = tmp_path / "a.svg"
+    save_heat_maps(GRIDS, path, title="of a model")
+    assert ">of a model<" in path.read_text()
+    save_curves({"plain": ([1], [2])}, path, xlabel="x", ylabel="y", marks={}, title="of it")
+    assert ">of it<" in path.read_text()
+
+
+def test_shades_where_there_are_no_colours():
+    text = heat_maps({"one": GRID}, 80, colour=False)
+    assert click.unstyle(text).split("\n") == [
+        "one",
+        "    0%   0.00 █ 1.00",
+        "  100% ▒ 0.50",
+        "tokens   64    1024",
+    ]

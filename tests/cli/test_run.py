@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from motet.cli import main
 from motet.cli.demo import shipped_model
 from motet.llm import LLM
+from motet.model import Model
 from motet.sampling import Sampler, Sampling
 
 TINY = str(shipped_model())
@@ -141,12 +142,30 @@ def test_a_stop_string_ends_the_answer():
 
 
 @pytest.mark.parametrize(
+    ("text", "count"), [("9", 9), ("500M", 500 << 20), ("2g", 2 << 30), ("1GiB", 1 << 30)]
+)
+def test_bytes_for_the_cache(text, count, monkeypatch):
+    seen = []
+    make = Model.context
+
+    def spy(self, *, kv_bytes, **options):
+        seen.append(kv_bytes)
+        return make(self, **options)
+
+    monkeypatch.setattr(Model, "context", spy)
+    assert run("Once", "-n", "1", "--kv-bytes", text).exit_code == 0
+    assert seen == [count]
+
+
+@pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
         (["-p", "x", "-f", "/no/where"], 2, "No such file"),
         (["x", "-p", "y"], 2, "the prompt is given twice: 'x' and -p 'y'"),
         (["x", "y"], 2, "unexpected extra argument"),
         (["-m", "other.gguf", "x"], 2, "MODEL is given twice"),
+        (["x", "--kv-bytes", "1"], 1, "kv_bytes"),
+        (["x", "--kv-bytes", "2.5G"], 2, "'2.5G' is not a number of bytes, as in 500M or 2G"),
         (["-f", "/nowhere/at/all"], 2, "No such file"),
         (["-p", "x", "--temperature", "-1"], 2, "temperature is -1"),
         (["-p", "x", "--top-k", "many"], 2, "top-k"),

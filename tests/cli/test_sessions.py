@@ -81,6 +81,16 @@ def test_a_lock_is_no_way_to_another_file(file):
     assert precious.read_text() == "kept"
 
 
+def test_a_full_disk_leaves_no_lock(file, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("motet.cli.sessions.os.write", full)
+    with locked(file), pytest.raises(MotetError, match="in use by another process"), locked(file):
+        pass
+    assert list(file.parent.iterdir()) == []
+
+
 def test_one_file_under_two_names_is_one(file):
     run(file, "Hi")
     link = file.with_name("link")

@@ -27,7 +27,8 @@ LATEST = 0.03
 @cache
 def talks() -> tuple[Talk, Talk, bytes, bytes]:
     """Two different ones, and their files."""
-    one, other = (Talk(layers=KINDS["all"], max_sequences=2) for _ in range(2))
+    one = Talk(layers=KINDS["all"], max_sequences=2)
+    other = Talk(layers=KINDS["all"], max_sequences=2)
     one.say(3)
     other.say(700)
     other.copy(0, 1)
@@ -37,9 +38,9 @@ def talks() -> tuple[Talk, Talk, bytes, bytes]:
 def save_without_end(path: Path, first: int) -> None:
     """In a process of its own, until it is killed."""
     try:
-        turn = first
+        turn, (one, other, *_) = first, talks()
         while True:
-            talks()[turn % 2].context.save(path)
+            (one, other)[turn % 2].context.save(path)
             turn += 1
     finally:
         os._exit(1)

@@ -178,7 +178,7 @@ def test_the_typed_keywords_are_the_options(method, keywords):
     named = set(signature(method).parameters) - {"self", "prompt", "messages", "fields"}
     sampling = set(get_type_hints(SamplingFields))
     typed = get_type_hints(keywords)
-    assert named == {"sampling", "n", "stream", *typed} - sampling
+    assert named == {"sampling", "n", "stream", "progress", *typed} - sampling
     own = {name: kind for name, kind in typed.items() if name not in sampling}
     assert own.items() <= get_type_hints(GenerationOptions).items()
     if method is LLM.generate:
@@ -200,7 +200,7 @@ def test_the_typed_keywords_are_the_options(method, keywords):
         ({"n": 0}, "n is 0"),
         ({"logprobs": -1}, "logprobs is -1"),
         ({"temperature": -1}, "temperature is -1"),
-        ({"stop": ["a", ""]}, "stop string"),
+        ({"stop": ["a", ""]}, "a stop string is ''"),
         ({"logit_bias": {N_VOCAB: 1.0}}, "token 258"),
         ({"seed": "x"}, "seed is 'x'"),
     ],

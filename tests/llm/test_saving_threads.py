@@ -60,9 +60,9 @@ def test_files_and_fingerprints_are_the_callers_work(model, monkeypatch):
     threads: list[int] = []
     own = fingerprint.fingerprint_of
 
-    def noted(file):
+    def noted(file, digests):
         threads.append(threading.get_ident())
-        return own(file)
+        return own(file, digests)
 
     monkeypatch.setattr("motet.model.fingerprint_of", noted)
     here = threading.get_ident()

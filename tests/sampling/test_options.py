@@ -5,9 +5,9 @@ from typing import get_type_hints
 import pytest
 
 import motet
+from motet.checks import refuse_unknown
 from motet.errors import OptionError
 from motet.sampling import Sampling, SamplingFields
-from motet.sampling.options import refuse_unknown
 
 
 @pytest.mark.parametrize(

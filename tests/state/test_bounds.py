@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motet.errors import CapacityError, OptionError, StateFileError
+from motet.memory.recurrent import RecurrentCache
 from motet.memory.saved import TokenRows
 from motet.state import bounded_json, encoded, writing
 from tests.memory.talk import Talk
@@ -185,7 +186,9 @@ def test_as_many_checkpoints_as_the_budget_has_room_for():
     """Of a crowd of them: it took a minute, as each was dropped by itself."""
     file = packed(*crowd(1000, 8))
     talk = Talk(layers=RECURRENT, max_sequences=8, checkpoint_bytes=20_000)
-    size = talk.memory.caches[0].slot_bytes
+    (cache,) = talk.memory.caches
+    assert isinstance(cache, RecurrentCache)
+    size = cache.slot_bytes
     talk.context.restore(io.BytesIO(file))
     expected = list(range(1000 - 20_000 // size + 1, 1001))
     assert [talk.memory.checkpoints(seq) for seq in range(8)] == [expected] * 8

@@ -251,7 +251,10 @@ def test_other_layers(kind):
         ({0: 4}, "sequence 0 would be restored into sequence 4, and this context has sequences"),
         ({0: -1}, "into sequence -1"),
         ({0: 2, 2: 2}, "two sequences would be restored into sequence 2"),
-        ({0: "2"}, "not a whole number"),
+        ({0: "2"}, "a target in into is '2' (use a whole number)"),
+        ({True: 2}, "a saved number in into is True"),
+        ([0], "into is [0] (use a dictionary {saved number: number here}"),
+        (lambda saved: 2, "into is 2"),
         (lambda saved: dict.fromkeys(saved, 3), "two sequences"),
     ],
 )

@@ -26,6 +26,8 @@ from motet.errors import CapacityError, MotetError
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
+    from motet.engine.stream import Stream
+
 _COMMAND = re.compile(r"[/%]([a-z]+|\?)(\s.*)?", re.DOTALL)
 """With a slash or a per cent sign; a path or a percentage is no command."""
 _WORDS = ("exit", "quit", "bye")
@@ -77,6 +79,8 @@ class Chat:
                 self._take(line)
             except _Leave:
                 return
+            except KeyboardInterrupt:
+                self._note("interrupted")
 
     def _take(self, line: str) -> None:
         """Run a command, or answer. Raises _Leave when it says so."""
@@ -104,17 +108,13 @@ class Chat:
         Raises Terminated, once what there is of the answer is kept, where a signal says so.
         """
         try:
-            completion = print_stream(self._conversation.answer(text))
+            completion = print_stream(self._begin(text))
         except Interrupted as interrupted:
             self._stopped = True
             self._add(text, interrupted.text)
             if isinstance(interrupted.__cause__, Terminated):
                 raise interrupted.__cause__ from None
             closing = "stopped"
-        except CapacityError as error:
-            longer = longer_context(self._conversation.llm, "/extend auto")
-            self._note(f"error: {error.message} (/reset begins anew{longer and f', {longer}'})")
-            return
         except MotetError as error:
             self._note(f"error: {error}")
             return
@@ -124,6 +124,14 @@ class Chat:
             closing = statistics(completion, self._context)
         click.echo()
         self._note(closing)
+
+    def _begin(self, text: str) -> "Stream":
+        try:
+            return self._conversation.answer(text)
+        except CapacityError as error:
+            longer = longer_context(self._conversation.llm, "/extend auto")
+            hint = f"/reset begins anew{longer and f', {longer}'}"
+            raise CapacityError(error.message, hint=hint) from error
 
     def _add(self, text: str, answer: str) -> None:
         self._conversation.add(text, answer)
@@ -167,8 +175,6 @@ class Chat:
             self._note(f"saved to {path}")
         except (MotetError, RuntimeError) as error:  # the latter for the home of an unknown user
             self._note(f"error: {error}")
-        except KeyboardInterrupt:
-            self._note("interrupted")
 
     def _load(self, argument: str) -> None:
         """``/load``; a failure changes nothing."""
@@ -182,8 +188,6 @@ class Chat:
             self._note(self._summary())
         except (MotetError, RuntimeError) as error:
             self._note(f"error: {error}")
-        except KeyboardInterrupt:
-            self._note("interrupted")
 
     def _extend(self, choice: str) -> None:
         """``/extend``: set Self-Extend, or show its setting. A failure changes nothing."""

@@ -1,6 +1,7 @@
 """Options that several commands share. Those that belong together reach a command as one value."""
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import Field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -117,6 +118,28 @@ def kv_type_option(command: Command) -> Command:
         type=click.Choice(KV_TYPES),
         default="auto",
         help="Data type of the KV cache; auto is f32 for F32 weights, else f16.",
+    )(command)
+
+
+class _Bytes(click.ParamType):
+    """``1000000``, ``500M`` or ``2G``, the letters in powers of 1024."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d{1,15})([KMGT]?)(i?B)?", str(value), re.ASCII | re.IGNORECASE)
+        if match is None:
+            self.fail(f"{value!r} is not a number of bytes, as in 500M or 2G", param, ctx)
+        return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
+
+
+def kv_bytes_option(command: Command) -> Command:
+    return click.option(
+        "--kv-bytes",
+        type=_Bytes(),
+        metavar="N",
+        help="The most that keys, values and states take, as in 500M or 2G (default: three quarters"
+        " of the memory that is left).",
     )(command)
 
 

@@ -14,6 +14,7 @@ from motet.cli.inputs import load_model, read_prompt
 from motet.cli.options import (
     context_option,
     json_option,
+    kv_bytes_option,
     kv_type_option,
     max_tokens_option,
     model_argument,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 @self_extend_options
 @ubatch_option
 @kv_type_option
+@kv_bytes_option
 @threads_option
 @json_option
 def command(
@@ -89,6 +91,7 @@ def command(
     self_extend: "SelfExtend | AutoExtend | None",
     ubatch: int,
     kv_type: str,
+    kv_bytes: int | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -129,6 +132,7 @@ def command(
                 max_tokens=ctx,
                 ubatch=ubatch,
                 kv_type=kv_type,
+                kv_bytes=kv_bytes,
                 self_extend=self_extend,
             )
         )

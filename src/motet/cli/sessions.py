@@ -70,8 +70,7 @@ def _acquire(path: Path, file: Path) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(descriptor, path):  # else whoever had it has just removed it
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+                _sign(descriptor)
                 return descriptor
         except BlockingIOError:
             holder = printable(os.pread(descriptor, 200, 0).decode("utf-8", "replace"))
@@ -87,6 +86,13 @@ def _acquire(path: Path, file: Path) -> int:
             click.echo(f"{file} cannot be locked there: {error.strerror}", err=True)
             return descriptor
         os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    """Write who has the lock; where the disk is full it is nobody by name."""
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -1,7 +1,11 @@
 """What a caller gets back: whole completions, and the chunks of a streamed one."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, cast
 
+from motet.checks import shown
 from motet.sampling import TokenLogprob
 
 
@@ -42,7 +46,7 @@ class Timings:
         return (self.completion_tokens - 1) / max(self.total - self.time_to_first_token, 1e-9)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Completion:
     """A finished answer.
 
@@ -63,6 +67,19 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] | None = None
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON: dictionaries, lists, text and finite numbers.
+
+        A log probability of minus infinity is None.
+        """
+        return _plain(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"Completion({shown(self.text)}, {len(self.tokens)} tokens,"
+            f" finish_reason={self.finish_reason!r}, index={self.index}, seed={self.seed})"
+        )
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -79,7 +96,20 @@ class Chunk:
     logprobs: tuple[TokenLogprob, ...] | None = None
     completion: Completion | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON, as ``Completion.to_dict`` has it."""
+        return _plain(self)
+
     @property
     def finish_reason(self) -> str | None:
         """ "stop" or "length" on the last chunk, None before."""
         return self.completion.finish_reason if self.completion else None
+
+
+def _plain(value: Any) -> Any:
+    """A result as JSON has it."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in cast(Sequence[Any], value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from motet import checks
 from motet.context import Context, position_limit
 from motet.errors import OptionError
 from motet.model import Model
-from motet.sampling.options import whole_number
 from motet.self_extend import BEYOND, AutoExtend, SelfExtend
 
 
@@ -23,10 +23,13 @@ class ContextFactory:
     checkpoint_bytes: int | None
 
     def __post_init__(self) -> None:
-        whole_number("max_sequences", self.max_sequences, 1)
-        if self.max_tokens is not None:
-            whole_number("max_tokens", self.max_tokens, 1)
-        whole_number("ubatch", self.ubatch, 1)
+        checked = {
+            "max_sequences": checks.whole("max_sequences", self.max_sequences, 1),
+            "max_tokens": checks.optional_whole("max_tokens", self.max_tokens, 1),
+            "ubatch": checks.whole("ubatch", self.ubatch, 1),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     def make(self, self_extend: SelfExtend | AutoExtend | str | None) -> tuple[Context, int]:
         """A context and its context length, which is how many tokens a sequence holds:

@@ -89,6 +89,14 @@ class Engine:
         self._hand_in(lambda: None)
 
     @property
+    def status(self) -> str:
+        """What the engine does, in a few words."""
+        if self._ended is not None:
+            return "closed"
+        running, waiting = len(self._scheduler.running), len(self._scheduler.waiting)
+        return f"{running} requests running, {waiting + len(self._inbox)} waiting"
+
+    @property
     def self_extend(self) -> SelfExtend | AutoExtend | None:
         """Of the context."""
         return self._context.self_extend

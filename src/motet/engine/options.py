@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from motet.sampling import SamplingFields, StopStrings
-from motet.sampling.options import whole_number
+from motet import checks
+from motet.sampling import SamplingFields
 
 
 @dataclass(frozen=True)
@@ -20,19 +20,25 @@ class GenerationOptions:
     checkpoints: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        if self.max_tokens is not None:
-            whole_number("max_tokens", self.max_tokens, 0)
-        whole_number("n", self.n, 1)
-        StopStrings(self.stop_strings)  # which refuses unusable ones
-        if self.logprobs is not None:
-            whole_number("logprobs", self.logprobs, 0)
-        for position in self.checkpoints:
-            whole_number("a position in checkpoints", position, 0)
+        checked = {
+            "max_tokens": checks.optional_whole("max_tokens", self.max_tokens),
+            "n": checks.whole("n", self.n, 1),
+            "stop": None if self.stop is None else checks.texts("stop", self.stop, "a stop string"),
+            "logprobs": checks.optional_whole("logprobs", self.logprobs),
+            "echo": checks.flag("echo", self.echo),
+            "parse_special": checks.flag("parse_special", self.parse_special),
+            "checkpoints": tuple(
+                checks.whole("a position in checkpoints", position)
+                for position in checks.listed("checkpoints", self.checkpoints, "positions")
+            ),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
-        """``stop`` as a tuple."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        """``stop`` as a tuple, which it is once it was checked."""
+        return tuple(self.stop or ())
 
     @property
     def scores_prompt(self) -> bool:

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from motet import checks
 from motet.arrays import Array
 from motet.errors import CapacityError, OptionError, TokenizerError, UnsupportedError
 from motet.tokenizer import Tokenizer, chat
@@ -12,18 +13,40 @@ from motet.tokenizer import Tokenizer, chat
 Prompt = str | Sequence[int] | Array
 """Text, or token ids that are taken as they are."""
 Message = Mapping[str, Any]
-"""A turn of a chat: at least ``role`` and ``content``, as the model's template wants them."""
+"""A turn of a chat: at least ``role`` and ``content``, as the model's template wants them.
+
+The content is text, or a list of parts as the OpenAI API has them, all of type "text".
+"""
+Chat = Sequence[Message]
 
 
 def one_or_many(prompt: object) -> tuple[bool, list[Prompt]]:
     """Whether this is a single prompt, and the prompts. Raises OptionError if it is neither."""
     if _is_prompt(prompt):
         return True, [cast(Prompt, prompt)]
-    if _are_prompts(prompt):
-        return False, list(cast(Sequence[Prompt], prompt))
-    raise OptionError(
-        f"the prompt is {str(prompt)[:40]!r}", hint="give text, token ids, or a list of either"
-    )
+    if checks.is_bytes(prompt):
+        checks.text("the prompt", prompt)
+    prompts = checks.listed("the prompt", prompt, "prompts, or give one: text or token ids")
+    for place, each in enumerate(prompts):
+        if not _is_prompt(each):
+            raise OptionError(
+                f"the prompt is a list with {checks.shown(each)} at {place}",
+                hint="give text, token ids, or a list of either",
+            )
+    return False, list(prompts)
+
+
+def one_or_many_chats(messages: object) -> tuple[bool, list[list[dict[str, Any]]]]:
+    """Whether these are the messages of a single chat, and the chats, their contents all text.
+
+    Raises OptionError if they are neither one chat nor a list of them, or a chat is empty.
+    """
+    hint = 'messages, as {"role": "user", "content": "…"}, or of chats'
+    given = checks.listed("messages", messages, hint)
+    if not given or isinstance(given[0], Mapping):
+        return True, [_chat("messages", given)]
+    chats = [checks.listed(f"messages[{i}]", each, "messages") for i, each in enumerate(given)]
+    return False, [_chat(f"messages[{i}]", each) for i, each in enumerate(chats)]
 
 
 def encode(
@@ -103,8 +126,36 @@ def token_limit(prompt: int, wanted: int | None, context: int) -> int:
     return room if wanted is None else min(wanted, room)
 
 
-def _are_prompts(prompts: object) -> bool:
-    return isinstance(prompts, Sequence) and all(map(_is_prompt, cast(Sequence[object], prompts)))
+def _chat(name: str, messages: Sequence[object]) -> list[dict[str, Any]]:
+    """Messages whose content is text, where it is given as parts."""
+    if not messages:
+        raise OptionError(
+            f"{name} is empty", hint='give a message, as {"role": "user", "content": "…"}'
+        )
+    chat: list[dict[str, Any]] = []
+    for i, each in enumerate(messages):
+        of = 'as {"role": "user", "content": "…"}'
+        message: dict[str, Any] = dict(checks.mapping(f"{name}[{i}]", each, of))
+        content = message.get("content")
+        if isinstance(content, list | tuple):
+            parts = cast(Sequence[object], content)
+            message["content"] = "\n".join(
+                _part(f"{name}[{i}]['content'][{j}]", part) for j, part in enumerate(parts)
+            )
+        chat.append(message)
+    return chat
+
+
+def _part(name: str, part: object) -> str:
+    """The text of a part of a message."""
+    given = checks.mapping(name, part, 'as {"type": "text", "text": "…"}')
+    kind = given.get("type")
+    if kind != "text":
+        raise OptionError(
+            f"{name} is of type {checks.shown(kind)}",
+            hint='models here read text alone: parts of type "text"',
+        )
+    return checks.text(f"{name}['text']", given.get("text"))
 
 
 def _is_prompt(prompt: object) -> bool:
@@ -114,9 +165,9 @@ def _is_prompt(prompt: object) -> bool:
     if isinstance(prompt, np.ndarray):
         ids = cast(Array, prompt)
         return ids.ndim == 1 and ids.dtype.kind in "iu"
-    if not isinstance(prompt, Sequence):
+    if not isinstance(prompt, Sequence) or checks.is_bytes(cast(object, prompt)):
         return False
-    items = cast(Sequence[object], prompt)
-    return len(items) > 0 and all(
-        isinstance(item, int | np.integer) and not isinstance(item, bool) for item in items
+    ids = checks.listed("the prompt", cast(object, prompt), "token ids")
+    return len(ids) > 0 and all(
+        isinstance(item, int | np.integer) and not isinstance(item, bool) for item in ids
     )

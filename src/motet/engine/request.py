@@ -15,6 +15,10 @@ from motet.tokenizer import IncrementalDecoder, Tokenizer
 _log = logging.getLogger("motet")
 
 
+class NobodyListens(Exception):
+    """Raised by a sink whose owner is gone: its request is cancelled without a word."""
+
+
 class Sink(Protocol):
     """Takes what a request gives: its chunks, or the error that ends it.
 
@@ -94,6 +98,8 @@ class Request:
             return
         try:
             self.sink(output)
+        except NobodyListens:
+            self.cancelled = True
         except BaseException:  # asyncio.CancelledError too: it is the caller's, not the engine's
             self.cancelled = True
             _log.exception("a request is cancelled, for its sink raised")

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from motet import checks
 from motet.context import Context
 from motet.errors import CapacityError, OptionError, UnsupportedError
 from motet.evals.predictions import TokenSpan, log_probabilities, max_positions
 from motet.evals.tasks import ENDINGS, Task
 from motet.model import Model
-from motet.sampling.options import whole_number
 from motet.self_extend import BEYOND, AutoExtend, SelfExtend
 
 _Z = 1.95996398454
@@ -89,8 +89,8 @@ def hellaswag(
     the model's context, UnsupportedError for a model without a vocabulary or to which
     Self-Extend does not apply, all at the call.
     """
-    whole_number("parallel", parallel, 1)
-    whole_number("batch", batch, 1)
+    checks.whole("parallel", parallel, 1)
+    checks.whole("batch", batch, 1)
     if not tasks:
         raise OptionError("there are no tasks")
     if model.tokenizer is None:

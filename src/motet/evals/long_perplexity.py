@@ -10,12 +10,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from motet import checks
 from motet.context import Context
 from motet.errors import OptionError
 from motet.evals.predictions import TokenSpan, log_probabilities
 from motet.evals.variants import Variant
 from motet.model import Model
-from motet.sampling.options import whole_number
 
 BUCKETS_PER_OCTAVE = 2
 SHORTEST = 4
@@ -54,8 +54,8 @@ def passages_of(tokens: Sequence[int], length: int, count: int, bos: int | None)
 
     They overlap if the text is too short for so many. Raises OptionError if it is for one.
     """
-    whole_number("length", length, SHORTEST)
-    whole_number("passages", count, 1)
+    checks.whole("length", length, SHORTEST)
+    checks.whole("passages", count, 1)
     ids = np.asarray(tokens, np.int64)
     if len(ids) < length:
         raise OptionError(

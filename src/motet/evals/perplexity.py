@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from motet import checks
 from motet.context import Context
 from motet.errors import OptionError
 from motet.evals.predictions import TokenSpan, log_probabilities, max_positions
 from motet.model import Model
-from motet.sampling.options import whole_number
 from motet.self_extend import BEYOND, AutoExtend, SelfExtend
 
 
@@ -56,10 +56,10 @@ def perplexity(
     unusable value or too short a text, UnsupportedError where Self-Extend does not apply to
     the model, at the call.
     """
-    whole_number("ctx", ctx, 4)
+    checks.whole("ctx", ctx, 4)
     for name, value in (("chunks", chunks), ("parallel", parallel), ("batch", batch)):
         if value is not None:
-            whole_number(name, value, 1)
+            checks.whole(name, value, 1)
     if self_extend is None and ctx > (most := max_positions(model)):
         raise OptionError(
             f"ctx is {ctx}, but the model was trained for {most}",

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from motet import checks
 from motet.errors import OptionError
-from motet.sampling.options import whole_number
 
 ENDINGS = 4
 _LINES = 2 + ENDINGS
@@ -58,7 +58,7 @@ def shuffled(tasks: Sequence[Task], count: int, seed: int = 1) -> list[Task]:
     GCC 11 or later: ``std::mt19937``, and ``std::uniform_int_distribution`` by Lemire's method
     (arXiv 1805.10941). Raises OptionError for a seed that is not a number from 0 to 2^32 - 1.
     """
-    whole_number("seed", seed, 0)
+    checks.whole("seed", seed, 0)
     if seed >= 1 << 32:
         raise OptionError(f"seed is {seed}", hint="use a number below 2^32")
     random = np.random.RandomState(seed)

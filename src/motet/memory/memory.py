@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from motet import checks
 from motet.arrays import Int32, Int64
 from motet.errors import (
     CannotRewind,
@@ -40,7 +41,6 @@ from motet.memory.validation import (
     check_tokens,
     position_range,
     sequence_number,
-    whole_number,
 )
 from motet.spec import LayerCaches
 
@@ -78,7 +78,8 @@ class Memory:
                 hint="allow more by kv_bytes",
             )
         page_bytes = full_page_bytes(specs.values(), kernels, limits.kv_type)
-        most_pages = limits.kv_bytes // max(page_bytes, 1)
+        # One at least: that it is too much is for the first batch to say.
+        most_pages = max(limits.kv_bytes // max(page_bytes, 1), 1)
         self._table = SequenceTable(limits.max_sequences, limits.max_tokens, most_pages)
         self.caches: tuple[Cache, ...] = (
             *kv_caches(specs, kernels, limits, self._table),
@@ -122,6 +123,16 @@ class Memory:
     def ends(self) -> Int64:
         """int64 ``[S]``: where each sequence goes on, 0 where it is empty. Not to be changed."""
         return self._now.sequences.ends
+
+    @property
+    def usage(self) -> str:
+        """How full memory is, in a few words."""
+        lengths = self._now.sequences.lengths
+        used, tokens = int(np.count_nonzero(lengths)), self._distinct()
+        return f"{used} of {self.max_sequences} sequences hold {tokens} of {self.max_tokens} tokens"
+
+    def __repr__(self) -> str:
+        return f"<motet.Memory: {self.usage}>"
 
     def remove(self, seq: int, start: int = 0, end: int | None = None) -> None:
         """Forget the tokens at positions start … end - 1, by default to the last.
@@ -205,7 +216,7 @@ class Memory:
         seq, (start, stop), delta = (
             self._seq(seq),
             position_range(start, end),
-            whole_number("delta", delta),
+            checks.whole("delta", delta, checks.LEAST),
         )
         with self.exclusive():
             moved = self._positions(seq, start, stop)

@@ -1,10 +1,10 @@
 """What Memory refuses before it changes anything, and the errors that say so."""
 
 from collections.abc import Callable, Sequence
-from operator import index
 
 import numpy as np
 
+from motet import checks
 from motet.arrays import Int64
 from motet.errors import CannotRewind, CapacityError, OptionError
 from motet.kernels import PAGE
@@ -18,8 +18,8 @@ _MOST_TABLE_BYTES = 1 << 28
 
 def position_range(start: int, end: int | None) -> tuple[int, int]:
     """Start and stop of positions, the latter FOREVER for None; OptionError if they are none."""
-    first = whole_number("start", start)
-    stop = max(first, FOREVER) if end is None else whole_number("end", end)
+    first = checks.whole("start", start, checks.LEAST)
+    stop = max(first, FOREVER) if end is None else checks.whole("end", end, checks.LEAST)
     if first < 0 or stop < first:
         raise OptionError(
             f"start {start}, end {end} is not a range of positions",
@@ -28,17 +28,9 @@ def position_range(start: int, end: int | None) -> tuple[int, int]:
     return min(first, FOREVER), min(stop, FOREVER)
 
 
-def whole_number(name: str, value: int) -> int:
-    """``value`` as an int, OptionError naming it if it is not whole."""
-    try:
-        return index(value)
-    except TypeError:
-        raise OptionError(f"{name} is {value!r}, not a whole number") from None
-
-
 def sequence_number(seq: int, count: int) -> int:
     """``seq`` as an int; OptionError unless it is one of ``count`` sequences."""
-    number = whole_number("seq", seq)
+    number = checks.whole("seq", seq, checks.LEAST)
     if not 0 <= number < count:
         raise OptionError(
             f"there is no sequence {number}",

@@ -1,13 +1,17 @@
 """The options of sampling, checked once when they are set."""
 
-import difflib
 import math
-import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypedDict
 
+from motet import checks
 from motet.errors import OptionError
+
+_LARGEST = 1e30
+"""Of a bias or penalty: what several of these add up to has to be a float32."""
+_FACTOR = 1e6
+"""Of a factor on logits, in either direction."""
 
 
 def _describe(text: str, metavar: str, **limits: int) -> dict[str, Any]:
@@ -15,6 +19,7 @@ def _describe(text: str, metavar: str, **limits: int) -> dict[str, Any]:
     return {"help": text, "metavar": metavar, **limits}
 
 
+@checks.named
 @dataclass(frozen=True)
 class Sampling:
     """How the next token is chosen; the steps run in the order of the fields below.
@@ -60,18 +65,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for option in fields(self):
-            value = getattr(self, option.name)
-            if "min" in option.metadata and (value is not None or option.default is not None):
-                whole_number(option.name, value, option.metadata["min"])
-        for name in ("typical_p", "top_p", "min_p"):
-            _number(name, getattr(self, name), 0.0, 1.0)
-        _number("temperature", self.temperature, 0.0)
-        _number("repeat_penalty", self.repeat_penalty, 0.0)
-        if self.repeat_penalty == 0:
-            raise OptionError("repeat_penalty is 0", hint="use a number above 0; 1 means none")
-        _number("frequency_penalty", self.frequency_penalty)
-        _number("presence_penalty", self.presence_penalty)
-        _check_bias(self.logit_bias)
+            name, value = option.name, getattr(self, option.name)
+            if name == "logit_bias":
+                value = _biases(value)
+            elif name == "seed":
+                value = checks.optional_whole(name, value)
+            elif "min" in option.metadata:
+                value = checks.whole(name, value, option.metadata["min"])
+            else:
+                value = checks.number(name, value, *_RANGES[name])
+            object.__setattr__(self, name, value)
 
     @property
     def penalizes(self) -> bool:
@@ -82,12 +85,24 @@ class Sampling:
 
     def check_vocabulary(self, n_vocab: int) -> None:
         """Raise OptionError where ``logit_bias`` names a token that the model does not have."""
+        n_vocab = checks.whole("n_vocab", n_vocab)
         for token in self.logit_bias:
             if token >= n_vocab:
                 raise OptionError(
                     f"logit_bias names token {token}, but the vocabulary has {n_vocab}",
                     hint=f"use ids from 0 to {n_vocab - 1}",
                 )
+
+
+_RANGES = {
+    "repeat_penalty": (1 / _FACTOR, _FACTOR),
+    "frequency_penalty": (-_LARGEST, _LARGEST),
+    "presence_penalty": (-_LARGEST, _LARGEST),
+    "typical_p": (0.0, 1.0),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "temperature": (0.0, _LARGEST),
+}
 
 
 class SamplingFields(TypedDict, total=False):
@@ -106,16 +121,6 @@ class SamplingFields(TypedDict, total=False):
     seed: int | None
 
 
-def whole_number(name: str, value: object, low: int) -> None:
-    """Raise OptionError unless ``value`` is an integer of at least ``low``."""
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or number < low:
-        raise OptionError(f"{name} is {value!r}", hint=f"use a whole number from {low} up")
-
-
 def overridden(
     function: str, known: Iterable[str], sampling: object, given: SamplingFields
 ) -> Sampling:
@@ -124,50 +129,19 @@ def overridden(
     ``known``: the options of ``function``, these fields among them. Raises OptionError for a name
     that is not one of them, and for an unusable value.
     """
-    refuse_unknown(function, given, known)
+    checks.refuse_unknown(function, given, known)
     if sampling is None:
         return Sampling(**given)
-    if not isinstance(sampling, Sampling):
-        raise OptionError(
-            f"sampling is {sampling!r}", hint="use motet.Sampling(…), or name its fields"
-        )
-    return replace(sampling, **given)
+    hint = "use motet.Sampling(…), or name its fields"
+    return replace(checks.instance("sampling", sampling, Sampling, hint), **given)
 
 
-def refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise OptionError for a name among ``given`` that is not an option of ``function``.
-
-    It says which of the ``known`` ones may be meant.
-    """
-    names = list(known)
-    for name in given:
-        if name not in names:
-            close = difflib.get_close_matches(name, names)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}"
-            raise OptionError(f"{function} has no option {name!r}", hint=hint)
-
-
-def _check_bias(biases: Any) -> None:
-    try:
-        items = list(biases.items())
-    except AttributeError:
-        raise OptionError(
-            f"logit_bias is {biases!r}", hint="use a dictionary of numbers by token id"
-        ) from None
-    for token, bias in items:
-        whole_number("a token id of logit_bias", token, 0)
-        if bias != -math.inf:
-            _number(f"logit_bias of token {token}", bias)
-
-
-def _number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
-    try:
-        sound = math.isfinite(value) and low <= value <= high  # type: ignore[arg-type, operator]
-    except TypeError:
-        sound = False
-    if not sound:
-        if high < math.inf:
-            hint = f"use a number from {low:g} to {high:g}"
-        else:
-            hint = f"use a finite number from {low:g} up" if low > -math.inf else "use a number"
-        raise OptionError(f"{name} is {value!r}", hint=hint)
+def _biases(given: object) -> dict[int, float]:
+    """``logit_bias``, checked and copied."""
+    found = dict[int, float]()
+    for token, bias in checks.mapping("logit_bias", given, "of numbers by token id").items():
+        number = checks.whole("a token id of logit_bias", token)
+        name = f"logit_bias of token {number}"
+        banned = isinstance(bias, float) and bias == -math.inf
+        found[number] = -math.inf if banned else checks.number(name, bias, -_LARGEST, _LARGEST)
+    return found

@@ -14,6 +14,8 @@ from motet.arrays import Array, Float32, Int64
 GROUPS = 1024  # pre-selection groups: many more than the k of a usual top-k
 FIRST_GUESS = 256  # candidates sorted before a share of the probability is looked for among them
 
+COLDEST = 1e-200  # where every logit below the largest has probability 0; nothing overflows
+
 
 class Candidates(NamedTuple):
     """Tokens that may come next, in any order."""
@@ -77,7 +79,7 @@ def min_p(candidates: Candidates, p: float) -> Candidates:
 def temper(candidates: Candidates, temperature: float) -> Candidates:
     """Logits divided by ``temperature``, after the largest was brought to 0 so none overflows."""
     logits = candidates.logits.astype(np.float64)
-    return Candidates(candidates.ids, (logits - logits.max()) / temperature)
+    return Candidates(candidates.ids, (logits - logits.max()) / max(temperature, COLDEST))
 
 
 def draw(candidates: Candidates, uniform: float) -> int:

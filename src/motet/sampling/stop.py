@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from motet.errors import OptionError
+from motet import checks
 
 
 class StopStrings:
@@ -13,9 +13,7 @@ class StopStrings:
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        for stop in stops:
-            _check(stop)
-        self.stops = tuple(stops)
+        self.stops = checks.texts("stops", stops, "a stop string")
         self.found: str | None = None
         self._held = ""
 
@@ -40,11 +38,6 @@ class StopStrings:
 
     def _find(self, text: str) -> list[tuple[str, int]]:
         return [(stop, start) for stop in self.stops if (start := text.find(stop)) >= 0]
-
-
-def _check(stop: object) -> None:
-    if not isinstance(stop, str) or not stop:
-        raise OptionError(f"a stop string is {stop!r}", hint="use text of some length")
 
 
 def _overlap(text: str, stop: str) -> int:

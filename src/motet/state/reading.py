@@ -1,6 +1,6 @@
 """Reading state files, whoever wrote them; ``docs/memory.md`` describes what is in them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,12 +8,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from motet import checks
 from motet.arrays import Array, Int64
 from motet.errors import OptionError, StateFileError
 from motet.memory.memory import Memory
 from motet.memory.saved import Saved
 from motet.memory.transaction import RestorePlan
-from motet.memory.validation import whole_number
 from motet.state import rows
 from motet.state.file_objects import Source
 from motet.state.format import (
@@ -281,21 +281,21 @@ def _header_length(source: Source, checksum: Any) -> int:
 
 def _targets(saved: Sequence[int], into: Into, memory: Memory) -> dict[int, int]:
     """{saved id: new id} as asked for. Raises OptionError where that cannot be."""
-    if callable(into):
-        into = into(saved)
-    if into is not None and not isinstance(into, Mapping):
-        raise OptionError(
-            f"into is {str(into)[:40]!r}", hint="give a dictionary {saved number: number here}"
-        )
+    pairs: Iterable[tuple[Any, Any]] = zip(saved, saved, strict=True)
+    if into is not None:
+        given: Any = into(saved) if callable(into) else into
+        of = "{saved number: number here}, or a function that returns it"
+        pairs = checks.mapping("into", given, of).items()
     known, taken, out = set(saved), set[int](), dict[int, int]()
-    for seq, given in zip(saved, saved, strict=True) if into is None else into.items():
-        target = whole_number("the target in into", given)
-        elsewhere = f"restore elsewhere: into={{{seq}: …}}"
+    for key, value in pairs:
+        seq = checks.whole("a saved number in into", key, checks.LEAST)
+        target = checks.whole("a target in into", value, checks.LEAST)
         if seq not in known:
             raise OptionError(
                 f"into names sequence {seq}, which was not saved",
                 hint=f"saved were {', '.join(map(str, saved[:20])) or 'none'}",
             )
+        elsewhere = f"restore elsewhere: into={{{seq}: …}}"
         if not 0 <= target < memory.max_sequences:
             raise OptionError(
                 f"sequence {seq} would be restored into sequence {target}, and this context has"
@@ -311,5 +311,5 @@ def _targets(saved: Sequence[int], into: Into, memory: Memory) -> dict[int, int]
         if target in taken:
             raise OptionError(f"two sequences would be restored into sequence {target}")
         taken.add(target)
-        out[int(seq)] = target
+        out[seq] = target
     return out

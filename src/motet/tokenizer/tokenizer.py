@@ -1,10 +1,10 @@
 """Text to ids and back, with the vocabulary of a model file."""
 
-import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from motet import checks
 from motet.cached import cached_property
 from motet.errors import TokenizerError, UnsupportedError
 from motet.tokenizer.bpe import ByteLevelCodec, CharacterCodec, read_merges
@@ -96,6 +96,7 @@ class Tokenizer:
         """The file's main chat template, Jinja; None if it has none."""
         return self.chat_templates.get("default")
 
+    @checks.named
     def encode(
         self,
         text: str,
@@ -113,7 +114,10 @@ class Tokenizer:
 
         Raises TokenizerError for text that is not Unicode or, with ``strict``, cannot be spelt.
         """
-        _check_unicode(text)
+        _check_unicode(checks.text("text", text))
+        add_special = checks.flag("add_special", add_special)
+        parse_special = checks.flag("parse_special", parse_special)
+        strict = checks.flag("strict", strict)
         ids = [self.bos] if add_special and self.add_bos and self.bos is not None else []
         starts, strips = True, False
         place = 0
@@ -136,7 +140,7 @@ class Tokenizer:
             ids.append(self.eos)
         return ids
 
-    def decode(self, ids: Iterable[int], previous: int | None = None) -> str:
+    def decode(self, ids: Collection[int], previous: int | None = None) -> str:
         """The text of ``ids``: every one is written, control tokens as they are spelt.
 
         A space at the start is left out where ``encode`` would have added it: at the beginning,
@@ -145,6 +149,7 @@ class Tokenizer:
 
         Raises TokenizerError for an id that the vocabulary does not have.
         """
+        ids = checks.collection("ids", ids, "token ids")
         decoder = IncrementalDecoder(self, previous)
         return "".join(map(decoder.push, ids)) + decoder.flush()
 
@@ -171,10 +176,10 @@ class Tokenizer:
             )
 
     def _known(self, token: int) -> int:
-        index = operator.index(token)
-        if not 0 <= index < self.n_vocab:
-            raise TokenizerError(f"token id {index} is not in the vocabulary of {self.n_vocab}")
-        return index
+        known = checks.whole("a token id", token, checks.LEAST)
+        if not 0 <= known < self.n_vocab:
+            raise TokenizerError(f"token id {known} is not in the vocabulary of {self.n_vocab}")
+        return known
 
     @cached_property
     def _user_defined(self) -> SpecialSplitter:

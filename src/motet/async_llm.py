@@ -1,0 +1,175 @@
+"""AsyncLLM: an LLM for coroutines."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from typing import Any
+
+from motet import checks
+from motet.engine import Chunk, Completion, Engine
+from motet.engine.progress import answer_counter
+from motet.engine.prompts import Chat
+from motet.engine.request import NobodyListens
+from motet.engine.stream import Answers
+from motet.errors import MotetError
+from motet.front import Call, Front
+from motet.llm import LLM, File
+
+
+class AsyncStream(AsyncIterator[Chunk]):
+    """The chunks of one call's answers, in the order they come; ends when all answers have.
+
+    The call begins when the first chunk is waited for. Closing the stream, leaving its ``async
+    with`` block, dropping it or cancelling the task that waits for a chunk cancels what is not
+    finished. Iterating raises what the call raises, and the MotetError that ends a request.
+    """
+
+    def __init__(self, engine: Engine, call: Call, owner: object) -> None:
+        """``owner`` is kept alive with this."""
+        self._engine = engine
+        self._call = call
+        self._owner = owner
+        self._answers = Answers(())
+        """There are none before the call begins."""
+        self._outputs: asyncio.Queue[Chunk | MotetError | None] = asyncio.Queue()
+        """None when the stream is closed."""
+        self._begun = self._closed = self._waiting = False
+
+    async def __anext__(self) -> Chunk:
+        if self._waiting:
+            raise MotetError(
+                "another task waits for this stream's next chunk", hint="give each its own stream"
+            )
+        self._waiting = True
+        try:
+            if not self._begun:
+                await self._begin()
+            output = await self._outputs.get() if self._answers.unfinished else None
+            if output is None:
+                raise StopAsyncIteration
+            return self._answers.take(output)
+        except StopAsyncIteration:
+            raise
+        except BaseException:  # what asyncio cancels a task with is none of Exception
+            self.close()
+            raise
+        finally:
+            self._waiting = False
+
+    async def _begin(self) -> None:
+        """Tokenize in another thread, and hand the requests in."""
+        self._begun = True
+        loop = asyncio.get_running_loop()
+        put = self._outputs.put_nowait  # not self: the engine must not keep the stream alive
+
+        def sink(output: Chunk | MotetError) -> None:
+            try:
+                loop.call_soon_threadsafe(put, output)
+            except RuntimeError:  # the event loop has ended
+                raise NobodyListens from None
+
+        requests = await asyncio.to_thread(self._call.prepare, sink)
+        if not self._closed:
+            self._engine.submit(requests)
+            self._answers = Answers(requests)
+
+    @property
+    def prompt_progress(self) -> float:
+        """Share of the prompts' tokens that are computed, 0 to 1."""
+        return self._answers.prompt_progress
+
+    def close(self) -> None:
+        """Cancel what is not finished; iterating ends."""
+        self._begun = self._closed = True
+        self._answers.cancel()
+        self._outputs.put_nowait(None)
+
+    async def __aenter__(self) -> "AsyncStream":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._answers.cancel()
+
+    def __repr__(self) -> str:
+        unfinished = self._answers.unfinished if self._begun else self._call.answers
+        return f"<motet.AsyncStream: {unfinished} answers to come>"
+
+
+class AsyncLLM(
+    Front[
+        Coroutine[Any, Any, Completion],
+        Coroutine[Any, Any, list[Completion]],
+        AsyncStream,
+    ]
+):
+    """An LLM whose methods are awaited, from any number of tasks and event loops at once.
+
+    All of them, and threads that use ``llm`` itself, share its batches and its prefix cache. The
+    event loop never waits: tokenizing is done in other threads, computing by the LLM's engine,
+    which calls back with what there is. Cancelling a task cancels what it asked for, and the
+    sequences are free again.
+    """
+
+    def __init__(self, llm: LLM) -> None:
+        """``llm``: what to ask; closing this closes it."""
+        checks.instance("llm", llm, LLM, "give an LLM: motet.AsyncLLM(motet.LLM(path))")
+        super().__init__(llm.model, llm._engine, llm.max_sequences, llm._rewinds_anywhere)
+        self.llm = llm
+
+    async def chat_prompt(self, messages: Chat) -> list[int]:
+        """See ``LLM.chat_prompt``."""
+        return await asyncio.to_thread(self.llm.chat_prompt, messages)
+
+    async def save(
+        self,
+        file: File,
+        notes: Mapping[str, str] | None = None,
+        *,
+        notes_only: bool = False,
+    ) -> None:
+        """See ``LLM.save``. A task that is cancelled meanwhile leaves it to be done."""
+        await asyncio.to_thread(self.llm.save, file, notes, notes_only=notes_only)
+
+    async def restore(self, file: File, *, adopt_self_extend: bool = False) -> dict[str, str]:
+        """See ``LLM.restore``. A task that is cancelled meanwhile leaves it to be done."""
+        return await asyncio.to_thread(self.llm.restore, file, adopt_self_extend=adopt_self_extend)
+
+    async def notes(self, file: File) -> dict[str, str]:
+        """See ``LLM.notes``."""
+        return await asyncio.to_thread(self.llm.notes, file)
+
+    async def forget(self) -> None:
+        """See ``LLM.forget``."""
+        await asyncio.to_thread(self.llm.forget)
+
+    async def held(self) -> list[int]:
+        """See ``LLM.held``."""
+        return await asyncio.to_thread(self.llm.held)
+
+    async def close(self) -> None:
+        """Close the LLM; answers under way end with an error."""
+        await asyncio.to_thread(self.llm.close)
+
+    async def __aenter__(self) -> "AsyncLLM":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _answer(self, call: Call) -> Any:
+        stream = AsyncStream(self._engine, call, self)
+        return stream if call.stream else _completions(stream, call)
+
+
+async def _completions(stream: AsyncStream, call: Call) -> Completion | list[Completion]:
+    """Wait for all answers of a call."""
+    completions: list[Completion] = []
+    async with stream:
+        with answer_counter(call.answers, call.progress) as count:
+            async for chunk in stream:
+                if chunk.completion:
+                    completions.append(chunk.completion)
+                    count(chunk.completion)
+    return call.result(completions)

@@ -1,0 +1,375 @@
+"""What LLM and AsyncLLM have in common: from the arguments of a call to its requests."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, overload
+
+from motet import checks
+from motet.engine import Completion, Engine, GenerationOptions, Request, Sink
+from motet.engine.options import ChatFields, GenerateFields
+from motet.engine.prompts import (
+    Chat,
+    Prompt,
+    encode,
+    one_or_many,
+    one_or_many_chats,
+    render_chat,
+    shared_prefixes,
+    token_limit,
+)
+from motet.errors import CapacityError, OptionError, UnsupportedError
+from motet.model import Model
+from motet.sampling import Sampling, SamplingFields
+from motet.sampling.options import overridden
+from motet.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Several = Literal[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
+"""Numbers of answers that a type checker knows to give a list."""
+
+One = TypeVar("One")
+"""What a call gives that asks for one answer."""
+Many = TypeVar("Many")
+"""What one gives that asks for several."""
+Streamed = TypeVar("Streamed")
+"""What one gives with ``stream=True``."""
+
+_ALWAYS = ("sampling", "n", "stream", "progress")
+_CHAT = (*_ALWAYS, *ChatFields.__annotations__)
+_GENERATE = (*_ALWAYS, *GenerateFields.__annotations__)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call whose options are checked, and whose prompts are not tokens yet."""
+
+    prepare: Callable[[Sink], list[Request]]
+    """Makes a request for each prompt, which takes as long as tokenizing and templates do."""
+    answers: int
+    single: bool
+    """Whether the one answer is returned by itself, not in a list."""
+    stream: bool
+    progress: bool
+
+    def result(self, completions: Sequence[Completion]) -> Completion | list[Completion]:
+        """What the call returns, of completions in any order."""
+        ordered = sorted(completions, key=lambda completion: completion.index)
+        return ordered[0] if self.single else ordered
+
+
+class Front(ABC, Generic[One, Many, Streamed]):
+    """Takes calls for an engine."""
+
+    def __init__(
+        self, model: Model, engine: Engine, max_sequences: int, rewinds_anywhere: bool
+    ) -> None:
+        """``rewinds_anywhere``: whether memory needs no checkpoints."""
+        self.model = model
+        self.max_sequences = max_sequences
+        self._engine = engine
+        self._rewinds_anywhere = rewinds_anywhere
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The model's; None where its file has no vocabulary."""
+        return self.model.tokenizer
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens a sequence holds, prompt and answer together."""
+        return self._engine.context_length
+
+    def __repr__(self) -> str:
+        return (
+            f"<motet.{type(self).__name__} of {self.model.name}: {self.max_sequences} sequences of"
+            f" {self.max_tokens} tokens, {self._engine.status}>"
+        )
+
+    @overload  # text is also a Sequence[str], but the first overload that fits counts
+    def generate(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        n: Literal[1] = 1,
+        stream: Literal[False] = False,
+        progress: bool = False,
+        **options: "Unpack[GenerateFields]",
+    ) -> One: ...
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        n: Several,
+        stream: Literal[False] = False,
+        progress: bool = False,
+        **options: "Unpack[GenerateFields]",
+    ) -> Many: ...
+    @overload
+    def generate(  # pyright: ignore[reportOverlappingOverload]
+        self,
+        prompt: Prompt,
+        sampling: Sampling | None = None,
+        *,
+        n: int,
+        stream: Literal[False] = False,
+        progress: bool = False,
+        **options: "Unpack[GenerateFields]",
+    ) -> One | Many: ...
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[Prompt],
+        sampling: Sampling | None = None,
+        *,
+        n: int = 1,
+        stream: Literal[False] = False,
+        progress: bool = False,
+        **options: "Unpack[GenerateFields]",
+    ) -> Many: ...
+    @overload
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        sampling: Sampling | None = None,
+        *,
+        n: int = 1,
+        stream: Literal[True],
+        **options: "Unpack[GenerateFields]",
+    ) -> Streamed: ...
+    @overload
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        sampling: Sampling | None = None,
+        *,
+        n: int = 1,
+        stream: bool = False,
+        **options: "Unpack[GenerateFields]",
+    ) -> One | Many | Streamed: ...
+
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        sampling: Sampling | None = None,
+        *,
+        max_tokens: int | None = None,
+        n: int = 1,
+        stop: str | Sequence[str] | None = None,
+        logprobs: int | None = None,
+        echo: bool = False,
+        parse_special: bool = True,
+        checkpoints: Sequence[int] = (),
+        stream: bool = False,
+        progress: bool = False,
+        **fields: "Unpack[SamplingFields]",
+    ) -> One | Many | Streamed:
+        """Continue a prompt (text, or token ids taken as they are) or each of several.
+
+        Returns a Completion for one prompt; a list of them for a list of prompts or ``n`` > 1 (each
+        prompt's n answers next to each other); with ``stream`` a Stream of Chunks, at once. An
+        AsyncLLM returns what is to be awaited for these, and an AsyncStream.
+
+        ``sampling``: how tokens are chosen; ``fields`` of ``motet.Sampling`` given by name take
+        precedence (``temperature=0`` is greedy). ``max_tokens``: at most so many tokens; None for
+        as many as the context has room for. An answer that reaches either has finish_reason
+        "length". ``n``: answers to each prompt, which is computed once; answer i has seed + i.
+        ``stop``: text that ends an answer and is not part of it. ``logprobs``: report the log
+        probability of each token, under the model itself, and so many of the most probable ones.
+        ``echo``: the text begins with the prompt, and with ``logprobs`` its tokens are scored too.
+        ``parse_special``: ``</s>`` in a text prompt means the token. ``checkpoints``: positions
+        where prefixes of the prompt end that later prompts may share, for memory that can go back
+        to few places; elsewhere they do nothing. ``progress``: show on standard error how many of
+        the answers there are.
+
+        Raises OptionError for an unusable value or an unknown name, CapacityError when a prompt
+        leaves no room in the context or ``n`` is more than ``max_sequences``, before anything is
+        computed; a MotetError when the computation fails.
+        """
+        sampling = overridden(f"{type(self).__name__}.generate", _GENERATE, sampling, fields)
+        options = GenerationOptions(max_tokens, n, stop, logprobs, echo, parse_special, checkpoints)
+        single, prompts = one_or_many(prompt)
+
+        def prepare(sink: Sink) -> list[Request]:
+            asked = [(each, options) for each in prompts]
+            return self._requests(asked, sampling, stream, sink)
+
+        return self._answer(_call(prepare, len(prompts), options.n, single, stream, progress))
+
+    @overload
+    def chat(
+        self,
+        messages: Chat,
+        sampling: Sampling | None = None,
+        *,
+        n: Literal[1] = 1,
+        stream: Literal[False] = False,
+        progress: bool = False,
+        **options: "Unpack[ChatFields]",
+    ) -> One: ...
+    @overload
+    def chat(
+        self,
+        messages: Chat,
+        sampling: Sampling | None = None,
+        *,
+        n: Several,
+        stream: Literal[False] = False,
+        progress: bool = False,
+        **options: "Unpack[ChatFields]",
+    ) -> Many: ...
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Chat],
+        sampling: Sampling | None = None,
+        *,
+        n: int = 1,
+        stream: Literal[False] = False,
+        progress: bool = False,
+        **options: "Unpack[ChatFields]",
+    ) -> Many: ...
+    @overload
+    def chat(
+        self,
+        messages: Chat | Sequence[Chat],
+        sampling: Sampling | None = None,
+        *,
+        n: int = 1,
+        stream: Literal[True],
+        **options: "Unpack[ChatFields]",
+    ) -> Streamed: ...
+    @overload
+    def chat(
+        self,
+        messages: Chat | Sequence[Chat],
+        sampling: Sampling | None = None,
+        *,
+        n: int = 1,
+        stream: bool = False,
+        **options: "Unpack[ChatFields]",
+    ) -> One | Many | Streamed: ...
+
+    def chat(
+        self,
+        messages: Chat | Sequence[Chat],
+        sampling: Sampling | None = None,
+        *,
+        max_tokens: int | None = None,
+        n: int = 1,
+        stop: str | Sequence[str] | None = None,
+        logprobs: int | None = None,
+        stream: bool = False,
+        progress: bool = False,
+        **fields: "Unpack[SamplingFields]",
+    ) -> One | Many | Streamed:
+        """The model's next turn after ``messages``, or after each of a list of chats.
+
+        A message's content is text, or a list of parts as the OpenAI API has them, all of type
+        "text", which are joined by line breaks. Options and result are those of ``generate``.
+
+        Raises TokenizerError when the file has no chat template, or it refuses the messages, and
+        what ``generate`` does.
+        """
+        sampling = overridden(f"{type(self).__name__}.chat", _CHAT, sampling, fields)
+        options = GenerationOptions(max_tokens, n, stop, logprobs)
+        single, chats = one_or_many_chats(messages)
+
+        def prepare(sink: Sink) -> list[Request]:
+            asked = [self._rendered(chat, options) for chat in chats]
+            return self._requests(asked, sampling, stream, sink)
+
+        return self._answer(_call(prepare, len(chats), options.n, single, stream, progress))
+
+    @abstractmethod
+    def _answer(self, call: Call) -> One | Many | Streamed:
+        """Have a call answered."""
+
+    def _prompt_of(self, messages: Chat) -> list[int]:
+        """See ``LLM.chat_prompt``."""
+        single, chats = one_or_many_chats(messages)
+        if not single:
+            raise OptionError("messages is a list of chats", hint="give one of them at a time")
+        return render_chat(chats[0], self._vocabulary())
+
+    def _vocabulary(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise UnsupportedError("the model file has no vocabulary, so there is nothing to say")
+        return self.tokenizer
+
+    def _rendered(self, chat: Chat, options: GenerationOptions) -> tuple[Prompt, GenerationOptions]:
+        """A chat's prompt, and the options with the places where others may begin as it does."""
+        tokenizer = self._vocabulary()
+        prompt = render_chat(chat, tokenizer)
+        if self._rewinds_anywhere:
+            return prompt, options
+        return prompt, replace(options, checkpoints=shared_prefixes(prompt, chat, tokenizer))
+
+    def _requests(
+        self,
+        asked: Sequence[tuple[Prompt, GenerationOptions]],
+        sampling: Sampling,
+        stream: bool,
+        sink: Sink,
+    ) -> list[Request]:
+        """A request for each prompt. Raises OptionError and CapacityError as ``generate`` does."""
+        n_vocab, tokenizer = self.model.config.n_vocab, self.tokenizer
+        sampling.check_vocabulary(n_vocab)
+        if tokenizer is not None:
+            banned = dict.fromkeys(tokenizer.suppressed, -math.inf)
+            sampling = replace(sampling, logit_bias={**sampling.logit_bias, **banned})
+        requests: list[Request] = []
+        for number, (prompt, options) in enumerate(asked):
+            if tokenizer is None and options.stop_strings:
+                raise UnsupportedError(
+                    "the model file has no vocabulary, so no stop string can appear"
+                )
+            if options.n > self.max_sequences:
+                raise CapacityError(
+                    f"{options.n} answers to one prompt need {options.n} sequences, but there are "
+                    f"{self.max_sequences}",
+                    hint="ask for fewer, or make the LLM with more max_sequences",
+                )
+            ids = encode(prompt, tokenizer, n_vocab, options.parse_special)
+            request = Request(
+                prompt=ids,
+                sampling=sampling,
+                options=options,
+                token_limit=token_limit(len(ids), options.max_tokens, self.max_tokens),
+                sink=sink,
+                tokenizer=tokenizer,
+                index=number * options.n,
+                prompt_text=self._text(prompt) if options.echo else "",
+                stream=stream,
+            )
+            requests.append(request)
+        return requests
+
+    def _text(self, prompt: Prompt) -> str:
+        if isinstance(prompt, str):
+            return prompt
+        return self.tokenizer.decode(list(prompt)) if self.tokenizer else ""
+
+
+def _call(
+    prepare: Callable[[Sink], list[Request]],
+    prompts: int,
+    n: int,
+    single: bool,
+    stream: object,
+    progress: object,
+) -> Call:
+    """``single``: whether the caller gave one prompt, not a list."""
+    shown = checks.flag("progress", progress)
+    streamed = checks.flag("stream", stream)
+    if streamed and shown:
+        raise OptionError(
+            "progress is True for a stream", hint="a stream has its own: prompt_progress"
+        )
+    return Call(prepare, prompts * n, single and n == 1, streamed, shown)
