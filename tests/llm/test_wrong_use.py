@@ -10,7 +10,7 @@ import pytest
 
 import motet
 from motet.cli.demo import shipped_model
-from motet.errors import CapacityError, MotetError, OptionError
+from motet.errors import MotetError, OptionError
 from motet.sampling import Sampling
 from tests.llm.making import make
 from tests.scripted import ScriptedModel
@@ -183,10 +183,3 @@ def test_a_file_object_that_is_of_no_use(llm, tmp_path: Path):
         llm.restore(file)
     with (tmp_path / "a").open("rb") as file, pytest.raises(OptionError, match="can't write"):
         llm.save(file)
-
-
-@pytest.mark.parametrize("kv_bytes", [0, 3, 1000])
-def test_a_budget_that_holds_no_page(kv_bytes):
-    model = motet.Model.load(shipped_model())
-    with pytest.raises(CapacityError, match=r"of kv_bytes are less than a page of 64 tokens"):
-        model.context(kv_bytes=kv_bytes)

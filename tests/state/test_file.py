@@ -422,7 +422,7 @@ def test_file_objects_that_cannot_be_used():
     talk.say(5)
     with pytest.raises(OptionError, match="binary mode"):
         talk.context.restore(io.StringIO("text"))  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
+    with pytest.raises(OptionError, match="binary mode"):
         talk.context.save(io.StringIO())  # type: ignore[arg-type]
     talk.check()
 

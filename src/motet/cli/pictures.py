@@ -10,7 +10,8 @@ import click
 import numpy as np
 
 from motet.errors import OptionError, UnsupportedError
-from motet.state.io import Sink, replacing
+from motet.state.file_objects import Sink
+from motet.state.paths import replacing
 
 if TYPE_CHECKING:
     from types import ModuleType

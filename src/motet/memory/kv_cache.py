@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from motet.arrays import Array, Int64
-from motet.errors import CapacityError
 from motet.kernels import PAGE, Kernels
 from motet.kernels.interface import KVPages, PagedKV
-from motet.machine import format_bytes
 from motet.memory import page_masks
 from motet.memory.block_table import (
     Blocks,
@@ -39,12 +37,6 @@ def kv_caches(
     sliding = {key: spec for key, spec in specs.items() if isinstance(spec, SlidingAttention)}
 
     def allocate(spec: AttentionSpec, pages: int) -> KVPages:
-        if pages < 1:
-            raise CapacityError(
-                f"{format_bytes(limits.kv_bytes)} of kv_bytes are less than a page of {PAGE} tokens"
-                " takes in all layers",
-                hint="allow more by kv_bytes, or choose a smaller kv_type",
-            )
         return kernels.allocate_pages(
             pages, spec.kv_heads, spec.head_dim, spec.value_dim, limits.kv_type
         )

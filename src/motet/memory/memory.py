@@ -173,13 +173,14 @@ class Memory:
                 return
             present = self._positions(target)
             check_target(source, target, given, present)
-            first, last = int(self._positions(source)[0]), int(given[-1])
+            first = int(self._positions(source)[0])
+            begin, end = int(given[0]), int(given[-1]) + 1
             if self._ordered:
                 check_fork(source, target, given, first, bool(present.size))
-            if given[0] > first or present.size:
-                self._apply(lambda draft: draft.insert(source, target, start, last + 1))
+            if begin > first or present.size:
+                self._apply(lambda draft: draft.insert(source, target, begin, end))
             else:
-                self._apply(lambda draft: draft.fork(source, target, last + 1))
+                self._apply(lambda draft: draft.fork(source, target, end))
 
     def keep(self, seq: int) -> None:
         """Clear every sequence but ``seq``."""
