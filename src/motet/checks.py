@@ -56,6 +56,8 @@ def whole(name: str, value: object, low: int = 0, high: int = MOST) -> int:
     """A whole number from ``low`` to ``high``; True and False are none."""
     try:
         number = None if isinstance(value, bool) else index(cast(Any, value))
+    except MemoryError:
+        raise
     except Exception:
         number = None
     if number is None or not low <= number <= high:
@@ -184,7 +186,7 @@ def file(value: object, does: Literal["read", "write"], *, seeks: bool = False) 
         raise OptionError("the file object is closed", hint="open it again, or give its path")
     if not getattr(given, "readable" if does == "read" else "writable", _yes)():
         raise OptionError(f"the file object can't {does}", hint="open it in the other mode")
-    if seeks and not getattr(given, "seekable", _no)():
+    if seeks and not getattr(given, "seekable", lambda: hasattr(given, "seek"))():
         raise OptionError("the file object can't seek", hint="give its path, or a BytesIO")
     return given
 
@@ -243,10 +245,6 @@ def _length(value: Collection[Any]) -> float:
 
 def _yes() -> bool:
     return True
-
-
-def _no() -> bool:
-    return False
 
 
 def _short() -> reprlib.Repr:

@@ -19,7 +19,7 @@ from motet.sampling import Sampling
 CALLED = {("Context.restore", "into"), ("Model.load", "progress")}
 """Parameters that may be functions: what these raise is the caller's own."""
 
-BETWEEN_ROOMS = {"Memory.plan", "Memory.export", "Memory.fill"}
+BETWEEN_ROOMS = {"Memory.plan", "Memory.export", "Memory.fill", "Memory.fits"}
 """What ``Context`` and state files call, with what only they make."""
 
 RESULTS = {"AsyncStream", "Chunk", "Completion", "Memory", "Model", "Output", "Stream", "Tokenizer"}

@@ -8,6 +8,7 @@ import pytest
 
 from motet.llm import LLM
 from tests.interrupting import interrupted_at
+from tests.llm.making import free_sequences
 from tests.models import tiny
 
 PROMPT = [1, 2, 3, 4, 5] * 3
@@ -54,4 +55,4 @@ def test_interrupted_anywhere(llm: LLM, name: str):
         other.join(60)
         assert not other.is_alive(), f"event {event}"
     assert interrupts > 10 and set(answers) == {expected}
-    assert len(llm._engine._scheduler.sequences) == 3
+    assert free_sequences(llm) == 3

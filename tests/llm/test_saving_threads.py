@@ -305,7 +305,7 @@ def test_file_objects_that_misbehave(busy, name, share, calls):
 def test_what_is_no_file(busy, file):
     llm, _, _ = busy
     for use in (llm.save, llm.restore, llm.notes, lambda f: llm.restore(f, adopt_self_extend=True)):
-        with pytest.raises(OptionError, match="the file is"):
+        with pytest.raises(OptionError, match="file is"):
             use(file)
 
 

@@ -70,15 +70,7 @@ class Memory:
         self.context_length = context_length
         self.kernels = kernels
         specs = {(i, k): spec for i, caches in enumerate(layers) for k, spec in enumerate(caches)}
-        least = context_memory(layers, 1, limits.kv_type, kernels).total
-        if least > limits.kv_bytes:
-            raise CapacityError(
-                f"the caches of one token take {format_bytes(least)}, and kv_bytes allows"
-                f" {format_bytes(limits.kv_bytes)}",
-                hint="allow more by kv_bytes",
-            )
         page_bytes = full_page_bytes(specs.values(), kernels, limits.kv_type)
-        # One at least: that it is too much is for the first batch to say.
         most_pages = max(limits.kv_bytes // max(page_bytes, 1), 1)
         self._table = SequenceTable(limits.max_sequences, limits.max_tokens, most_pages)
         self.caches: tuple[Cache, ...] = (
@@ -94,6 +86,13 @@ class Memory:
         for (layer, k), spec in specs.items():
             if (layer, k) not in self._cache_of:
                 raise UnsupportedError(f"no cache keeps what layer {layer} declares: {spec}")
+        least = context_memory(layers, 1, limits.kv_type, kernels).total
+        if least > limits.kv_bytes:
+            raise CapacityError(
+                f"the caches of one token take {format_bytes(least)}, and kv_bytes allows"
+                f" {format_bytes(limits.kv_bytes)}",
+                hint="allow more by kv_bytes",
+            )
         self._now = self._empty()
         self._use = ExclusiveUse()
         self._exports = Exports()
