@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -15,6 +16,8 @@ class Terminal:
     def __init__(self, *arguments: str, **environment: str) -> None:
         self.process, self._terminal = pty.fork()
         if self.process == 0:
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)  # nohup, for one, has them ignored
             path = os.pathsep.join(filter(None, sys.path))
             os.execve(
                 sys.executable,
@@ -43,10 +46,16 @@ class Terminal:
         os.close(self._terminal)
 
     def status(self) -> int:
-        """Read to the end; the exit status, negative for a signal."""
+        """Read to the end, for half a minute at most; the exit status, negative for a signal."""
+        deadline = time.monotonic() + 30
         with suppress(OSError):
-            while more := os.read(self._terminal, 4096):
+            while select.select([self._terminal], [], [], max(0, deadline - time.monotonic()))[0]:
+                more = os.read(self._terminal, 4096)
+                if not more:
+                    break
                 self.shown += more.decode(errors="replace")
+            else:
+                os.kill(self.process, signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
 
 
