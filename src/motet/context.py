@@ -242,7 +242,7 @@ class Context:
             except NumericalError as error:
                 raise self._located(error, steps[: n + 1]) from None
             where = rows[ubatch.entries[ubatch.wanted]]
-            if len(where) == len(logits) and np.all(np.diff(where) > 0):
+            if len(where) == len(logits) and (where[1:] > where[:-1]).all():
                 logits = out  # all rows, in order: nothing to gather
             else:
                 logits[where] = out
