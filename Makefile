@@ -13,12 +13,14 @@ test: $(VENV)/installed $(VENV)/tools
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 # The tests of kernels and of the solo law, or others (TESTS=…), with every access to memory and every
-# undefined operation of the kernels checked. SANITIZE=thread checks the threads instead.
+# undefined operation of the kernels checked. SANITIZE=thread checks the threads instead. The sanitiser finds
+# C++ exceptions only where their library is loaded before it starts.
 SANITIZE := address,undefined
 TESTS := tests/kernels tests/solo
 CHECKED := build/sanitize/$(SANITIZE)
 sanitize: $(CHECKED)/installed
-	LD_PRELOAD=$$($(CXX) -print-file-name=lib$(if $(findstring thread,$(SANITIZE)),tsan,asan).so) \
+	LD_PRELOAD="$$($(CXX) -print-file-name=lib$(if $(findstring thread,$(SANITIZE)),tsan,asan).so) \
+	  $$($(CXX) -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 $(CHECKED)/bin/python -m pytest $(TESTS)
 
 lint: $(VENV)/installed $(VENV)/tools

@@ -156,8 +156,8 @@ struct Side {
           for (int r = 0; r < h; r++) {
             const int32_t* s = sums + b * 2 * h + r;
             const int32_t total = groups == 2 ? s[g * h] : s[0] + s[h];
-            if (zero)
-              out[(b * groups + g) * h + r].init = -zero * total;
+            if (zero)  // unsigned: the total of what is not finite may be any number
+              out[(b * groups + g) * h + r].init = (int32_t)(-(uint32_t)zero * (uint32_t)total);
             else
               out[(b * groups + g) * h + r].scaled = -scale[b * h + r] * (float)total;
           }
