@@ -17,6 +17,7 @@ import numpy as np
 
 from motet.arrays import Array, Float32, Int32, Int64, UInt8, UInt64
 from motet.cached import cached_property
+from motet.kernels.bias import PositionBias
 from motet.kernels.rope import Rope
 from motet.weights.formats import TensorType
 
@@ -250,6 +251,37 @@ class Kernels(Protocol):
         un-rotated; returns ``[T, heads · value_dim]``. A query at position p sees its row's valid
         keys at positions ≤ p, and > p − window where window > 0. ``softcap`` > 0 caps the scores.
         Raises NumericalError if a key or value is not a finite number of the cache's type.
+        """
+        ...
+
+    def encoder_attention(
+        self,
+        q: Float32,
+        k: Float32,
+        v: Float32,
+        starts: Int32,
+        *,
+        scale: float,
+        window: int = 0,
+        softcap: float = 0.0,
+        rope: Rope | None = None,
+        bias: PositionBias | None = None,
+    ) -> Float32:
+        """softmax(scale · q·kᵀ)·v over a whole sequence, before and after the query.
+
+        Sequence s is rows ``starts[s]:starts[s + 1]``, its first token at position 0; ``starts``
+        ``[S + 1]``, none empty. q ``[T, heads, head_dim]``, k ``[T, kv_heads, head_dim]``, v ``[T,
+        kv_heads, value_dim]``, un-rotated; returns ``[T, heads · value_dim]``. ``window`` > 0: keys
+        farther than that are not seen. ``bias`` is added to scaled scores by key − query.
+        Nothing is stored, and keys and values are not rounded.
+        """
+        ...
+
+    def pool(self, x: Float32, states: Float32, runs: Runs) -> Float32:
+        """Add each run's rows, in order, to its state: sums ``[R, d]`` of all tokens so far.
+
+        x ``[T, d]``, states ``[slots, 2, d]``: a sum and what rounding took from it (Neumaier
+        1974), so that no cut into micro-batches changes a bit and the sum is as good as exact.
         """
         ...
 
