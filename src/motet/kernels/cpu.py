@@ -19,6 +19,7 @@ import numpy as np
 from motet.arrays import Float32, Int32, Int64, UInt8, UInt64
 from motet.errors import NumericalError, OptionError, UnsupportedError
 from motet.kernels import _cpu
+from motet.kernels.bias import PositionBias
 from motet.kernels.host_memory import HostMemory, HostPages
 from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Rows, Runs
 from motet.kernels.rope import Rope
@@ -230,6 +231,35 @@ class CPU(HostMemory):
                 if pages.kv_type != "f32"
                 else "the weights may be damaged",
             )
+        return out
+
+    def encoder_attention(
+        self,
+        q: Float32,
+        k: Float32,
+        v: Float32,
+        starts: Int32,
+        *,
+        scale: float,
+        window: int = 0,
+        softcap: float = 0.0,
+        rope: Rope | None = None,
+        bias: PositionBias | None = None,
+    ) -> Float32:
+        longest = int(np.diff(starts).max())
+        rotary = rope and self._native.Rotary(
+            rope.table(longest), rope.places, rope.pairing == "normal", rope.scale
+        )
+        table = bias and bias.table(longest)
+        out = np.empty((len(q), q.shape[1] * v.shape[2]), np.float32)
+        self._native.encoder_attention(
+            self._pool, q, k, v, starts, rotary, table, scale, window, softcap, out
+        )
+        return out
+
+    def sum_rows(self, x: Float32, states: Float32, runs: Runs) -> Float32:
+        out = np.empty((len(runs.read), x.shape[1]), np.float32)
+        self._native.sum_rows(self._pool, x, states, runs, out)
         return out
 
     def route(self, logits: Float32, k: int) -> tuple[Int32, Float32]:

@@ -277,7 +277,7 @@ class Kernels(Protocol):
         """
         ...
 
-    def pool(self, x: Float32, states: Float32, runs: Runs) -> Float32:
+    def sum_rows(self, x: Float32, states: Float32, runs: Runs) -> Float32:
         """Add each run's rows, in order, to its state: sums ``[R, d]`` of all tokens so far.
 
         x ``[T, d]``, states ``[slots, 2, d]``: a sum and what rounding took from it (Neumaier

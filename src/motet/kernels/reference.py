@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from motet.arrays import Array, Bool, Float32, Int32, Int64, UInt64
+from motet.kernels.bias import PositionBias
 from motet.kernels.host_memory import SCALE_GROUP, HostMemory, HostPages, scale_groups
 from motet.kernels.interface import PagedKV, Rows
 from motet.kernels.reference_recurrent import RecurrentReference
@@ -171,6 +172,41 @@ class Reference(RecurrentReference, HostMemory):
                 weights = np.exp(scores - scores.max(axis=1, keepdims=True))
                 weights /= weights.sum(axis=1, keepdims=True)
                 out[t] = np.einsum("hk,khd->hd", weights, values[seen])
+        return out.reshape(len(q), -1)
+
+    def encoder_attention(
+        self,
+        q: Float32,
+        k: Float32,
+        v: Float32,
+        starts: Int32,
+        *,
+        scale: float,
+        window: int = 0,
+        softcap: float = 0.0,
+        rope: Rope | None = None,
+        bias: PositionBias | None = None,
+    ) -> Float32:
+        group = q.shape[1] // k.shape[1]
+        out = np.empty((len(q), q.shape[1], v.shape[2]), np.float32)
+        for start, end in zip(starts[:-1], starts[1:], strict=True):
+            at = np.arange(end - start)
+            queries, values = q[start:end], np.repeat(v[start:end], group, axis=1)
+            keys = np.repeat(k[start:end], group, axis=1)
+            if rope is not None:
+                queries, keys = rotate(queries, at, rope), rotate(keys, at, rope)
+            scores = scale * np.einsum("qhd,khd->hqk", queries, keys, dtype=np.float64)
+            away = at - at[:, None]
+            if bias is not None:
+                table = bias.table(len(at))
+                scores += table[:, table.shape[1] // 2 + away]
+            if softcap:
+                scores = softcap * np.tanh(scores / softcap)
+            if window:
+                scores[:, np.abs(away) > window] = -np.inf
+            weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+            weights /= weights.sum(axis=2, keepdims=True)
+            out[start:end] = np.einsum("hqk,khd->qhd", weights, values)
         return out.reshape(len(q), -1)
 
 

@@ -39,6 +39,18 @@ class RecurrentReference:
             tails[write] = inputs[len(rows) :]
         return _silu(out) if activation == "silu" else out
 
+    def sum_rows(self, x: Float32, states: Float32, runs: Runs) -> Float32:
+        out = np.empty((len(runs.read), x.shape[1]), np.float32)
+        for number, (rows, (total, lost), write) in enumerate(_begin(runs, states)):
+            for row in rows:
+                new = total + x[row]
+                added = new - total
+                lost = lost + ((total - (new - added)) + (x[row] - added))
+                total = new
+            states[write] = total, lost
+            out[number] = total + lost
+        return out
+
     def selective_scan(
         self,
         x: Float32,

@@ -211,4 +211,41 @@ struct State {
   Buffer<float> greatest, total, values;
 };
 
+// Scores of a row against a block to weights in place, and its state brought to the new greatest
+// score. Keys that it does not see have weight 0.
+inline void weigh(State& state, int r, float* scores, uint64_t seen, float softcap, int padded) {
+  if (softcap > 0) {
+    const f32x16 cap = f32x16::set(softcap);
+    for (int p = 0; p < PAGE; p += LANES)
+      (cap * tanh(f32x16::load(scores + p) / cap)).store(scores + p);
+  }
+  if (~seen)
+    for (int j = 0; j < PAGE; j++)
+      if (!(seen >> j & 1)) scores[j] = -INFINITY;
+  f32x16 most = f32x16::load(scores);
+  for (int p = LANES; p < PAGE; p += LANES) most = maximum(most, f32x16::load(scores + p));
+  const float old = state.greatest.p[r], top = std::max(old, largest(most));
+  f32x16 weight = f32x16::set(0);
+  for (int p = 0; p < PAGE; p += LANES) {
+    const f32x16 w = exp(f32x16::load(scores + p) - f32x16::set(top));
+    w.store(scores + p);
+    weight = weight + w;
+  }
+  const float fade = old == -INFINITY ? 0.0f : exp_one(old - top);
+  state.total.p[r] = std::fma(state.total.p[r], fade, sum(weight));
+  state.greatest.p[r] = top;
+  if (fade == 1.0f) return;
+  float* v = state.values.p + (int64_t)r * padded;
+  for (int i = 0; i < padded; i += LANES) (f32x16::load(v + i) * f32x16::set(fade)).store(v + i);
+}
+
+// Call f(R, r) on rows r … r + R − 1, as many at a time as a kernel takes.
+template <class Function>
+void by_rows(int rows, const Function& f) {
+  int r = 0;
+  for (; r + 4 <= rows; r += 4) f(std::integral_constant<int, 4>{}, r);
+  for (; r + 2 <= rows; r += 2) f(std::integral_constant<int, 2>{}, r);
+  for (; r < rows; r++) f(std::integral_constant<int, 1>{}, r);
+}
+
 }  // namespace

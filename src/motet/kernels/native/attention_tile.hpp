@@ -206,14 +206,6 @@ class Worker {
     }
   }
 
-  template <class Function>
-  static void by_rows(int rows, const Function& f) {
-    int r = 0;
-    for (; r + 4 <= rows; r += 4) f(std::integral_constant<int, 4>{}, r);
-    for (; r + 2 <= rows; r += 2) f(std::integral_constant<int, 2>{}, r);
-    for (; r < rows; r++) f(std::integral_constant<int, 1>{}, r);
-  }
-
   // Scores to weights in place, and the running state brought to the new greatest score.
   void softmax(const QueryTile& tile, int rows, int64_t b, uint64_t mask) {
     const int group = a.group(), padded = a.pool.padded;
@@ -224,30 +216,7 @@ class Worker {
         std::fill_n(s, PAGE, 0.0f);
         continue;
       }
-      if (a.softcap > 0) {
-        const f32x16 cap = f32x16::set(a.softcap);
-        for (int p = 0; p < PAGE; p += LANES) (cap * tanh(f32x16::load(s + p) / cap)).store(s + p);
-      }
-      if (~seen)
-        for (int j = 0; j < PAGE; j++)
-          if (!(seen >> j & 1)) s[j] = -INFINITY;
-      f32x16 most = f32x16::load(s);
-      for (int p = LANES; p < PAGE; p += LANES) most = maximum(most, f32x16::load(s + p));
-      const float old = chunk.greatest.p[r], top = std::max(old, largest(most));
-      f32x16 weight = f32x16::set(0);
-      for (int p = 0; p < PAGE; p += LANES) {
-        const f32x16 w = exp(f32x16::load(s + p) - f32x16::set(top));
-        w.store(s + p);
-        weight = weight + w;
-      }
-      const float fade = old == -INFINITY ? 0.0f : exp_one(old - top);
-      chunk.total.p[r] = std::fma(chunk.total.p[r], fade, sum(weight));
-      chunk.greatest.p[r] = top;
-      if (fade != 1.0f) {
-        float* v = chunk.values.p + r * padded;
-        for (int i = 0; i < padded; i += LANES)
-          (f32x16::load(v + i) * f32x16::set(fade)).store(v + i);
-      }
+      weigh(chunk, r, s, seen, a.softcap, padded);
     }
   }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include "attention.hpp"
 #include "binding.hpp"
+#include "encoder_attention.hpp"
 
 namespace {
 
@@ -121,7 +122,56 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
   return true;
 }
 
+void encoder_attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const float, 3> k,
+                          Array<const float, 3> v, Array<const int32_t, 1> starts,
+                          const HeldRotary* rotary, std::optional<Array<const float, 2>> bias,
+                          float scale, int window, float softcap, Array<float, 2> out) {
+  const int64_t tokens = q.shape(0), sequences = (int64_t)starts.shape(0) - 1;
+  const int heads = (int)q.shape(1), kv_heads = (int)k.shape(1), dim = (int)q.shape(2);
+  need(heads > 0 && kv_heads > 0 && heads % kv_heads == 0 && dim > 0 && (int)k.shape(2) == dim &&
+           (int)v.shape(1) == kv_heads && v.shape(2) > 0,
+       "attention: heads do not fit");
+  need((int64_t)k.shape(0) == tokens && (int64_t)v.shape(0) == tokens &&
+           (int64_t)out.shape(0) == tokens && out.shape(1) == heads * v.shape(2),
+       "attention: token counts differ");
+  need(sequences >= 0 && starts.data()[0] == 0 && starts.data()[sequences] == tokens,
+       "attention: sequences are not all tokens");
+  int64_t longest = 0;
+  for (int64_t s = 0; s < sequences; s++) {
+    need(starts.data()[s] < starts.data()[s + 1], "attention: an empty sequence");
+    longest = std::max<int64_t>(longest, starts.data()[s + 1] - starts.data()[s]);
+  }
+  need(window >= 0, "attention: a negative window");
+  need(!rotary || (2 * rotary->half <= dim && rotary->distances >= longest),
+       "attention: rotation wider than the head, or its table too short");
+  const int64_t reach = bias ? (int64_t)bias->shape(1) / 2 : 0;
+  need(!bias ||
+           ((int)bias->shape(0) == heads && bias->shape(1) % 2 == 1 && reach >= longest - 1 + PAGE),
+       "attention: a bias of other heads, or its table too short");
+  const Rotary no_rotary;
+  const EncoderAttention a{q.data(),
+                           k.data(),
+                           v.data(),
+                           starts.data(),
+                           sequences,
+                           heads,
+                           kv_heads,
+                           dim,
+                           (int)v.shape(2),
+                           scale,
+                           window,
+                           softcap,
+                           rotary ? *rotary : no_rotary,
+                           bias ? bias->data() : nullptr,
+                           reach,
+                           out.data()};
+  nb::gil_scoped_release free_python;
+  attend(threads, a);
+}
+
 void bind_attention(nb::module_& m) {
+  m.def("encoder_attention", &encoder_attention_of, "threads"_a, "q"_a, "k"_a, "v"_a, "starts"_a,
+        "rotary"_a.none(), "bias"_a.none(), "scale"_a, "window"_a, "softcap"_a, "out"_a);
   nb::class_<KVPages>(m, "KVPages").def(nb::init<Array<uint8_t, 2>, int, int, int, int>());
   nb::class_<BlockTables>(m, "BlockTables")
       .def_ro("furthest", &BlockTables::furthest)

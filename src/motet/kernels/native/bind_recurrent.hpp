@@ -1,6 +1,7 @@
 // The Python face of the recurrent kernels. Shapes and slots are checked here, once.
 #pragma once
 #include "binding.hpp"
+#include "pooling.hpp"
 #include "scans.hpp"
 
 namespace {
@@ -174,6 +175,17 @@ void wkv6_of(ThreadPool& pool, Wide r, Wide k, Wide v, Wide w, Array<const float
   wkv6(pool, s, checked.view());
 }
 
+void sum_rows_of(ThreadPool& pool, Array<const float, 2> x, States states, nb::handle runs,
+                 Array<float, 2> out) {
+  const char* what = "sum_rows: shapes differ";
+  const int64_t rows = x.shape(0), n = x.shape(1);
+  float* sums = states_of(states, {2, n}, what);
+  const RunsArgument checked(runs, rows, states.shape(0));
+  need((int64_t)out.shape(0) == checked.view().count && (int64_t)out.shape(1) == n, what);
+  nb::gil_scoped_release free_python;
+  sum_rows(pool, x.data(), n, sums, checked.view(), out.data());
+}
+
 void token_shift_of(ThreadPool& pool, Wide x, States tails, nb::handle runs, Array<float, 2> out) {
   const char* what = "token_shift: shapes differ";
   const int64_t rows = out.shape(0), n = out.shape(1);
@@ -202,6 +214,7 @@ void bind_recurrent(nb::module_& m) {
   m.def("selective_scan", &selective_scan_of, "pool"_a, "x"_a, "dt"_a, "dt_bias"_a, "a"_a, "b"_a,
         "c"_a, "d"_a, "states"_a, "runs"_a, "z"_a.none(), "out"_a);
   m.def("mamba2_scan", &mamba2_scan_of);
+  m.def("sum_rows", &sum_rows_of);
   m.def("wkv6", &wkv6_of);
   m.def("token_shift", &token_shift_of);
   m.def("mix", &mix_of);
