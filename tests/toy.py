@@ -6,7 +6,7 @@ state that every token before it has changed. So one token too many, too few, at
 from a stale page or slot changes the logits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -31,6 +31,8 @@ class ToyConfig:
     context_length: int = 2048
     n_vocab: int = 11
     positional: str = "rotary"
+    d_model: int = 1
+    pooling: str = "none"
 
 
 def layer_output(
@@ -83,6 +85,7 @@ class ToyFamily:
     on_layer: Callable[[int], None] = lambda index: None
     """Called with the layer's number after it has written; may raise."""
     blocks: Sequence[Any] = ()
+    pooled_heads: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def caches(self):

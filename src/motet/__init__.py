@@ -22,11 +22,12 @@ from motet.errors import (
 if TYPE_CHECKING:
     from motet.async_llm import AsyncLLM, AsyncStream
     from motet.batch import Batch
-    from motet.context import Context, Output
+    from motet.context import Context
     from motet.engine import Chunk, Completion, Stream
     from motet.llm import LLM
     from motet.memory import Memory
     from motet.model import Model
+    from motet.output import Output
     from motet.sampling import Sampling
     from motet.self_extend import AutoExtend, SelfExtend
     from motet.tokenizer import Tokenizer
@@ -44,7 +45,7 @@ _LAZY = {
     "LLM": "motet.llm",
     "Memory": "motet.memory",
     "Model": "motet.model",
-    "Output": "motet.context",
+    "Output": "motet.output",
     "Sampling": "motet.sampling",
     "SelfExtend": "motet.self_extend",
     "Stream": "motet.engine",

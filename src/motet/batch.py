@@ -150,6 +150,15 @@ class Entries:
         ``ends``: int64 ``[S]``, the next position of each sequence the memory has; 0 for an empty
         one, which may begin anywhere.
         """
+        members = self.check_numbers(n_vocab, len(ends))
+        if len(members) == len(self.sets) == len(self):  # a token each: no order to look at
+            due = ends[members[self.set_of]]
+            if np.all((due == self.positions) | (due == 0)):
+                return
+        self._check_positions(members, ends)
+
+    def check_numbers(self, n_vocab: int, n_sequences: int) -> np.ndarray:
+        """The members of all sets. Raises BatchError for a token or sequence that there is not."""
         if not len(self):
             raise BatchError("the batch is empty", hint="add a token to it")
         if int(self.tokens.max()) >= n_vocab:
@@ -159,20 +168,16 @@ class Entries:
                 entry=entry,
             )
         members = np.fromiter(chain.from_iterable(self.sets), np.int64)
-        if members.max() >= len(ends):
-            unknown = [members[-1] >= len(ends) for members in self.sets]
+        if members.max() >= n_sequences:
+            unknown = [members[-1] >= n_sequences for members in self.sets]
             entry = int(np.argmax(np.array(unknown)[self.set_of]))
             raise BatchError(
                 f"entry {entry} is of sequence {self.sets[self.set_of[entry]][-1]}, and this"
-                f" context has {len(ends)}, numbered from 0",
+                f" context has {n_sequences}, numbered from 0",
                 entry=entry,
                 hint="give the context a larger max_sequences",
             )
-        if len(members) == len(self.sets) == len(self):  # a token each: no order to look at
-            due = ends[members[self.set_of]]
-            if np.all((due == self.positions) | (due == 0)):
-                return
-        self._check_positions(members, ends)
+        return members
 
     def _check_positions(self, members: np.ndarray, ends: np.ndarray) -> None:
         sizes = np.array([len(members) for members in self.sets])

@@ -1,24 +1,27 @@
 """Context: memory, and ``decode`` to run batches on it."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from motet import checks
-from motet.arrays import Float32, Int64
+from motet.arrays import Int64
 from motet.batch import Batch, Entries
-from motet.errors import BatchError, CapacityError, NumericalError, OptionError
-from motet.finite import WatchedFamily, first_not_finite, rows_not_finite
+from motet.computing import Decoding, Encoding
+from motet.encoding import in_micro_batches, whole_sequences
+from motet.errors import CapacityError, OptionError, UnsupportedError
 from motet.kernels.interface import KV_TYPES
 from motet.machine import format_bytes
 from motet.memory import Limits, Memory
 from motet.memory.budget import context_memory, default_checkpoint_bytes, default_kv_bytes
 from motet.memory.transaction import MicroBatchPlan
 from motet.memory.validation import sequence_number
-from motet.runnable import Layers, Runnable
+from motet.output import Output
+from motet.pooling import Pooling, choose_pooling
+from motet.runnable import Decodes, Encodes, Runnable
 from motet.self_extend import (
     LONGER,
     AutoExtend,
@@ -30,8 +33,8 @@ from motet.self_extend import (
     require_positions,
     setting_of,
 )
-from motet.spec import Recurrent, attention_specs
-from motet.split import Ubatch, choose_policy, split
+from motet.spec import LayerCaches, attention_specs
+from motet.split import choose_policy, split
 from motet.state import Into, ModelIdentity, Restored, encoded, look, opened, restore, save
 
 _log = logging.getLogger("motet")
@@ -41,33 +44,6 @@ UNLIMITED = 1 << 31
 """Positions of models that do not attend, and so need not know them; they are int32."""
 _MOST_TOKENS = 1 << 32
 """Of models that do not attend, unless ``max_tokens`` is given: as good as no limit."""
-
-
-class Output:
-    """What ``decode`` computed."""
-
-    def __init__(self, logits: np.ndarray, wanted: np.ndarray) -> None:
-        self.logits = logits
-        """float32 ``[wanted rows, n_vocab]``, in the order in which the entries were added."""
-        self._wanted = wanted
-        self._row = np.cumsum(wanted) - 1
-
-    def __getitem__(self, entry: int) -> np.ndarray:
-        """Logits float32 ``[n_vocab]`` of a batch entry, from the end if negative.
-
-        Raises BatchError if there is no such entry, or its logits were not asked for.
-        """
-        count = len(self._wanted)
-        entry = checks.whole("the entry", entry, checks.LEAST)
-        if not -count <= entry < count:
-            raise BatchError(f"there is no entry {entry}: the batch has {count}", entry=entry)
-        if not self._wanted[entry]:
-            raise BatchError(
-                f"the logits of entry {entry % count} were not asked for",
-                entry=entry % count,
-                hint="add it with logits=True",
-            )
-        return self.logits[self._row[entry]]
 
 
 class Context:
@@ -89,6 +65,7 @@ class Context:
         kv_bytes: int | None = None,
         checkpoint_bytes: int | None = None,
         context_length: int | None = None,
+        pooling: str | None = None,
     ) -> None:
         """``max_tokens``: held by all sequences together, one that several share counting once;
         by default the model's context for each, which without attention layers is as good as no
@@ -103,7 +80,9 @@ class Context:
         ``self_extend``: motet.SelfExtend(group, window), motet.AutoExtend() or "auto", for contexts
         longer than the trained one. ``context_length``: positions that a sequence has; by default
         the trained length, or as far as Self-Extend reaches (with "auto" 16 times the trained
-        length). More than these is for measuring what becomes of a model there.
+        length). More than these is for measuring what becomes of a model there. ``pooling``: what
+        becomes of a sequence's states: "none", "mean", "cls", "last", "rank" (a classifier's
+        scores); by default what the file says.
 
         Raises OptionError for a value that makes no sense, CapacityError for sizes that no
         machine has, UnsupportedError where Self-Extend means nothing to the model.
@@ -112,6 +91,8 @@ class Context:
             raise OptionError(
                 f"model is {checks.shown(model)}", hint="motet.Model.load(path).context() makes one"
             )
+        self.pooling = choose_pooling(pooling, model)
+        self._pooling = Pooling(self.pooling, model, len(model.family.caches))
         kv_type = checks.choice("kv_type", kv_type, ("auto", *KV_TYPES))
         self.model = model
         self.max_sequences = checks.whole("max_sequences", max_sequences, 1, _MOST_SEQUENCES)
@@ -141,9 +122,10 @@ class Context:
             kv_bytes,
             min(checkpoint_bytes, kv_bytes),
         )
-        every = [spec for caches in model.family.caches for spec in caches]
-        self._recurrent = any(isinstance(spec, Recurrent) for spec in every)
-        self.memory = Memory(model.family.caches, model.kernels, limits, positions)
+        self._caches = (*model.family.caches, *self._pooling.caches)
+        self._decoding = Decoding(model, self._pooling, self._view)
+        self._encoding = Encoding(model, self._pooling)
+        self.memory = Memory(self._caches, model.kernels, limits, positions)
         self._log_memory(min(positions, -(-self.max_tokens // self.max_sequences)))
 
     @property
@@ -193,7 +175,7 @@ class Context:
         if self._setting is None:
             return plan
         extended = extend(self._setting, plan.positions, self._trained)
-        return ExtendedView(plan, self.model.family.caches, extended)
+        return ExtendedView(plan, self._caches, extended)
 
     def _check_positions(self, positions: np.ndarray) -> None:
         """Raise CapacityError for positions beyond what Self-Extend reaches.
@@ -216,9 +198,15 @@ class Context:
         All or nothing: when it raises, Ctrl-C included, memory is as before. Raises BatchError,
         with the entry, for a batch that contradicts itself or the memory, CapacityError for one
         that does not fit, NumericalError, with the entries and the layer, if logits, keys or values
-        are not finite numbers.
+        are not finite numbers, UnsupportedError of an encoder, which has no logits.
         """
         checks.instance("batch", batch, Batch, "make a motet.Batch, and add tokens to it")
+        family = self.model.family
+        if not isinstance(family, Decodes):
+            raise UnsupportedError(
+                f"{self.model.name} is an encoder: it has no logits, and says nothing further",
+                hint="context.encode(batch) gives its hidden states, or a vector of each sequence",
+            )
         with self.memory.exclusive():
             entries = batch.entries()
             entries.check(self.model.config.n_vocab, self.memory.ends)
@@ -228,58 +216,40 @@ class Context:
             steps = list(zip(ubatches, plan.micro_batches, strict=True))
             plan.begin()
             with np.errstate(all="ignore"):  # what is not finite is looked for in the logits
-                output = Output(self._logits(entries, steps), entries.wanted)
+                output = self._decoding.run(family, entries, steps, self._lengths_with(entries))
             plan.commit()
             return output
 
-    def _logits(self, entries: Entries, steps: list[tuple[Ubatch, MicroBatchPlan]]) -> Float32:
-        """``[wanted rows, n_vocab]`` of all micro-batches, in the order of the entries."""
-        rows = np.cumsum(entries.wanted) - 1
-        logits = np.empty((int(rows[-1]) + 1, self.model.config.n_vocab), np.float32)
-        for n, (ubatch, step) in enumerate(steps):
-            try:
-                out = self._compute(self.model.family, ubatch, step)
-            except NumericalError as error:
-                raise self._located(error, steps[: n + 1]) from None
-            where = rows[ubatch.entries[ubatch.wanted]]
-            if len(where) == len(logits) and (where[1:] > where[:-1]).all():
-                logits = out  # all rows, in order: nothing to gather
-            else:
-                logits[where] = out
-        return logits
+    def encode(self, batch: Batch) -> Output:
+        """Compute whole sequences of an encoder, each token of which sees all others.
 
-    def _compute(self, family: Layers, ubatch: Ubatch, step: MicroBatchPlan) -> Float32:
-        """Logits of a micro-batch, all finite; or NumericalError.
-
-        Keys and values are checked where they are stored. What is wrong in a recurrent state shows
-        in every token after it, so that the last one of each sequence is looked at too.
+        Of each sequence in ``batch`` all tokens are given, from position 0 on; none is cut, however
+        long it is, and nothing is kept. Raises BatchError, with the entry, for a batch that
+        contradicts itself, CapacityError for a sequence longer than the model was trained for,
+        NumericalError if states are not finite numbers, UnsupportedError of a model that decodes.
         """
-        step.begin()
-        wanted, rows = ubatch.wanted, ubatch.wanted
-        if self._recurrent and len(wanted) < len(ubatch.tokens):
-            rows = np.union1d(wanted, ubatch.last)
-        hidden = family.forward(ubatch.tokens, self._view(step), rows)
-        if rows is not wanted:
-            _require_finite(hidden, "final states", ubatch, rows)
-            hidden = hidden[np.searchsorted(rows, wanted)]
-        logits = family.head(hidden)
-        _require_finite(logits, "logits", ubatch, wanted)
-        return logits
+        checks.instance("batch", batch, Batch, "make a motet.Batch, and add tokens to it")
+        family = self.model.family
+        if not isinstance(family, Encodes):
+            raise UnsupportedError(
+                f"{self.model.name} is no encoder: its tokens see those before them alone",
+                hint="use context.decode(batch), which pools too",
+            )
+        entries = batch.entries()
+        entries.check_numbers(self.model.config.n_vocab, self.max_sequences)
+        sequences = whole_sequences(entries, self.model.config.context_length)
+        parts = list(in_micro_batches(entries, sequences, self.ubatch))
+        with np.errstate(all="ignore"):
+            return self._encoding.run(family, entries, parts)
 
-    def _located(
-        self, error: NumericalError, steps: list[tuple[Ubatch, MicroBatchPlan]]
-    ) -> NumericalError:
-        """The error with the layer in which it arises, found by computing these steps again.
-
-        They begin from committed memory, which is never written to, and so give the same.
-        """
-
-        def compute(family: WatchedFamily) -> None:
-            for ubatch, step in steps:
-                self._compute(family, ubatch, step)
-
-        place = first_not_finite(self.model.family, compute)
-        return NumericalError(f"{place}: {error.message}", entries=error.entries, hint=error.hint)
+    def _lengths_with(self, entries: Entries) -> Int64:
+        """Tokens that each sequence holds once ``entries`` are decoded, where that is needed."""
+        if not self._pooling.decodes:
+            return self.memory.ends
+        lengths = np.array([self.memory.length(s) for s in range(self.max_sequences)])
+        for number, count in enumerate(np.bincount(entries.set_of, minlength=len(entries.sets))):
+            lengths[list(entries.sets[number])] += count
+        return lengths
 
     def save(
         self,
@@ -357,38 +327,32 @@ class Context:
     @property
     def identity(self) -> ModelIdentity:
         """What state files of this context say of whose they are."""
-        return identity(self.model, self.kv_type, self._setting)
+        return identity(self.model, self._caches, self.kv_type, self._setting)
 
 
 def identity(
-    model: Runnable, kv_type: str, self_extend: SelfExtend | AutoExtend | None = None
+    model: Runnable,
+    caches: Sequence[LayerCaches],
+    kv_type: str,
+    self_extend: SelfExtend | AutoExtend | None = None,
 ) -> ModelIdentity:
     """What a state file says of whose it is."""
     return ModelIdentity(
         model.fingerprint,
-        model.family.caches,
+        caches,
         kv_type,
         "none" if self_extend is None else repr(self_extend),
         model.kernels.arithmetic,
     )
 
 
-def _require_finite(x: Float32, what: str, ubatch: Ubatch, rows: Int64) -> None:
-    """Raise NumericalError unless all of ``[R, n]``, of these rows of a micro-batch, is finite."""
-    bad = rows_not_finite(x)
-    if bad:
-        entries = tuple(ubatch.entries[rows[bad]].tolist())
-        raise NumericalError(
-            f"the {what} of entry {entries[0]} are not all finite numbers",
-            entries=entries,
-            hint="the model's file may be damaged: fetch it again",
-        )
-
-
 def position_limit(model: Runnable) -> int:
     """Tokens that a sequence may have without Self-Extend: those that the model was trained for,
     or UNLIMITED where no layer attends."""
-    return model.config.context_length if attention_specs(model.family.caches) else UNLIMITED
+    family = model.family
+    if attention_specs(family.caches) or isinstance(family, Encodes):
+        return model.config.context_length
+    return UNLIMITED
 
 
 def _bytes(name: str, given: int | None, default: Callable[[], int]) -> int:

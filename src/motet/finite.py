@@ -42,6 +42,7 @@ class WatchedFamily:
 
     def __init__(self, family: Any) -> None:
         self.caches = family.caches
+        self.pooled_heads = family.pooled_heads
         self.blocks = [_Watched(block, i) for i, block in enumerate(family.blocks)]
         self._family = copy(family)
         self._family.blocks = self.blocks
@@ -49,6 +50,9 @@ class WatchedFamily:
     def forward(self, tokens: Int32, view: View, wanted: Int64) -> Float32:
         hidden = self._family.forward(tokens, view, wanted)
         return _finite(hidden, "the final norm (output_norm)")
+
+    def encode(self, tokens: Int32, view: Any, wanted: Int64 | None) -> Float32:
+        return _finite(self._family.encode(tokens, view, wanted), "the final norm")
 
     def head(self, hidden: Float32) -> Float32:
         return _finite(self._family.head(hidden), "the output head")
@@ -62,7 +66,7 @@ class _Watched:
         self._place = f"layer {number} (blk.{number})"
         self._first = number == 0
 
-    def forward(self, x: Float32, view: View, wanted: Int64 | None) -> Float32:
+    def forward(self, x: Float32, view: Any, wanted: Int64 | None) -> Float32:
         if self._first:
             _finite(x, f"the embedding ({EMBEDDING})")
         try:

@@ -123,6 +123,7 @@ class Model:
         kv_bytes: int | None = None,
         checkpoint_bytes: int | None = None,
         context_length: int | None = None,
+        pooling: str | None = None,
     ) -> "Context":
         """Memory for ``max_sequences`` sequences, and ``decode`` to run batches on it.
 
@@ -131,6 +132,7 @@ class Model:
         ``kv_type``: "auto" (``default_kv_type``), "f32", "f16", "bf16" or "q8_0".
         ``kv_bytes``: what caches may take; None for three quarters of the memory that is left.
         ``checkpoint_bytes``: what checkpoints may keep of it; None for an eighth, 0 for none.
+        ``pooling``: "none", "mean", "cls", "last" or "rank"; None for what the file says.
         ``self_extend``, ``context_length``: see ``Context``. Raises OptionError for a value that
         makes no sense.
         """
@@ -147,6 +149,7 @@ class Model:
             kv_bytes=kv_bytes,
             checkpoint_bytes=checkpoint_bytes,
             context_length=context_length,
+            pooling=pooling,
         )
 
 

@@ -1,10 +1,11 @@
 """What a context needs of a model."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from motet.arrays import Float32, Int32, Int64
 from motet.kernels import Kernels
+from motet.models.pooled_heads import PooledHead
 from motet.spec import LayerCaches
 from motet.weights.fingerprint import Fingerprint
 
@@ -17,18 +18,37 @@ class Sizes(Protocol):
     @property
     def n_vocab(self) -> int: ...
     @property
+    def d_model(self) -> int: ...
+    @property
     def positional(self) -> str: ...
+    @property
+    def pooling(self) -> str: ...
 
 
 class Layers(Protocol):
-    """A model's arithmetic."""
+    """A model's arithmetic; it decodes, encodes, or both."""
 
     @property
     def caches(self) -> Sequence[LayerCaches]: ...
     @property
     def blocks(self) -> Sequence[Any]: ...
+    @property
+    def pooled_heads(self) -> Mapping[str, PooledHead]: ...
+
+
+@runtime_checkable
+class Decodes(Layers, Protocol):
+    """What gives logits of the token to come."""
+
     def forward(self, tokens: Int32, view: Any, wanted: Int64) -> Float32: ...
     def head(self, hidden: Float32) -> Float32: ...
+
+
+@runtime_checkable
+class Encodes(Layers, Protocol):
+    """What sees whole sequences."""
+
+    def encode(self, tokens: Int32, view: Any, wanted: Int64 | None) -> Float32: ...
 
 
 class Runnable(Protocol):

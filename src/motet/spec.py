@@ -35,6 +35,10 @@ class Recurrent:
     """Of each array that the state consists of: a convolution's tail, a scan's state, …"""
 
 
+POOLINGS = ("none", "mean", "cls", "last", "rank")
+"""How a sequence's hidden states become one vector, in the order of GGUF's ``pooling_type``: not at
+all, their mean, the first one, the last one, or a classifier's numbers."""
+
 AttentionSpec = FullAttention | SlidingAttention
 CacheSpec = AttentionSpec | Recurrent
 

@@ -1,5 +1,6 @@
 """Attention over whole sequences against its definition, and the solo law inside one call."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_a_sequence_is_the_same_alone(
     options = {"scale": 0.3} | with_rope(options)
     together = cpu.encoder_attention(q, k, v, starts, **options)
     one = CPU(threads=threads, isa=cpu.isa)
-    for first, last in zip(starts[:-1], starts[1:], strict=True):
+    for first, last in pairwise(starts):
         own = slice(first, last)
         whole = np.array([0, last - first], np.int32)
         alone = one.encoder_attention(q[own], k[own], v[own], whole, **options)

@@ -39,7 +39,8 @@ class OneSequence:
         self.length += count
         if wanted is None:
             wanted = np.arange(count, dtype=np.int64)
-        return self.family.head(self.family.forward(tokens.astype(np.int32), self, wanted))
+        family: Any = self.family
+        return family.head(family.forward(tokens.astype(np.int32), self, wanted))
 
     def cache(self, layer: int, k: int = 0) -> PagedKV | RecurrentState:
         kept = self.kept[layer][k]

@@ -93,7 +93,7 @@ def kv_type_in(file: File) -> str:
 
 def refuse_other_models(model: Runnable, file: File) -> None:
     """Raise StateFileError unless ``model`` saved the file, in a context of whatever settings."""
-    look(file, identity(model, look(file).kv_type))
+    look(file, identity(model, model.family.caches, look(file).kv_type))
 
 
 def setting_in(file: str | Path) -> SelfExtend | AutoExtend | None:

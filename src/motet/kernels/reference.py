@@ -6,6 +6,7 @@ activations, stored keys and values), but not in the native kernels' order of su
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -189,14 +190,14 @@ class Reference(RecurrentReference, HostMemory):
     ) -> Float32:
         group = q.shape[1] // k.shape[1]
         out = np.empty((len(q), q.shape[1], v.shape[2]), np.float32)
-        for start, end in zip(starts[:-1], starts[1:], strict=True):
-            at = np.arange(end - start)
+        for start, end in pairwise(starts.tolist()):
+            at: Int64 = np.arange(end - start)
             queries, values = q[start:end], np.repeat(v[start:end], group, axis=1)
             keys = np.repeat(k[start:end], group, axis=1)
             if rope is not None:
                 queries, keys = rotate(queries, at, rope), rotate(keys, at, rope)
             scores = scale * np.einsum("qhd,khd->hqk", queries, keys, dtype=np.float64)
-            away = at - at[:, None]
+            away: Int64 = at - at[:, None]
             if bias is not None:
                 table = bias.table(len(at))
                 scores += table[:, table.shape[1] // 2 + away]

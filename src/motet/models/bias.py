@@ -46,7 +46,7 @@ def relative_buckets(weight: Float32, *, both: bool, furthest: int = 128) -> Pos
         far = np.maximum(away, 1).astype(np.float32) / np.float32(exact)
         steps = np.log(far) / np.float32(math.log(furthest / exact)) * np.float32(count - exact)
         logarithmic = np.minimum(exact + steps.astype(np.int64), count - 1)
-        chosen = offset + np.where(away < exact, away, logarithmic)
+        chosen: Int64 = offset + np.where(away < exact, away, logarithmic)
         return np.ascontiguousarray(weight[chosen].T)
 
     return PositionBias(heads, of)

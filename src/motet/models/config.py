@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from motet.errors import ModelFileError
 from motet.models.keys import MAX_CONTEXT, MAX_HEAD_WIDTH, MAX_WIDTH, Keys
 from motet.models.rope import RopeConfig, read_rope
+from motet.spec import POOLINGS
 
 _MAX_LAYERS = 1024
 _MAX_EXPERTS = 1024
@@ -29,6 +30,10 @@ class Config:
     """Feed-forward networks that a mixture chooses from; 0 where the model has none."""
     n_experts_used: int = 0
     """How many of them each token goes to."""
+    pooling: str = "none"
+    """What the file says that becomes of a sequence's states: one of ``spec.POOLINGS``."""
+    labels: tuple[str, ...] = ()
+    """What a classifier's numbers stand for, where the file says."""
 
     @property
     def positional(self) -> str:
@@ -76,19 +81,20 @@ def read_sizes(
     *,
     eps: str = "attention.layer_norm_rms_epsilon",
     experts: bool = False,
+    causal: bool = True,
 ) -> Config:
     """The keys that every family has.
 
     ``n_vocab``: rows of the embedding. ``eps``: the key of the norms' epsilon. ``experts``: whether
-    the family has mixtures of experts; otherwise a file that asks for one is refused.
+    the family has mixtures of experts; otherwise a file that asks for one is refused. ``causal``:
+    whether its tokens see those before them alone.
     """
     if keys.integer("vocab_size", 1, MAX_CONTEXT, n_vocab) != n_vocab:
         raise ModelFileError(
             f"{keys.key('vocab_size')} is {keys.take('vocab_size')}, but token_embd.weight has "
             f"{n_vocab} rows"
         )
-    keys.only("attention.causal", True, "attention in both directions")
-    keys.only("pooling_type", 0, "a model of embeddings, not of text to come")
+    keys.only("attention.causal", causal, f"attention in {'both directions' if causal else 'one'}")
     n_experts = keys.integer("expert_count", 0, _MAX_EXPERTS, 0) if experts else 0
     if not n_experts:
         keys.only("expert_count", 0, "a mixture of experts")
@@ -102,6 +108,8 @@ def read_sizes(
         norm_eps=keys.positive(eps),
         n_experts=n_experts,
         n_experts_used=keys.integer("expert_used_count", 1, n_experts) if n_experts else 0,
+        pooling=POOLINGS[keys.integer("pooling_type", 0, len(POOLINGS) - 1, 0)],
+        labels=keys.texts("classifier.output_labels"),
     )
 
 
@@ -135,13 +143,14 @@ def read_attention(
     *,
     default_rope_base: float | None = 10000.0,
     experts: bool = False,
+    causal: bool = True,
 ) -> AttentionConfig:
     """The keys of a decoder whose every layer attends, without sliding layers or caps.
 
     ``n_vocab``: rows of the embedding. ``default_rope_base``: None where the file has to say.
-    ``experts``: as for ``read_sizes``.
+    ``experts``, ``causal``: as for ``read_sizes``.
     """
-    heads = read_heads(keys, read_sizes(keys, n_vocab, experts=experts))
+    heads = read_heads(keys, read_sizes(keys, n_vocab, experts=experts, causal=causal))
     n_kv_heads = keys.integer("attention.head_count_kv", 1, MAX_WIDTH, heads.n_heads)
     keys.divides("attention.head_count_kv", n_kv_heads, "attention.head_count", heads.n_heads)
     return AttentionConfig(
@@ -152,13 +161,17 @@ def read_attention(
     )
 
 
-def read_sliding(keys: Keys, n_layers: int, default_period: int) -> tuple[bool, ...]:
+def read_sliding(
+    keys: Keys, n_layers: int, default_period: int, *, global_first: bool = False
+) -> tuple[bool, ...]:
     """Which layers slide: ``attention.sliding_window_pattern``, a flag a layer or a period p.
 
-    With a period every p-th layer sees everything: layer i slides unless (i + 1) % p == 0.
+    With a period every p-th layer sees everything: layer i slides unless (i + 1) % p == 0, or with
+    ``global_first`` unless i % p == 0.
     """
     name = "attention.sliding_window_pattern"
     if isinstance(keys.take(name, default_period), list):
         return keys.flags(name, n_layers)
     period = keys.integer(name, 0, _MAX_LAYERS, default_period)
-    return tuple(period == 0 or (i + 1) % period != 0 for i in range(n_layers))
+    first = 0 if global_first else 1
+    return tuple(period == 0 or (i + first) % period != 0 for i in range(n_layers))

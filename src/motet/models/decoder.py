@@ -8,6 +8,7 @@ from motet.kernels.interface import Kernels
 from motet.models.config import Config
 from motet.models.family import View
 from motet.models.layers import Block
+from motet.models.pooled_heads import read_classifier
 from motet.models.tensors import EMBEDDING, OUTPUT, TensorReader
 
 C = TypeVar("C", bound=Config)
@@ -18,7 +19,7 @@ class Decoder(Generic[C]):
 
     ``block`` makes layer i of its tensors. ``embedding_scale`` multiplies embeddings.
     ``output_bias``: whether the head may have one. Logits are capped to ± ``logit_softcap``, if
-    that is not 0.
+    that is not 0. ``yes_or_no``: whether a classifier's numbers are made shares of 1.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Decoder(Generic[C]):
         embedding_scale: float = 1.0,
         output_bias: bool = False,
         logit_softcap: float = 0.0,
+        yes_or_no: bool = False,
     ) -> None:
         self.config = config
         self.kernels = kernels
@@ -40,6 +42,7 @@ class Decoder(Generic[C]):
         self.token_embd = tensors.matrix(EMBEDDING, vocab, d)
         self.output_norm = tensors.array("output_norm.weight", d)
         self.output = tensors.optional_matrix(OUTPUT, vocab, d) or self.token_embd
+        self.pooled_heads = read_classifier(tensors, kernels, d, shares=yes_or_no)
         self.output_bias = tensors.optional_array("output.bias", vocab) if output_bias else None
         self.blocks = [block(tensors.block(i), i) for i in range(config.n_layers)]
         self.caches = tuple(block.caches for block in self.blocks)

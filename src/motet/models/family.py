@@ -1,12 +1,14 @@
 """What a model family is to the rest of Motet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from motet.arrays import Float32, Int32, Int64
 from motet.kernels.interface import Kernels
 from motet.models.config import Config
 from motet.models.keys import Keys
+from motet.models.pooled_heads import PooledHead
 from motet.models.tensors import TensorReader
 from motet.spec import CacheSpec
 
@@ -26,8 +28,21 @@ class View(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Whole:
+    """What a micro-batch of an encoder sees: whole sequences, one after another."""
+
+    positions: Int32
+    """``[T]``: where in its sequence each token stands."""
+    starts: Int32
+    """``[S + 1]``: sequence s is rows ``starts[s]:starts[s + 1]``."""
+
+
 class Family(Protocol[C_co]):
-    """One architecture's layers and arithmetic, on kernels alone."""
+    """One architecture's layers and arithmetic, on kernels alone.
+
+    It is a ``DecoderFamily``, an ``EncoderFamily``, or both.
+    """
 
     @property
     def config(self) -> C_co: ...
@@ -44,6 +59,11 @@ class Family(Protocol[C_co]):
         """The caches of each layer; one may have none, or several."""
         ...
 
+    @property
+    def pooled_heads(self) -> Mapping[str, PooledHead]:
+        """What pooled states go through, by the pooling; none for most. "rank" is a classifier."""
+        ...
+
     def __init__(self, config: C_co, tensors: TensorReader, kernels: Kernels) -> None:
         """Declares the layers and asks for their tensors: to have them checked, or loaded."""
         ...
@@ -52,6 +72,10 @@ class Family(Protocol[C_co]):
     def read_config(keys: Keys, n_vocab: int) -> C_co:
         """The settings in a file whose embedding has ``n_vocab`` rows."""
         ...
+
+
+class DecoderFamily(Family[C_co], Protocol[C_co]):
+    """A family whose tokens see those before them, and which says what comes next."""
 
     def forward(self, tokens: Int32, view: View, wanted: Int64) -> Float32:
         """Final normalised states ``[R, d_model]`` of the rows ``wanted`` ``[R]`` of ``tokens``.
@@ -63,4 +87,15 @@ class Family(Protocol[C_co]):
 
     def head(self, hidden: Float32) -> Float32:
         """Logits ``[R, n_vocab]`` of what ``forward`` gave."""
+        ...
+
+
+class EncoderFamily(Family[C_co], Protocol[C_co]):
+    """A family whose tokens see their whole sequence."""
+
+    def encode(self, tokens: Int32, view: Whole, wanted: Int64 | None) -> Float32:
+        """Final normalised states ``[R, d_model]`` of the rows ``wanted`` ``[R]`` of ``tokens``.
+
+        ``tokens``: ``[T]``, whole sequences; ``wanted``: None for all.
+        """
         ...

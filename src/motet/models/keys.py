@@ -94,6 +94,16 @@ class Keys:
             raise self.wrong(name, value, "a string")
         return value
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of strings; none where the file does not have the key."""
+        value: object = self._metadata.get(self.key(name), [])
+        self._unread.discard(self.key(name))
+        listed = cast("list[object]", value) if isinstance(value, list) else [value]
+        texts = tuple(item for item in listed if isinstance(item, str))
+        if len(texts) != len(listed):
+            raise self.wrong(name, listed, "a list of strings")
+        return texts
+
     def only(self, name: str, accepted: object, meaning: str) -> None:
         """Refuse the key unless it has the one value under which it changes nothing."""
         value = self._alike(name, self.take(name, accepted))

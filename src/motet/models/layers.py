@@ -6,7 +6,7 @@ of the rows wanted of it: ``wanted``, int64 ``[R]``, or None for all.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from motet.arrays import Float32, Int64
 from motet.kernels.interface import Kernels, RecurrentState
@@ -25,8 +25,11 @@ class Mixer(Protocol):
         """What it keeps of a sequence."""
         ...
 
-    def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
-        """``[T, d_model]`` to ``[R, d_model]``; caches are written for all T tokens."""
+    def forward(self, h: Float32, view: Any, wanted: Int64 | None) -> Float32:
+        """``[T, d_model]`` to ``[R, d_model]``; caches are written for all T tokens.
+
+        ``view``: a ``View``, or of an encoder ``Whole``.
+        """
         ...
 
 
@@ -66,7 +69,7 @@ class Block:
             self.ffn_norm = t.array("ffn_norm.weight", d)
             self.post_ffw_norm = t.array("post_ffw_norm.weight", d) if post_norms else None
 
-    def forward(self, x: Float32, view: View, wanted: Int64 | None = None) -> Float32:
+    def forward(self, x: Float32, view: Any, wanted: Int64 | None = None) -> Float32:
         """The residual ``[T, d_model]``, which is overwritten, to ``[R, d_model]``."""
         kernels, eps = self._kernels, self._eps
         h = self.mixer.forward(kernels.rms_norm(x, self.attn_norm, eps), view, wanted)

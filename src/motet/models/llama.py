@@ -20,6 +20,8 @@ class Llama(Decoder[AttentionConfig]):
 
     pairing = "normal"
     qk_norms = False
+    yes_or_no = False
+    """Whether a classifier's numbers are shares of 1."""
 
     def __init__(self, config: AttentionConfig, tensors: TensorReader, kernels: Kernels) -> None:
         divisors = tensors.optional_array("rope_freqs.weight", config.rope.dimension // 2)
@@ -43,7 +45,9 @@ class Llama(Decoder[AttentionConfig]):
                 feed = GatedMLP(t, kernels, config, "silu", biases=True)
             return Block(t, kernels, config, attention, feed)
 
-        super().__init__(config, tensors, kernels, block, output_bias=True)
+        super().__init__(
+            config, tensors, kernels, block, output_bias=True, yes_or_no=self.yes_or_no
+        )
 
     @staticmethod
     def read_config(keys: Keys, n_vocab: int) -> AttentionConfig:

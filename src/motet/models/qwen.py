@@ -20,3 +20,4 @@ class Qwen3(Qwen2):
     """The ``qwen3`` architecture: norms on each head's query and key instead of biases."""
 
     qk_norms = True
+    yes_or_no = True  # rerankers answer by the head's rows of "yes" and "no"

@@ -4,15 +4,18 @@ from typing import Any
 
 from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.kernels.reference import Reference
+from motet.models.bert import Bert, JinaBert2, NomicBert
 from motet.models.family import Family
 from motet.models.gemma import Gemma
 from motet.models.gemma2 import Gemma2
 from motet.models.gemma3 import Gemma3
+from motet.models.gemma_embedding import GemmaEmbedding
 from motet.models.jamba import Jamba
 from motet.models.keys import MAX_CONTEXT, Keys
 from motet.models.llama import Llama
 from motet.models.mamba import Mamba
 from motet.models.mamba2 import Mamba2
+from motet.models.modern_bert import ModernBert
 from motet.models.qwen import Qwen2, Qwen3
 from motet.models.rwkv6 import Rwkv6
 from motet.models.tensors import EMBEDDING, TensorChecker
@@ -20,13 +23,18 @@ from motet.weights.gguf import GGUFFile
 from motet.weights.identify import describe_other
 
 FAMILIES: dict[str, type[Family[Any]]] = {
+    "bert": Bert,
     "gemma": Gemma,
     "gemma2": Gemma2,
     "gemma3": Gemma3,
+    "gemma-embedding": GemmaEmbedding,
     "jamba": Jamba,
+    "jina-bert-v2": JinaBert2,
     "llama": Llama,
     "mamba": Mamba,
     "mamba2": Mamba2,
+    "modern-bert": ModernBert,
+    "nomic-bert": NomicBert,
     "qwen2": Qwen2,
     "qwen3": Qwen3,
     "rwkv6": Rwkv6,

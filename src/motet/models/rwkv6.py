@@ -11,6 +11,7 @@ from motet.models.config import Config, read_sizes
 from motet.models.family import View
 from motet.models.keys import MAX_HEAD_WIDTH, MAX_WIDTH, Keys
 from motet.models.layers import contiguous
+from motet.models.pooled_heads import PooledHead
 from motet.models.tensors import EMBEDDING, OUTPUT, TensorReader
 from motet.spec import Recurrent
 
@@ -163,6 +164,7 @@ class Rwkv6:
     def __init__(self, config: Rwkv6Config, tensors: TensorReader, kernels: Kernels) -> None:
         self.config = config
         self.kernels = kernels
+        self.pooled_heads: dict[str, PooledHead] = {}
         vocab, d = config.n_vocab, config.d_model
         self.token_embd = tensors.matrix(EMBEDDING, vocab, d)
         self.token_embd_norm = read_norm(tensors, "token_embd_norm", d)

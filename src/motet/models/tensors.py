@@ -54,6 +54,11 @@ class TensorReader(ABC):
         """Whether the file has the tensor."""
         return self._prefix + name in self._tensors
 
+    def rows(self, name: str) -> int:
+        """How many rows a tensor has in the file; 1 if it is not there."""
+        info = self._tensors.get(self._prefix + name)
+        return info.rows if info else 1
+
     def array(self, name: str, *shape: int) -> Float32:
         """A vector or another small tensor, widened to float32."""
         return self._array(self._prefix + name, shape)

@@ -1,0 +1,245 @@
+"""What encoders have in common: attention both ways, blocks normed after each part, the embedding.
+
+T is the number of tokens in a micro-batch of whole sequences, R of the rows wanted of it:
+``wanted``, int64 ``[R]``, or None for all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from motet.arrays import Float32, Int32, Int64
+from motet.kernels.bias import PositionBias
+from motet.kernels.interface import Kernels, Matrix
+from motet.kernels.rope import Rope
+from motet.models.config import HeadsConfig, read_heads, read_sizes
+from motet.models.family import Whole
+from motet.models.keys import MAX_WIDTH, Keys
+from motet.models.layers import FeedForward, add
+from motet.models.pooled_heads import read_classifier
+from motet.models.tensors import EMBEDDING, TensorReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(HeadsConfig):
+    """An encoder, whose every layer attends to whole sequences with the same sizes."""
+
+    n_kv_heads: int
+    position: str
+    """How tokens know where they stand: "learned", "rotary" or "alibi"."""
+
+    @property
+    def positional(self) -> str:
+        return self.position
+
+
+C = TypeVar("C", bound=EncoderConfig)
+
+
+def read_encoder(keys: Keys, n_vocab: int, position: str) -> EncoderConfig:
+    """The keys that encoders of BERT's kind have."""
+    eps = "attention.layer_norm_epsilon"
+    heads = read_heads(keys, read_sizes(keys, n_vocab, eps=eps, causal=False))
+    n_kv_heads = keys.integer("attention.head_count_kv", 1, MAX_WIDTH, heads.n_heads)
+    keys.divides("attention.head_count_kv", n_kv_heads, "attention.head_count", heads.n_heads)
+    return EncoderConfig(**vars(heads), n_kv_heads=n_kv_heads, position=position)
+
+
+class LayerNorm:
+    """A layer norm, whose bias some files lack."""
+
+    def __init__(self, t: TensorReader, kernels: Kernels, name: str, size: int, eps: float) -> None:
+        self._kernels, self._eps = kernels, eps
+        self.weight = t.array(f"{name}.weight", size)
+        self.bias = t.optional_array(f"{name}.bias", size)
+
+    def forward(self, x: Float32) -> Float32:
+        """Over the last axis, of that ``size``."""
+        return self._kernels.layer_norm(x, self.weight, self.bias, self._eps)
+
+
+class EncoderAttention:
+    """Softmax attention over whole sequences; nothing is kept of them.
+
+    ``window``: tokens farther away are not seen; 0 for all. q, k and v come from three matrices or
+    from one, with biases or without. ``qk_norms``: an RMS norm over each head's query and key.
+    """
+
+    caches = ()
+
+    def __init__(
+        self,
+        t: TensorReader,
+        kernels: Kernels,
+        config: HeadsConfig,
+        kv_heads: int,
+        *,
+        rope: Rope | None = None,
+        bias: PositionBias | None = None,
+        window: int = 0,
+        qk_norms: bool = False,
+    ) -> None:
+        self._kernels = kernels
+        self._q_shape = -1, config.n_heads, config.head_dim
+        self._k_shape = -1, kv_heads, config.head_dim
+        self._v_shape = -1, kv_heads, config.value_dim
+        self._scale, self._window = config.attention_scale, window
+        self._rope, self._bias, self._eps = rope, bias, config.norm_eps
+        d, heads = config.d_model, config.n_heads
+        rows = heads * config.head_dim, kv_heads * config.head_dim, kv_heads * config.value_dim
+        self.qkv, self.qkv_bias = read_qkv(t, rows, d)
+        self.output = t.matrix("attn_output.weight", d, heads * config.value_dim)
+        self.output_bias = t.optional_array("attn_output.bias", d)
+        self.q_norm = t.array("attn_q_norm.weight", config.head_dim) if qk_norms else None
+        self.k_norm = t.array("attn_k_norm.weight", config.head_dim) if qk_norms else None
+
+    def forward(self, h: Float32, view: Whole, wanted: Int64 | None) -> Float32:
+        """``[T, d_model]`` to ``[R, d_model]``."""
+        kernels = self._kernels
+        q, k, v = kernels.linear(h, *self.qkv)
+        for x, bias in zip((q, k, v), self.qkv_bias, strict=True):
+            add(x, bias)
+        q, k, v = q.reshape(self._q_shape), k.reshape(self._k_shape), v.reshape(self._v_shape)
+        if self.q_norm is not None and self.k_norm is not None:
+            q = kernels.rms_norm(q, self.q_norm, self._eps)
+            k = kernels.rms_norm(k, self.k_norm, self._eps)
+        h = kernels.encoder_attention(
+            q,
+            k,
+            v,
+            view.starts,
+            scale=self._scale,
+            window=self._window,
+            rope=self._rope,
+            bias=self._bias,
+        )
+        (h,) = kernels.linear(h if wanted is None else h[wanted], self.output)
+        add(h, self.output_bias)
+        return h
+
+
+def read_qkv(
+    t: TensorReader, rows: tuple[int, int, int], columns: int
+) -> tuple[tuple[Matrix, ...], Sequence[Float32 | None]]:
+    """The matrices of q, k and v, and their biases, of a file that has them in one or in three."""
+    if t.has("attn_qkv.weight"):
+        fused = t.optional_array("attn_qkv.bias", sum(rows))
+        first, second = rows[0], rows[0] + rows[1]
+        biases = (None,) * 3
+        if fused is not None:
+            biases = fused[:first], fused[first:second], fused[second:]
+        return t.stacked("attn_qkv.weight", rows, columns), biases
+    names = "attn_q", "attn_k", "attn_v"
+    matrices = [t.matrix(f"{n}.weight", r, columns) for n, r in zip(names, rows, strict=True)]
+    biases = [t.optional_array(f"{n}.bias", r) for n, r in zip(names, rows, strict=True)]
+    return tuple(matrices), biases
+
+
+class WideMLP:
+    """down(activation(up · x)), with biases (Vaswani et al. 2017, arXiv 1706.03762, §3.3)."""
+
+    def __init__(
+        self, t: TensorReader, kernels: Kernels, config: HeadsConfig, activation: str
+    ) -> None:
+        d, ff = config.d_model, config.d_ff
+        self._kernels, self._activation = kernels, activation
+        self.up = t.matrix("ffn_up.weight", ff, d)
+        self.up_bias = t.optional_array("ffn_up.bias", ff)
+        self.down = t.matrix("ffn_down.weight", d, ff)
+        self.down_bias = t.optional_array("ffn_down.bias", d)
+
+    def forward(self, h: Float32) -> Float32:
+        (h,) = self._kernels.linear(h, self.up)
+        add(h, self.up_bias)
+        (h,) = self._kernels.linear(self._kernels.activate(h, self._activation), self.down)
+        add(h, self.down_bias)
+        return h
+
+
+class PostNormBlock:
+    """A layer as BERT has it: each part is added to its input, and the sum is normed."""
+
+    caches = ()
+
+    def __init__(
+        self,
+        t: TensorReader,
+        kernels: Kernels,
+        config: HeadsConfig,
+        attention: EncoderAttention,
+        feed_forward: FeedForward,
+    ) -> None:
+        self.attention = attention
+        self.feed_forward = feed_forward
+        d, eps = config.d_model, config.norm_eps
+        self.attn_output_norm = LayerNorm(t, kernels, "attn_output_norm", d, eps)
+        self.layer_output_norm = LayerNorm(t, kernels, "layer_output_norm", d, eps)
+
+    def forward(self, x: Float32, view: Whole, wanted: Int64 | None) -> Float32:
+        """``[T, d_model]`` to ``[R, d_model]``."""
+        h = self.attention.forward(x, view, wanted)
+        h += x if wanted is None else x[wanted]
+        x = self.attn_output_norm.forward(h)
+        h = self.feed_forward.forward(x)
+        h += x
+        return self.layer_output_norm.forward(h)
+
+
+class EncoderBlock(Protocol):
+    """A layer of an encoder."""
+
+    def forward(self, x: Float32, view: Whole, wanted: Int64 | None) -> Float32:
+        """``[T, d_model]`` to ``[R, d_model]``."""
+        ...
+
+
+class Encoder(Generic[C]):
+    """Embedding of tokens, of type 0, and of positions where these are learned; its norm; blocks.
+
+    ``block`` makes layer i of its tensors. ``output_norm``: whether a norm follows the last one.
+    """
+
+    def __init__(
+        self,
+        config: C,
+        tensors: TensorReader,
+        kernels: Kernels,
+        block: Callable[[TensorReader, int], EncoderBlock],
+        *,
+        output_norm: bool = False,
+        activation: str = "tanh",
+    ) -> None:
+        self.config = config
+        self.kernels = kernels
+        d, eps = config.d_model, config.norm_eps
+        self.token_embd = tensors.matrix(EMBEDDING, config.n_vocab, d)
+        self.type_embd = None
+        if tensors.has("token_types.weight"):
+            types = tensors.rows("token_types.weight")
+            self.type_embd = tensors.array("token_types.weight", types, d)[0]
+        self.position_embd = None
+        if config.position == "learned":
+            rows = config.context_length
+            self.position_embd = tensors.matrix("position_embd.weight", rows, d)
+        self.token_embd_norm = LayerNorm(tensors, kernels, "token_embd_norm", d, eps)
+        self.output_norm = (
+            LayerNorm(tensors, kernels, "output_norm", d, eps) if output_norm else None
+        )
+        self.pooled_heads = read_classifier(
+            tensors, kernels, d, activation=activation, norm_eps=config.norm_eps
+        )
+        self.blocks = [block(tensors.block(i), i) for i in range(config.n_layers)]
+        self.caches = ((),) * config.n_layers
+
+    def encode(self, tokens: Int32, view: Whole, wanted: Int64 | None) -> Float32:
+        """See ``EncoderFamily``."""
+        x = self.kernels.embedding(self.token_embd, tokens)
+        if self.type_embd is not None:
+            x += self.type_embd
+        if self.position_embd is not None:
+            x += self.kernels.embedding(self.position_embd, view.positions)
+        x = self.token_embd_norm.forward(x)
+        last = self.blocks[-1]
+        for block in self.blocks:
+            x = block.forward(x, view, wanted if block is last else None)
+        return x if self.output_norm is None else self.output_norm.forward(x)
