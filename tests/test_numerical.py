@@ -12,7 +12,7 @@ from motet.finite import rows_not_finite
 from motet.llm import LLM
 from motet.model import Model
 from motet.weights.gguf import GGUFFile
-from tests.models.tiny import ARCHITECTURES, VOCAB, metadata, shapes, write
+from tests.models.tiny import DECODERS, VOCAB, metadata, shapes, write
 
 BROKEN = 7
 """A token whose embedding is damaged, where one is."""
@@ -50,7 +50,7 @@ def batch(*runs: tuple[list[int], int, int], logits: Any = "all") -> Batch:
         ("output.weight", "the output head"),
     ],
 )
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", DECODERS)
 def test_the_place_is_named(tmp_path: Path, architecture: str, tensor: str, place: str) -> None:
     context = model(tmp_path, architecture, tensor).context(checkpoint_bytes=0, ubatch=4)
     for logits in ("all", "last"):
@@ -61,7 +61,7 @@ def test_the_place_is_named(tmp_path: Path, architecture: str, tensor: str, plac
 
 
 @pytest.mark.parametrize("ubatch", [1, 3, 512])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", DECODERS)
 def test_memory_is_as_before(tmp_path: Path, architecture: str, ubatch: int) -> None:
     loaded = model(tmp_path, architecture, "token_embd.weight", BROKEN)
     tried, plain = (

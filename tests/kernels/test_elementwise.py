@@ -78,6 +78,14 @@ def test_softcap(cpu: CPU) -> None:
     np.testing.assert_array_equal(cpu.softcap(x[3:4].copy(), 30.0), got[3:4])
 
 
+@pytest.mark.parametrize("width", [1, 2, 16, 37])
+def test_softmax(cpu: CPU, width: int) -> None:
+    x = 20 * np.random.default_rng(width).standard_normal((9, width)).astype(np.float32)
+    got = cpu.softmax(x)
+    np.testing.assert_allclose(got, REFERENCE.softmax(x), rtol=2e-6, atol=1e-9)
+    np.testing.assert_array_equal(cpu.softmax(x[3:4].copy()), got[3:4])
+
+
 def test_nan_is_not_swallowed(cpu: CPU) -> None:
     x = np.array([1, np.nan, 2], np.float32)
     for got in (cpu.activate(x, "silu"), cpu.softcap(x, 5.0), cpu.activate(x, "gelu_tanh")):

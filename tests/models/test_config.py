@@ -79,6 +79,8 @@ def test_defaults() -> None:
         ("attention__layer_norm_rms_epsilon", 1e-45),
         ("rope__scaling__type", 3),
         ("vocab_size", VOCAB + 1),
+        ("pooling_type", 5),
+        ("classifier__output_labels", [1]),
     ],
 )
 def test_wrong_value_is_named(change: str, value: Any) -> None:
@@ -101,7 +103,6 @@ def test_unknown_key_is_refused_with_its_value(architecture: str) -> None:
     [
         ("expert_used_count", 2),
         ("attention__causal", False),
-        ("pooling_type", 1),
         ("rope__scaling__type", "longrope"),
         ("feed_forward_length", [24, 32]),
         ("tensor_data_layout", "other"),
@@ -335,9 +336,9 @@ def test_any_value_gives_a_config_or_an_error(data: st.DataObject, architecture:
         config = read(architecture, **{k.replace(".", "__"): v for k, v in changes.items()})
     except MotetError:
         return
-    specs = caches(config)
-    assert len(specs) == config.n_layers
-    for spec in specs:
+    every = declare(config)[0].caches
+    assert len(every) == config.n_layers
+    for spec in (spec for specs in every for spec in specs):
         if isinstance(spec, Recurrent):
             assert all(size > 0 for shape in spec.shapes for size in shape)
         else:

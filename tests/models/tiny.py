@@ -28,6 +28,13 @@ _COMMON = {
     "attention.layer_norm_rms_epsilon": 1e-5,
 }
 _SCAN = {"ssm.conv_kernel": 4, "ssm.inner_size": 24, "ssm.state_size": 5, "ssm.time_step_rank": 3}
+_BOTH_WAYS = {
+    "attention.causal": False,
+    "attention.head_count_kv": None,
+    "attention.layer_norm_rms_epsilon": None,
+    "attention.layer_norm_epsilon": 1e-12,
+    "pooling_type": 2,
+}
 _ALONE = {"attention.head_count": 0, "attention.head_count_kv": None, "feed_forward_length": 0}
 _OWN = {
     "llama": {"rope.freq_base": 10000.0},
@@ -50,8 +57,21 @@ _OWN = {
         "time_mix_extra_dim": 3,
         "time_decay_extra_dim": 5,
     },
+    "bert": _BOTH_WAYS,
+    "jina-bert-v2": _BOTH_WAYS | {"pooling_type": 1},
+    "nomic-bert": _BOTH_WAYS | {"pooling_type": 1, "rope.freq_base": 1000.0},
+    "modern-bert": _BOTH_WAYS | {"block_count": 4, "attention.sliding_window": 8},
+    "gemma-embedding": {
+        "attention.causal": False,
+        "attention.sliding_window": 8,
+        "block_count": 7,
+        "pooling_type": 1,
+        "rope.freq_base": 1e6,
+    },
 }
 ARCHITECTURES = tuple(_OWN)
+ENCODERS = ("bert", "jina-bert-v2", "nomic-bert", "modern-bert", "gemma-embedding")
+DECODERS = tuple(name for name in ARCHITECTURES if name not in ENCODERS)
 
 
 def metadata(architecture: str, **changes: Any) -> dict[str, Any]:

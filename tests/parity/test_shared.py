@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from motet import Batch, Model, Output
+from motet.weights.gguf import GGUFFile
 from tests.models.running import logits
 from tests.parity.common import KERNELS, tolerance
 from tests.shared import SHARED, needs_shared
@@ -42,3 +44,35 @@ def test_quantised_is_as_near_as_llama_cpp(name: str, type: str, kernels: str) -
     exact = np.load(folder / f"logits_{type}_dequant_hf.npy")
     meta = json.loads((folder / "meta.json").read_text())["quantised"][type]
     assert np.abs(ours - exact).mean() <= meta["llamacpp_vs_dequant_f32"]["mean_abs"]
+
+
+ENCODERS = ["bert_cls", "bert_mean", "nomicbert", "modernbert", "xlmroberta", "xlmroberta_rank"]
+ENCODERS += ["gemma_embedding"]
+EMBEDDERS = [*ENCODERS, "qwen3_embedding", "qwen3_reranker"]
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_embeddings(name: str, kernels: str) -> None:
+    """Hidden states, the pooled vector and a classifier's scores are Hugging Face's."""
+    folder = PARITY / name
+    tokens, meta = np.load(folder / "tokens.npy"), json.loads((folder / "meta.json").read_text())
+    with GGUFFile.open(folder / "model.gguf") as file:
+        file.metadata["tokenizer.ggml.model"] = "no_vocab"
+        model = Model(file, KERNELS[kernels]())
+
+    def run(pooling: str | None) -> Output:
+        context, batch = model.context(pooling=pooling), Batch()
+        batch.extend(tokens, 0, logits="all")
+        return (context.encode if name in ENCODERS else context.decode)(batch)
+
+    hidden = run("none").hidden
+    assert hidden is not None
+    near = {"rtol": 0, "atol": 3e-5}
+    np.testing.assert_allclose(hidden, np.load(folder / "embeddings_hf.npy"), **near)
+    pooled = run(meta["pooling"]).pooled[0]
+    np.testing.assert_allclose(pooled, np.load(folder / "pooled_hf.npy").reshape(-1), **near)
+    if "rank_hf" in meta:
+        np.testing.assert_allclose(run(None).pooled[0], meta["rank_hf"], **near)
+    else:
+        assert np.array_equal(run(None).pooled[0], pooled)

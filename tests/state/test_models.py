@@ -11,7 +11,7 @@ from motet.batch import Batch
 from motet.errors import StateFileError
 from motet.model import Model
 from motet.self_extend import AutoExtend, SelfExtend
-from tests.models.tiny import ARCHITECTURES, load, metadata, write
+from tests.models.tiny import DECODERS, load, metadata, write
 
 TINY = Path(__file__).parents[2] / "src" / "motet" / "data" / "motet-tiny.gguf"
 _CHILD = """
@@ -40,7 +40,7 @@ def prompt(count: int, n_vocab: int) -> list[int]:
     return [(7 * i + i // 5) % n_vocab for i in range(count)]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", DECODERS)
 @pytest.mark.parametrize("kv_type", ["f32", "f16", "bf16", "q8_0"])
 def test_every_family_in_every_type(tmp_path, architecture, kv_type):
     model = load(tmp_path, architecture)

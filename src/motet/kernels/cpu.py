@@ -262,6 +262,11 @@ class CPU(HostMemory):
         self._native.sum_rows(self._pool, x, states, runs, out)
         return out
 
+    def softmax(self, x: Float32) -> Float32:
+        out = np.empty_like(x)
+        self._native.softmax(self._pool, x, out)
+        return out
+
     def route(self, logits: Float32, k: int) -> tuple[Int32, Float32]:
         shape = (len(logits), k)
         ids, weights = np.empty(shape, np.int32), np.empty(shape, np.float32)

@@ -206,6 +206,10 @@ class Kernels(Protocol):
         """cap · tanh(x / cap) (Gemma 2, arXiv 2408.00118, §2)."""
         ...
 
+    def softmax(self, x: Float32) -> Float32:
+        """e^x / Σ e^x over the last axis of ``[T, n]``."""
+        ...
+
     def route(self, logits: Float32, k: int) -> tuple[Int32, Float32]:
         """The ``k`` experts that each token goes to, the largest first, and their weights.
 

@@ -107,6 +107,10 @@ class Reference(RecurrentReference, HostMemory):
     def softcap(self, x: Float32, cap: float) -> Float32:
         return (cap * np.tanh(x.astype(np.float64) / cap)).astype(np.float32)
 
+    def softmax(self, x: Float32) -> Float32:
+        shares = np.exp(x.astype(np.float64) - x.max(axis=-1, keepdims=True))
+        return (shares / shares.sum(axis=-1, keepdims=True)).astype(np.float32)
+
     def route(self, logits: Float32, k: int) -> tuple[Int32, Float32]:
         wide = logits.astype(np.float64)
         shares = np.exp(wide - wide.max(axis=1, keepdims=True))

@@ -4,7 +4,7 @@ T is the number of tokens in a micro-batch of whole sequences, R of the rows wan
 ``wanted``, int64 ``[R]``, or None for all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -87,7 +87,7 @@ class EncoderAttention:
         self._rope, self._bias, self._eps = rope, bias, config.norm_eps
         d, heads = config.d_model, config.n_heads
         rows = heads * config.head_dim, kv_heads * config.head_dim, kv_heads * config.value_dim
-        self.qkv, self.qkv_bias = read_qkv(t, rows, d)
+        self.qkv, (self.q_bias, self.k_bias, self.v_bias) = read_qkv(t, rows, d)
         self.output = t.matrix("attn_output.weight", d, heads * config.value_dim)
         self.output_bias = t.optional_array("attn_output.bias", d)
         self.q_norm = t.array("attn_q_norm.weight", config.head_dim) if qk_norms else None
@@ -97,8 +97,9 @@ class EncoderAttention:
         """``[T, d_model]`` to ``[R, d_model]``."""
         kernels = self._kernels
         q, k, v = kernels.linear(h, *self.qkv)
-        for x, bias in zip((q, k, v), self.qkv_bias, strict=True):
-            add(x, bias)
+        add(q, self.q_bias)
+        add(k, self.k_bias)
+        add(v, self.v_bias)
         q, k, v = q.reshape(self._q_shape), k.reshape(self._k_shape), v.reshape(self._v_shape)
         if self.q_norm is not None and self.k_norm is not None:
             q = kernels.rms_norm(q, self.q_norm, self._eps)
@@ -120,19 +121,26 @@ class EncoderAttention:
 
 def read_qkv(
     t: TensorReader, rows: tuple[int, int, int], columns: int
-) -> tuple[tuple[Matrix, ...], Sequence[Float32 | None]]:
+) -> tuple[tuple[Matrix, ...], tuple[Float32 | None, Float32 | None, Float32 | None]]:
     """The matrices of q, k and v, and their biases, of a file that has them in one or in three."""
     if t.has("attn_qkv.weight"):
         fused = t.optional_array("attn_qkv.bias", sum(rows))
         first, second = rows[0], rows[0] + rows[1]
-        biases = (None,) * 3
+        parts = (None, None, None)
         if fused is not None:
-            biases = fused[:first], fused[first:second], fused[second:]
-        return t.stacked("attn_qkv.weight", rows, columns), biases
-    names = "attn_q", "attn_k", "attn_v"
-    matrices = [t.matrix(f"{n}.weight", r, columns) for n, r in zip(names, rows, strict=True)]
-    biases = [t.optional_array(f"{n}.bias", r) for n, r in zip(names, rows, strict=True)]
-    return tuple(matrices), biases
+            parts = fused[:first], fused[first:second], fused[second:]
+        return t.stacked("attn_qkv.weight", rows, columns), parts
+    q, k, v = rows
+    matrices = (
+        t.matrix("attn_q.weight", q, columns),
+        t.matrix("attn_k.weight", k, columns),
+        t.matrix("attn_v.weight", v, columns),
+    )
+    return matrices, (
+        t.optional_array("attn_q.bias", q),
+        t.optional_array("attn_k.bias", k),
+        t.optional_array("attn_v.bias", v),
+    )
 
 
 class WideMLP:

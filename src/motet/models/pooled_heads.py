@@ -2,8 +2,6 @@
 
 from typing import Protocol
 
-import numpy as np
-
 from motet.arrays import Float32
 from motet.errors import UnsupportedError
 from motet.kernels.interface import Kernels
@@ -59,8 +57,7 @@ class Classifier:
         if self.output_bias is not None:
             scores += self.output_bias
         if self._shares:
-            ids, shares = kernels.route(scores, scores.shape[1])
-            scores[np.arange(len(ids))[:, None], ids] = shares
+            scores = kernels.softmax(scores)
         return scores
 
 

@@ -161,4 +161,23 @@ inline void softcap(ThreadPool& pool, const float* x, float cap, int64_t n, floa
   map(pool, x, n, y, [&](f32x16 v, int64_t, int) { return c * tanh(v / c); });
 }
 
+// e^x / Σ e^x of each row.
+inline void softmax(ThreadPool& pool, const float* x, int64_t rows, int64_t n, float* y) {
+  in_parts(pool, rows, n ? PART / n : 1, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++) {
+      const float* in = x + row * n;
+      float* out = y + row * n;
+      float top = -INFINITY;
+      for (int64_t i = 0; i < n; i++) top = std::max(top, in[i]);
+      along(in, n, [&](f32x16 v, int64_t i, int lanes) {
+        put(out + i, lanes, exp(v - f32x16::set(top)));
+      });
+      f32x16 sums = f32x16::set(0);
+      along(out, n, [&](f32x16 v, int64_t, int) { sums = sums + v; });
+      const f32x16 total = f32x16::set(sum(sums));
+      along(out, n, [&](f32x16 v, int64_t i, int lanes) { put(out + i, lanes, v / total); });
+    }
+  });
+}
+
 }  // namespace

@@ -90,6 +90,12 @@ void softcap_of(ThreadPool& pool, AnyArray<const float> x, float cap, AnyArray<f
   softcap(pool, x.data(), cap, x.size(), out.data());
 }
 
+void softmax_of(ThreadPool& pool, Array<const float, 2> x, Array<float, 2> out) {
+  need(out.shape(0) == x.shape(0) && out.shape(1) == x.shape(1), "softmax: shapes differ");
+  nb::gil_scoped_release free_python;
+  softmax(pool, x.data(), x.shape(0), x.shape(1), out.data());
+}
+
 // Read an array once with every thread: what memory can deliver.
 uint64_t read_all(ThreadPool& pool, AnyArray<const uint8_t> bytes) {
   constexpr int64_t part = 1 << 20;
@@ -150,6 +156,7 @@ NB_MODULE(MOTET_MODULE, m) {
         "out"_a);
   m.def("activate", &activate_of, "pool"_a, "activation"_a, "x"_a, "up"_a.none(), "out"_a);
   m.def("softcap", &softcap_of);
+  m.def("softmax", &softmax_of);
   m.def("read_all", &read_all);
   bind_attention(m);
   bind_recurrent(m);
