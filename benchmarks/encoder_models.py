@@ -2,9 +2,9 @@
 
     PEER-PYTHON -m benchmarks.encoder_models minilm bert.vocab.txt OUT
 
-For a Python with torch, transformers, onnx, onnxruntime and gguf: a folder for sentence-transformers
-(with the ONNX files of FastEmbed, float32 and int8, in `onnx/`), and GGUF files in F32, F16 and
-Q8_0, all of the same weights. The same arguments give the same model.
+For a Python with torch, transformers, onnx, onnxruntime and gguf: a folder for
+sentence-transformers (with the ONNX files of FastEmbed, float32 and int8, in `onnx/`), and GGUF
+files in F32, F16 and Q8_0, all of the same weights. The same arguments give the same model.
 """
 
 import argparse

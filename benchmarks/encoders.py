@@ -2,8 +2,8 @@
 
     python -m benchmarks.encoders FOLDER… [--peer-python PYTHON] [--turns N] [--json FILE]
 
-`FOLDER`: what `benchmarks.encoder_models` wrote. `--peer-python` has sentence-transformers, fastembed
-and llama-cpp-python. Every engine is given the same texts, tokenizes them, and returns normalised
+`FOLDER`: what `benchmarks.encoder_models` wrote. `--peer-python` has sentence-transformers,
+fastembed and llama-cpp-python. Every engine is given the same texts, tokenizes them, and returns normalised
 vectors, on two threads; before anything is timed their vectors are compared. Medians, the spread
 (least to greatest) and the median of the ratios turn by turn.
 """
@@ -235,7 +235,8 @@ def main() -> None:
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        return serve(given.folders[0], given.serve)
+        serve(given.folders[0], given.serve)
+        return
     from tempfile import TemporaryDirectory
 
     results: dict[str, Any] = {}
