@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from motet.tokenizer.metadata import VocabularyKeys
-from motet.tokenizer.protobuf import field, message
+from motet.tokenizer.protobuf import message
 
 _CHARSMAP = "tokenizer.ggml.precompiled_charsmap"
 _TIDY = "tokenizer.ggml.remove_extra_whitespaces"
@@ -20,10 +20,11 @@ _LONGEST = 256
 _VALUE = np.uint32(0x7FFFFFFF)
 
 
-def read_normalizer(keys: VocabularyKeys, tidies: bool) -> Callable[[str], str] | None:
+def read_normalizer(keys: VocabularyKeys, tidies: bool) -> Callable[[str], str | None] | None:
     """What the file asks to be done to text before it is cut; None if that is nothing.
 
-    ``tidies``: whether spaces are tidied, where the file does not say. Spaces come back as U+2581.
+    ``tidies``: whether spaces are tidied, where the file does not say. Spaces come back as U+2581;
+    None comes back where they are tidied and nothing else is left.
     Raises TokenizerError for a table that is damaged.
     """
     charsmap = keys.octets(_CHARSMAP) if keys.has(_CHARSMAP) else b""
@@ -34,9 +35,17 @@ def read_normalizer(keys: VocabularyKeys, tidies: bool) -> Callable[[str], str] 
         return None
     from sentencepiece import SentencePieceNormalizer
 
-    # name, table, no space before the text (the codec adds it), spaces tidied, spelt as U+2581
-    spec = message(1, b"file") + message(2, charsmap) + field(3, 0) + field(4, tidies) + field(5, 1)
-    return SentencePieceNormalizer(normalizer_spec=spec).normalize
+    model = message(3, message(1, b"file") + message(2, charsmap))  # normalizer_spec: name, table
+    try:
+        normalize = SentencePieceNormalizer(
+            model_proto=model,
+            add_dummy_prefix=False,  # the codec does it
+            escape_whitespaces=True,
+            remove_extra_whitespaces=tidies,
+        ).normalize
+    except RuntimeError:
+        raise keys.error(_CHARSMAP, "is a table that SentencePiece refuses") from None
+    return (lambda text: normalize(text) or None) if tidies else normalize
 
 
 def _check(keys: VocabularyKeys, charsmap: bytes) -> None:

@@ -199,7 +199,14 @@ _BY_NAME = {
     "llada-moe": _BAILING,
 }
 
-_BY_ARCHITECTURE = {"gpt2": _GPT2_STYLE, "gptneox": _GPT_NEOX, "mamba": _GPT_NEOX}
+_BY_ARCHITECTURE = {
+    "gpt2": _GPT2_STYLE,
+    "gptneox": _GPT_NEOX,
+    "mamba": _GPT_NEOX,
+    "mpt": _GPT_NEOX,
+    "starcoder": _SINGLE_DIGITS,
+    "starcoder2": _SINGLE_DIGITS,
+}
 """Architectures whose vocabularies all had one pre-tokenizer when files named none."""
 
 

@@ -49,9 +49,9 @@ class SentencePieceCodec:
         vocabulary: Vocabulary,
         scores: np.ndarray,
         add_space_prefix: bool,
-        normalize: Callable[[str], str] | None,
+        normalize: Callable[[str], str | None] | None,
     ) -> None:
-        """``scores``: float32 [n_vocab], higher is better. ``normalize``: done to text first."""
+        """``scores``: float32 [n_vocab], higher is better. ``normalize``: ``read_normalizer``'s."""
         from sentencepiece import SentencePieceProcessor
 
         self._vocabulary = vocabulary
@@ -71,11 +71,12 @@ class SentencePieceCodec:
 
     def encode(self, text: str, starts: bool) -> list[int]:
         """``starts``: the text stands at the beginning, or right after a special token."""
-        if self._normalize and not (text := self._normalize(text)):
+        normal = self._normalize(text) if self._normalize else text
+        if normal is None:
             return []
         ids: list[int] = []
         unknown = [self._vocabulary.special.unk]
-        for part in parts(self._prefix + text if starts else text, self._cuts):
+        for part in parts(self._prefix + normal if starts else normal, self._cuts):
             found = self._processor.encode(part)
             if max(found, default=0) >= self._n_vocab:
                 found = self._without_spares(found)
@@ -85,7 +86,7 @@ class SentencePieceCodec:
     def unspelt(self, text: str) -> tuple[int, str] | None:
         """As for every codec; the place counts characters as they are normalised."""
         if self._normalize:
-            text = self._normalize(text)
+            text = self._normalize(text) or ""
         if not self._lacks(text):  # a token may spell what its characters cannot alone
             return None
         lacking = filter(self._lacks, set(text))

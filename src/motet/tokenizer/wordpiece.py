@@ -101,16 +101,11 @@ def _with_specials(vocabulary: Vocabulary) -> Vocabulary:
 
     Converters put U+2581 before special tokens too, unless they are control tokens.
     """
-    texts = list(vocabulary.texts)
-    for token in vocabulary.of_type(*SPECIAL_TYPES):
-        bare = texts[token].removeprefix(SPACE)
-        texts[token] = texts[token] if bare in vocabulary.ids else bare or texts[token]
-    ids = dict(zip(texts, range(len(texts)), strict=True))
 
     def found(token: int | None, text: str) -> int | None:
-        return ids.get(text) if token is None else token
+        return ids.get(text, ids.get(SPACE + text)) if token is None else token
 
-    special = vocabulary.special
+    ids, special = vocabulary.ids, vocabulary.special
     special = replace(
         special,
         bos=found(special.bos if special.cls is None else special.cls, "[CLS]"),
@@ -124,6 +119,13 @@ def _with_specials(vocabulary: Vocabulary) -> Vocabulary:
             types[token] = TokenType.CONTROL
     if special.unk is not None:
         types[special.unk] = TokenType.UNKNOWN
+    texts = [
+        text.removeprefix(SPACE)
+        if kind in SPECIAL_TYPES and text[1:] and text[1:] not in ids
+        else text
+        for text, kind in zip(vocabulary.texts, types, strict=True)
+    ]
+    ids = dict(zip(texts, range(len(texts)), strict=True))
     return Vocabulary(texts, ids, bytes(types), special)
 
 
