@@ -1,7 +1,8 @@
 """Vocabularies by strangers, and texts of every kind: a tokenizer that keeps its laws, or an error.
 
 Whatever a file says, ids are in the vocabulary, parts decode as the whole, and what an error says
-fits on a screen. An undamaged vocabulary gives a text back unless strictness says that it cannot.
+fits on a screen. An undamaged vocabulary gives a text back unless strictness says that it cannot;
+one that normalises text gives back what is read as the same ids.
 """
 
 import copy
@@ -24,6 +25,8 @@ Metadata = dict[str, Any]
 _KEY = "tokenizer.ggml."
 _MAKERS = (
     vocabularies.spm_metadata,
+    vocabularies.unigram_metadata,
+    vocabularies.bert_metadata,
     vocabularies.bpe_metadata,
     vocabularies.gemma4_metadata,
     vocabularies.rwkv_metadata,
@@ -33,13 +36,17 @@ _REAL = (
     "tokenizers/ggml-vocab-llama-spm.gguf",
     "tokenizers/ggml-vocab-gpt-2.gguf",
     "tokenizers/ggml-vocab-gpt-neox.gguf",
+    "tokenizers/ggml-vocab-bert-bge.gguf",
 )
 _SPELLINGS = ("<s>", "</s>", "<|endoftext|>", "<tag>", "<|end|>", "<unk>", "<0x0A>", "<bos>")
 _LONG = 50_000
 """Characters of a long text: what takes quadratic time takes hours for it."""
 _RUNS = (*"aA \n1\0\u0301🦙中▁<", "aA", "a\u0301", "<s>", "'s")
-_NAMES = ("bos", "eos", "unknown", "padding", "seperator", "eot", "eom", "fim_pad")
-_FLAGS = ("add_bos_token", "add_eos_token", "add_space_prefix", "remove_extra_whitespaces")
+_NAMES = ("bos", "eos", "unknown", "padding", "seperator", "cls", "mask", "eot", "eom", "fim_pad")
+_FLAGS = (
+    *("add_bos_token", "add_eos_token", "add_sep_token", "add_space_prefix"),
+    *("remove_extra_whitespaces", "normalizer.lowercase", "normalizer.strip_accents"),
+)
 
 
 def case(random: np.random.Generator) -> None:
@@ -81,7 +88,10 @@ def _check(random: np.random.Generator, tokenizer: Tokenizer, text: str, damaged
     assert strict == ids
     if damaged or tokenizer.unk in ids:  # a space after an unknown token may be one that is added
         return
-    if tokenizer.kind in ("gpt2", "rwkv"):
+    if tokenizer.kind in ("t5", "bert"):
+        again = tokenizer.encode(tokenizer.decode(ids), add_special=False, parse_special=parse)
+        assert again == ids
+    elif tokenizer.kind in ("gpt2", "rwkv"):
         assert tokenizer.decode(ids) in (text, _composed(text))
     else:
         assert tokenizer.decode(ids) == text.replace("▁", " ")
@@ -220,6 +230,32 @@ def _odd_scores(random: np.random.Generator, metadata: Metadata) -> None:
     metadata[_KEY + "scores"] = scores if random.random() < 0.5 else scores.tolist()
 
 
+def _odd_charsmap(random: np.random.Generator, metadata: Metadata) -> None:
+    """A table of replacements with other bytes, other steps, another end, or of noise."""
+    octets = np.frombuffer(vocabularies.usual_charsmap(), np.uint8).copy()
+    size = int.from_bytes(octets[:4].tobytes(), "little")
+    kind = int(random.integers(4))
+    if kind == 0:
+        octets[_places(random, len(octets))] = random.integers(256)
+    elif kind == 1:
+        octets = octets[: int(random.integers(1, len(octets)))]
+    elif kind == 2:
+        units = octets[4 : 4 + size].view("<u4")
+        for place in _places(random, len(units)):
+            units[place] = units[place] & 0x7FF | int(random.integers(len(units))) << 10
+    else:  # steps, ends and values at random, but within the table
+        count = 256 * int(random.integers(1, 4))
+        units = (
+            random.integers(count, size=count) << 10 | random.integers(512, size=count)
+        ).astype("<u4")
+        values = random.random(count) < 0.3
+        units[values] = 1 << 31 | random.integers(100, size=int(values.sum()))
+        texts = random.choice(np.frombuffer(b"\0ab \0", np.uint8), size=100)
+        head = np.frombuffer((4 * count).to_bytes(4, "little"), np.uint8)
+        octets = np.concatenate([head, units.view(np.uint8), texts, np.zeros(1, np.uint8)])
+    metadata[_KEY + "precompiled_charsmap"] = octets
+
+
 def _odd_merges(random: np.random.Generator, metadata: Metadata) -> None:
     merges = _array(metadata, "merges")
     if not merges:
@@ -288,7 +324,9 @@ def _odd_flag(random: np.random.Generator, metadata: Metadata) -> None:
 
 
 def _other_kind(random: np.random.Generator, metadata: Metadata) -> None:
-    metadata[_KEY + "model"] = random.choice(["llama", "gpt2", "gemma4", "rwkv"]).item()
+    metadata[_KEY + "model"] = random.choice(
+        ["llama", "t5", "bert", "gpt2", "gemma4", "rwkv"]
+    ).item()
 
 
 def _named(random: np.random.Generator, metadata: Metadata) -> None:
@@ -302,6 +340,7 @@ _MUTATIONS: tuple[Callable[[np.random.Generator, Metadata], None], ...] = (
     _odd_types,
     _one_type,
     _odd_scores,
+    _odd_charsmap,
     _odd_merges,
     _grown,
     _cut,

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from motet.errors import MotetError
 from motet.tokenizer import from_gguf
 from tests.tokenizer.vocabularies import (
+    bert_metadata,
     bpe_metadata,
     gemma4_metadata,
     rwkv_metadata,
     spm_metadata,
+    unigram_metadata,
 )
 
 VALUES: st.SearchStrategy[Any] = st.one_of(
@@ -26,7 +28,9 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
 )
 NUMBERS = st.one_of(st.integers(-9, 9), st.integers(), st.floats())
 WORDS = st.text(st.sampled_from("ab▁<>0xF \n\0\ud800\udcffé\\"), max_size=6)
-MAKERS = st.sampled_from([spm_metadata, bpe_metadata, gemma4_metadata, rwkv_metadata])
+MAKERS = st.sampled_from(
+    [spm_metadata, unigram_metadata, bert_metadata, bpe_metadata, gemma4_metadata, rwkv_metadata]
+)
 
 
 def try_it(metadata: dict[str, Any]) -> None:

@@ -69,5 +69,7 @@ def test_files_that_name_none() -> None:
     assert pre_tokenizer(None, "gptneox") == pre_tokenizer("olmo", None)
     assert pre_tokenizer(None, "mamba") == pre_tokenizer("mpt", None)
     assert pre_tokenizer(None, "gpt2") == pre_tokenizer("gpt-2", None)
+    assert pre_tokenizer(None, "mpt") == pre_tokenizer("mpt", None)
+    assert pre_tokenizer(None, "starcoder2") == pre_tokenizer("starcoder", None)
     assert pre_tokenizer(None, "llama") == pre_tokenizer("default", None)
     assert pre_tokenizer(None, None) == pre_tokenizer("default", None)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motet.errors import TokenizerError, UnsupportedError
+from motet.errors import TokenizerError
 from tests.tokenizer.texts import random_text
 from tests.tokenizer.vocabularies import (
     BYTE,
@@ -20,6 +20,7 @@ from tests.tokenizer.vocabularies import (
     made,
     pieces,
     spm_metadata,
+    usual_charsmap,
 )
 
 PLAIN = made(spm_metadata())
@@ -237,9 +238,9 @@ def test_a_long_text_in_parts_is_as_in_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert [crossing.encode(text) for text in texts] == crossed
 
 
-@pytest.mark.parametrize(
-    "keys", [{"remove_extra_whitespaces": True}, {"precompiled_charsmap": [1, 2]}]
-)
-def test_normalisation_is_refused(keys: dict) -> None:
-    with pytest.raises(UnsupportedError, match=next(iter(keys))):
-        made(spm_metadata(**keys))
+def test_text_is_normalised_where_the_file_says_so() -> None:
+    tokenizer = made(
+        spm_metadata(remove_extra_whitespaces=True, precompiled_charsmap=list(usual_charsmap()))
+    )
+    assert tokenizer.encode(" ｈello\u3000  a ") == PLAIN.encode("hello a")
+    assert tokenizer.encode(" ") == PLAIN.encode("")

@@ -12,11 +12,13 @@ from tests.tokenizer.vocabularies import (
     NORMAL,
     UNKNOWN,
     USER_DEFINED,
+    bert_metadata,
     bpe_metadata,
     gemma4_metadata,
     made,
     rwkv_metadata,
     spm_metadata,
+    unigram_metadata,
 )
 
 N = len(spm_metadata()["tokenizer.ggml.tokens"])
@@ -32,7 +34,7 @@ def test_no_vocabulary() -> None:
     assert from_gguf({"tokenizer.ggml.model": "none"}) is None
 
 
-@pytest.mark.parametrize("kind", ["bert", "t5", "plamo2", ""])
+@pytest.mark.parametrize("kind", ["plamo2", "hybriddna", ""])
 def test_other_kinds_are_named(kind: str) -> None:
     with pytest.raises(UnsupportedError, match=f"tokenizer.ggml.model.*'{kind}'"):
         from_gguf({"tokenizer.ggml.model": kind})
@@ -81,7 +83,13 @@ def test_one_wrong_element(key: str, wrong: Any, problem: str) -> None:
         from_gguf(metadata)
 
 
-@pytest.mark.parametrize("make", [spm_metadata, bpe_metadata, gemma4_metadata, rwkv_metadata])
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(spm_metadata, unigram_metadata, bert_metadata),
+        *(bpe_metadata, gemma4_metadata, rwkv_metadata),
+    ],
+)
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -98,8 +106,6 @@ def test_one_wrong_element(key: str, wrong: Any, problem: str) -> None:
     ],
 )
 def test_special_tokens_that_cannot_be(make: Any, key: str, value: Any) -> None:
-    if make is gemma4_metadata and key == "add_bos_token":
-        pytest.skip("Gemma 4's flag is not read")
     with pytest.raises(TokenizerError, match=rf"tokenizer\.ggml\.{key}"):
         from_gguf(make(**{key: value}))
 

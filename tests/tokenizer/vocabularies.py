@@ -1,14 +1,20 @@
 """Small vocabularies as a GGUF file's metadata, and readers of the shared ones."""
 
 import ast
+import io
 import json
+import struct
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from motet.tokenizer import Tokenizer, from_gguf
 from motet.weights.gguf import GGUFFile
 from tests.shared import SHARED
+from tests.tokenizer.texts import random_text
 
 FOLDER = SHARED / "tokenizers"
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -76,6 +82,121 @@ def gemma4_metadata(*extra: tuple[str, int], **keys: Any) -> dict[str, Any]:
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 0,
     } | {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
+
+
+def bert_metadata(*extra: tuple[str, int], **keys: Any) -> dict[str, Any]:
+    """A WordPiece vocabulary as files spell it: special tokens, some words and what goes on."""
+    words = [*"abcdefghijklmnopqrstuvwxyz0123456789!,.'[]<>/é中", "hello", "he", "the", "un", "##"]
+    parts = [*"abcdefghijklmnopqrstuvwxyzé", "llo", "able", "ly", "▁"]
+    tokens = [(f"[{name}]", CONTROL) for name in ("PAD", "CLS", "SEP", "MASK")]
+    tokens += [("▁[UNK]", UNKNOWN)]
+    tokens += [(f"▁{word}", NORMAL) for word in words] + [(part, NORMAL) for part in parts]
+    tokens += extra
+    return {
+        "tokenizer.ggml.model": "bert",
+        "tokenizer.ggml.tokens": [text for text, _ in tokens],
+        "tokenizer.ggml.token_type": [kind for _, kind in tokens],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.seperator_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 4,
+    } | {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
+
+
+def unigram_metadata(*extra: tuple[str, float, int], **keys: Any) -> dict[str, Any]:
+    """A Unigram vocabulary in the order of XLM-RoBERTa's, with SentencePiece's usual table."""
+    tokens: list[tuple[str, float, int]] = [
+        ("<s>", 0, CONTROL),
+        ("<pad>", 0, CONTROL),
+        ("</s>", 0, CONTROL),
+        ("<unk>", 0, UNKNOWN),
+    ]
+    words = ["▁", "▁a", "he", "▁the", "llo", "hello", "▁hello", *"abcdefghijklmnopqrstuvwxyz.!é中"]
+    tokens += [(word, -2.0 - rank / 4, NORMAL) for rank, word in enumerate(words)]
+    tokens += extra
+    texts, scores, types = map(list, zip(*tokens, strict=True))
+    return {
+        "tokenizer.ggml.model": "t5",
+        "tokenizer.ggml.tokens": texts,
+        "tokenizer.ggml.scores": scores,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.precompiled_charsmap": np.frombuffer(usual_charsmap(), np.uint8),
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.seperator_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 3,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_eos_token": True,
+    } | {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
+
+
+@cache
+def trained(**options: Any) -> bytes:
+    """A small SentencePiece model of words and letters, trained with ``options``."""
+    from sentencepiece import SentencePieceTrainer
+
+    rng = np.random.default_rng(0)
+    texts = [random_text(rng, pieces=8) for _ in range(400)]
+    sentences = ["".join(filter(lambda char: " " <= char < "\u0500", text)) for text in texts]
+    sentences += ["hello the world of unaffable llamas"] * 20
+    model = io.BytesIO()
+    SentencePieceTrainer.Train(
+        sentence_iterator=iter(sentences),
+        model_writer=model,
+        hard_vocab_limit=False,
+        num_threads=1,
+        minloglevel=3,
+        **{"vocab_size": 1000, "character_coverage": 0.98} | options,
+    )
+    return model.getvalue()
+
+
+@cache
+def usual_charsmap() -> bytes:
+    """The table ``nmt_nfkc``, which nearly all models have."""
+    return proto_metadata(trained(vocab_size=600))["tokenizer.ggml.precompiled_charsmap"].tobytes()
+
+
+def proto_metadata(model: bytes) -> dict[str, Any]:
+    """What a converter writes for a SentencePiece model, of either kind."""
+    parts = list(_fields(model))
+    pieces = [dict(_fields(value)) for number, value in parts if number == 1]
+    trainer, spec = (dict(_fields(dict(parts)[number])) for number in (2, 3))
+    metadata = {
+        "tokenizer.ggml.model": "t5" if trainer.get(3, 1) == 1 else "llama",
+        "tokenizer.ggml.tokens": [piece[1].decode() for piece in pieces],
+        "tokenizer.ggml.scores": [piece.get(2, 0.0) for piece in pieces],
+        "tokenizer.ggml.token_type": [piece.get(3, NORMAL) for piece in pieces],
+        "tokenizer.ggml.add_space_prefix": bool(spec.get(3, True)),
+        "tokenizer.ggml.remove_extra_whitespaces": bool(spec.get(4, True)),
+    }
+    if spec.get(2):
+        metadata["tokenizer.ggml.precompiled_charsmap"] = np.frombuffer(spec[2], np.uint8)
+    return metadata
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """Number and value of each field of a protobuf message: int, float or bytes."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(message):
+        number, kind = divmod(varint(), 8)
+        if kind == 0:
+            yield number, varint()
+            continue
+        size = varint() if kind == 2 else 4
+        value, at = message[at : at + size], at + size
+        yield number, value if kind == 2 else struct.unpack("<f", value)[0]
 
 
 def made(metadata: dict[str, Any]) -> Tokenizer:

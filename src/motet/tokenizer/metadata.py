@@ -11,8 +11,11 @@ _DAMAGED = "the file's vocabulary is damaged or was converted wrongly; convert t
 _NO_TOKEN = (-1, 0xFFFFFFFF)
 """Values by which converters say that there is no such token."""
 _NAMED = "bos", "eos", "eot", "eom", "unknown"
-_NAMED_IF_THERE = "seperator", "padding", "fim_pad", "fim_rep", "fim_sep"  # so spelt in the format
-"""Nothing depends on them, and files name some that they do not have."""
+_NAMED_IF_THERE = (
+    *("seperator", "padding", "cls", "mask"),  # so spelt in the format
+    *("fim_pad", "fim_rep", "fim_sep"),
+)
+"""Files name some that they do not have; it is as if they did not name them."""
 SPECIAL_NAMES = _NAMED + _NAMED_IF_THERE
 """The special tokens that ``special_id`` knows."""
 
@@ -81,6 +84,13 @@ class VocabularyKeys:
         if len(array) != count:
             raise self.error(key, f"has {len(array)} elements, but there are {count} tokens")
         return array
+
+    def octets(self, key: str) -> bytes:
+        """A required array of bytes."""
+        array = self._numbers(key, np.int64)
+        if array.min() < -128 or array.max() > 255:  # some writers have signed bytes
+            raise self.error(key, "holds numbers that are no bytes")
+        return array.astype(np.uint8).tobytes()
 
     def _numbers(self, key: str, dtype: type) -> np.ndarray:
         value = self._array(key)

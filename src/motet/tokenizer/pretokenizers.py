@@ -117,8 +117,16 @@ _BY_NAME = {
     "trillion": _GPT2_STYLE,
     "granite-docling": _GPT2_STYLE,
     "exaone4": _GPT2_STYLE,
+    "roberta-bpe": _GPT2_STYLE,
+    "jina-es": _GPT2_STYLE,
+    "jina-de": _GPT2_STYLE,
+    "jina-v1-en": _GPT2_STYLE,
+    "jina-v2-es": _GPT2_STYLE,
+    "jina-v2-de": _GPT2_STYLE,
+    "jina-v2-code": _GPT2_STYLE,
     "mpt": _GPT_NEOX,
     "olmo": _GPT_NEOX,
+    "modern-bert": _GPT_NEOX,
     "llama3": _LLAMA,
     "llama-v3": _LLAMA,
     "llama-bpe": _LLAMA,
@@ -127,6 +135,7 @@ _BY_NAME = {
     "pixtral": _LLAMA,
     "midm-2.0": _LLAMA,
     "lfm2": _LLAMA,
+    "jina-v5-nano": _LLAMA,
     "dbrx": _CL100K,
     "smaug-bpe": _CL100K,
     "chatglm-bpe": _CL100K,
@@ -139,6 +148,7 @@ _BY_NAME = {
     "qwen35": PreTokenizer((_QWEN35,), nfc=True),
     "deepseek-r1-qwen": _QWEN,
     "kormo": _QWEN,
+    "f2llmv2": _QWEN,
     "megrez": _QWEN,
     "stablelm2": _QWEN,
     "hunyuan": _QWEN,
@@ -189,7 +199,14 @@ _BY_NAME = {
     "llada-moe": _BAILING,
 }
 
-_BY_ARCHITECTURE = {"gpt2": _GPT2_STYLE, "gptneox": _GPT_NEOX, "mamba": _GPT_NEOX}
+_BY_ARCHITECTURE = {
+    "gpt2": _GPT2_STYLE,
+    "gptneox": _GPT_NEOX,
+    "mamba": _GPT_NEOX,
+    "mpt": _GPT_NEOX,
+    "starcoder": _SINGLE_DIGITS,
+    "starcoder2": _SINGLE_DIGITS,
+}
 """Architectures whose vocabularies all had one pre-tokenizer when files named none."""
 
 

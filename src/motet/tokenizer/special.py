@@ -14,6 +14,7 @@ class SpecialTokens:
     eos: int | None
     unk: int | None
     sep: int | None
+    cls: int | None
     pad: int | None
     eot: int | None
     eom: int | None
@@ -129,6 +130,7 @@ def special_tokens(
         eos=eos,
         unk=named("unknown", unknown if unknown >= 0 else ids.get("<unk>")),
         sep=named("seperator"),
+        cls=named("cls"),
         pad=named("padding"),
         eot=eot,
         eom=eom,

@@ -1,16 +1,19 @@
-"""SentencePiece vocabularies (``tokenizer.ggml.model`` = "llama"): BPE by scores.
+"""SentencePiece vocabularies: BPE by scores (``tokenizer.ggml.model`` = "llama"), Unigram ("t5").
 
 The vocabulary is written as the ModelProto that SentencePiece would have stored, and read by the
 library itself (https://github.com/google/sentencepiece, ``sentencepiece_model.proto``).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from enum import IntEnum
 
 import numpy as np
 
-from motet.errors import TokenizerError, UnsupportedError
+from motet.errors import TokenizerError
 from motet.tokenizer.metadata import VocabularyKeys
+from motet.tokenizer.normalizer import read_normalizer
+from motet.tokenizer.protobuf import field, message
 from motet.tokenizer.split import parts
 from motet.tokenizer.types import BYTE_TEXTS, TokenType
 from motet.tokenizer.vocabulary import TOKENS, Vocabulary
@@ -25,6 +28,14 @@ _SHORT = 119
 """Bytes from which a token's message may be too long for lengths of one byte."""
 
 
+class Algorithm(IntEnum):
+    """How text is cut; the numbers are those of SentencePiece's TrainerSpec."""
+
+    UNIGRAM = 1
+    """The tokens whose scores have the greatest sum (Kudo 2018, Subword Regularization)."""
+    BPE = 2
+
+
 class SentencePieceCodec:
     """Text without special tokens to ids, and ids to bytes.
 
@@ -32,17 +43,26 @@ class SentencePieceCodec:
     by side, or left out if there is none.
     """
 
-    def __init__(self, vocabulary: Vocabulary, scores: np.ndarray, add_space_prefix: bool) -> None:
-        """``scores``: float32 [n_vocab], higher merges first."""
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        vocabulary: Vocabulary,
+        scores: np.ndarray,
+        add_space_prefix: bool,
+        normalize: Callable[[str], str | None] | None,
+    ) -> None:
+        """``scores``: float32 [n_vocab], higher is better. ``normalize``: ``read_normalizer``'s."""
         from sentencepiece import SentencePieceProcessor
 
         self._vocabulary = vocabulary
         self._n_vocab = len(vocabulary.texts)
         self._missing = _missing_bytes(vocabulary)
         self._prefix = " " if add_space_prefix else ""
+        self._normalize = normalize
         self._processor = SentencePieceProcessor()
+        proto = _model_proto(algorithm, vocabulary, scores, self._missing)
         try:
-            self._processor.LoadFromSerializedProto(_model_proto(vocabulary, scores, self._missing))
+            self._processor.LoadFromSerializedProto(proto)
         except RuntimeError as error:
             reason = str(error).encode("unicode_escape").decode()
             raise TokenizerError(
@@ -51,9 +71,12 @@ class SentencePieceCodec:
 
     def encode(self, text: str, starts: bool) -> list[int]:
         """``starts``: the text stands at the beginning, or right after a special token."""
+        normal = self._normalize(text) if self._normalize else text
+        if normal is None:
+            return []
         ids: list[int] = []
         unknown = [self._vocabulary.special.unk]
-        for part in parts(self._prefix + text if starts else text, self._cuts):
+        for part in parts(self._prefix + normal if starts else normal, self._cuts):
             found = self._processor.encode(part)
             if max(found, default=0) >= self._n_vocab:
                 found = self._without_spares(found)
@@ -61,12 +84,17 @@ class SentencePieceCodec:
         return ids
 
     def unspelt(self, text: str) -> tuple[int, str] | None:
-        lacking = []
-        for char in set(text):
-            ids = self._processor.encode(char)
-            if self._vocabulary.special.unk in ids or max(ids, default=0) >= self._n_vocab:
-                lacking.append(char)
+        """As for every codec; the place counts characters as they are normalised."""
+        if self._normalize:
+            text = self._normalize(text) or ""
+        if not self._lacks(text):  # a token may spell what its characters cannot alone
+            return None
+        lacking = filter(self._lacks, set(text))
         return min(((text.index(char), char) for char in lacking), default=None)
+
+    def _lacks(self, text: str) -> bool:
+        ids = self._processor.encode(text)
+        return self._vocabulary.special.unk in ids or max(ids, default=0) >= self._n_vocab
 
     def _cuts(self) -> re.Pattern[str]:
         return word_starts(self._vocabulary)
@@ -108,21 +136,21 @@ class SentencePieceCodec:
         return bool(self._prefix)
 
 
-def read_sentencepiece(keys: VocabularyKeys, vocabulary: Vocabulary) -> SentencePieceCodec:
+def read_sentencepiece(
+    keys: VocabularyKeys, vocabulary: Vocabulary, algorithm: Algorithm
+) -> SentencePieceCodec:
     """The codec that the remaining keys describe."""
-    for key in ("tokenizer.ggml.remove_extra_whitespaces", "tokenizer.ggml.precompiled_charsmap"):
-        if keys.has(key) and (key.endswith("charsmap") or keys.flag(key, False)):
-            raise UnsupportedError(
-                f"metadata key {key!r}: text normalisation is not supported for this vocabulary"
-            )
     n_vocab = len(vocabulary.texts)
-    has_scores = keys.has(_SCORES)  # without them llama.cpp merges from left to right
-    scores = keys.numbers(_SCORES, np.float32, n_vocab) if has_scores else np.zeros(n_vocab, "f4")
+    if algorithm == Algorithm.UNIGRAM or keys.has(_SCORES):
+        scores = keys.numbers(_SCORES, np.float32, n_vocab)
+    else:  # without them llama.cpp merges from left to right
+        scores = np.zeros(n_vocab, "f4")
     if not np.isfinite(scores).all():
         index = int(np.isfinite(scores).argmin())
         raise keys.error(_SCORES, f"is {scores[index]} at index {index}, must be finite")
     add_space_prefix = keys.flag("tokenizer.ggml.add_space_prefix", True)
-    return SentencePieceCodec(vocabulary, scores, add_space_prefix)
+    normalize = read_normalizer(keys, tidies=algorithm == Algorithm.UNIGRAM)
+    return SentencePieceCodec(algorithm, vocabulary, scores, add_space_prefix, normalize)
 
 
 def unescaped_piece(vocabulary: Vocabulary, token: int) -> bytes:
@@ -151,7 +179,9 @@ def _missing_bytes(vocabulary: Vocabulary) -> bytes:
     return bytes(byte for byte, text in enumerate(BYTE_TEXTS) if text not in vocabulary.ids)
 
 
-def _model_proto(vocabulary: Vocabulary, scores: np.ndarray, missing: bytes) -> bytes:
+def _model_proto(
+    algorithm: Algorithm, vocabulary: Vocabulary, scores: np.ndarray, missing: bytes
+) -> bytes:
     """A ModelProto in protobuf's wire format: pieces, trainer_spec, normalizer_spec.
 
     After the vocabulary's own pieces come spare ones: the ``missing`` bytes, and an unknown token
@@ -162,11 +192,11 @@ def _model_proto(vocabulary: Vocabulary, scores: np.ndarray, missing: bytes) -> 
     pieces += [_spare(BYTE_TEXTS[byte], TokenType.BYTE) for byte in missing]
     if TokenType.UNKNOWN not in kinds:
         pieces.append(_spare(_unused_text(vocabulary), TokenType.UNKNOWN))
-    # model_type BPE, byte_fallback
-    trainer = _field(3, 2) + _field(35, int(TokenType.BYTE in kinds))
-    # No dummy prefix (the codec adds its own), keep extra spaces, spell spaces as SPACE.
-    normalizer = _message(1, b"identity") + _field(3, 0) + _field(4, 0) + _field(5, 1)
-    return b"".join([*pieces, _message(2, trainer), _message(3, normalizer)])
+    # model_type, byte_fallback
+    trainer = field(3, algorithm) + field(35, int(TokenType.BYTE in kinds))
+    # No table, no dummy prefix (the codec has its own), keep extra spaces, spell spaces as SPACE.
+    normalizer = message(1, b"identity") + field(3, 0) + field(4, 0) + field(5, 1)
+    return b"".join([*pieces, message(2, trainer), message(3, normalizer)])
 
 
 def _pieces(vocabulary: Vocabulary, scores: np.ndarray, kinds: bytearray) -> Iterator[bytes]:
@@ -178,12 +208,12 @@ def _pieces(vocabulary: Vocabulary, scores: np.ndarray, kinds: bytearray) -> Ite
         if size < _SHORT:  # the same as below in one step: a large vocabulary has 262,144
             yield b"\n%c\n%c%b\x15%b\x18%c" % (size + 9, size, spelt, score, kind)
         else:
-            yield _message(1, _message(1, spelt) + b"\x15" + score + _field(3, kind))
+            yield message(1, message(1, spelt) + b"\x15" + score + field(3, kind))
 
 
 def _spare(text: str, kind: TokenType) -> bytes:
     """A piece that the vocabulary does not have."""
-    return _message(1, _message(1, text.encode()) + _field(3, kind))
+    return message(1, message(1, text.encode()) + field(3, kind))
 
 
 def _proto_types(vocabulary: Vocabulary) -> bytearray:
@@ -208,21 +238,3 @@ def _unused_text(vocabulary: Vocabulary) -> str:
     while text in vocabulary.ids:
         text += ">"
     return text
-
-
-def _varint(value: int) -> bytes:
-    """Base 128, lowest group first."""
-    groups = bytearray()
-    while value >= 128:
-        groups.append(value & 127 | 128)
-        value >>= 7
-    groups.append(value)
-    return bytes(groups)
-
-
-def _field(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
-
-
-def _message(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content

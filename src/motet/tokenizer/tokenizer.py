@@ -2,25 +2,18 @@
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 from motet import checks
 from motet.cached import cached_property
-from motet.errors import TokenizerError, UnsupportedError
-from motet.tokenizer.bpe import ByteLevelCodec, CharacterCodec, read_merges
+from motet.errors import TokenizerError
+from motet.tokenizer.affixes import Affixes
 from motet.tokenizer.decoder import IncrementalDecoder
-from motet.tokenizer.metadata import VocabularyKeys
-from motet.tokenizer.pretokenizers import pre_tokenizer
-from motet.tokenizer.rwkv import LongestMatchCodec, unescaped
 from motet.tokenizer.sandbox import TemplateSandbox
 from motet.tokenizer.split import SpecialSplitter
-from motet.tokenizer.spm import read_sentencepiece
-from motet.tokenizer.templates import read_chat_templates
 from motet.tokenizer.types import SPECIAL_TYPES, TokenType
-from motet.tokenizer.vocabulary import Vocabulary, read_vocabulary
+from motet.tokenizer.vocabulary import Vocabulary
 
-_MODEL = "tokenizer.ggml.model"
-_PRE = "tokenizer.ggml.pre"
 _WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
@@ -44,7 +37,7 @@ class Codec(Protocol):
         ...
 
     def unspelt(self, text: str) -> tuple[int, str] | None:
-        """The first character that has no token, and its place; None if there is none."""
+        """The first character, or word, that has no token, and its place; None if all have."""
         ...
 
     def piece(self, token: int) -> bytes:
@@ -55,12 +48,14 @@ class Codec(Protocol):
 class Tokenizer:
     """The vocabulary of a model: made by ``from_gguf``, safe to share between threads.
 
-    ``kind``: "llama" (SentencePiece), "gpt2" (byte-level BPE), "gemma4" or "rwkv" (longest match).
-    ``n_vocab``: number of tokens. ``bos``, ``eos``, ``unk``, ``sep``, ``pad``, ``eot``, ``eom``:
-    ids, None where there is none. ``eog``: ids that end a generation. ``suppressed``: ids that are
-    never to be generated. ``special``: ids of control and unknown tokens, which stand for no text.
-    ``add_bos``, ``add_eos``: whether ``encode`` adds them. ``chat_templates``: name -> Jinja
-    source, the file's main one under "default". ``sandbox``: where chat templates are rendered.
+    ``kind``: "llama" (SentencePiece), "t5" (SentencePiece, Unigram), "bert" (WordPiece), "gpt2"
+    (byte-level BPE), "gemma4" or "rwkv" (longest match). ``n_vocab``: number of tokens. ``bos``
+    (BERT's [CLS] too), ``eos``, ``unk``, ``sep``, ``pad``, ``eot``, ``eom``: ids, None where there
+    is none. ``eog``: ids that end a generation. ``suppressed``: ids that are never to be generated.
+    ``special``: ids of control and unknown tokens, which stand for no text. ``prefix``, ``suffix``:
+    ids that ``encode`` adds before and after a text. ``add_bos``, ``add_eos``: whether there are
+    any. ``chat_templates``: name -> Jinja source, the file's main one under "default".
+    ``sandbox``: where chat templates are rendered.
     """
 
     def __init__(
@@ -68,8 +63,7 @@ class Tokenizer:
         kind: str,
         vocabulary: Vocabulary,
         codec: Codec,
-        add_bos: bool,
-        add_eos: bool,
+        affixes: Affixes,
         chat_templates: Mapping[str, str],
     ) -> None:
         self.kind = kind
@@ -84,12 +78,15 @@ class Tokenizer:
         self.eog = vocabulary.special.eog
         self.suppressed = vocabulary.special.suppressed
         self.special = frozenset(vocabulary.of_type(TokenType.CONTROL, TokenType.UNKNOWN))
-        self.add_bos = add_bos
-        self.add_eos = add_eos
+        self.prefix = affixes.prefix
+        self.suffix = affixes.suffix
+        self.add_bos = bool(affixes.prefix)
+        self.add_eos = bool(affixes.suffix)
         self.chat_templates = MappingProxyType(dict(chat_templates))
         self.sandbox = TemplateSandbox()
         self._vocabulary = vocabulary
         self._codec = codec
+        self._affixes = affixes
 
     @property
     def chat_template(self) -> str | None:
@@ -106,7 +103,7 @@ class Tokenizer:
     ) -> list[int]:
         """The ids of ``text``.
 
-        ``add_special``: put BOS before and EOS after, where ``add_bos`` and ``add_eos`` say so.
+        ``add_special``: put ``prefix`` before and ``suffix`` after.
         ``parse_special``: control tokens spelt out in the text become those tokens; otherwise
         their spelling is text like any other. Tokens that the vocabulary calls user-defined are
         always matched. ``strict``: refuse what the vocabulary cannot spell; otherwise it is left
@@ -118,7 +115,7 @@ class Tokenizer:
         add_special = checks.flag("add_special", add_special)
         parse_special = checks.flag("parse_special", parse_special)
         strict = checks.flag("strict", strict)
-        ids = [self.bos] if add_special and self.add_bos and self.bos is not None else []
+        ids = [*self.prefix] if add_special else []
         starts, strips = True, False
         place = 0
         splitter = self._all_special if parse_special else self._user_defined
@@ -136,9 +133,35 @@ class Tokenizer:
                 starts = False
             strips = False
             place += len(part)
-        if add_special and self.add_eos and self.eos is not None:
-            ids.append(self.eos)
-        return ids
+        return [*ids, *self.suffix] if add_special else ids
+
+    def encode_pair(self, first: str, second: str) -> list[int]:
+        """The ids of two texts as a cross-encoder reads them, such as a query and a document.
+
+        [CLS] first [SEP] second [SEP] for BERT, <s> first </s></s> second </s> for XLM-RoBERTa:
+        the two ``segments``, one after the other.
+        """
+        before, after = self.segments(first, second)
+        return before + after
+
+    def segments(self, first: str, second: str) -> tuple[list[int], list[int]]:
+        """The ids of two texts as ``encode_pair`` puts them together, as two lists.
+
+        Where Hugging Face gives the second text a token type of its own (BERT: 1), those are the
+        tokens of the second list. Runtimes of GGUF files, llama.cpp too, give all of them type 0.
+
+        Raises TokenizerError if the vocabulary has no form for a pair, and as ``encode`` does.
+        """
+        around = self._affixes
+        if not around.first_end + around.second_start:
+            raise TokenizerError(
+                "this model's vocabulary has no form for a pair of texts: the file says of no "
+                "token that it is added between them",
+                hint="put both into one text, as the model's own instructions have it",
+            )
+        ids = self.encode(first, add_special=False), self.encode(second, add_special=False)
+        before = [*around.prefix, *ids[0], *around.first_end]
+        return before, [*around.second_start, *ids[1], *around.suffix]
 
     def decode(self, ids: Collection[int], previous: int | None = None) -> str:
         """The text of ``ids``: every one is written, control tokens as they are spelt.
@@ -168,10 +191,11 @@ class Tokenizer:
         """``start``: where ``text`` begins in the whole."""
         unspelt = self._codec.unspelt(text)
         if unspelt is not None:
-            place, char = unspelt
+            place, lacking = unspelt
+            shown = f"{lacking[:40]!r}"
+            shown += f", U+{ord(lacking):04X}," if len(lacking) == 1 else ""
             raise TokenizerError(
-                f"the vocabulary has no token for {char!r}, U+{ord(char):04X}, "
-                f"at position {start + place}",
+                f"the vocabulary has no token for {shown} at position {start + place}",
                 hint="without strict=True it is left out or becomes the unknown token",
             )
 
@@ -192,65 +216,6 @@ class Tokenizer:
     def _splitter(self, *types: TokenType) -> SpecialSplitter:
         texts = self._vocabulary.texts
         return SpecialSplitter((texts[token], token) for token in self._vocabulary.of_type(*types))
-
-
-def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer | None:
-    """The tokenizer that a GGUF file's metadata describe; None if it has no vocabulary.
-
-    ``metadata``: key -> Python value, arrays as lists or NumPy arrays.
-
-    Raises TokenizerError, naming the key, for a vocabulary that is damaged; UnsupportedError for
-    one of a kind, or with a pre-tokenizer, that Motet does not know.
-    """
-    keys = VocabularyKeys(metadata)
-    kind = keys.text(_MODEL)
-    if kind is None:
-        raise keys.error(_MODEL, "is missing")
-    if kind in ("no_vocab", "none"):
-        return None
-    if kind == "gpt2" and keys.text(_PRE) == "gemma4":
-        kind = "gemma4"
-    if kind == "llama":
-        vocabulary = read_vocabulary(keys, {"bos": 1, "eos": 2}, spelt_bytes=True)
-        codec: Codec = read_sentencepiece(keys, vocabulary)
-        add_bos = _adds(keys, "bos", vocabulary.special.bos is not None, vocabulary.special.bos)
-    elif kind == "gpt2":
-        prepare = pre_tokenizer(keys.text(_PRE), keys.text("general.architecture"))
-        vocabulary = read_vocabulary(keys, {})
-        codec = ByteLevelCodec(vocabulary, read_merges(keys), prepare)
-        usual = prepare.add_bos and vocabulary.special.bos is not None
-        add_bos = _adds(keys, "bos", usual, vocabulary.special.bos)
-    elif kind == "gemma4":
-        vocabulary = read_vocabulary(keys, {}, spelt_bytes=True)
-        codec = CharacterCodec(vocabulary, read_merges(keys))
-        # Whatever the file says: early conversions say false, and the model needs it.
-        add_bos = vocabulary.special.bos is not None
-    elif kind == "rwkv":
-        vocabulary = read_vocabulary(keys, {}, unescaped)
-        codec = LongestMatchCodec(vocabulary)
-        add_bos = _adds(keys, "bos", False, vocabulary.special.bos)
-    else:
-        raise UnsupportedError(
-            f"metadata key {_MODEL!r} names the vocabulary kind {kind[:60]!r}, which is not "
-            "supported",
-            hint="supported are llama (SentencePiece), gpt2 (byte-level BPE), gemma4 and rwkv",
-        )
-    return Tokenizer(
-        kind,
-        vocabulary,
-        codec,
-        add_bos,
-        _adds(keys, "eos", False, vocabulary.special.eos),
-        read_chat_templates(keys),
-    )
-
-
-def _adds(keys: VocabularyKeys, name: str, default: bool, token: int | None) -> bool:
-    key = f"tokenizer.ggml.add_{name}_token"
-    adds = keys.flag(key, default)
-    if adds and token is None:
-        raise keys.error(key, f"is true, but the file names no {name.upper()} token")
-    return adds
 
 
 def _check_unicode(text: str) -> None:
