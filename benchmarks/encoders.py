@@ -4,7 +4,7 @@
 
 `FOLDER`: what `benchmarks.encoder_models` wrote. `--peer-python` has sentence-transformers,
 fastembed and llama-cpp-python. Every engine is given the same texts, tokenizes them, and returns
-normalised vectors, on two threads; before anything is timed their vectors are compared. Medians, the spread
+normalised vectors, on two threads; before anything is timed they are compared. Medians, the spread
 (least to greatest) and the median of the ratios turn by turn.
 """
 
