@@ -40,26 +40,36 @@ _LAYER = {
 def write(name: str, vocabulary: Path, out: Path) -> None:
     """All files of one shape."""
     import torch
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     width, layers, heads, inner, pooling = SHAPES[name]
     torch.manual_seed(0)
-    tokenizer = BertTokenizerFast(vocab_file=str(vocabulary), model_max_length=CONTEXT)
+    words = vocabulary.read_text(encoding="utf-8").splitlines()
+    tokenizer = BertWordPieceTokenizer({word: i for i, word in enumerate(words)})
     config = BertConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=len(words),
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         intermediate_size=inner,
         max_position_embeddings=CONTEXT,
     )
+    config._attn_implementation = "eager"  # which the optimizer knows how to fuse
     model = BertModel(config, add_pooling_layer=False).eval()
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer._tokenizer,
+        model_max_length=CONTEXT,
+        unk_token="[UNK]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        mask_token="[MASK]",
+    ).save_pretrained(out)
     _describe(out, width, pooling)
     _write_onnx(model, out)
-    words = vocabulary.read_text(encoding="utf-8").splitlines()
     for type in ("F32", "F16", "Q8_0"):
         _write_gguf(model, words, pooling, type, out / f"model-{type}.gguf")
 
@@ -85,16 +95,30 @@ def _describe(out: Path, width: int, pooling: str) -> None:
 
 
 def _write_onnx(model: Any, out: Path) -> None:
+    import onnx
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.transformers.optimizer import optimize_model
 
     folder = out / "onnx"
     folder.mkdir(exist_ok=True)
     names = ["input_ids", "attention_mask", "token_type_ids"]
     ids = torch.ones(2, 8, dtype=torch.int64)
     axes = {name: {0: "batch", 1: "tokens"} for name in [*names, "last_hidden_state"]}
+
+    class Positional(torch.nn.Module):
+        """With inputs in order, and one output."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, ids: Any, mask: Any, types: Any) -> Any:
+            out = self.model(input_ids=ids, attention_mask=mask, token_type_ids=types)
+            return out.last_hidden_state
+
     torch.onnx.export(
-        model,
+        Positional(),
         (ids, ids, torch.zeros_like(ids)),
         str(folder / "model.onnx"),
         input_names=names,
@@ -104,7 +128,12 @@ def _write_onnx(model: Any, out: Path) -> None:
         dynamo=False,
     )
     full, small = folder / "model.onnx", folder / "model_int8.onnx"
-    quantize_dynamic(full, small, weight_type=QuantType.QInt8)
+    heads, width = model.config.num_attention_heads, model.config.hidden_size
+    fused = optimize_model(str(full), "bert", num_heads=heads, hidden_size=width)
+    fused.save_model_to_file(str(full))
+    print(fused.get_fused_operator_statistics())
+    options = {"DefaultTensorType": onnx.TensorProto.FLOAT}
+    quantize_dynamic(full, small, weight_type=QuantType.QInt8, extra_options=options)
 
 
 def _write_gguf(model: Any, words: list[str], pooling: str, type: str, path: Path) -> None:
