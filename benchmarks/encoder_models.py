@@ -153,11 +153,12 @@ def _write_gguf(model: Any, words: list[str], pooling: str, type: str, path: Pat
     writer.add_tokenizer_model("bert")
     writer.add_tokenizer_pre("default")
     writer.add_token_type_count(2)
-    tokens = [w[2:] if w.startswith("##") else w if w[0] == "[" else "▁" + w for w in words]
-    writer.add_token_list(tokens)
-    control = [3 if w[0] == "[" and w[-1] == "]" and len(w) > 2 else 1 for w in words]
-    writer.add_token_types(control)
     special = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "bos": "[CLS]", "mask": "[MASK]"}
+    control = set(special.values())
+    writer.add_token_list(
+        [w[2:] if w.startswith("##") else w if w in control else "▁" + w for w in words]
+    )
+    writer.add_token_types([3 if w in control else 1 for w in words])
     for what, word in special.items():
         getattr(writer, f"add_{what}_token_id")(words.index(word))
     wanted = gguf.GGMLQuantizationType[type]
