@@ -48,6 +48,12 @@ _OWN = {
     "jamba": _SCAN
     | {"block_count": 4, "attention.head_count_kv": [0, 2, 0, 1]}
     | {"expert_count": 4, "expert_used_count": 2},
+    "openelm": {
+        "attention.head_count": [2, 4],
+        "attention.head_count_kv": [1, 2],
+        "attention.key_length": 8,
+        "feed_forward_length": [24, 32],
+    },
     "rwkv6": {
         "attention.head_count": 0,
         "attention.head_count_kv": None,

@@ -14,7 +14,7 @@ import numpy as np
 from motet.errors import MotetError, UnsupportedError
 from motet.kernels.reference import Reference
 from motet.memory.budget import context_memory, default_kv_bytes
-from motet.models.config import AttentionConfig, Config
+from motet.models.config import AttentionConfig, Config, RotaryConfig
 from motet.models.family import Family
 from motet.models.registry import FAMILIES, declared
 from motet.models.tensors import only_f32
@@ -167,14 +167,14 @@ def _positions(family: Family[Config] | MotetError) -> Facts:
 
 
 def _encoding(config: Config) -> str:
-    if not isinstance(config, AttentionConfig):
+    if not isinstance(config, RotaryConfig):
         return config.positional
-    rope, local = config.rope, config.sliding_rope
+    rope = config.rope
     text = f"{config.positional}, base {rope.base:.10g}"
     if rope.dimension < config.head_dim:
         text += f", {rope.dimension} of {config.head_dim} channels"
     if rope.scaling != "none":
         text += f", {rope.scaling} scaling by {rope.factor:.10g}"
-    if local is not None:
-        text += f"; in sliding layers base {local.base:.10g}"
+    if isinstance(config, AttentionConfig) and config.sliding_rope is not None:
+        text += f"; in sliding layers base {config.sliding_rope.base:.10g}"
     return text

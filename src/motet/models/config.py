@@ -42,6 +42,19 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RotaryConfig(Config):
+    """A model whose attention knows positions by rotary embedding."""
+
+    head_dim: int
+    """Channels of a head's query and key."""
+    rope: RopeConfig
+
+    @property
+    def positional(self) -> str:
+        return "rotary"
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadsConfig(Config):
     """A model whose layers attend, all or some of them, with queries of the same sizes."""
 
@@ -54,11 +67,10 @@ class HeadsConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionConfig(HeadsConfig):
+class AttentionConfig(HeadsConfig, RotaryConfig):
     """A decoder whose every layer attends, with the same sizes."""
 
     n_kv_heads: int
-    rope: RopeConfig
     sliding: tuple[bool, ...]
     """Which layers see only the last ``window`` tokens."""
     window: int = 0
@@ -69,10 +81,6 @@ class AttentionConfig(HeadsConfig):
     """Scores are capped to ± this; 0 for none."""
     logit_softcap: float = 0.0
     """Logits are capped to ± this; 0 for none."""
-
-    @property
-    def positional(self) -> str:
-        return "rotary"
 
 
 def read_sizes(

@@ -91,8 +91,8 @@ class Attention:
     """Softmax attention over a sequence's keys and values, with grouped heads.
 
     ``window``: tokens that it sees, the query's own included; 0 for all. ``softcap``: scores are
-    capped to ± this. ``qk_norms``: an RMS norm over each head's query and key. ``cache``: which of
-    the layer's caches is its own.
+    capped to ± this. ``qk_norms``: an RMS norm over each head's query and key. ``fused``: whether
+    q, k and v stand in one tensor. ``cache``: which of the layer's caches is its own.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class Attention:
         window: int = 0,
         softcap: float = 0.0,
         qk_norms: bool = False,
+        fused: bool = False,
         biases: bool = False,
         cache: int = 0,
     ) -> None:
@@ -122,9 +123,12 @@ class Attention:
         self._biases = biases
         d, heads = config.d_model, config.n_heads
         rows = heads * config.head_dim, kv_heads * config.head_dim, kv_heads * config.value_dim
-        self.q = t.matrix("attn_q.weight", rows[0], d)
-        self.k = t.matrix("attn_k.weight", rows[1], d)
-        self.v = t.matrix("attn_v.weight", rows[2], d)
+        if fused:
+            self.q, self.k, self.v = t.stacked("attn_qkv.weight", rows, d)
+        else:
+            self.q = t.matrix("attn_q.weight", rows[0], d)
+            self.k = t.matrix("attn_k.weight", rows[1], d)
+            self.v = t.matrix("attn_v.weight", rows[2], d)
         self.output = t.matrix("attn_output.weight", d, heads * config.value_dim)
         if biases:
             self.q_bias = t.optional_array("attn_q.bias", rows[0])

@@ -16,6 +16,7 @@ from motet.models.llama import Llama
 from motet.models.mamba import Mamba
 from motet.models.mamba2 import Mamba2
 from motet.models.modern_bert import ModernBert
+from motet.models.openelm import OpenElm
 from motet.models.qwen import Qwen2, Qwen3
 from motet.models.rwkv6 import Rwkv6
 from motet.models.tensors import EMBEDDING, TensorChecker
@@ -35,6 +36,7 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "mamba2": Mamba2,
     "modern-bert": ModernBert,
     "nomic-bert": NomicBert,
+    "openelm": OpenElm,
     "qwen2": Qwen2,
     "qwen3": Qwen3,
     "rwkv6": Rwkv6,
