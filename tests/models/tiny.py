@@ -35,6 +35,7 @@ _BOTH_WAYS = {
     "attention.layer_norm_epsilon": 1e-12,
     "pooling_type": 2,
 }
+_LAYER_NORMS = {"attention.layer_norm_rms_epsilon": None, "attention.layer_norm_epsilon": 1e-5}
 _ALONE = {"attention.head_count": 0, "attention.head_count_kv": None, "feed_forward_length": 0}
 _OWN = {
     "llama": {"rope.freq_base": 10000.0},
@@ -54,11 +55,15 @@ _OWN = {
         "attention.key_length": 8,
         "feed_forward_length": [24, 32],
     },
-    "rwkv6": {
+    "mpt": _LAYER_NORMS
+    | {"attention.head_count_kv": None}
+    | {"attention.max_alibi_bias": 8.0, "attention.clamp_kqv": 1.5},
+    "gpt2": _LAYER_NORMS | {"attention.head_count_kv": None},
+    "starcoder2": _LAYER_NORMS | {"rope.freq_base": 10000.0},
+    "rwkv6": _LAYER_NORMS
+    | {
         "attention.head_count": 0,
         "attention.head_count_kv": None,
-        "attention.layer_norm_rms_epsilon": None,
-        "attention.layer_norm_epsilon": 1e-5,
         "wkv.head_size": 8,
         "time_mix_extra_dim": 3,
         "time_decay_extra_dim": 5,

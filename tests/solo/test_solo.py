@@ -22,7 +22,7 @@ MODELS = {
         for name in (
             *("llama", "mistral", "qwen2", "gemma", "gemma2", "gemma2_46l", "gemma3"),
             *("openelm",),
-            *("mamba", "falcon_mamba", "mamba2", "jamba", "rwkv6", "rwkv6_real"),
+            *("mamba", "falcon_mamba", "mamba2", "jamba", "rwkv6", "rwkv6_real", "mpt"),
         )
     },
     **{

@@ -25,6 +25,8 @@ TIMES = (2, 4, 8, 16)
 """Contexts for which Self-Extend's choice is shown, in trained lengths."""
 _ROUTER = ".ffn_gate_inp.weight"
 """Of a layer that is a mixture of experts."""
+_ENCODINGS = {"alibi": "ALiBi", "learned": "learned, a vector for each"}
+"""Of ``Config.positional``, where more is to be said."""
 
 Facts = dict[str, Any]
 """What ``--json`` prints."""
@@ -168,7 +170,7 @@ def _positions(family: Family[Config] | MotetError) -> Facts:
 
 def _encoding(config: Config) -> str:
     if not isinstance(config, RotaryConfig):
-        return config.positional
+        return _ENCODINGS.get(config.positional, config.positional)
     rope = config.rope
     text = f"{config.positional}, base {rope.base:.10g}"
     if rope.dimension < config.head_dim:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from motet.arrays import Float32, Int64
+from motet.kernels.bias import PositionBias
 from motet.kernels.interface import Kernels, RecurrentState
 from motet.kernels.rope import Rope
 from motet.models.config import Config, HeadsConfig
 from motet.models.family import View
+from motet.models.norms import Norm, NormKind, rms_norm
 from motet.models.tensors import TensorReader
 from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
 
@@ -44,7 +46,7 @@ class FeedForward(Protocol):
 class Block:
     """A layer: a mixer and a feed-forward network, added to the residual one after the other.
 
-    Each has an RMS norm before it and, with ``post_norms``, another after it.
+    Each has a norm, of the kind ``norm``, before it and, with ``post_norms``, another after it.
     """
 
     def __init__(
@@ -55,34 +57,34 @@ class Block:
         mixer: Mixer,
         feed_forward: FeedForward | None = None,
         *,
+        norm: NormKind = rms_norm,
         post_norms: bool = False,
     ) -> None:
+        def named(name: str) -> Norm:
+            return norm(t, kernels, name, config.d_model, config.norm_eps)
+
         self.mixer = mixer
         self.feed_forward = feed_forward
         self.caches = mixer.caches
-        self._kernels = kernels
-        self._eps = config.norm_eps
-        d = config.d_model
-        self.attn_norm = t.array("attn_norm.weight", d)
-        self.post_attention_norm = t.array("post_attention_norm.weight", d) if post_norms else None
+        self.attn_norm = named("attn_norm")
+        self.post_attention_norm = named("post_attention_norm") if post_norms else None
         if feed_forward is not None:
-            self.ffn_norm = t.array("ffn_norm.weight", d)
-            self.post_ffw_norm = t.array("post_ffw_norm.weight", d) if post_norms else None
+            self.ffn_norm = named("ffn_norm")
+            self.post_ffw_norm = named("post_ffw_norm") if post_norms else None
 
     def forward(self, x: Float32, view: Any, wanted: Int64 | None = None) -> Float32:
         """The residual ``[T, d_model]``, which is overwritten, to ``[R, d_model]``."""
-        kernels, eps = self._kernels, self._eps
-        h = self.mixer.forward(kernels.rms_norm(x, self.attn_norm, eps), view, wanted)
+        h = self.mixer.forward(self.attn_norm(x), view, wanted)
         if self.post_attention_norm is not None:
-            h = kernels.rms_norm(h, self.post_attention_norm, eps)
+            h = self.post_attention_norm(h)
         if wanted is not None:
             x = x[wanted]
         x += h
         if self.feed_forward is None:
             return x
-        h = self.feed_forward.forward(kernels.rms_norm(x, self.ffn_norm, eps))
+        h = self.feed_forward.forward(self.ffn_norm(x))
         if self.post_ffw_norm is not None:
-            h = kernels.rms_norm(h, self.post_ffw_norm, eps)
+            h = self.post_ffw_norm(h)
         x += h
         return x
 
@@ -91,8 +93,9 @@ class Attention:
     """Softmax attention over a sequence's keys and values, with grouped heads.
 
     ``window``: tokens that it sees, the query's own included; 0 for all. ``softcap``: scores are
-    capped to ± this. ``qk_norms``: an RMS norm over each head's query and key. ``fused``: whether
-    q, k and v stand in one tensor. ``cache``: which of the layer's caches is its own.
+    capped to ± this. ``bias``: added to scores by distance. ``qk_norms``: an RMS norm over each
+    head's query and key. ``clamp``: q, k and v are kept within ± this, if it is not 0. ``fused``:
+    whether q, k and v stand in one tensor. ``cache``: which of the layer's caches is its own.
     """
 
     def __init__(
@@ -106,7 +109,9 @@ class Attention:
         rope: Rope | None = None,
         window: int = 0,
         softcap: float = 0.0,
+        bias: PositionBias | None = None,
         qk_norms: bool = False,
+        clamp: float = 0.0,
         fused: bool = False,
         biases: bool = False,
         cache: int = 0,
@@ -119,8 +124,8 @@ class Attention:
         self._k_shape = -1, kv_heads, config.head_dim
         self._v_shape = -1, kv_heads, config.value_dim
         self._scale, self._window, self._softcap = config.attention_scale, window, softcap
-        self._rope, self._eps = rope, config.norm_eps
-        self._biases = biases
+        self._rope, self._bias, self._eps = rope, bias, config.norm_eps
+        self._clamp, self._biases = clamp, biases
         d, heads = config.d_model, config.n_heads
         rows = heads * config.head_dim, kv_heads * config.head_dim, kv_heads * config.value_dim
         if fused:
@@ -131,9 +136,7 @@ class Attention:
             self.v = t.matrix("attn_v.weight", rows[2], d)
         self.output = t.matrix("attn_output.weight", d, heads * config.value_dim)
         if biases:
-            self.q_bias = t.optional_array("attn_q.bias", rows[0])
-            self.k_bias = t.optional_array("attn_k.bias", rows[1])
-            self.v_bias = t.optional_array("attn_v.bias", rows[2])
+            self.q_bias, self.k_bias, self.v_bias = _read_biases(t, rows, fused)
             self.output_bias = t.optional_array("attn_output.bias", d)
         self.q_norm = t.array("attn_q_norm.weight", config.head_dim) if qk_norms else None
         self.k_norm = t.array("attn_k_norm.weight", config.head_dim) if qk_norms else None
@@ -145,6 +148,10 @@ class Attention:
             add(q, self.q_bias)
             add(k, self.k_bias)
             add(v, self.v_bias)
+        if self._clamp:
+            q = kernels.clamp(q, self._clamp)
+            k = kernels.clamp(k, self._clamp)
+            v = kernels.clamp(v, self._clamp)
         q, k, v = q.reshape(self._q_shape), k.reshape(self._k_shape), v.reshape(self._v_shape)
         if self.q_norm is not None and self.k_norm is not None:
             q = kernels.rms_norm(q, self.q_norm, self._eps)
@@ -158,6 +165,7 @@ class Attention:
             window=self._window,
             softcap=self._softcap,
             rope=self._rope,
+            bias=self._bias,
         )
         (h,) = kernels.linear(h if wanted is None else h[wanted], self.output)
         if self._biases:
@@ -201,6 +209,35 @@ class GatedMLP:
         return h
 
 
+class MLP:
+    """down(activation(up · x)), with biases where the file has them and ``biases`` allows it."""
+
+    def __init__(
+        self,
+        t: TensorReader,
+        kernels: Kernels,
+        config: HeadsConfig,
+        activation: str,
+        *,
+        biases: bool = False,
+    ) -> None:
+        d, ff = config.d_model, config.d_ff
+        self._kernels = kernels
+        self._activation = activation
+        self.up = t.matrix("ffn_up.weight", ff, d)
+        self.down = t.matrix("ffn_down.weight", d, ff)
+        self.up_bias = t.optional_array("ffn_up.bias", ff) if biases else None
+        self.down_bias = t.optional_array("ffn_down.bias", d) if biases else None
+
+    def forward(self, h: Float32) -> Float32:
+        kernels = self._kernels
+        (h,) = kernels.linear(h, self.up)
+        add(h, self.up_bias)
+        (h,) = kernels.linear(kernels.activate(h, self._activation), self.down)
+        add(h, self.down_bias)
+        return h
+
+
 class MixtureOfExperts:
     """Gated networks, of which a router chooses some for each token.
 
@@ -232,6 +269,17 @@ class MixtureOfExperts:
         if self._renormalise:
             _renormalise(weights)
         return kernels.experts(h, ids, weights, self.gate, self.up, self.down, self._activation)
+
+
+def _read_biases(t: TensorReader, rows: tuple[int, int, int], fused: bool) -> list[Float32 | None]:
+    """Of q, k and v, where the file has them."""
+    if not fused:
+        return [t.optional_array(f"attn_{x}.bias", n) for x, n in zip("qkv", rows, strict=True)]
+    bias = t.optional_array("attn_qkv.bias", sum(rows))
+    if bias is None:
+        return [None, None, None]
+    q, k, _ = rows
+    return [bias[:q], bias[q : q + k], bias[q + k :]]
 
 
 def add(x: Float32, bias: Float32 | None) -> None:
