@@ -54,7 +54,7 @@ def test_refused(tmp_path: Path, no_memory, name: str, setting, error, match: st
 def test_learned_positions_end_with_the_trained_length(tmp_path: Path, no_memory) -> None:
     """Also where nothing is extended."""
     model = load(tmp_path, "gpt2")
-    with pytest.raises(OptionError, match="context_length is 257, .* has 256 learned positions"):
+    with pytest.raises(OptionError, match=r"is 257, .* has 256 learned positions"):
         model.context(context_length=257)
 
 
