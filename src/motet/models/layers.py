@@ -5,12 +5,13 @@ so that another device's arrays can take their place. T is the number of tokens 
 of the rows wanted of it: ``wanted``, int64 ``[R]``, or None for all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from motet.arrays import Float32, Int64
 from motet.kernels.bias import PositionBias
-from motet.kernels.interface import Kernels, RecurrentState
+from motet.kernels.interface import Kernels, Matrix, RecurrentState
 from motet.kernels.rope import Rope
 from motet.models.config import Config, HeadsConfig
 from motet.models.family import View
@@ -125,29 +126,20 @@ class Attention:
         self._v_shape = -1, kv_heads, config.value_dim
         self._scale, self._window, self._softcap = config.attention_scale, window, softcap
         self._rope, self._bias, self._eps = rope, bias, config.norm_eps
-        self._clamp, self._biases = clamp, biases
+        self._clamp = clamp
         d, heads = config.d_model, config.n_heads
         rows = heads * config.head_dim, kv_heads * config.head_dim, kv_heads * config.value_dim
-        if fused:
-            self.q, self.k, self.v = t.stacked("attn_qkv.weight", rows, d)
-        else:
-            self.q = t.matrix("attn_q.weight", rows[0], d)
-            self.k = t.matrix("attn_k.weight", rows[1], d)
-            self.v = t.matrix("attn_v.weight", rows[2], d)
+        self.qkv, self.qkv_bias = read_qkv(t, rows, d, fused=fused, biases=biases)
         self.output = t.matrix("attn_output.weight", d, heads * config.value_dim)
-        if biases:
-            self.q_bias, self.k_bias, self.v_bias = _read_biases(t, rows, fused)
-            self.output_bias = t.optional_array("attn_output.bias", d)
+        self.output_bias = t.optional_array("attn_output.bias", d) if biases else None
         self.q_norm = t.array("attn_q_norm.weight", config.head_dim) if qk_norms else None
         self.k_norm = t.array("attn_k_norm.weight", config.head_dim) if qk_norms else None
 
     def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
         kernels = self._kernels
-        q, k, v = kernels.linear(h, self.q, self.k, self.v)
-        if self._biases:
-            add(q, self.q_bias)
-            add(k, self.k_bias)
-            add(v, self.v_bias)
+        q, k, v = kernels.linear(h, *self.qkv)
+        for x, bias in zip((q, k, v), self.qkv_bias, strict=True):
+            add(x, bias)
         if self._clamp:
             q = kernels.clamp(q, self._clamp)
             k = kernels.clamp(k, self._clamp)
@@ -168,8 +160,7 @@ class Attention:
             bias=self._bias,
         )
         (h,) = kernels.linear(h if wanted is None else h[wanted], self.output)
-        if self._biases:
-            add(h, self.output_bias)
+        add(h, self.output_bias)
         return h
 
 
@@ -271,15 +262,21 @@ class MixtureOfExperts:
         return kernels.experts(h, ids, weights, self.gate, self.up, self.down, self._activation)
 
 
-def _read_biases(t: TensorReader, rows: tuple[int, int, int], fused: bool) -> list[Float32 | None]:
-    """Of q, k and v, where the file has them."""
+def read_qkv(
+    t: TensorReader, rows: tuple[int, int, int], columns: int, *, fused: bool, biases: bool = True
+) -> tuple[Sequence[Matrix], Sequence[Float32 | None]]:
+    """The matrices of q, k and v, ``fused`` in one or in three, and the biases that there are."""
+    none = None, None, None
     if not fused:
-        return [t.optional_array(f"attn_{x}.bias", n) for x, n in zip("qkv", rows, strict=True)]
-    bias = t.optional_array("attn_qkv.bias", sum(rows))
+        named = [(f"attn_{name}", n) for name, n in zip("qkv", rows, strict=True)]
+        matrices = [t.matrix(f"{name}.weight", n, columns) for name, n in named]
+        return matrices, [t.optional_array(f"{n}.bias", r) for n, r in named] if biases else none
+    matrices = t.stacked("attn_qkv.weight", rows, columns)
+    bias = t.optional_array("attn_qkv.bias", sum(rows)) if biases else None
     if bias is None:
-        return [None, None, None]
+        return matrices, none
     q, k, _ = rows
-    return [bias[:q], bias[q : q + k], bias[q + k :]]
+    return matrices, (bias[:q], bias[q : q + k], bias[q + k :])
 
 
 def add(x: Float32, bias: Float32 | None) -> None:
