@@ -137,9 +137,7 @@ class Attention:
 
     def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
         kernels = self._kernels
-        q, k, v = kernels.linear(h, *self.qkv)
-        for x, bias in zip((q, k, v), self.qkv_bias, strict=True):
-            add(x, bias)
+        q, k, v = products(kernels, h, self.qkv, self.qkv_bias)
         if self._clamp:
             q = kernels.clamp(q, self._clamp)
             k = kernels.clamp(k, self._clamp)
@@ -277,6 +275,16 @@ def read_qkv(
         return matrices, none
     q, k, _ = rows
     return matrices, (bias[:q], bias[q : q + k], bias[q + k :])
+
+
+def products(
+    kernels: Kernels, h: Float32, weights: Sequence[Matrix], biases: Sequence[Float32 | None]
+) -> tuple[Float32, ...]:
+    """``h`` times each of the matrices, with their biases where there are any."""
+    out = kernels.linear(h, *weights)
+    for x, bias in zip(out, biases, strict=True):
+        add(x, bias)
+    return out
 
 
 def add(x: Float32, bias: Float32 | None) -> None:
