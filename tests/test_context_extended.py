@@ -20,6 +20,7 @@ REFUSED = [
     ("mamba2", SelfExtend(2, 4), UnsupportedError, "is recurrent: it has no positions"),
     ("rwkv6", AutoExtend(), UnsupportedError, "is recurrent: it has no positions"),
     ("jamba", "auto", UnsupportedError, "attends without positions"),
+    ("gpt2", "auto", UnsupportedError, "has a learned vector for each place"),
     ("llama", SelfExtend(4, 256), OptionError, "window is 256, and the model was trained for 256"),
     ("llama", SelfExtend(4, 999), OptionError, "window is 999, and the model was trained for 256"),
     ("gemma2", "8:64", OptionError, "self_extend is '8:64'"),
@@ -48,6 +49,13 @@ def no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_refused(tmp_path: Path, no_memory, name: str, setting, error, match: str) -> None:
     with pytest.raises(error, match=match):
         load(tmp_path, name).context(self_extend=setting)
+
+
+def test_learned_positions_end_with_the_trained_length(tmp_path: Path, no_memory) -> None:
+    """Also where nothing is extended."""
+    model = load(tmp_path, "gpt2")
+    with pytest.raises(OptionError, match=r"is 257, .* has 256 learned positions"):
+        model.context(context_length=257)
 
 
 def test_beyond_the_reach(tmp_path: Path, no_memory) -> None:

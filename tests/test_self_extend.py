@@ -135,6 +135,7 @@ STATE = Recurrent(((2,),))
         ([STATE, STATE], "none", "is recurrent"),
         ([STATE, FULL], "none", "attends without positions"),
         ([SLIDING, SLIDING], "rotary", "sliding layers alone"),
+        ([FULL, FULL], "learned", "a learned vector for each place"),
     ],
 )
 def test_models_without_distances_to_extend(layers: list, positional: str, match: str) -> None:
@@ -145,6 +146,7 @@ def test_models_without_distances_to_extend(layers: list, positional: str, match
 def test_models_with_some() -> None:
     require_positions([(SLIDING,), (FULL,)], "rotary")
     require_positions([(STATE, FULL), ()], "rotary")
+    require_positions([(FULL,)], "alibi")
 
 
 def test_settings_as_callers_give_them() -> None:

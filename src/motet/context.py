@@ -165,6 +165,11 @@ class Context:
         """Positions that a sequence has."""
         trained = self._trained
         if self._setting is None:
+            if wanted and wanted > trained and self.model.config.positional == "learned":
+                raise OptionError(
+                    f"context_length is {wanted}, but the model has {trained} learned positions",
+                    hint=f"use at most {trained}",
+                )
             return wanted or trained
         positions = wanted or default_context(self._setting, trained)
         check_reach(self._setting, trained, positions)

@@ -13,7 +13,7 @@ from motet.kernels.interface import Kernels
 from motet.machine import available_memory
 from motet.models.config import Config
 from motet.models.registry import declared
-from motet.models.tensors import EMBEDDING, OUTPUT, TensorLoader, only_f32, packed_bytes
+from motet.models.tensors import EMBEDDING, OUTPUT, POSITIONS, TensorLoader, only_f32, packed_bytes
 from motet.weights.fingerprint import Fingerprint, fingerprint_of
 from motet.weights.gguf import GGUFFile
 
@@ -168,14 +168,14 @@ def _too_large(where: str, needed: int, available: str = "") -> CapacityError:
 
 
 def _read_per_token(nbytes_of: Mapping[str, int], config: Config) -> int:
-    """All bytes, but only a row of an embedding that is not the output head too.
+    """All bytes, but only a row of learned positions, and of an embedding that is no output head.
 
     Of a mixture of experts, those that a token goes to.
     """
     untied = OUTPUT in nbytes_of
     total = 0
     for name, nbytes in nbytes_of.items():
-        if untied and name == EMBEDDING:
+        if name == POSITIONS or (untied and name == EMBEDDING):
             continue
         if name.endswith(_EXPERTS):
             nbytes = nbytes // config.n_experts * config.n_experts_used

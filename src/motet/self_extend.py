@@ -184,13 +184,16 @@ def read_setting(text: str) -> SelfExtend | AutoExtend | None:
 def require_positions(layers: Sequence[LayerCaches], positional: str) -> None:
     """Raise UnsupportedError for a model that Self-Extend means nothing to.
 
-    ``positional``: how attention knows positions, "rotary" or "none".
+    ``positional``: how attention knows positions, as ``Config.positional`` says.
     """
     attention = attention_specs(layers)
     if not attention:
         reason, hint = "is recurrent: it has no positions", "a longer context needs nothing"
     elif positional == "none":
         reason, hint = "attends without positions", "a longer context needs nothing"
+    elif positional == "learned":
+        reason = "has a learned vector for each place in a sequence, not for distances"
+        hint = "it cannot go beyond the length that it was trained for"
     elif all(isinstance(spec, SlidingAttention) for spec in attention):
         reason, hint = "has sliding layers alone, whose window bounds every distance", ""
     else:

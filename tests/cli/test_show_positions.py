@@ -47,6 +47,8 @@ def test_what_auto_would_choose(tmp_path: Path) -> None:
         ("gemma2", "rotary, base 10000"),
         ("gemma3", "rotary, base 1000, linear scaling by 8; in sliding layers base 100"),
         ("llama_yarn", "rotary, base 100, yarn scaling by 4"),
+        ("starcoder2", "rotary, base 1000"),
+        ("mpt", "ALiBi"),
     ],
 )
 def test_encodings(name: str, encoding: str) -> None:
@@ -63,6 +65,7 @@ def test_partial_rotation(tmp_path: Path) -> None:
     [
         ("mistral", "rotary", "has sliding layers alone, whose window bounds every distance"),
         ("jamba", "none", "attends without positions (a longer context needs nothing)"),
+        ("gpt2", "learned, a vector for each", "has a learned vector for each place"),
         ("mamba2", "none", "is recurrent: it has no positions"),
         ("rwkv6", "none", "is recurrent: it has no positions"),
     ],
@@ -75,7 +78,7 @@ def test_why_it_means_nothing(name: str, encoding: str, why: str) -> None:
 
 
 @needs_shared
-@pytest.mark.parametrize("name", ["t5_gated", "bert_cls", "mpt", "openelm"])
+@pytest.mark.parametrize("name", ["falconh1", "gptoss", "lfm2", "rwkv7"])
 def test_architectures_that_motet_does_not_run(name: str) -> None:
     path = SHARED / "parity" / name / "model.gguf"
     assert facts(path)["architecture"] not in FAMILIES, "use another that Motet does not run"

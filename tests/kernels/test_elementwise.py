@@ -86,6 +86,13 @@ def test_softmax(cpu: CPU, width: int) -> None:
     np.testing.assert_array_equal(cpu.softmax(x[3:4].copy()), got[3:4])
 
 
+def test_clamp(cpu: CPU) -> None:
+    x = np.array([[-7, -1.5, -0.1, 0, 1.4, 1.6, np.inf, np.nan]], np.float32)
+    expected = np.array([[-1.5, -1.5, -0.1, 0, 1.4, 1.5, 1.5, np.nan]], np.float32)
+    for kernels in (cpu, REFERENCE):
+        np.testing.assert_array_equal(kernels.clamp(x, 1.5), expected)
+
+
 def test_nan_is_not_swallowed(cpu: CPU) -> None:
     x = np.array([1, np.nan, 2], np.float32)
     for got in (cpu.activate(x, "silu"), cpu.softcap(x, 5.0), cpu.activate(x, "gelu_tanh")):

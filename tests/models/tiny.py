@@ -35,6 +35,7 @@ _BOTH_WAYS = {
     "attention.layer_norm_epsilon": 1e-12,
     "pooling_type": 2,
 }
+_LAYER_NORMS = {"attention.layer_norm_rms_epsilon": None, "attention.layer_norm_epsilon": 1e-5}
 _ALONE = {"attention.head_count": 0, "attention.head_count_kv": None, "feed_forward_length": 0}
 _OWN = {
     "llama": {"rope.freq_base": 10000.0},
@@ -48,11 +49,21 @@ _OWN = {
     "jamba": _SCAN
     | {"block_count": 4, "attention.head_count_kv": [0, 2, 0, 1]}
     | {"expert_count": 4, "expert_used_count": 2},
-    "rwkv6": {
+    "openelm": {
+        "attention.head_count": [2, 4],
+        "attention.head_count_kv": [1, 2],
+        "attention.key_length": 8,
+        "feed_forward_length": [24, 32],
+    },
+    "mpt": _LAYER_NORMS
+    | {"attention.head_count_kv": None}
+    | {"attention.max_alibi_bias": 8.0, "attention.clamp_kqv": 1.5},
+    "gpt2": _LAYER_NORMS | {"attention.head_count_kv": None},
+    "starcoder2": _LAYER_NORMS | {"rope.freq_base": 10000.0},
+    "rwkv6": _LAYER_NORMS
+    | {
         "attention.head_count": 0,
         "attention.head_count_kv": None,
-        "attention.layer_norm_rms_epsilon": None,
-        "attention.layer_norm_epsilon": 1e-5,
         "wkv.head_size": 8,
         "time_mix_extra_dim": 3,
         "time_decay_extra_dim": 5,

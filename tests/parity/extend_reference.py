@@ -56,7 +56,7 @@ class Extension:
 
 
 class Decoder:
-    """llama, qwen2, gemma, gemma2 or gemma3, from a GGUF file."""
+    """llama, qwen2, gemma, gemma2, gemma3, mpt or starcoder2, from a GGUF file."""
 
     def __init__(self, path: Path) -> None:
         with GGUFFile.open(path) as file:
@@ -69,7 +69,9 @@ class Decoder:
                 for name, info in file.tensors.items()
             }
         self.heads = self.keys["attention.head_count"]
-        self.eps = self.keys["attention.layer_norm_rms_epsilon"]
+        self.centred = "attention.layer_norm_epsilon" in self.keys
+        rms = "" if self.centred else "rms_"
+        self.eps = self.keys[f"attention.layer_norm_{rms}epsilon"]
         self.gemma = self.kind.startswith("gemma")
         self.window = self.key("attention.sliding_window")
 
@@ -88,26 +90,39 @@ class Decoder:
                 for name, value in self.weights.items()
                 if name.startswith(f"blk.{i}.")
             }
-            h = self.attention(block, i, self.norm(x, block["attn_norm.weight"]), extension)
-            x = x + (self.norm(h, block["post_attention_norm.weight"]) if twice else h)
-            h = self.norm(x, block["ffn_norm.weight"])
-            gate, up = linear(h, block, "ffn_gate"), linear(h, block, "ffn_up")
-            h = linear((gelu(gate) if self.gemma else silu(gate)) * up, block, "ffn_down")
-            x = x + (self.norm(h, block["post_ffw_norm.weight"]) if twice else h)
-        x = self.norm(x, self.weights["output_norm.weight"])
+            h = self.attention(block, i, self.norm(x, block, "attn_norm"), extension)
+            x = x + (self.norm(h, block, "post_attention_norm") if twice else h)
+            h = self.feed_forward(block, self.norm(x, block, "ffn_norm"))
+            x = x + (self.norm(h, block, "post_ffw_norm") if twice else h)
+        x = self.norm(x, self.weights, "output_norm")
         head = "output" if "output.weight" in self.weights else "token_embd"
         return capped(linear(x, self.weights, head), self.key("final_logit_softcapping"))
+
+    def feed_forward(self, block: Mapping[str, np.ndarray], h: np.ndarray) -> np.ndarray:
+        up = linear(h, block, "ffn_up")
+        if self.kind == "mpt":
+            up = 0.5 * up * (1 + np.vectorize(math.erf)(up / math.sqrt(2)))
+        elif self.kind == "starcoder2":
+            up = gelu(up)
+        else:
+            gate = linear(h, block, "ffn_gate")
+            up *= gelu(gate) if self.gemma else silu(gate)
+        return linear(up, block, "ffn_down")
 
     def attention(
         self, block: Mapping[str, np.ndarray], layer: int, h: np.ndarray, ext: Extension | None
     ) -> np.ndarray:
         count = len(h)
         kv_heads = self.keys.get("attention.head_count_kv", self.heads)
-        q = linear(h, block, "attn_q").reshape(count, self.heads, -1)
-        k = linear(h, block, "attn_k").reshape(count, kv_heads, -1)
-        v = linear(h, block, "attn_v").reshape(count, kv_heads, -1)
+        if "attn_qkv.weight" in block:
+            limit = self.keys.get("attention.clamp_kqv", np.inf)
+            q, k, v = np.split(np.clip(linear(h, block, "attn_qkv"), -limit, limit), 3, axis=1)
+        else:
+            q, k, v = (linear(h, block, f"attn_{name}") for name in "qkv")
+        q = q.reshape(count, self.heads, -1)
+        k, v = k.reshape(count, kv_heads, -1), v.reshape(count, kv_heads, -1)
         if "attn_q_norm.weight" in block:
-            q, k = (self.norm(z, block[f"attn_{n}_norm.weight"]) for z, n in ((q, "q"), (k, "k")))
+            q, k = (self.norm(z, block, f"attn_{n}_norm") for z, n in ((q, "q"), (k, "k")))
         slides = bool(self.window) and (layer + 1) % PERIODS.get(self.kind, layer + 2) != 0
         distance = np.arange(count)[:, None] - np.arange(count)
         seen = distance >= 0
@@ -122,6 +137,8 @@ class Decoder:
             kv = head // (self.heads // kv_heads)
             scores = self.scores(q[:, head], k[:, kv], relative, frequencies, magnitude)
             scores *= factors[:, None] / math.sqrt(q.shape[2])
+            if self.kind == "mpt":
+                scores -= self.slope(head) * relative
             scores = capped(scores, self.key("attn_logit_softcapping"))
             weights = np.exp(scores - np.max(scores, axis=1, where=seen, initial=-1e9)[:, None])
             weights *= seen
@@ -154,7 +171,7 @@ class Decoder:
 
     def rotation(self, slides: bool, head_dim: int) -> tuple[np.ndarray, float]:
         """Radians a position of each pair of channels, and what YaRN multiplies q and k by."""
-        rotary = self.keys.get("rope.dimension_count", head_dim)
+        rotary = 0 if self.kind == "mpt" else self.keys.get("rope.dimension_count", head_dim)
         local = slides and self.kind == "gemma3"
         base = self.key("rope.freq_base_swa" if local else "rope.freq_base")
         steps = np.arange(rotary // 2) * 2 / rotary
@@ -176,8 +193,16 @@ class Decoder:
         scaled = frequencies * (1 - stretched) + frequencies / factor * stretched
         return scaled, 0.1 * math.log(factor) + 1
 
-    def norm(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + self.eps) * weight
+    def slope(self, head: int) -> float:
+        """ALiBi's, for all heads of a power of 2, then between these (Press et al. 2021, §3)."""
+        most, below = self.keys["attention.max_alibi_bias"], 1 << (self.heads.bit_length() - 1)
+        return 2 ** (-most * (head + 1 if head < below else head - below + 0.5) / below)
+
+    def norm(self, x: np.ndarray, weights: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+        if self.centred:
+            x = x - np.mean(x, axis=-1, keepdims=True)
+        x = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + self.eps)
+        return x * weights[f"{name}.weight"] + weights.get(f"{name}.bias", 0.0)
 
 
 def linear(x: np.ndarray, weights: Mapping[str, np.ndarray], name: str) -> np.ndarray:

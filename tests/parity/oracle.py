@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from tests.parity import oracle_recurrent
+from tests.parity import oracle_layer_norms, oracle_recurrent
 
 _SIZES = {
     "vocab_size": 48,
@@ -145,6 +145,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "gemma2": _gemma2,
     "gemma3": _gemma3,
     **oracle_recurrent.CASES,
+    **oracle_layer_norms.CASES,
 }
 
 
@@ -155,7 +156,7 @@ def random_model(config: Any, seed: int) -> Any:
     offset = 0.0 if config.model_type.startswith("gemma") else 1.0
     with torch.no_grad():
         for name, p in model.named_parameters():
-            if oracle_recurrent.fill(name, p):
+            if oracle_recurrent.fill(name, p) or oracle_layer_norms.fill(name, p):
                 pass
             elif "norm" in name:
                 p.copy_(offset + 0.3 * torch.randn_like(p))
@@ -184,6 +185,9 @@ def write_gguf(model: Any, path: Path) -> None:
     if architecture in oracle_recurrent.ARCHITECTURES:
         oracle_recurrent.write_keys(writer, config)
         tensors = oracle_recurrent.tensors(model)
+    elif architecture in oracle_layer_norms.ARCHITECTURES:
+        oracle_layer_norms.write_keys(writer, config)
+        tensors = oracle_layer_norms.tensors(model)
     else:
         _write_keys(writer, config, architecture)
         tensors = _tensors(model, architecture)

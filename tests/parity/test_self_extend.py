@@ -19,8 +19,10 @@ TRAINED = 48
 """The models' trained length here: the files say more, but nothing else depends on it."""
 
 GOLDENS = ("llama", "llama_biased", "llama_yarn", "qwen2", "gemma", "gemma2", "gemma3")
-"""Between them llama3, linear and YaRN scaling, caps, QK-norm, sliding layers, a base for each."""
-SHARED_MODELS = ("llama", "gemma", "gemma2", "gemma3")
+GOLDENS += ("mpt", "mpt_clamped", "starcoder2")
+"""Between them llama3, linear and YaRN scaling, caps, QK-norm, sliding layers, a base for each;
+ALiBi."""
+SHARED_MODELS = ("llama", "gemma", "gemma2", "gemma3", "mpt")
 PATHS = {
     **{f"{name}-golden": FOLDER / f"{name}.gguf" for name in GOLDENS},
     **{name: SHARED / "parity" / name / "model.gguf" for name in SHARED_MODELS},

@@ -32,6 +32,7 @@ SETTINGS = (
 """Groups that divide the window and the page and that don't; windows in a page, across its edge."""
 
 NAMES = ("golden-llama", "golden-llama_yarn", "golden-gemma2", "golden-gemma3", "motet-tiny")
+NAMES += ("golden-mpt", "golden-mpt_clamped")
 Setting = SelfExtend | AutoExtend | None
 
 

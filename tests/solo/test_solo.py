@@ -21,7 +21,8 @@ MODELS = {
         name: SHARED / "parity" / name / "model.gguf"
         for name in (
             *("llama", "mistral", "qwen2", "gemma", "gemma2", "gemma2_46l", "gemma3"),
-            *("mamba", "falcon_mamba", "mamba2", "jamba", "rwkv6", "rwkv6_real"),
+            *("openelm",),
+            *("mamba", "falcon_mamba", "mamba2", "jamba", "rwkv6", "rwkv6_real", "mpt"),
         )
     },
     **{

@@ -14,7 +14,7 @@ import numpy as np
 from motet.errors import MotetError, UnsupportedError
 from motet.kernels.reference import Reference
 from motet.memory.budget import context_memory, default_kv_bytes
-from motet.models.config import AttentionConfig, Config
+from motet.models.config import AttentionConfig, Config, RotaryConfig
 from motet.models.family import Family
 from motet.models.registry import FAMILIES, declared
 from motet.models.tensors import only_f32
@@ -25,6 +25,8 @@ TIMES = (2, 4, 8, 16)
 """Contexts for which Self-Extend's choice is shown, in trained lengths."""
 _ROUTER = ".ffn_gate_inp.weight"
 """Of a layer that is a mixture of experts."""
+_ENCODINGS = {"alibi": "ALiBi", "learned": "learned, a vector for each"}
+"""Of ``Config.positional``, where more is to be said."""
 
 Facts = dict[str, Any]
 """What ``--json`` prints."""
@@ -167,14 +169,14 @@ def _positions(family: Family[Config] | MotetError) -> Facts:
 
 
 def _encoding(config: Config) -> str:
-    if not isinstance(config, AttentionConfig):
-        return config.positional
-    rope, local = config.rope, config.sliding_rope
+    if not isinstance(config, RotaryConfig):
+        return _ENCODINGS.get(config.positional, config.positional)
+    rope = config.rope
     text = f"{config.positional}, base {rope.base:.10g}"
     if rope.dimension < config.head_dim:
         text += f", {rope.dimension} of {config.head_dim} channels"
     if rope.scaling != "none":
         text += f", {rope.scaling} scaling by {rope.factor:.10g}"
-    if local is not None:
-        text += f"; in sliding layers base {local.base:.10g}"
+    if isinstance(config, AttentionConfig) and config.sliding_rope is not None:
+        text += f"; in sliding layers base {config.sliding_rope.base:.10g}"
     return text

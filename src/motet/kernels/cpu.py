@@ -6,6 +6,7 @@ bit, for any number of rows and threads.
 """
 
 import logging
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -186,6 +187,9 @@ class CPU(HostMemory):
         self._native.softcap(self._pool, x, cap, out)
         return out
 
+    def clamp(self, x: Float32, limit: float) -> Float32:
+        return np.clip(x, -limit, limit)
+
     def attention(
         self,
         q: Float32,
@@ -197,17 +201,23 @@ class CPU(HostMemory):
         window: int = 0,
         softcap: float = 0.0,
         rope: Rope | None = None,
+        bias: PositionBias | None = None,
     ) -> Float32:
         pages, tables, native = kv.pages, kv.tables, self._native
         assert isinstance(pages, HostPages) and isinstance(tables, NativeBlockTables)
-        rotary, extend = None, None
-        if rope is not None:
-            extended, at = kv.extended, tables.positions
-            table = rope.table(rope_distances(tables.native.furthest, at, window, extended))
-            rotary = native.Rotary(table, rope.places, rope.pairing == "normal", rope.scale)
+        rotary, extend, biases = None, None, None
+        if rope is not None or bias is not None:
+            extended = kv.extended
+            count = rope_distances(tables.native.furthest, tables.positions, window, extended)
+            if rope is not None:
+                turns, pairs = rope.table(count), rope.pairing == "normal"
+                rotary = native.Rotary(turns, rope.places, pairs, rope.scale)
+            if bias is not None:
+                biases = bias.table(count)
             if extended is not None:
                 groups, stage = extended.stages
-                far = [(group, rope.grouped_places(group)) for group in groups]
+                places_of = unrotated_places if rope is None else rope.grouped_places
+                far = [(group, places_of(group)) for group in groups]
                 extend = native.SelfExtend(extended.window, far, stage, extended.factors)
         out = np.empty((len(q), q.shape[1] * v.shape[2]), np.float32)
         fine = native.attention(
@@ -222,6 +232,7 @@ class CPU(HostMemory):
             scale,
             window,
             softcap,
+            biases,
             out,
         )
         if not fine:
@@ -410,10 +421,15 @@ def _widened(raw: UInt8, type: TensorType) -> UInt8:
         raise UnsupportedError(f"weights of type {type.name} can't be read") from error
 
 
+def unrotated_places(group: int) -> Float32:
+    """``Rope.grouped_places`` of a head of which no channel is rotated."""
+    return np.empty((group // math.gcd(group, PAGE), 0, 2, PAGE), np.float32)
+
+
 def rope_distances(
     furthest: int, positions: Int32, window: int = 0, extended: Extended | None = None
 ) -> int:
-    """Entries of a rope table that attention of queries at ``positions`` needs.
+    """Entries of a rope table, or distances of a bias, that queries at ``positions`` need.
 
     ``furthest`` is the greatest of ``positions``. A query is rotated by its distance from the start
     of a page with a key that it sees: the key's distance, which a sliding window or Self-Extend's

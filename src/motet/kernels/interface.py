@@ -210,6 +210,10 @@ class Kernels(Protocol):
         """e^x / Σ e^x over the last axis of ``[T, n]``."""
         ...
 
+    def clamp(self, x: Float32, limit: float) -> Float32:
+        """Every element, or the nearest number within ± ``limit``."""
+        ...
+
     def route(self, logits: Float32, k: int) -> tuple[Int32, Float32]:
         """The ``k`` experts that each token goes to, the largest first, and their weights.
 
@@ -248,13 +252,16 @@ class Kernels(Protocol):
         window: int = 0,
         softcap: float = 0.0,
         rope: Rope | None = None,
+        bias: PositionBias | None = None,
     ) -> Float32:
-        """Store k and v, then softmax(scale · q·kᵀ)·v over each query's own past.
+        """Store k and v, then softmax(scale · q·kᵀ + bias)·v over each query's own past.
 
         q ``[T, heads, head_dim]``, k ``[T, kv_heads, head_dim]``, v ``[T, kv_heads, value_dim]``,
         un-rotated; returns ``[T, heads · value_dim]``. A query at position p sees its row's valid
-        keys at positions ≤ p, and > p − window where window > 0. ``softcap`` > 0 caps the scores.
-        Raises NumericalError if a key or value is not a finite number of the cache's type.
+        keys at positions ≤ p, and > p − window where window > 0. ``bias`` is added to scaled scores
+        by key − query; with Self-Extend, to a far key's by its grouped distance. ``softcap`` > 0
+        caps the sum. Raises NumericalError if a key or value is not a finite number of the cache's
+        type.
         """
         ...
 

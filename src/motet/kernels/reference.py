@@ -111,6 +111,9 @@ class Reference(RecurrentReference, HostMemory):
         shares = np.exp(x.astype(np.float64) - x.max(axis=-1, keepdims=True))
         return (shares / shares.sum(axis=-1, keepdims=True)).astype(np.float32)
 
+    def clamp(self, x: Float32, limit: float) -> Float32:
+        return np.clip(x, -limit, limit)
+
     def route(self, logits: Float32, k: int) -> tuple[Int32, Float32]:
         wide = logits.astype(np.float64)
         shares = np.exp(wide - wide.max(axis=1, keepdims=True))
@@ -151,11 +154,14 @@ class Reference(RecurrentReference, HostMemory):
         window: int = 0,
         softcap: float = 0.0,
         rope: Rope | None = None,
+        bias: PositionBias | None = None,
     ) -> Float32:
         pages, to = kv.pages, kv.tables
         assert isinstance(pages, HostPages)
         store(pages, k, v, to.slots)
         group = q.shape[1] // pages.kv_heads
+        # Where positions do not count, they are not extended.
+        extended = None if rope is None and bias is None else kv.extended
         out = np.zeros((len(q), q.shape[1], pages.value_dim), np.float32)
         for row in np.unique(to.rows):
             positions, keys, values = _held(pages, to.tables[row], to.masks[row])
@@ -165,13 +171,15 @@ class Reference(RecurrentReference, HostMemory):
                 seen = positions <= at
                 if window:
                     seen &= positions > at - window
-                scores = scale * _scores(q[t], at, keys[seen], positions[seen], rope)
-                if kv.extended is not None and rope is not None:
-                    e = kv.extended
-                    moved = extended_positions(at, positions[seen], e.window, int(e.groups[t]))
-                    grouped = scale * _scores(q[t], moved[0], keys[seen], moved[1], rope)
-                    scores = np.where(at - positions[seen] < e.window, scores, grouped)
-                    scores *= 1.0 if e.factors is None else e.factors[t]
+                by = scale
+                if extended is not None and extended.factors is not None:
+                    by *= float(extended.factors[t])
+                scores = _scores(q[t], at, keys[seen], positions[seen], by, rope, bias)
+                if extended is not None:
+                    near, size = extended.window, int(extended.groups[t])
+                    moved = extended_positions(at, positions[seen], near, size)
+                    grouped = _scores(q[t], moved[0], keys[seen], moved[1], by, rope, bias)
+                    scores = np.where(at - positions[seen] < near, scores, grouped)
                 if softcap:
                     scores = softcap * np.tanh(scores / softcap)
                 weights = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -215,12 +223,24 @@ class Reference(RecurrentReference, HostMemory):
         return out.reshape(len(q), -1)
 
 
-def _scores(query: Float32, at: int, keys: Float32, positions: Int64, rope: Rope | None) -> Array:
-    """q·k, ``[heads, keys]``, of a query at position ``at`` and keys at theirs."""
+def _scores(
+    query: Float32,
+    at: int,
+    keys: Float32,
+    positions: Int64,
+    scale: float,
+    rope: Rope | None,
+    bias: PositionBias | None,
+) -> Array:
+    """scale · q·k + bias, ``[heads, keys]``, of a query at position ``at`` and keys at theirs."""
     if rope is not None:
         query = rotate(query[None], np.array([at]), rope)[0]
         keys = rotate(keys, positions, rope)
-    return np.einsum("hd,khd->hk", query, keys, dtype=np.float64)
+    scores = scale * np.einsum("hd,khd->hk", query, keys, dtype=np.float64)
+    if bias is None:
+        return scores
+    table = bias.table(int(np.abs(positions - at).max()))
+    return scores + table[:, table.shape[1] // 2 + positions - at]
 
 
 def extended_positions(at: int, positions: Int64, window: int, group: int) -> tuple[int, Int64]:

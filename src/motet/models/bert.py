@@ -13,11 +13,10 @@ from motet.models.encoder import (
     EncoderAttention,
     EncoderConfig,
     PostNormBlock,
-    WideMLP,
     read_encoder,
 )
 from motet.models.keys import Keys
-from motet.models.layers import GatedMLP
+from motet.models.layers import MLP, GatedMLP
 from motet.models.rope import RopeConfig, make_rope, read_rope
 from motet.models.tensors import TensorReader
 
@@ -30,7 +29,7 @@ class Bert(Encoder[EncoderConfig]):
             del i
             attention = EncoderAttention(t, kernels, config, config.n_kv_heads)
             return PostNormBlock(
-                t, kernels, config, attention, WideMLP(t, kernels, config, "gelu_erf")
+                t, kernels, config, attention, MLP(t, kernels, config, "gelu_erf", biases=True)
             )
 
         super().__init__(config, tensors, kernels, block)

@@ -11,6 +11,8 @@ from motet.models.keys import MAX_CONTEXT, MAX_HEAD_WIDTH, MAX_WIDTH, Keys
 from motet.models.rope import RopeConfig, read_rope
 from motet.spec import POOLINGS
 
+RMS_EPS, LAYER_EPS = "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
+"""Keys of a norm's epsilon."""
 _MAX_LAYERS = 1024
 _MAX_EXPERTS = 1024
 
@@ -37,8 +39,25 @@ class Config:
 
     @property
     def positional(self) -> str:
-        """How attention knows where tokens stand: "rotary", by their distance; or "none"."""
+        """How attention knows where tokens stand.
+
+        "rotary" and "alibi", by their distance; "learned", by a vector added for each position; or
+        "none".
+        """
         return "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotaryConfig(Config):
+    """A model whose attention knows positions by rotary embedding."""
+
+    head_dim: int
+    """Channels of a head's query and key."""
+    rope: RopeConfig
+
+    @property
+    def positional(self) -> str:
+        return "rotary"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +73,10 @@ class HeadsConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionConfig(HeadsConfig):
+class AttentionConfig(HeadsConfig, RotaryConfig):
     """A decoder whose every layer attends, with the same sizes."""
 
     n_kv_heads: int
-    rope: RopeConfig
     sliding: tuple[bool, ...]
     """Which layers see only the last ``window`` tokens."""
     window: int = 0
@@ -70,16 +88,12 @@ class AttentionConfig(HeadsConfig):
     logit_softcap: float = 0.0
     """Logits are capped to ± this; 0 for none."""
 
-    @property
-    def positional(self) -> str:
-        return "rotary"
-
 
 def read_sizes(
     keys: Keys,
     n_vocab: int,
     *,
-    eps: str = "attention.layer_norm_rms_epsilon",
+    eps: str = RMS_EPS,
     experts: bool = False,
     causal: bool = True,
 ) -> Config:
@@ -142,23 +156,30 @@ def read_attention(
     n_vocab: int,
     *,
     default_rope_base: float | None = 10000.0,
+    eps: str = RMS_EPS,
     experts: bool = False,
     causal: bool = True,
 ) -> AttentionConfig:
     """The keys of a decoder whose every layer attends, without sliding layers or caps.
 
     ``n_vocab``: rows of the embedding. ``default_rope_base``: None where the file has to say.
-    ``experts``, ``causal``: as for ``read_sizes``.
+    ``eps``, ``experts``, ``causal``: as for ``read_sizes``.
     """
-    heads = read_heads(keys, read_sizes(keys, n_vocab, experts=experts, causal=causal))
-    n_kv_heads = keys.integer("attention.head_count_kv", 1, MAX_WIDTH, heads.n_heads)
-    keys.divides("attention.head_count_kv", n_kv_heads, "attention.head_count", heads.n_heads)
+    sizes = read_sizes(keys, n_vocab, eps=eps, experts=experts, causal=causal)
+    heads = read_heads(keys, sizes)
     return AttentionConfig(
         **vars(heads),
-        n_kv_heads=n_kv_heads,
+        n_kv_heads=read_kv_heads(keys, heads.n_heads),
         rope=read_rope(keys, heads.head_dim, default_rope_base),
         sliding=(False,) * heads.n_layers,
     )
+
+
+def read_kv_heads(keys: Keys, n_heads: int) -> int:
+    """Heads of keys and values, each for as many heads of queries."""
+    n_kv_heads = keys.integer("attention.head_count_kv", 1, MAX_WIDTH, n_heads)
+    keys.divides("attention.head_count_kv", n_kv_heads, "attention.head_count", n_heads)
+    return n_kv_heads
 
 
 def read_sliding(

@@ -8,16 +8,18 @@ from motet.kernels.interface import Kernels
 from motet.models.config import Config
 from motet.models.family import View
 from motet.models.layers import Block
+from motet.models.norms import NormKind, rms_norm
 from motet.models.pooled_heads import read_classifier
-from motet.models.tensors import EMBEDDING, OUTPUT, TensorReader
+from motet.models.tensors import EMBEDDING, OUTPUT, POSITIONS, TensorReader
 
 C = TypeVar("C", bound=Config)
 
 
 class Decoder(Generic[C]):
-    """Embedding, blocks, an RMS norm, and an output head, which may be the embedding itself.
+    """Embedding, blocks, a norm, and an output head, which may be the embedding itself.
 
-    ``block`` makes layer i of its tensors. ``embedding_scale`` multiplies embeddings.
+    ``block`` makes layer i of its tensors. ``norm``: the kind of the last one. ``embedding_scale``
+    multiplies embeddings. ``learned_positions``: a vector for each position is added to them.
     ``output_bias``: whether the head may have one. Logits are capped to ± ``logit_softcap``, if
     that is not 0. ``yes_or_no``: whether a classifier's numbers are made shares of 1.
     """
@@ -29,7 +31,9 @@ class Decoder(Generic[C]):
         kernels: Kernels,
         block: Callable[[TensorReader, int], Block],
         *,
+        norm: NormKind = rms_norm,
         embedding_scale: float = 1.0,
+        learned_positions: bool = False,
         output_bias: bool = False,
         logit_softcap: float = 0.0,
         yes_or_no: bool = False,
@@ -40,7 +44,10 @@ class Decoder(Generic[C]):
         self._logit_softcap = logit_softcap
         vocab, d = config.n_vocab, config.d_model
         self.token_embd = tensors.matrix(EMBEDDING, vocab, d)
-        self.output_norm = tensors.array("output_norm.weight", d)
+        self.position_embd = (
+            tensors.matrix(POSITIONS, config.context_length, d) if learned_positions else None
+        )
+        self.output_norm = norm(tensors, kernels, "output_norm", d, config.norm_eps)
         self.output = tensors.optional_matrix(OUTPUT, vocab, d) or self.token_embd
         self.pooled_heads = read_classifier(tensors, kernels, d, shares=yes_or_no)
         self.output_bias = tensors.optional_array("output.bias", vocab) if output_bias else None
@@ -55,10 +62,12 @@ class Decoder(Generic[C]):
         x = self.kernels.embedding(self.token_embd, tokens)
         if self._embedding_scale != 1.0:
             x *= self._embedding_scale
+        if self.position_embd is not None:
+            x += self.kernels.embedding(self.position_embd, view.positions)
         last = self.blocks[-1]
         for block in self.blocks:
             x = block.forward(x, view, wanted if block is last else None)
-        return self.kernels.rms_norm(x, self.output_norm, self.config.norm_eps)
+        return self.output_norm(x)
 
     def head(self, hidden: Float32) -> Float32:
         """Logits ``[R, n_vocab]`` of what ``forward`` gave."""

@@ -10,14 +10,15 @@ from typing import Generic, Protocol, TypeVar
 
 from motet.arrays import Float32, Int32, Int64
 from motet.kernels.bias import PositionBias
-from motet.kernels.interface import Kernels, Matrix
+from motet.kernels.interface import Kernels
 from motet.kernels.rope import Rope
-from motet.models.config import HeadsConfig, read_heads, read_sizes
+from motet.models.config import LAYER_EPS, HeadsConfig, read_heads, read_kv_heads, read_sizes
 from motet.models.family import Whole
-from motet.models.keys import MAX_WIDTH, Keys
-from motet.models.layers import FeedForward, add
+from motet.models.keys import Keys
+from motet.models.layers import FeedForward, add, products, read_qkv
+from motet.models.norms import loose_layer_norm
 from motet.models.pooled_heads import read_classifier
-from motet.models.tensors import EMBEDDING, TensorReader
+from motet.models.tensors import EMBEDDING, POSITIONS, TensorReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,24 +39,9 @@ C = TypeVar("C", bound=EncoderConfig)
 
 def read_encoder(keys: Keys, n_vocab: int, position: str) -> EncoderConfig:
     """The keys that encoders of BERT's kind have."""
-    eps = "attention.layer_norm_epsilon"
-    heads = read_heads(keys, read_sizes(keys, n_vocab, eps=eps, causal=False))
-    n_kv_heads = keys.integer("attention.head_count_kv", 1, MAX_WIDTH, heads.n_heads)
-    keys.divides("attention.head_count_kv", n_kv_heads, "attention.head_count", heads.n_heads)
+    heads = read_heads(keys, read_sizes(keys, n_vocab, eps=LAYER_EPS, causal=False))
+    n_kv_heads = read_kv_heads(keys, heads.n_heads)
     return EncoderConfig(**vars(heads), n_kv_heads=n_kv_heads, position=position)
-
-
-class LayerNorm:
-    """A layer norm, whose bias some files lack."""
-
-    def __init__(self, t: TensorReader, kernels: Kernels, name: str, size: int, eps: float) -> None:
-        self._kernels, self._eps = kernels, eps
-        self.weight = t.array(f"{name}.weight", size)
-        self.bias = t.optional_array(f"{name}.bias", size)
-
-    def forward(self, x: Float32) -> Float32:
-        """Over the last axis, of that ``size``."""
-        return self._kernels.layer_norm(x, self.weight, self.bias, self._eps)
 
 
 class EncoderAttention:
@@ -87,7 +73,7 @@ class EncoderAttention:
         self._rope, self._bias, self._eps = rope, bias, config.norm_eps
         d, heads = config.d_model, config.n_heads
         rows = heads * config.head_dim, kv_heads * config.head_dim, kv_heads * config.value_dim
-        self.qkv, (self.q_bias, self.k_bias, self.v_bias) = read_qkv(t, rows, d)
+        self.qkv, self.qkv_bias = read_qkv(t, rows, d, fused=t.has("attn_qkv.weight"))
         self.output = t.matrix("attn_output.weight", d, heads * config.value_dim)
         self.output_bias = t.optional_array("attn_output.bias", d)
         self.q_norm = t.array("attn_q_norm.weight", config.head_dim) if qk_norms else None
@@ -96,10 +82,7 @@ class EncoderAttention:
     def forward(self, h: Float32, view: Whole, wanted: Int64 | None) -> Float32:
         """``[T, d_model]`` to ``[R, d_model]``."""
         kernels = self._kernels
-        q, k, v = kernels.linear(h, *self.qkv)
-        add(q, self.q_bias)
-        add(k, self.k_bias)
-        add(v, self.v_bias)
+        q, k, v = products(kernels, h, self.qkv, self.qkv_bias)
         q, k, v = q.reshape(self._q_shape), k.reshape(self._k_shape), v.reshape(self._v_shape)
         if self.q_norm is not None and self.k_norm is not None:
             q = kernels.rms_norm(q, self.q_norm, self._eps)
@@ -119,51 +102,6 @@ class EncoderAttention:
         return h
 
 
-def read_qkv(
-    t: TensorReader, rows: tuple[int, int, int], columns: int
-) -> tuple[tuple[Matrix, ...], tuple[Float32 | None, Float32 | None, Float32 | None]]:
-    """The matrices of q, k and v, and their biases, of a file that has them in one or in three."""
-    if t.has("attn_qkv.weight"):
-        fused = t.optional_array("attn_qkv.bias", sum(rows))
-        first, second = rows[0], rows[0] + rows[1]
-        parts = (None, None, None)
-        if fused is not None:
-            parts = fused[:first], fused[first:second], fused[second:]
-        return t.stacked("attn_qkv.weight", rows, columns), parts
-    q, k, v = rows
-    matrices = (
-        t.matrix("attn_q.weight", q, columns),
-        t.matrix("attn_k.weight", k, columns),
-        t.matrix("attn_v.weight", v, columns),
-    )
-    return matrices, (
-        t.optional_array("attn_q.bias", q),
-        t.optional_array("attn_k.bias", k),
-        t.optional_array("attn_v.bias", v),
-    )
-
-
-class WideMLP:
-    """down(activation(up · x)), with biases (Vaswani et al. 2017, arXiv 1706.03762, §3.3)."""
-
-    def __init__(
-        self, t: TensorReader, kernels: Kernels, config: HeadsConfig, activation: str
-    ) -> None:
-        d, ff = config.d_model, config.d_ff
-        self._kernels, self._activation = kernels, activation
-        self.up = t.matrix("ffn_up.weight", ff, d)
-        self.up_bias = t.optional_array("ffn_up.bias", ff)
-        self.down = t.matrix("ffn_down.weight", d, ff)
-        self.down_bias = t.optional_array("ffn_down.bias", d)
-
-    def forward(self, h: Float32) -> Float32:
-        (h,) = self._kernels.linear(h, self.up)
-        add(h, self.up_bias)
-        (h,) = self._kernels.linear(self._kernels.activate(h, self._activation), self.down)
-        add(h, self.down_bias)
-        return h
-
-
 class PostNormBlock:
     """A layer as BERT has it: each part is added to its input, and the sum is normed."""
 
@@ -180,17 +118,17 @@ class PostNormBlock:
         self.attention = attention
         self.feed_forward = feed_forward
         d, eps = config.d_model, config.norm_eps
-        self.attn_output_norm = LayerNorm(t, kernels, "attn_output_norm", d, eps)
-        self.layer_output_norm = LayerNorm(t, kernels, "layer_output_norm", d, eps)
+        self.attn_output_norm = loose_layer_norm(t, kernels, "attn_output_norm", d, eps)
+        self.layer_output_norm = loose_layer_norm(t, kernels, "layer_output_norm", d, eps)
 
     def forward(self, x: Float32, view: Whole, wanted: Int64 | None) -> Float32:
         """``[T, d_model]`` to ``[R, d_model]``."""
         h = self.attention.forward(x, view, wanted)
         h += x if wanted is None else x[wanted]
-        x = self.attn_output_norm.forward(h)
+        x = self.attn_output_norm(h)
         h = self.feed_forward.forward(x)
         h += x
-        return self.layer_output_norm.forward(h)
+        return self.layer_output_norm(h)
 
 
 class EncoderBlock(Protocol):
@@ -228,10 +166,10 @@ class Encoder(Generic[C]):
         self.position_embd = None
         if config.position == "learned":
             rows = config.context_length
-            self.position_embd = tensors.matrix("position_embd.weight", rows, d)
-        self.token_embd_norm = LayerNorm(tensors, kernels, "token_embd_norm", d, eps)
+            self.position_embd = tensors.matrix(POSITIONS, rows, d)
+        self.token_embd_norm = loose_layer_norm(tensors, kernels, "token_embd_norm", d, eps)
         self.output_norm = (
-            LayerNorm(tensors, kernels, "output_norm", d, eps) if output_norm else None
+            loose_layer_norm(tensors, kernels, "output_norm", d, eps) if output_norm else None
         )
         self.pooled_heads = read_classifier(
             tensors, kernels, d, activation=activation, norm_eps=config.norm_eps
@@ -246,8 +184,8 @@ class Encoder(Generic[C]):
             x += self.type_embd
         if self.position_embd is not None:
             x += self.kernels.embedding(self.position_embd, view.positions)
-        x = self.token_embd_norm.forward(x)
+        x = self.token_embd_norm(x)
         last = self.blocks[-1]
         for block in self.blocks:
             x = block.forward(x, view, wanted if block is last else None)
-        return x if self.output_norm is None else self.output_norm.forward(x)
+        return x if self.output_norm is None else self.output_norm(x)

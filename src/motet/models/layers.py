@@ -5,14 +5,17 @@ so that another device's arrays can take their place. T is the number of tokens 
 of the rows wanted of it: ``wanted``, int64 ``[R]``, or None for all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from motet.arrays import Float32, Int64
-from motet.kernels.interface import Kernels, RecurrentState
+from motet.kernels.bias import PositionBias
+from motet.kernels.interface import Kernels, Matrix, RecurrentState
 from motet.kernels.rope import Rope
 from motet.models.config import Config, HeadsConfig
 from motet.models.family import View
+from motet.models.norms import Norm, NormKind, rms_norm
 from motet.models.tensors import TensorReader
 from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
 
@@ -44,7 +47,7 @@ class FeedForward(Protocol):
 class Block:
     """A layer: a mixer and a feed-forward network, added to the residual one after the other.
 
-    Each has an RMS norm before it and, with ``post_norms``, another after it.
+    Each has a norm, of the kind ``norm``, before it and, with ``post_norms``, another after it.
     """
 
     def __init__(
@@ -55,34 +58,34 @@ class Block:
         mixer: Mixer,
         feed_forward: FeedForward | None = None,
         *,
+        norm: NormKind = rms_norm,
         post_norms: bool = False,
     ) -> None:
+        def named(name: str) -> Norm:
+            return norm(t, kernels, name, config.d_model, config.norm_eps)
+
         self.mixer = mixer
         self.feed_forward = feed_forward
         self.caches = mixer.caches
-        self._kernels = kernels
-        self._eps = config.norm_eps
-        d = config.d_model
-        self.attn_norm = t.array("attn_norm.weight", d)
-        self.post_attention_norm = t.array("post_attention_norm.weight", d) if post_norms else None
+        self.attn_norm = named("attn_norm")
+        self.post_attention_norm = named("post_attention_norm") if post_norms else None
         if feed_forward is not None:
-            self.ffn_norm = t.array("ffn_norm.weight", d)
-            self.post_ffw_norm = t.array("post_ffw_norm.weight", d) if post_norms else None
+            self.ffn_norm = named("ffn_norm")
+            self.post_ffw_norm = named("post_ffw_norm") if post_norms else None
 
     def forward(self, x: Float32, view: Any, wanted: Int64 | None = None) -> Float32:
         """The residual ``[T, d_model]``, which is overwritten, to ``[R, d_model]``."""
-        kernels, eps = self._kernels, self._eps
-        h = self.mixer.forward(kernels.rms_norm(x, self.attn_norm, eps), view, wanted)
+        h = self.mixer.forward(self.attn_norm(x), view, wanted)
         if self.post_attention_norm is not None:
-            h = kernels.rms_norm(h, self.post_attention_norm, eps)
+            h = self.post_attention_norm(h)
         if wanted is not None:
             x = x[wanted]
         x += h
         if self.feed_forward is None:
             return x
-        h = self.feed_forward.forward(kernels.rms_norm(x, self.ffn_norm, eps))
+        h = self.feed_forward.forward(self.ffn_norm(x))
         if self.post_ffw_norm is not None:
-            h = kernels.rms_norm(h, self.post_ffw_norm, eps)
+            h = self.post_ffw_norm(h)
         x += h
         return x
 
@@ -91,8 +94,9 @@ class Attention:
     """Softmax attention over a sequence's keys and values, with grouped heads.
 
     ``window``: tokens that it sees, the query's own included; 0 for all. ``softcap``: scores are
-    capped to ± this. ``qk_norms``: an RMS norm over each head's query and key. ``cache``: which of
-    the layer's caches is its own.
+    capped to ± this. ``bias``: added to scores by distance. ``qk_norms``: an RMS norm over each
+    head's query and key. ``clamp``: q, k and v are kept within ± this, if it is not 0. ``fused``:
+    whether q, k and v stand in one tensor. ``cache``: which of the layer's caches is its own.
     """
 
     def __init__(
@@ -106,7 +110,10 @@ class Attention:
         rope: Rope | None = None,
         window: int = 0,
         softcap: float = 0.0,
+        bias: PositionBias | None = None,
         qk_norms: bool = False,
+        clamp: float = 0.0,
+        fused: bool = False,
         biases: bool = False,
         cache: int = 0,
     ) -> None:
@@ -118,29 +125,23 @@ class Attention:
         self._k_shape = -1, kv_heads, config.head_dim
         self._v_shape = -1, kv_heads, config.value_dim
         self._scale, self._window, self._softcap = config.attention_scale, window, softcap
-        self._rope, self._eps = rope, config.norm_eps
-        self._biases = biases
+        self._rope, self._bias, self._eps = rope, bias, config.norm_eps
+        self._clamp = clamp
         d, heads = config.d_model, config.n_heads
         rows = heads * config.head_dim, kv_heads * config.head_dim, kv_heads * config.value_dim
-        self.q = t.matrix("attn_q.weight", rows[0], d)
-        self.k = t.matrix("attn_k.weight", rows[1], d)
-        self.v = t.matrix("attn_v.weight", rows[2], d)
+        self.qkv, self.qkv_bias = read_qkv(t, rows, d, fused=fused, biases=biases)
         self.output = t.matrix("attn_output.weight", d, heads * config.value_dim)
-        if biases:
-            self.q_bias = t.optional_array("attn_q.bias", rows[0])
-            self.k_bias = t.optional_array("attn_k.bias", rows[1])
-            self.v_bias = t.optional_array("attn_v.bias", rows[2])
-            self.output_bias = t.optional_array("attn_output.bias", d)
+        self.output_bias = t.optional_array("attn_output.bias", d) if biases else None
         self.q_norm = t.array("attn_q_norm.weight", config.head_dim) if qk_norms else None
         self.k_norm = t.array("attn_k_norm.weight", config.head_dim) if qk_norms else None
 
     def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
         kernels = self._kernels
-        q, k, v = kernels.linear(h, self.q, self.k, self.v)
-        if self._biases:
-            add(q, self.q_bias)
-            add(k, self.k_bias)
-            add(v, self.v_bias)
+        q, k, v = products(kernels, h, self.qkv, self.qkv_bias)
+        if self._clamp:
+            q = kernels.clamp(q, self._clamp)
+            k = kernels.clamp(k, self._clamp)
+            v = kernels.clamp(v, self._clamp)
         q, k, v = q.reshape(self._q_shape), k.reshape(self._k_shape), v.reshape(self._v_shape)
         if self.q_norm is not None and self.k_norm is not None:
             q = kernels.rms_norm(q, self.q_norm, self._eps)
@@ -154,10 +155,10 @@ class Attention:
             window=self._window,
             softcap=self._softcap,
             rope=self._rope,
+            bias=self._bias,
         )
         (h,) = kernels.linear(h if wanted is None else h[wanted], self.output)
-        if self._biases:
-            add(h, self.output_bias)
+        add(h, self.output_bias)
         return h
 
 
@@ -197,6 +198,35 @@ class GatedMLP:
         return h
 
 
+class MLP:
+    """down(activation(up · x)), with biases where the file has them and ``biases`` allows it."""
+
+    def __init__(
+        self,
+        t: TensorReader,
+        kernels: Kernels,
+        config: HeadsConfig,
+        activation: str,
+        *,
+        biases: bool = False,
+    ) -> None:
+        d, ff = config.d_model, config.d_ff
+        self._kernels = kernels
+        self._activation = activation
+        self.up = t.matrix("ffn_up.weight", ff, d)
+        self.down = t.matrix("ffn_down.weight", d, ff)
+        self.up_bias = t.optional_array("ffn_up.bias", ff) if biases else None
+        self.down_bias = t.optional_array("ffn_down.bias", d) if biases else None
+
+    def forward(self, h: Float32) -> Float32:
+        kernels = self._kernels
+        (h,) = kernels.linear(h, self.up)
+        add(h, self.up_bias)
+        (h,) = kernels.linear(kernels.activate(h, self._activation), self.down)
+        add(h, self.down_bias)
+        return h
+
+
 class MixtureOfExperts:
     """Gated networks, of which a router chooses some for each token.
 
@@ -228,6 +258,33 @@ class MixtureOfExperts:
         if self._renormalise:
             _renormalise(weights)
         return kernels.experts(h, ids, weights, self.gate, self.up, self.down, self._activation)
+
+
+def read_qkv(
+    t: TensorReader, rows: tuple[int, int, int], columns: int, *, fused: bool, biases: bool = True
+) -> tuple[Sequence[Matrix], Sequence[Float32 | None]]:
+    """The matrices of q, k and v, ``fused`` in one or in three, and the biases that there are."""
+    none = None, None, None
+    if not fused:
+        named = [(f"attn_{name}", n) for name, n in zip("qkv", rows, strict=True)]
+        matrices = [t.matrix(f"{name}.weight", n, columns) for name, n in named]
+        return matrices, [t.optional_array(f"{n}.bias", r) for n, r in named] if biases else none
+    matrices = t.stacked("attn_qkv.weight", rows, columns)
+    bias = t.optional_array("attn_qkv.bias", sum(rows)) if biases else None
+    if bias is None:
+        return matrices, none
+    q, k, _ = rows
+    return matrices, (bias[:q], bias[q : q + k], bias[q + k :])
+
+
+def products(
+    kernels: Kernels, h: Float32, weights: Sequence[Matrix], biases: Sequence[Float32 | None]
+) -> tuple[Float32, ...]:
+    """``h`` times each of the matrices, with their biases where there are any."""
+    out = kernels.linear(h, *weights)
+    for x, bias in zip(out, biases, strict=True):
+        add(x, bias)
+    return out
 
 
 def add(x: Float32, bias: Float32 | None) -> None:

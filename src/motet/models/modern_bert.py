@@ -8,9 +8,10 @@ from motet.arrays import Float32, Int64
 from motet.errors import UnsupportedError, shown
 from motet.kernels.interface import Kernels
 from motet.models.config import HeadsConfig, read_sliding
-from motet.models.encoder import Encoder, EncoderAttention, EncoderConfig, LayerNorm, read_encoder
+from motet.models.encoder import Encoder, EncoderAttention, EncoderConfig, read_encoder
 from motet.models.family import Whole
 from motet.models.keys import MAX_CONTEXT, Keys
+from motet.models.norms import loose_layer_norm
 from motet.models.rope import RopeConfig, make_rope, read_rope
 from motet.models.tensors import TensorReader
 
@@ -57,7 +58,7 @@ class ModernBertBlock:
     ) -> None:
         slides = config.sliding[layer]
         d, eps = config.d_model, config.norm_eps
-        self.attn_norm = LayerNorm(t, kernels, "attn_norm", d, eps) if layer else None
+        self.attn_norm = loose_layer_norm(t, kernels, "attn_norm", d, eps) if layer else None
         self.attention = EncoderAttention(
             t,
             kernels,
@@ -66,15 +67,15 @@ class ModernBertBlock:
             rope=make_rope(config.sliding_rope if slides else config.rope, "neox"),
             window=config.window // 2 if slides else 0,
         )
-        self.ffn_norm = LayerNorm(t, kernels, "ffn_norm", d, eps)
+        self.ffn_norm = loose_layer_norm(t, kernels, "ffn_norm", d, eps)
         self.feed_forward = SplitMLP(t, kernels, config, config.activation)
 
     def forward(self, x: Float32, view: Whole, wanted: Int64 | None) -> Float32:
         """The residual ``[T, d_model]`` to ``[R, d_model]``."""
-        normed = x if self.attn_norm is None else self.attn_norm.forward(x)
+        normed = x if self.attn_norm is None else self.attn_norm(x)
         h = self.attention.forward(normed, view, wanted)
         h += x if wanted is None else x[wanted]
-        out = self.feed_forward.forward(self.ffn_norm.forward(h))
+        out = self.feed_forward.forward(self.ffn_norm(h))
         out += h
         return out
 

@@ -10,14 +10,18 @@ from motet.models.gemma import Gemma
 from motet.models.gemma2 import Gemma2
 from motet.models.gemma3 import Gemma3
 from motet.models.gemma_embedding import GemmaEmbedding
+from motet.models.gpt2 import Gpt2
 from motet.models.jamba import Jamba
 from motet.models.keys import MAX_CONTEXT, Keys
 from motet.models.llama import Llama
 from motet.models.mamba import Mamba
 from motet.models.mamba2 import Mamba2
 from motet.models.modern_bert import ModernBert
+from motet.models.mpt import Mpt
+from motet.models.openelm import OpenElm
 from motet.models.qwen import Qwen2, Qwen3
 from motet.models.rwkv6 import Rwkv6
+from motet.models.starcoder2 import StarCoder2
 from motet.models.tensors import EMBEDDING, TensorChecker
 from motet.weights.gguf import GGUFFile
 from motet.weights.identify import describe_other
@@ -28,6 +32,7 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "gemma2": Gemma2,
     "gemma3": Gemma3,
     "gemma-embedding": GemmaEmbedding,
+    "gpt2": Gpt2,
     "jamba": Jamba,
     "jina-bert-v2": JinaBert2,
     "llama": Llama,
@@ -35,9 +40,12 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "mamba2": Mamba2,
     "modern-bert": ModernBert,
     "nomic-bert": NomicBert,
+    "mpt": Mpt,
+    "openelm": OpenElm,
     "qwen2": Qwen2,
     "qwen3": Qwen3,
     "rwkv6": Rwkv6,
+    "starcoder2": StarCoder2,
 }
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from motet.arrays import Float32, Int32, Int64
 from motet.kernels.interface import Kernels, RecurrentState, Runs
-from motet.models.config import Config, read_sizes
+from motet.models.config import LAYER_EPS, Config, read_sizes
 from motet.models.family import View
 from motet.models.keys import MAX_HEAD_WIDTH, MAX_WIDTH, Keys
 from motet.models.layers import contiguous
+from motet.models.norms import layer_norm
 from motet.models.pooled_heads import PooledHead
 from motet.models.tensors import EMBEDDING, OUTPUT, TensorReader
 from motet.spec import Recurrent
@@ -134,21 +135,21 @@ class Rwkv6Block:
         self.caches = (Recurrent((last, last, heads)),)
         self._layer = layer
         self._kernels = kernels
-        self._eps = config.norm_eps
-        self.attn_norm = read_norm(t, "attn_norm", config.d_model)
+        sizes = config.d_model, config.norm_eps
+        self.attn_norm = layer_norm(t, kernels, "attn_norm", *sizes)
         self.time_mix = TimeMix(t, kernels, config)
-        self.attn_norm_2 = read_norm(t, "attn_norm_2", config.d_model)
+        self.attn_norm_2 = layer_norm(t, kernels, "attn_norm_2", *sizes)
         self.channel_mix = ChannelMix(t, kernels, config)
         self._halves = bool(config.rescale_every) and (layer + 1) % config.rescale_every == 0
 
     def forward(self, x: Float32, view: View, wanted: Int64 | None) -> Float32:
         """The residual ``[T, d_model]``, which is overwritten, to ``[R, d_model]``."""
-        kernels, eps = self._kernels, self._eps
+        kernels = self._kernels
         cache: RecurrentState = view.cache(self._layer)
         time_tails, channel_tails, states = cache.arrays
-        h = kernels.layer_norm(x, *self.attn_norm, eps)
+        h = self.attn_norm(x)
         x += self.time_mix.forward(h, time_tails, states, cache.runs)
-        h = kernels.layer_norm(x, *self.attn_norm_2, eps)
+        h = self.attn_norm_2(x)
         shifted = kernels.token_shift(h, channel_tails, cache.runs)
         if wanted is not None:
             x, h, shifted = x[wanted], h[wanted], shifted[wanted]
@@ -167,8 +168,9 @@ class Rwkv6:
         self.pooled_heads: dict[str, PooledHead] = {}
         vocab, d = config.n_vocab, config.d_model
         self.token_embd = tensors.matrix(EMBEDDING, vocab, d)
-        self.token_embd_norm = read_norm(tensors, "token_embd_norm", d)
-        self.output_norm = read_norm(tensors, "output_norm", d)
+        sizes = d, config.norm_eps
+        self.token_embd_norm = layer_norm(tensors, kernels, "token_embd_norm", *sizes)
+        self.output_norm = layer_norm(tensors, kernels, "output_norm", *sizes)
         self.output = tensors.matrix(OUTPUT, vocab, d)
         self.blocks = [
             Rwkv6Block(tensors.block(i), kernels, i, config) for i in range(config.n_layers)
@@ -181,7 +183,7 @@ class Rwkv6:
         # llama.cpp wants the key; the number of heads follows from their size.
         keys.only("attention.head_count", 0, "attention heads, which it does not have")
         keys.only("token_shift_count", 2, "another number of token shifts a layer")
-        sizes = read_sizes(keys, n_vocab, eps="attention.layer_norm_epsilon")
+        sizes = read_sizes(keys, n_vocab, eps=LAYER_EPS)
         head_size = keys.integer("wkv.head_size", 1, MAX_HEAD_WIDTH)
         keys.divides("wkv.head_size", head_size, "embedding_length", sizes.d_model)
         return Rwkv6Config(
@@ -195,19 +197,12 @@ class Rwkv6:
 
     def forward(self, tokens: Int32, view: View, wanted: Int64) -> Float32:
         """Final normalised states ``[R, d_model]`` of the rows ``wanted`` of ``tokens`` ``[T]``."""
-        kernels, eps = self.kernels, self.config.norm_eps
-        x = kernels.embedding(self.token_embd, tokens)
-        x = kernels.layer_norm(x, *self.token_embd_norm, eps)
+        x = self.token_embd_norm(self.kernels.embedding(self.token_embd, tokens))
         last = self.blocks[-1]
         for block in self.blocks:
             x = block.forward(x, view, wanted if block is last else None)
-        return kernels.layer_norm(x, *self.output_norm, eps)
+        return self.output_norm(x)
 
     def head(self, hidden: Float32) -> Float32:
         """Logits ``[R, n_vocab]`` of what ``forward`` gave."""
         return self.kernels.linear(hidden, self.output)[0]
-
-
-def read_norm(t: TensorReader, name: str, size: int) -> tuple[Float32, Float32]:
-    """Weight and bias of a layer norm."""
-    return t.array(f"{name}.weight", size), t.array(f"{name}.bias", size)

@@ -25,6 +25,7 @@ Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
 
 EMBEDDING = "token_embd.weight"
+POSITIONS = "position_embd.weight"
 OUTPUT = "output.weight"
 """Without it, the embedding is the output head."""
 

@@ -37,6 +37,17 @@ struct SelfExtend {
   }
 };
 
+// What is added to scores, by distance: [heads][2 · reach + 1], the middle one of distance 0.
+struct Bias {
+  const float* table = nullptr;  // may be absent
+  int64_t reach = 0;
+  const float* of_zero(int64_t head) const { return table + head * (2 * reach + 1) + reach; }
+};
+inline void raise(float* scores, const float* bias) {
+  for (int p = 0; p < PAGE; p += LANES)
+    (f32x16::load(scores + p) + f32x16::load(bias + p)).store(scores + p);
+}
+
 struct Attention {
   const float* q;
   const Pool& pool;
@@ -47,10 +58,12 @@ struct Attention {
   float softcap;
   const Rotary& rotary;
   const SelfExtend& extend;
+  Bias bias;
   float* out;
 
-  // Entries that a rotary table must have. A query's distance to the start of a block with a key
-  // that it sees near is that key's, which a window bounds, and at most PAGE − 1 more.
+  // Entries that a rotary table must have, and distances that a bias is read at. A query's distance
+  // to the start of a block with a key that it sees near is that key's, which a window bounds, and
+  // at most PAGE − 1 more.
   int64_t distances() const {
     int64_t most = tables.furthest;
     for (int64_t near : {window, extend.window})

@@ -52,6 +52,7 @@ class Worker {
   int load_queries(const QueryTile& tile, int kv_head) {
     const int dim = a.pool.head_dim, group = a.group();
     const float rotary_scale = a.scale * a.rotary.scale * a.rotary.scale;
+    first_head = (int64_t)kv_head * group;
     int rows = 0;
     for (int32_t t : tile.tokens) {
       const float factor = a.extend.factors ? a.extend.factors[t] : 1.0f;
@@ -137,11 +138,12 @@ class Worker {
                 uint64_t any_near, uint64_t any_far) {
     const int padded = a.pool.padded;
     const int first = __builtin_ctzll(any), last = PAGE - __builtin_clzll(any);
-    if (any_near) {
+    const bool turns = a.rotary.half > 0;  // else scores are the same at any distance
+    if (any_near || !turns) {
       turn_queries(tile, rows, [&](int64_t position) { return position - b * PAGE; });
       scores_of<kind>(rows, head, a.rotary.places, scores.p);
     }
-    if (any_far) {
+    if (any_far && turns) {
       // Positions in groups, moved so that they meet the near ones at the window (Jin et al. 2024,
       // arXiv 2401.01325, eq. 4). Groups are cut from the sequence's start, not the block's.
       const Stage& stage = a.extend.stages[tile.stage];
@@ -206,6 +208,27 @@ class Worker {
     }
   }
 
+  // Add what the distance of each key of block b counts for to a row's scores. Of keys that the row
+  // does not see it may be anything.
+  void add_bias(float* s, int64_t head, const QueryTile& tile, int64_t position, int64_t b,
+                uint64_t seen) const {
+    const float *zero = a.bias.of_zero(head), *from = zero + b * PAGE - position;
+    const uint64_t away = seen & far((int32_t)position, b);
+    float mixed[PAGE] = {};
+    if (away) {
+      if (seen & ~away) std::copy_n(from, PAGE, mixed);
+      const int64_t group = a.extend.stages[tile.stage].group;
+      const float* grouped = zero - a.extend.distance(position, b * PAGE, group);
+      int64_t place = b * PAGE % group;
+      for (int j = 0; j < PAGE; j++, place++) {
+        if (place == group) place = 0, grouped++;
+        if (away >> j & 1) mixed[j] = *grouped;
+      }
+      from = mixed;
+    }
+    raise(s, from);
+  }
+
   // Scores to weights in place, and the running state brought to the new greatest score.
   void softmax(const QueryTile& tile, int rows, int64_t b, uint64_t mask) {
     const int group = a.group(), padded = a.pool.padded;
@@ -216,11 +239,15 @@ class Worker {
         std::fill_n(s, PAGE, 0.0f);
         continue;
       }
+      if (a.bias.table)
+        add_bias(s, first_head + r % group, tile, a.tables.positions[tile.tokens[r / group]], b,
+                 seen);
       weigh(chunk, r, s, seen, a.softcap, padded);
     }
   }
 
   const Attention& a;
+  int64_t first_head = 0;
   Buffer<float> query, turned, scores, far_scores, keys, values;
 };
 

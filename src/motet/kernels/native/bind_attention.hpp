@@ -82,11 +82,21 @@ struct HeldSelfExtend : SelfExtend {
   std::optional<Array<const float, 1>> multipliers;
 };
 
+using BiasTable = std::optional<Array<const float, 2>>;
+// `longest`: the farthest of the distances that it is read at.
+Bias bias_of(const BiasTable& table, int heads, int64_t longest) {
+  if (!table) return {};
+  const Bias bias{table->data(), (int64_t)table->shape(1) / 2};
+  need((int)table->shape(0) == heads && table->shape(1) % 2 == 1 && bias.reach >= longest + PAGE,
+       "attention: a bias of other heads, or its table too short");
+  return bias;
+}
+
 // Store k and v, then attend. False if a key or value is beyond the range of the pool's kind.
 bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const float, 3> k,
                   Array<const float, 3> v, const KVPages& pages, const BlockTables& tables,
                   const HeldRotary* rotary, const HeldSelfExtend* extend, float scale, int window,
-                  float softcap, Array<float, 2> out) {
+                  float softcap, const BiasTable& bias, Array<float, 2> out) {
   const int64_t tokens = q.shape(0);
   const int heads = (int)q.shape(1);
   need(heads > 0 && heads % pages.kv_heads == 0 && (int)q.shape(2) == pages.head_dim &&
@@ -100,22 +110,24 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
   need(tables.pages_needed <= pages.pages, "attention: a page or slot beyond the pool");
   need(window >= 0, "attention: a negative window");
   need(!rotary || 2 * rotary->half <= pages.head_dim, "attention: rotation wider than the head");
-  need(!extend || (rotary && (int64_t)extend->stage.size() == tokens &&
-                   (!tokens || extend->half() == rotary->half)),
+  need(!extend || ((int64_t)extend->stage.size() == tokens &&
+                   (!tokens || extend->half() == (rotary ? rotary->half : 0))),
        "attention: Self-Extend of other tokens or another rotation");
   const Rotary no_rotary;
   const SelfExtend no_extend;
-  const Attention a{q.data(),
-                    pages,
-                    tables,
-                    heads,
-                    scale,
-                    window,
-                    softcap,
-                    rotary ? *rotary : no_rotary,
-                    extend ? *extend : no_extend,
-                    out.data()};
+  Attention a{q.data(),
+              pages,
+              tables,
+              heads,
+              scale,
+              window,
+              softcap,
+              rotary ? *rotary : no_rotary,
+              extend ? *extend : no_extend,
+              {},
+              out.data()};
   need(!rotary || rotary->distances >= a.distances(), "attention: rotation table too short");
+  a.bias = bias_of(bias, heads, a.distances() - 1);
   nb::gil_scoped_release free_python;
   if (!store(threads, pages, k.data(), v.data(), tables.slots.data(), tokens)) return false;
   if (tokens) attend(threads, a);
@@ -124,8 +136,8 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
 
 void encoder_attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const float, 3> k,
                           Array<const float, 3> v, Array<const int32_t, 1> starts,
-                          const HeldRotary* rotary, std::optional<Array<const float, 2>> bias,
-                          float scale, int window, float softcap, Array<float, 2> out) {
+                          const HeldRotary* rotary, const BiasTable& bias, float scale, int window,
+                          float softcap, Array<float, 2> out) {
   const int64_t tokens = q.shape(0), sequences = (int64_t)starts.shape(0) - 1;
   const int heads = (int)q.shape(1), kv_heads = (int)k.shape(1), dim = (int)q.shape(2);
   need(heads > 0 && kv_heads > 0 && heads % kv_heads == 0 && dim > 0 && (int)k.shape(2) == dim &&
@@ -144,10 +156,6 @@ void encoder_attention_of(ThreadPool& threads, Array<const float, 3> q, Array<co
   need(window >= 0, "attention: a negative window");
   need(!rotary || (2 * rotary->half <= dim && rotary->distances >= longest),
        "attention: rotation wider than the head, or its table too short");
-  const int64_t reach = bias ? (int64_t)bias->shape(1) / 2 : 0;
-  need(!bias ||
-           ((int)bias->shape(0) == heads && bias->shape(1) % 2 == 1 && reach >= longest - 1 + PAGE),
-       "attention: a bias of other heads, or its table too short");
   const Rotary no_rotary;
   const EncoderAttention a{q.data(),
                            k.data(),
@@ -162,8 +170,7 @@ void encoder_attention_of(ThreadPool& threads, Array<const float, 3> q, Array<co
                            window,
                            softcap,
                            rotary ? *rotary : no_rotary,
-                           bias ? bias->data() : nullptr,
-                           reach,
+                           bias_of(bias, heads, longest - 1),
                            out.data()};
   nb::gil_scoped_release free_python;
   attend(threads, a);
@@ -184,7 +191,8 @@ void bind_attention(nb::module_& m) {
                     std::optional<Array<const float, 1>>>(),
            "window"_a, "far"_a, "stage"_a, "factors"_a.none());
   m.def("attention", &attention_of, "threads"_a, "q"_a, "k"_a, "v"_a, "pages"_a, "tables"_a,
-        "rotary"_a.none(), "extend"_a.none(), "scale"_a, "window"_a, "softcap"_a, "out"_a);
+        "rotary"_a.none(), "extend"_a.none(), "scale"_a, "window"_a, "softcap"_a, "bias"_a.none(),
+        "out"_a);
 }
 
 }  // namespace

@@ -19,8 +19,7 @@ struct EncoderAttention {
   int window;  // keys farther than this are not seen; 0: all are
   float softcap;
   const Rotary& rotary;
-  const float* bias;  // [heads][2 · reach + 1], by key − query; may be absent
-  int64_t reach;
+  Bias bias;
   float* out;
 
   int group() const { return heads / kv_heads; }
@@ -128,11 +127,9 @@ class EncoderWorker {
     const int64_t position = part.first + r / a.group();
     const uint64_t seen = visible(position, b, count);
     if (!seen) return std::fill_n(s, PAGE, 0.0f), void();
-    if (a.bias) {
+    if (a.bias.table) {
       const int64_t head = part.kv_head * a.group() + r % a.group();
-      const float* bias = a.bias + head * (2 * a.reach + 1) + a.reach + b * PAGE - position;
-      for (int p = 0; p < PAGE; p += LANES)
-        (f32x16::load(s + p) + f32x16::load(bias + p)).store(s + p);
+      raise(s, a.bias.of_zero(head) + b * PAGE - position);
     }
     weigh(state, r, s, seen, a.softcap, a.padded());
   }
