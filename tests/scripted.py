@@ -235,8 +235,9 @@ class ScriptedModel:
         kv_type: str = "auto",
         kv_bytes: int | None = None,
         checkpoint_bytes: int | None = None,
+        pooling: str | None = None,
     ) -> ScriptedContext:
-        del max_tokens, split, kv_type, kv_bytes, checkpoint_bytes
+        del max_tokens, split, kv_type, kv_bytes, checkpoint_bytes, pooling
         self.made = ScriptedContext(self, max_sequences, ubatch)
         self.made.self_extend = self_extend
         self.made.memory.context_length = context_length or self.config.context_length

@@ -19,7 +19,7 @@ FLOORS = [
     {"context"},
     {"sampling"},
     {"engine"},
-    {"front"},
+    {"front", "embedding"},
     {"llm"},
     {"async_llm"},
     {"evals"},

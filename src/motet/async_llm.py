@@ -1,18 +1,22 @@
 """AsyncLLM: an LLM for coroutines."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 from motet import checks
-from motet.engine import Chunk, Completion, Engine
-from motet.engine.progress import answer_counter
-from motet.engine.prompts import Chat
+from motet.arrays import Float32
+from motet.embedding import Gathered, VectorCall, embed_call, rank_call
+from motet.engine import Chunk, Completion, Engine, Slice
+from motet.engine.progress import Progress, answer_counter, token_counter
+from motet.engine.prompts import Chat, Prompt
 from motet.engine.request import NobodyListens
 from motet.engine.stream import Answers
 from motet.errors import MotetError
 from motet.front import Call, Front
 from motet.llm import LLM, File
+
+Output = TypeVar("Output")
 
 
 class AsyncStream(AsyncIterator[Chunk]):
@@ -58,16 +62,8 @@ class AsyncStream(AsyncIterator[Chunk]):
     async def _begin(self) -> None:
         """Tokenize in another thread, and hand the requests in."""
         self._begun = True
-        loop = asyncio.get_running_loop()
-        put = self._outputs.put_nowait  # not self: the engine must not keep the stream alive
-
-        def sink(output: Chunk | MotetError) -> None:
-            try:
-                loop.call_soon_threadsafe(put, output)
-            except RuntimeError:  # the event loop has ended
-                raise NobodyListens from None
-
-        requests = await asyncio.to_thread(self._call.prepare, sink)
+        # Not self: the engine must not keep the stream alive.
+        requests = await asyncio.to_thread(self._call.prepare, _into(self._outputs))
         if not self._closed:
             self._engine.submit(requests)
             self._answers = Answers(requests)
@@ -122,6 +118,31 @@ class AsyncLLM(
         """See ``LLM.chat_prompt``."""
         return await asyncio.to_thread(self.llm.chat_prompt, messages)
 
+    async def embed(
+        self,
+        text: Prompt | Sequence[Prompt],
+        pooling: str | None = None,
+        *,
+        normalize: bool = True,
+        truncate: bool = False,
+        progress: bool | Progress = False,
+    ) -> Float32:
+        """See ``LLM.embed``. A task that is cancelled meanwhile takes nothing further."""
+        return await self._vectors(
+            embed_call(self.model, text, pooling, normalize, truncate, progress)
+        )
+
+    async def rank(
+        self,
+        query: str,
+        documents: str | Sequence[str],
+        *,
+        truncate: bool = False,
+        progress: bool | Progress = False,
+    ) -> Float32:
+        """See ``LLM.rank``."""
+        return await self._vectors(rank_call(self.model, query, documents, truncate, progress))
+
     async def save(
         self,
         file: File,
@@ -158,9 +179,38 @@ class AsyncLLM(
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    async def _vectors(self, call: VectorCall) -> Float32:
+        """As of ``LLM``: tokenized in another thread, and the loop is called with what there is."""
+        outputs: asyncio.Queue[Slice | MotetError] = asyncio.Queue()
+        gathered = Gathered(call)
+        request = await asyncio.to_thread(call.prepare, _into(outputs))
+        try:
+            with token_counter(request.tokens, call.progress) as count:
+                if call.count:
+                    self._engine.embed(request)
+                while gathered.missing:
+                    count(gathered.take(await outputs.get()))
+        except BaseException:
+            request.cancelled = True
+            raise
+        return call.result(gathered.vectors)
+
     def _answer(self, call: Call) -> Any:
         stream = AsyncStream(self._engine, call, self)
         return stream if call.stream else _completions(stream, call)
+
+
+def _into(queue: asyncio.Queue[Output]) -> Callable[[Output], None]:
+    """A sink that puts outputs into a queue of the running event loop."""
+    loop, put = asyncio.get_running_loop(), queue.put_nowait
+
+    def sink(output: Output) -> None:
+        try:
+            loop.call_soon_threadsafe(put, output)
+        except RuntimeError:  # the event loop has ended
+            raise NobodyListens from None
+
+    return sink
 
 
 async def _completions(stream: AsyncStream, call: Call) -> Completion | list[Completion]:

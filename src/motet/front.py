@@ -21,6 +21,7 @@ from motet.engine.prompts import (
 )
 from motet.errors import CapacityError, OptionError, UnsupportedError
 from motet.model import Model
+from motet.runnable import Decodes, Encodes
 from motet.sampling import Sampling, SamplingFields
 from motet.sampling.options import overridden
 from motet.tokenizer import Tokenizer
@@ -192,6 +193,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         leaves no room in the context or ``n`` is more than ``max_sequences``, before anything is
         computed; a MotetError when the computation fails.
         """
+        self._require_decoder()
         sampling = overridden(f"{type(self).__name__}.generate", _GENERATE, sampling, fields)
         options = GenerationOptions(max_tokens, n, stop, logprobs, echo, parse_special, checkpoints)
         single, prompts = one_or_many(prompt)
@@ -277,6 +279,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         Raises TokenizerError when the file has no chat template, or it refuses the messages, and
         what ``generate`` does.
         """
+        self._require_decoder()
         sampling = overridden(f"{type(self).__name__}.chat", _CHAT, sampling, fields)
         options = GenerationOptions(max_tokens, n, stop, logprobs)
         single, chats = one_or_many_chats(messages)
@@ -297,6 +300,19 @@ class Front(ABC, Generic[One, Many, Streamed]):
         if not single:
             raise OptionError("messages is a list of chats", hint="give one of them at a time")
         return render_chat(chats[0], self._vocabulary())
+
+    def _require_decoder(self) -> None:
+        """Raise UnsupportedError for a model that writes nothing."""
+        if isinstance(self.model.family, Encodes) and not isinstance(self.model.family, Decodes):
+            raise UnsupportedError(
+                f"{self.model.name} is an encoder: it reads whole texts and writes none",
+                hint="llm.embed(text) gives a vector of each"
+                + (
+                    "; llm.rank(query, documents) scores"
+                    if self.model.family.pooled_heads.get("rank")
+                    else ""
+                ),
+            )
 
     def _vocabulary(self) -> Tokenizer:
         if self.tokenizer is None:

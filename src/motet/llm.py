@@ -1,16 +1,18 @@
 """LLM: the thread-safe front of a model. Concurrent callers share batches."""
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from queue import SimpleQueue
 from typing import Any, BinaryIO, cast
 
 from motet import checks
-from motet.engine import Chunk, Completion, Engine, Stream, state
+from motet.arrays import Float32
+from motet.embedding import Gathered, VectorCall, embed_call, rank_call
+from motet.engine import Chunk, Completion, Embedder, Engine, Slice, Stream, state
 from motet.engine.contexts import ContextFactory
-from motet.engine.progress import answer_counter
-from motet.engine.prompts import Chat
+from motet.engine.progress import Progress, answer_counter, token_counter
+from motet.engine.prompts import Chat, Prompt
 from motet.errors import MotetError, OptionError
 from motet.front import Call, Front
 from motet.model import Model
@@ -76,9 +78,56 @@ class LLM(Front[Completion, list[Completion], Stream]):
             checkpoint_bytes,
         )
         context, length = self._contexts.make(setting)
-        engine = Engine(context, length, prefix_reuse)
+        engine = Engine(context, length, prefix_reuse, Embedder(self._contexts.pooled))
         super().__init__(loaded, engine, context.max_sequences, context.memory.rewinds_anywhere)
         self._close = weakref.finalize(self, engine.close)
+
+    @checks.named
+    def embed(
+        self,
+        text: Prompt | Sequence[Prompt],
+        pooling: str | None = None,
+        *,
+        normalize: bool = True,
+        truncate: bool = False,
+        progress: bool | Progress = False,
+    ) -> Float32:
+        """Vectors of texts, or of token ids taken as they are: float32 ``[n, d_model]``.
+
+        One text, too, gives a row of its own, ``[1, d_model]``. A row is bit for bit the same
+        whatever is computed beside it. ``pooling``: "mean" of a text's states, "cls" the first
+        one's, "last" the last one's; None for what the file says. ``normalize``: rows of length 1,
+        whose products are cosines. ``truncate``: cut texts that are longer than the model was
+        trained for, before their closing special token. ``progress``: True shows a bar on
+        standard error; a function is told how many tokens are done, and of how many.
+
+        Raises OptionError for an unusable value, an empty text of a model that adds no tokens, and
+        where neither ``pooling`` nor the file says what is meant; CapacityError for a text that is
+        too long; NumericalError where states are not finite. Self-Extend does not reach here.
+        """
+        return self._vectors(embed_call(self.model, text, pooling, normalize, truncate, progress))
+
+    @checks.named
+    def rank(
+        self,
+        query: str,
+        documents: str | Sequence[str],
+        *,
+        truncate: bool = False,
+        progress: bool | Progress = False,
+    ) -> Float32:
+        """How well each document answers the query: float32 ``[n]``, more is better.
+
+        For rerankers, which read query and document together. A score is what the model's
+        classifier gives: of a cross-encoder a number without bounds, whose sigmoid is a share; of
+        Qwen3-Reranker the probability of "yes". ``truncate``: cut pairs that are longer than the
+        model was trained for, the longer text first. ``progress``: as for ``embed``.
+
+        Raises UnsupportedError of a model that is no reranker, OptionError for an unusable value,
+        CapacityError for a pair that is too long, TokenizerError where the vocabulary has no form
+        for a pair.
+        """
+        return self._vectors(rank_call(self.model, query, documents, truncate, progress))
 
     @property
     def self_extend(self) -> SelfExtend | AutoExtend | None:
@@ -183,6 +232,23 @@ class LLM(Front[Completion, list[Completion], Stream]):
                     completions.append(chunk.completion)
                     count(chunk.completion)
         return call.result(completions)
+
+    def _vectors(self, call: VectorCall) -> Float32:
+        """Have a call's vectors computed; whatever ends the wait cancels it."""
+        outputs: SimpleQueue[Slice | MotetError] = SimpleQueue()
+        gathered = Gathered(call)
+        request = call.prepare(outputs.put)
+        try:
+            with token_counter(request.tokens, call.progress) as count:
+                if call.count:
+                    self._engine.embed(request)
+                while gathered.missing:
+                    self._engine.require_process()
+                    count(gathered.take(outputs.get()))
+        except BaseException:
+            request.cancelled = True
+            raise
+        return call.result(gathered.vectors)
 
 
 def _loaded(model: Any, threads: int | None) -> Model:

@@ -187,7 +187,9 @@ def require_positions(layers: Sequence[LayerCaches], positional: str) -> None:
     ``positional``: how attention knows positions, as ``Config.positional`` says.
     """
     attention = attention_specs(layers)
-    if not attention:
+    if not attention and positional != "none":
+        reason, hint = "is an encoder, which keeps none", "embed a longer text in parts"
+    elif not attention:
         reason, hint = "is recurrent: it has no positions", "a longer context needs nothing"
     elif positional == "none":
         reason, hint = "attends without positions", "a longer context needs nothing"

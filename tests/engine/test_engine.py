@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motet.engine import Chunk, Completion, Engine, GenerationOptions, Request, Sink
+from motet.engine import Chunk, Completion, Embedder, Engine, GenerationOptions, Request, Sink
 from motet.engine.scheduler import Scheduler
 from motet.errors import MotetError
 from motet.sampling import Sampler, Sampling
@@ -38,6 +38,10 @@ def completion_of(outputs: "SimpleQueue[Chunk | MotetError]") -> Completion:
             return output.completion
 
 
+def no_vectors(pooling: str) -> Any:
+    raise NotImplementedError(pooling)
+
+
 @pytest.fixture
 def context() -> ScriptedContext:
     return ScriptedModel().context(max_sequences=3, ubatch=8)
@@ -45,7 +49,7 @@ def context() -> ScriptedContext:
 
 @pytest.fixture
 def engine(context: ScriptedContext) -> Iterator[Engine]:
-    engine = Engine(context, 128, prefix_reuse=True)  # type: ignore[arg-type]
+    engine = Engine(context, 128, True, Embedder(no_vectors))  # type: ignore[arg-type]
     yield engine
     engine.close()
 
@@ -120,7 +124,7 @@ def test_a_sink_may_hand_in_the_next_request(engine: Engine):
 
 def test_a_sink_hears_the_end_without_the_engines_lock(context: ScriptedContext):
     """Another thread that the sink waits for may want something of the engine."""
-    engine = Engine(context, 128, prefix_reuse=True)  # type: ignore[arg-type]
+    engine = Engine(context, 128, True, Embedder(no_vectors))  # type: ignore[arg-type]
     refused: list[MotetError] = []
 
     def another() -> None:

@@ -1,6 +1,7 @@
 """One thread that owns a context and runs every caller's requests in shared batches."""
 
 from motet.engine.completion import Chunk, Completion, Timings, Usage
+from motet.engine.embedding import Embedder, Slice, VectorRequest, VectorSink
 from motet.engine.engine import Engine
 from motet.engine.options import GenerationOptions
 from motet.engine.request import Request, Sink
@@ -9,11 +10,15 @@ from motet.engine.stream import Stream
 __all__ = [
     "Chunk",
     "Completion",
+    "Embedder",
     "Engine",
     "GenerationOptions",
     "Request",
     "Sink",
+    "Slice",
     "Stream",
     "Timings",
     "Usage",
+    "VectorRequest",
+    "VectorSink",
 ]

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from motet import checks
 from motet.context import Context, position_limit
+from motet.engine.embedding import AT_ONCE
 from motet.errors import OptionError
+from motet.memory.budget import default_kv_bytes
 from motet.model import Model
 from motet.self_extend import BEYOND, AutoExtend, SelfExtend
 
@@ -51,8 +53,24 @@ class ContextFactory:
             context_length=length if self_extend is not None else None,
             kv_bytes=self.kv_bytes,
             checkpoint_bytes=self.checkpoint_bytes,
+            pooling="none",
         )
         return context, length or context.memory.context_length
+
+    def pooled(self, pooling: str) -> Context:
+        """A context for vectors: of many short sequences, and of one as long as there may be.
+
+        Raises what ``Model.context`` raises.
+        """
+        kv_bytes = default_kv_bytes()
+        return self.model.context(
+            max_sequences=min(self.ubatch, AT_ONCE) + 1,
+            ubatch=self.ubatch,
+            kv_type=self.kv_type,
+            kv_bytes=kv_bytes if self.kv_bytes is None else min(kv_bytes, self.kv_bytes),
+            checkpoint_bytes=0,
+            pooling=pooling,
+        )
 
     def _check_without_self_extend(self, length: int) -> None:
         """Raise OptionError for more tokens than a sequence may have without Self-Extend."""

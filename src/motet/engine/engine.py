@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from motet.arrays import Float32
 from motet.context import Context
 from motet.engine import state
-from motet.engine.request import Answer, Request
+from motet.engine.embedding import Embedder, VectorRequest
+from motet.engine.request import Answer, Request, as_motet_error, hand_out
 from motet.engine.scheduler import Scheduler, Span
 from motet.errors import CapacityError, MotetError, NumericalError
 from motet.memory.export import Export
@@ -44,7 +45,7 @@ class _Job:
         try:
             self.outcome.put((self.work(), None))
         except Exception as error:
-            self.refuse(_motet_error(error))
+            self.refuse(as_motet_error(error))
 
     def refuse(self, error: MotetError) -> None:
         self.outcome.put((None, error))
@@ -57,12 +58,15 @@ class Engine:
     caller in it. Nobody is left waiting.
     """
 
-    def __init__(self, context: Context, context_length: int, prefix_reuse: bool) -> None:
+    def __init__(
+        self, context: Context, context_length: int, prefix_reuse: bool, embedder: Embedder
+    ) -> None:
         """``context_length``: tokens that a sequence holds at most."""
         self.context_length = context_length
         self._context = context
         self._prefix_reuse = prefix_reuse
         self._scheduler = Scheduler(context, prefix_reuse)
+        self._embedder = embedder
         self._inbox: list[Request] = []
         self._jobs: deque[_Job] = deque()
         self._lock = threading.RLock()
@@ -84,6 +88,10 @@ class Engine:
 
         self._hand_in(add)
 
+    def embed(self, request: VectorRequest) -> None:
+        """Queue texts. Raises MotetError when the engine has ended."""
+        self._hand_in(lambda: self._embedder.add(request))
+
     def require_open(self) -> None:
         """Raise MotetError when the engine has ended."""
         self._hand_in(lambda: None)
@@ -93,7 +101,8 @@ class Engine:
         """What the engine does, in a few words."""
         if self._ended is not None:
             return "closed"
-        running, waiting = len(self._scheduler.running), len(self._scheduler.waiting)
+        running = len(self._scheduler.running) + len(self._embedder.requests)
+        waiting = len(self._scheduler.waiting)
         return f"{running} requests running, {waiting + len(self._inbox)} waiting"
 
     @property
@@ -146,7 +155,12 @@ class Engine:
 
     def forget(self) -> None:
         """Empty the prefix cache; see ``LLM.forget``."""
-        self._between_steps(lambda: self._scheduler.sequences.forget())
+
+        def work() -> None:
+            self._scheduler.sequences.forget()
+            self._embedder.trim()
+
+        self._between_steps(work)
 
     def held(self) -> list[int]:
         """Tokens in each sequence of the prefix cache; see ``LLM.held``."""
@@ -223,7 +237,7 @@ class Engine:
             self._scheduler.release(answer)
 
     def _fail(self, request: Request, error: Exception) -> None:
-        request.emit(_motet_error(error))
+        request.emit(as_motet_error(error))
         request.cancelled = True
         self._scheduler.drop(request, keep=False)
 
@@ -295,13 +309,14 @@ class Engine:
                 except Exception as error:
                     for request in list(self._scheduler.running):
                         self._fail(request, error)
+                self._embedder.step()
         except BaseException as error:
-            self._ended = _motet_error(error)
+            self._ended = as_motet_error(error)
         with self._lock:
             assert self._ended is not None
             requests = (*self._scheduler.running, *self._scheduler.waiting, *self._inbox)
-        for request in requests:  # without the lock, for sinks are callers' code
-            request.emit(self._ended)
+        for request in (*requests, *self._embedder.requests):
+            hand_out(request, self._ended)  # without the lock, for sinks are callers' code
         for job in self._jobs:
             job.refuse(self._ended)
 
@@ -315,18 +330,11 @@ class Engine:
             return self._ended is None
 
     def _ready(self) -> bool:
+        if self._embedder.busy:
+            return True
         return self._scheduler.busy and not self._scheduler.blocked
 
     def _wait(self, *, forever: bool = False) -> None:
         """Until something is handed in, or a little while, in which something may be saved."""
         with self._lock:
             self._changed.wait(None if forever else _SAVING_WAIT)
-
-
-def _motet_error(error: BaseException) -> MotetError:
-    """The error as callers meet it."""
-    if isinstance(error, MotetError):
-        return error
-    wrapped = MotetError(f"the engine failed: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped

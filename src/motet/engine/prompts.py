@@ -20,17 +20,20 @@ The content is text, or a list of parts as the OpenAI API has them, all of type 
 Chat = Sequence[Message]
 
 
-def one_or_many(prompt: object) -> tuple[bool, list[Prompt]]:
-    """Whether this is a single prompt, and the prompts. Raises OptionError if it is neither."""
+def one_or_many(prompt: object, what: str = "the prompt") -> tuple[bool, list[Prompt]]:
+    """Whether this is a single prompt, and the prompts. Raises OptionError if it is neither.
+
+    ``what``: what messages call it.
+    """
     if _is_prompt(prompt):
         return True, [cast(Prompt, prompt)]
     if checks.is_bytes(prompt):
-        checks.text("the prompt", prompt)
-    prompts = checks.listed("the prompt", prompt, "prompts, or give one: text or token ids")
+        checks.text(what, prompt)
+    prompts = checks.listed(what, prompt, "prompts, or give one: text or token ids")
     for place, each in enumerate(prompts):
         if not _is_prompt(each):
             raise OptionError(
-                f"the prompt is a list with {checks.shown(each)} at {place}",
+                f"{what} is a list with {checks.shown(each)} at {place}",
                 hint="give text, token ids, or a list of either",
             )
     return False, list(prompts)

@@ -2,8 +2,9 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from motet.arrays import Float32
 from motet.engine.completion import Chunk, Completion, Timings, Usage
@@ -28,6 +29,37 @@ class Sink(Protocol):
     """
 
     def __call__(self, output: Chunk | MotetError, /) -> object: ...
+
+
+class Asked(Protocol):
+    """What a caller asked for: its outputs go to ``sink``, until it is ``cancelled``."""
+
+    cancelled: bool
+
+    @property
+    def sink(self) -> Callable[[Any], object]: ...
+
+
+def hand_out(request: Asked, output: object) -> None:
+    """Give the sink an output, unless the request is cancelled."""
+    if request.cancelled:
+        return
+    try:
+        request.sink(output)
+    except NobodyListens:
+        request.cancelled = True
+    except BaseException:  # asyncio.CancelledError too: it is the caller's, not the engine's
+        request.cancelled = True
+        _log.exception("a request is cancelled, for its sink raised")
+
+
+def as_motet_error(error: BaseException) -> MotetError:
+    """The error as callers meet it."""
+    if isinstance(error, MotetError):
+        return error
+    wrapped = MotetError(f"the engine failed: {type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 @dataclass(eq=False)
@@ -94,15 +126,7 @@ class Request:
 
     def emit(self, output: Chunk | MotetError) -> None:
         """Give the sink an output, unless the request is cancelled."""
-        if self.cancelled:
-            return
-        try:
-            self.sink(output)
-        except NobodyListens:
-            self.cancelled = True
-        except BaseException:  # asyncio.CancelledError too: it is the caller's, not the engine's
-            self.cancelled = True
-            _log.exception("a request is cancelled, for its sink raised")
+        hand_out(self, output)
 
 
 class Answer:

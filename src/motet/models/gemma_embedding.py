@@ -28,6 +28,7 @@ class Projection:
 
     def __init__(self, tensors: TensorReader, kernels: Kernels, d: int, inner: int) -> None:
         self._kernels = kernels
+        self.outputs = d
         self.up = tensors.matrix("dense_2.weight", inner, d)
         self.down = tensors.matrix("dense_3.weight", d, inner)
 

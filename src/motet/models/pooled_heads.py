@@ -13,6 +13,11 @@ _DENSE, _OUT = "cls.weight", "cls.output.weight"
 class PooledHead(Protocol):
     """What pooled states go through."""
 
+    @property
+    def outputs(self) -> int:
+        """Numbers that come out; d_model where it is a vector."""
+        ...
+
     def forward(self, x: Float32) -> Float32:
         """``[S, d_model]`` to as many rows."""
         ...
@@ -36,7 +41,7 @@ class Classifier:
     ) -> None:
         self._kernels = kernels
         self._activation, self._shares, self._eps = activation, shares, norm_eps
-        labels = tensors.rows(_OUT)
+        self.outputs = labels = tensors.rows(_OUT)
         self.dense = tensors.optional_matrix(_DENSE, d, d)
         self.dense_bias = tensors.optional_array("cls.bias", d) if self.dense else None
         self.norm = tensors.optional_array("cls.norm.weight", d)

@@ -1,6 +1,6 @@
 """Text to ids and back, with the vocabulary of a model file."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -162,6 +162,10 @@ class Tokenizer:
         ids = self.encode(first, add_special=False), self.encode(second, add_special=False)
         before = [*around.prefix, *ids[0], *around.first_end]
         return before, [*around.second_start, *ids[1], *around.suffix]
+
+    def split_special(self, text: str) -> Iterator[str | int]:
+        """The parts of ``text``: the id of a token that it spells, or what is between two such."""
+        return self._all_special.split(checks.text("text", text))
 
     def decode(self, ids: Collection[int], previous: int | None = None) -> str:
         """The text of ``ids``: every one is written, control tokens as they are spelt.

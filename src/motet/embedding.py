@@ -1,0 +1,216 @@
+"""What ``embed`` and ``rank`` compute: from the arguments of a call to a request, and back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from motet import checks
+from motet.arrays import Float32
+from motet.context import position_limit
+from motet.engine import Slice, VectorRequest, VectorSink
+from motet.engine.progress import Progress
+from motet.engine.prompts import Prompt, one_or_many
+from motet.errors import CapacityError, MotetError, OptionError, UnsupportedError
+from motet.model import Model
+from motet.pooling import choose_pooling
+from motet.runnable import Encodes
+from motet.tokenizer import Tokenizer
+from motet.tokenizer.pairs import cut_text, pair_ids
+
+_POOLINGS = ("mean", "cls", "last")
+
+
+@dataclass(frozen=True)
+class VectorCall:
+    """A call whose options are checked, and whose texts are not tokens yet."""
+
+    prepare: Callable[[VectorSink], VectorRequest]
+    """Makes the request, which takes as long as tokenizing does."""
+    count: int
+    """Texts."""
+    width: int
+    """Numbers of a vector."""
+    result: Callable[[Float32], Float32]
+    """What the call returns, of vectors ``[n, width]``."""
+    progress: bool | Progress
+
+
+class Gathered:
+    """The vectors of a call, while they come."""
+
+    def __init__(self, call: VectorCall) -> None:
+        self.vectors = np.empty((call.count, call.width), np.float32)
+        """``[n, width]``: of each text, as far as there are any."""
+        self.missing = call.count
+        """Texts without one."""
+
+    def take(self, output: Slice | MotetError) -> int:
+        """Put vectors in their places; how many tokens were computed. Raises the error that
+        ended the request."""
+        if isinstance(output, MotetError):
+            raise output
+        for place, vector in zip(output.places, output.vectors, strict=True):
+            self.vectors[place] = vector
+        self.missing -= len(output.places)
+        return output.tokens
+
+
+def embed_call(
+    model: Model,
+    text: Prompt | Sequence[Prompt],
+    pooling: str | None,
+    normalize: bool,
+    truncate: bool,
+    progress: bool | Progress,
+) -> VectorCall:
+    """See ``LLM.embed``."""
+    chosen = _pooling(model, pooling)
+    normalize, truncate = checks.flag("normalize", normalize), checks.flag("truncate", truncate)
+    _, texts = one_or_many(text, "text")
+
+    def prepare(sink: VectorSink) -> VectorRequest:
+        ids = [_text_ids(model, each, truncate, f"text {i}") for i, each in enumerate(texts)]
+        return VectorRequest(chosen, ids, sink)
+
+    result = normalized if normalize else _as_they_are
+    width = model.config.d_model
+    return VectorCall(prepare, len(texts), width, result, _progress(progress))
+
+
+def rank_call(
+    model: Model,
+    query: str,
+    documents: str | Sequence[str],
+    truncate: bool,
+    progress: bool | Progress,
+) -> VectorCall:
+    """See ``LLM.rank``."""
+    labels = _require_reranker(model)
+    query, truncate = checks.text("query", query), checks.flag("truncate", truncate)
+    given = (
+        [documents]
+        if isinstance(documents, str)
+        else checks.listed("documents", documents, "texts")
+    )
+    texts = [checks.text(f"documents[{i}]", each) for i, each in enumerate(given)]
+    if model.tokenizer is None:
+        raise _no_vocabulary()
+    ids_of = partial(pair_ids, model.tokenizer, query)
+    limit = _longest(model)
+
+    def prepare(sink: VectorSink) -> VectorRequest:
+        ids: list[list[int]] = []
+        for i, each in enumerate(texts):
+            pair = ids_of(each, limit if truncate else None)
+            _check_length(f"query and document {i} together have", len(pair), limit)
+            ids.append(pair)
+        return VectorRequest("rank", ids, sink)
+
+    return VectorCall(prepare, len(texts), labels, _first, _progress(progress))
+
+
+def normalized(vectors: Float32) -> Float32:
+    """Rows divided by their Euclidean lengths; of zeros alone as they are.
+
+    The length is taken in float64, where no square of a float32 is too large or too small.
+    """
+    lengths = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1, keepdims=True))
+    return (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+
+
+def _as_they_are(vectors: Float32) -> Float32:
+    return vectors
+
+
+def _first(scores: Float32) -> Float32:
+    return scores[:, 0].copy()
+
+
+def _pooling(model: Model, pooling: str | None) -> str:
+    """``pooling``, or what the file says. Raises OptionError where it says none or "rank"."""
+    two = ("mean", "cls") if isinstance(model.family, Encodes) else ("last", "mean")
+    which = " or ".join(f"pooling={each!r}" for each in two)
+    if pooling is not None:
+        checks.choice("pooling", pooling, _POOLINGS)
+    chosen = choose_pooling(pooling, model)
+    if chosen == "rank":
+        raise OptionError(
+            f"{model.name} is a reranker: it scores texts for a query",
+            hint=f"llm.rank(query, documents), or give {which} for vectors all the same",
+        )
+    if chosen == "none":
+        raise OptionError(
+            f"{model.name} does not say how vectors are made of its states",
+            hint=f"give {which}: a model made for embeddings names its pooling on its card",
+        )
+    return chosen
+
+
+def _require_reranker(model: Model) -> int:
+    """Numbers that the model's classifier gives. Raises UnsupportedError unless the first of them
+    is a score."""
+    hint = "use the file of a reranker, such as bge-reranker, or compare vectors of llm.embed"
+    head = model.family.pooled_heads.get("rank")
+    if head is None:
+        raise UnsupportedError(
+            f"{model.name} is no reranker: it has no classifier (cls.output.weight)", hint=hint
+        )
+    if head.outputs > 1 and model.config.labels[:1] != ("yes",):
+        known = f" ({', '.join(model.config.labels)})" if model.config.labels else ""
+        raise UnsupportedError(
+            f"{model.name} is no reranker: its classifier tells {head.outputs} kinds apart{known}",
+            hint=f'model.context(pooling="rank") gives the number of each; to rank, {hint}',
+        )
+    return head.outputs
+
+
+def _text_ids(model: Model, text: Prompt, truncate: bool, name: str) -> list[int]:
+    """Token ids of a text, at least one and no more than the model takes."""
+    tokenizer: Tokenizer | None = model.tokenizer
+    if isinstance(text, str):
+        if tokenizer is None:
+            raise _no_vocabulary()
+        ids = tokenizer.encode(text)
+    else:
+        ids = [int(token) for token in text]
+    if not ids:
+        raise OptionError(f"{name} is empty, and the model puts no token of its own around texts")
+    n_vocab = model.config.n_vocab
+    wrong = next((place for place, token in enumerate(ids) if not 0 <= token < n_vocab), None)
+    if wrong is not None:
+        raise OptionError(
+            f"token {checks.shown(ids[wrong])} at {wrong} of {name} is not one of the model's"
+            f" {n_vocab}"
+        )
+    limit = _longest(model)
+    if truncate and len(ids) > limit:
+        ids = cut_text(ids, limit, () if tokenizer is None else tokenizer.suffix)
+    _check_length(f"{name} has", len(ids), limit)
+    return ids
+
+
+def _longest(model: Model) -> int:
+    """Tokens that a text may have."""
+    return position_limit(model)
+
+
+def _check_length(what: str, tokens: int, limit: int) -> None:
+    if tokens > limit:
+        raise CapacityError(
+            f"{what} {tokens} tokens, and the model was trained for {limit}",
+            hint="truncate=True cuts what is too long; or use it in parts",
+        )
+
+
+def _progress(progress: bool | Progress) -> bool | Progress:
+    if callable(progress):
+        return progress
+    return checks.flag("progress", progress)
+
+
+def _no_vocabulary() -> UnsupportedError:
+    return UnsupportedError(
+        "the model file has no vocabulary, so text means nothing to it", hint="give token ids"
+    )

@@ -1,0 +1,234 @@
+"""Vectors of texts, of which the engine's thread computes a slice between its other steps."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from motet.arrays import Float32
+from motet.batch import Batch
+from motet.context import Context
+from motet.engine.request import as_motet_error, hand_out
+from motet.errors import CapacityError, MotetError, NumericalError
+from motet.runnable import Encodes
+
+AT_ONCE = 64
+"""Texts in a slice."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What a step gave a call: the vectors of the texts that are done."""
+
+    tokens: int
+    """Of the call's texts, computed in this step."""
+    places: Sequence[int]
+    """``[n]``: which of the call's texts are done."""
+    vectors: Sequence[Float32]
+    """``[n]``: of each of these, what ``Output.pooled`` has."""
+
+
+VectorSink = Callable[[Slice | MotetError], object]
+"""Takes what a request gives, as a ``request.Sink`` does."""
+
+
+@dataclass(eq=False)
+class VectorRequest:
+    """Texts of which a call wants vectors. Whoever made it may set ``cancelled`` at any time."""
+
+    pooling: str
+    texts: Sequence[Sequence[int]]
+    """Token ids, of none too few or too many for the model."""
+    sink: VectorSink
+    cancelled: bool = False
+    left: list[int] = field(init=False)
+    """Places of the texts that nobody has begun, the longest one last: it is the next."""
+
+    def __post_init__(self) -> None:
+        self.left = sorted(range(len(self.texts)), key=lambda place: len(self.texts[place]))
+
+    @property
+    def tokens(self) -> int:
+        """Of all texts."""
+        return sum(map(len, self.texts))
+
+
+@dataclass
+class _Part:
+    """Of a text, the tokens from ``start`` to ``end``, in a sequence of the context."""
+
+    request: VectorRequest
+    place: int
+    seq: int
+    start: int
+    end: int
+
+    @property
+    def ids(self) -> Sequence[int]:
+        return self.request.texts[self.place][self.start : self.end]
+
+    @property
+    def ends(self) -> bool:
+        return self.end == len(self.request.texts[self.place])
+
+
+class Embedder:
+    """Computes what calls ask for: a slice of whole texts, from each call in turn, in each step.
+
+    Each pooling has a context of its own, made when it is first asked for. A decoder's text that is
+    longer than a slice takes several of them, with the texts of others beside it; there is one such
+    text at a time, so that memory holds one at most between two steps.
+    """
+
+    def __init__(self, make: Callable[[str], Context]) -> None:
+        """``make``: gives a context of a pooling."""
+        self._make = make
+        self._arrived: deque[VectorRequest] = deque()
+        self._lanes: dict[str, _Lane] = {}
+
+    def add(self, request: VectorRequest) -> None:
+        """Take a request, in any thread."""
+        self._arrived.append(request)
+
+    @property
+    def requests(self) -> list[VectorRequest]:
+        """All that are not done."""
+        return [*self._arrived, *(r for lane in self._lanes.values() for r in lane.requests)]
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to compute."""
+        return bool(self._arrived) or any(lane.requests for lane in self._lanes.values())
+
+    def trim(self) -> None:
+        """Give memory that no text needs back to the system."""
+        for lane in self._lanes.values():
+            lane.trim()
+
+    def step(self) -> None:
+        """Compute a slice of each pooling, and hand out what is done."""
+        while self._arrived:
+            request = self._arrived.popleft()
+            try:
+                if request.pooling not in self._lanes:
+                    self._lanes[request.pooling] = _Lane(self._make(request.pooling))
+                self._lanes[request.pooling].requests.append(request)
+            except Exception as error:
+                hand_out(request, as_motet_error(error))
+        for lane in self._lanes.values():
+            lane.step()
+
+
+class _Lane:
+    """The requests of one pooling, and their context."""
+
+    def __init__(self, context: Context) -> None:
+        self.requests: deque[VectorRequest] = deque()
+        self._context = context
+        self._encodes = isinstance(context.model.family, Encodes)
+        self._begun: _Part | None = None
+        """The text that memory holds a part of, in sequence 0: as far as it was computed."""
+
+    def trim(self) -> None:
+        """See ``Embedder``."""
+        self._context.memory.trim()
+
+    def step(self) -> None:
+        """Compute a slice, without the calls that turn out to be impossible."""
+        self._drop_cancelled()
+        parts = list(self._slice())
+        while parts:
+            try:
+                vectors = self._computed(parts)
+            except (CapacityError, NumericalError) as error:
+                self._fail(_guilty(parts, error), error)
+            except Exception as error:
+                self._fail(parts, error)
+            else:
+                self._hand_out(parts, vectors)
+                break
+            parts = [part for part in parts if not part.request.cancelled]
+        self._drop_cancelled()
+        self.requests.rotate(-1)
+
+    def _slice(self) -> Iterator[_Part]:
+        """What is computed next: more of the text that was begun, and beside it texts of each call.
+
+        A long text gets half of the slice at least, so that neither it nor others wait for long. An
+        encoder's is never cut: it may be longer than the slice, and is then alone in it.
+        """
+        room = size = self._context.ubatch
+        begun, kept, end = self._begun, 0, 0
+        if begun is not None:
+            end = len(begun.request.texts[begun.place])
+            kept = min(end - begun.end, max(size // 2, 1))
+        room -= kept
+        seq, waiting = 1, deque(r for r in self.requests if r.left)
+        long: _Part | None = None
+        while waiting and seq < self._context.max_sequences:
+            request = waiting.popleft()
+            place = request.left[-1]
+            length = len(request.texts[place])
+            if length <= room or (self._encodes and room == size):
+                part = _Part(request, place, seq, 0, length)
+                seq += 1
+            elif not self._encodes and room and not (begun or long):
+                part = long = _Part(request, place, 0, 0, room)
+            else:
+                continue
+            request.left.pop()
+            room -= part.end
+            yield part
+            if request.left and room > 0:
+                waiting.append(request)
+        if begun is not None:
+            start = begun.end
+            yield _Part(begun.request, begun.place, 0, start, min(end, start + room + kept))
+
+    def _computed(self, parts: list[_Part]) -> dict[int, Float32]:
+        """The vectors of the parts' sequences. Raises what the context does."""
+        batch = Batch()
+        for part in parts:
+            batch.extend(part.ids, part.start, seqs=part.seq)
+        context = self._context
+        return (context.encode(batch) if self._encodes else context.decode(batch)).pooled
+
+    def _hand_out(self, parts: list[_Part], vectors: dict[int, Float32]) -> None:
+        """Give calls the vectors of the texts that are done, and free their sequences."""
+        of_call: dict[VectorRequest, list[_Part]] = {}
+        for part in parts:
+            of_call.setdefault(part.request, []).append(part)
+            if not part.ends:
+                self._begun = part
+            elif part.seq == 0:
+                self._begun = None
+            if part.ends and not self._encodes:
+                self._context.memory.remove(part.seq)
+        for request, of_it in of_call.items():
+            done = [part for part in of_it if part.ends]
+            tokens = sum(part.end - part.start for part in of_it)
+            found = [vectors[part.seq] for part in done]
+            hand_out(request, Slice(tokens, [part.place for part in done], found))
+            if not request.left and (self._begun is None or self._begun.request is not request):
+                self.requests.remove(request)
+
+    def _fail(self, parts: Sequence[_Part], error: Exception) -> None:
+        for part in parts:
+            hand_out(part.request, as_motet_error(error))
+            part.request.cancelled = True
+
+    def _drop_cancelled(self) -> None:
+        """Forget the calls that nobody waits for, and what memory holds of their texts."""
+        if self._begun is not None and self._begun.request.cancelled:
+            self._context.memory.remove(0)
+            self._begun = None
+        self.requests = deque(request for request in self.requests if not request.cancelled)
+
+
+def _guilty(parts: list[_Part], error: CapacityError | NumericalError) -> list[_Part]:
+    """Those that an error is about: of the entries that it names, or the longest one."""
+    if isinstance(error, NumericalError) and error.entries:
+        ends = np.cumsum([part.end - part.start for part in parts])
+        return [parts[i] for i in np.unique(np.searchsorted(ends, error.entries, side="right"))]
+    return [max(parts, key=lambda part: part.end)]
