@@ -71,7 +71,7 @@ def embed_call(
     _, texts = one_or_many(text, "text")
 
     def prepare(sink: VectorSink) -> VectorRequest:
-        ids = [_text_ids(model, each, truncate, f"text {i}") for i, each in enumerate(texts)]
+        ids = [_text_ids(model, each, truncate, _name(i, each)) for i, each in enumerate(texts)]
         return VectorRequest(chosen, ids, sink)
 
     result = normalized if normalize else _as_they_are
@@ -87,7 +87,6 @@ def rank_call(
     progress: bool | Progress,
 ) -> VectorCall:
     """See ``LLM.rank``."""
-    labels = _require_reranker(model)
     query, truncate = checks.text("query", query), checks.flag("truncate", truncate)
     given = (
         [documents]
@@ -95,6 +94,7 @@ def rank_call(
         else checks.listed("documents", documents, "texts")
     )
     texts = [checks.text(f"documents[{i}]", each) for i, each in enumerate(given)]
+    shown, labels = _progress(progress), _require_reranker(model)
     if model.tokenizer is None:
         raise _no_vocabulary()
     ids_of = partial(pair_ids, model.tokenizer, query)
@@ -104,11 +104,11 @@ def rank_call(
         ids: list[list[int]] = []
         for i, each in enumerate(texts):
             pair = ids_of(each, limit if truncate else None)
-            _check_length(f"query and document {i} together have", len(pair), limit)
+            _check_length(f"the query and {_name(i, each, 'document')} together", len(pair), limit)
             ids.append(pair)
         return VectorRequest("rank", ids, sink)
 
-    return VectorCall(prepare, len(texts), labels, _first, _progress(progress))
+    return VectorCall(prepare, len(texts), labels, _first, shown)
 
 
 def normalized(vectors: Float32) -> Float32:
@@ -131,19 +131,19 @@ def _first(scores: Float32) -> Float32:
 def _pooling(model: Model, pooling: str | None) -> str:
     """``pooling``, or what the file says. Raises OptionError where it says none or "rank"."""
     two = ("mean", "cls") if isinstance(model.family, Encodes) else ("last", "mean")
-    which = " or ".join(f"pooling={each!r}" for each in two)
+    which = f"the pooling, {two[0]!r} or {two[1]!r}"
     if pooling is not None:
         checks.choice("pooling", pooling, _POOLINGS)
     chosen = choose_pooling(pooling, model)
     if chosen == "rank":
         raise OptionError(
             f"{model.name} is a reranker: it scores texts for a query",
-            hint=f"llm.rank(query, documents), or give {which} for vectors all the same",
+            hint=f"use rank for that; for vectors all the same give {which}",
         )
     if chosen == "none":
         raise OptionError(
             f"{model.name} does not say how vectors are made of its states",
-            hint=f"give {which}: a model made for embeddings names its pooling on its card",
+            hint=f"give {which}; the card of a model made for embeddings names it",
         )
     return chosen
 
@@ -151,7 +151,7 @@ def _pooling(model: Model, pooling: str | None) -> str:
 def _require_reranker(model: Model) -> int:
     """Numbers that the model's classifier gives. Raises UnsupportedError unless the first of them
     is a score."""
-    hint = "use the file of a reranker, such as bge-reranker, or compare vectors of llm.embed"
+    hint = "use the file of a reranker, such as bge-reranker, or compare vectors that embed gives"
     head = model.family.pooled_heads.get("rank")
     if head is None:
         raise UnsupportedError(
@@ -176,7 +176,9 @@ def _text_ids(model: Model, text: Prompt, truncate: bool, name: str) -> list[int
     else:
         ids = [int(token) for token in text]
     if not ids:
-        raise OptionError(f"{name} is empty, and the model puts no token of its own around texts")
+        raise OptionError(
+            f"{name}: it is empty, and the model puts no token of its own around texts"
+        )
     n_vocab = model.config.n_vocab
     wrong = next((place for place, token in enumerate(ids) if not 0 <= token < n_vocab), None)
     if wrong is not None:
@@ -187,8 +189,13 @@ def _text_ids(model: Model, text: Prompt, truncate: bool, name: str) -> list[int
     limit = _longest(model)
     if truncate and len(ids) > limit:
         ids = cut_text(ids, limit, () if tokenizer is None else tokenizer.suffix)
-    _check_length(f"{name} has", len(ids), limit)
+    _check_length(name, len(ids), limit)
     return ids
+
+
+def _name(place: int, text: Prompt, kind: str = "text") -> str:
+    """Which of a list it is, and how it begins."""
+    return f"{kind} {place}" + (f", {checks.shown(text[:40])}" if isinstance(text, str) else "")
 
 
 def _longest(model: Model) -> int:
@@ -199,8 +206,8 @@ def _longest(model: Model) -> int:
 def _check_length(what: str, tokens: int, limit: int) -> None:
     if tokens > limit:
         raise CapacityError(
-            f"{what} {tokens} tokens, and the model was trained for {limit}",
-            hint="truncate=True cuts what is too long; or use it in parts",
+            f"{what}: {tokens} tokens, and the model was trained for {limit}",
+            hint="let it be cut (truncate), or use it in parts",
         )
 
 

@@ -306,12 +306,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         if isinstance(self.model.family, Encodes) and not isinstance(self.model.family, Decodes):
             raise UnsupportedError(
                 f"{self.model.name} is an encoder: it reads whole texts and writes none",
-                hint="llm.embed(text) gives a vector of each"
-                + (
-                    "; llm.rank(query, documents) scores"
-                    if self.model.family.pooled_heads.get("rank")
-                    else ""
-                ),
+                hint="use embed for vectors of texts, or rank if it is a reranker",
             )
 
     def _vocabulary(self) -> Tokenizer:

@@ -188,7 +188,7 @@ def require_positions(layers: Sequence[LayerCaches], positional: str) -> None:
     """
     attention = attention_specs(layers)
     if not attention and positional != "none":
-        reason, hint = "is an encoder, which keeps none", "embed a longer text in parts"
+        reason, hint = "is an encoder: it sees a text whole", "embed a longer text in parts"
     elif not attention:
         reason, hint = "is recurrent: it has no positions", "a longer context needs nothing"
     elif positional == "none":

@@ -73,6 +73,7 @@ class World:
             self.llm.generate(PROMPT, seed=1, max_tokens=3).tokens,
             self.llm.chat(MESSAGES, seed=1, max_tokens=3).tokens,
             [c.tokens for c in self.llm.generate(["One", "Two"], seed=2, max_tokens=2)],
+            self.llm.embed(["One", [1, 2]], "mean").tobytes(),
             tokenizer.decode(tokenizer.encode("Once upon a time")),
         ]
 
@@ -109,6 +110,9 @@ class World:
                 "path": shipped_model(),
                 "prompt": "Once",
                 "messages": MESSAGES,
+                "pooling": "last",
+                "query": "Who?",
+                "documents": ["He", "She"],
                 "max_tokens": 2,
                 "batch": self.batch([3], len(PROMPT)),
                 "entry": 0,
@@ -148,6 +152,8 @@ class World:
         names = {*function.required, *wrong}
         if function.name in ("generate", "chat") and "max_tokens" in function.parameters:
             names.add("max_tokens")
+        if function.name == "embed":
+            names.add("pooling")
         arguments = {
             name: wrong[name] if name in wrong else self.good(function, name)
             for name in sorted(names)

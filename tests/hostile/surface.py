@@ -17,6 +17,9 @@ import motet
 from motet.sampling import Sampling
 
 CALLED = {("Context.restore", "into"), ("Model.load", "progress")}
+CALLED |= {
+    (f"{kind}.{name}", "progress") for kind in ("LLM", "AsyncLLM") for name in ("embed", "rank")
+}
 """Parameters that may be functions: what these raise is the caller's own."""
 
 BETWEEN_ROOMS = {"Memory.plan", "Memory.export", "Memory.fill", "Memory.fits"}

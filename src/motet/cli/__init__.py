@@ -14,6 +14,8 @@ from motet.errors import MotetError
 
 COMMANDS = {
     "run": "Answer a prompt, or chat on a terminal.",
+    "embed": "Vectors of texts.",
+    "rank": "How well documents answer a query.",
     "show": "What a model file holds, and what a context takes.",
     "tokenize": "The tokens of a text.",
     "perplexity": "How well a model predicts a text.",
@@ -33,6 +35,10 @@ _ELSEWHERE = {
     "tokens": "tokenize",
     "ppl": "perplexity",
     "benchmark": "bench",
+    "embedding": "embed",
+    "embeddings": "embed",
+    "encode": "embed",
+    "rerank": "rank",
 }
 """What other programs call a command."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import load_model
+from motet.cli.inputs import load_model, predicting
 from motet.cli.options import (
     WholeNumber,
     json_option,
@@ -88,7 +88,7 @@ def command(
     from motet.evals.speed import measure
     from motet.kernels import CPU
 
-    loaded = load_model(model, threads)
+    loaded = predicting(load_model(model, threads))
     if lengths is None:
         most = max_positions(loaded, self_extend) if self_extend else loaded.config.context_length
         room = most - max_tokens

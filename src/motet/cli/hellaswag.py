@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import load_model, read_text
+from motet.cli.inputs import load_model, predicting, read_text
 from motet.cli.options import (
     WholeNumber,
     batch_option,
@@ -94,7 +94,7 @@ def command(
     result = None
     with progress_bar() as show:
         for result in hellaswag(
-            load_model(model, threads),
+            predicting(load_model(model, threads)),
             chosen,
             parallel=parallel,
             batch=batch,

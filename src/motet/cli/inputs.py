@@ -63,6 +63,18 @@ def load_text_model(path: str, threads: int | None) -> "Model":
     return model
 
 
+def predicting(model: "Model") -> "Model":
+    """``model``. Raises UnsupportedError for one that predicts nothing."""
+    from motet.runnable import Decodes
+
+    if isinstance(model.family, Decodes):
+        return model
+    raise UnsupportedError(
+        f"{model.name} is an encoder: it does not predict what comes next",
+        hint="motet embed gives the vectors that it is for",
+    )
+
+
 def model_name(model: "Model") -> str:
     """What its file calls it, else the file's own name."""
     name = model.file.metadata.get("general.name")
@@ -89,6 +101,28 @@ def read_prompt(text: str | None, path: str | None) -> str:
     if text is not None:
         parts.append(text)
     return "\n\n".join(filter(None, parts))
+
+
+def read_texts(texts: tuple[str, ...], path: str | None, what: str) -> list[str]:
+    """``texts``, or those of a file or of standard input, one a line.
+
+    ``path``: "-" for standard input. ``what``: they are, for messages. Raises UsageError if both or
+    none are given, or something cannot be read or is not UTF-8.
+    """
+    if texts and path is not None:
+        raise click.UsageError(f"give {what} on the command line or in a file, not both")
+    if texts:
+        return list(texts)
+    if path is None and not _piped_in():
+        raise click.UsageError(f"give {what}, a file with -f, or one a line on standard input")
+    if path is None or path == "-":
+        text = decoded(read_standard_input(), "standard input")
+    else:
+        text = read_text(path)
+    lines = text.removesuffix("\n").split("\n") if text else []
+    if not lines:
+        raise click.UsageError(f"there are no {what} to read: the input is empty")
+    return [line.removesuffix("\r") for line in lines]
 
 
 def read_standard_input() -> bytes:

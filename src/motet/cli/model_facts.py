@@ -18,6 +18,7 @@ from motet.models.config import AttentionConfig, Config, RotaryConfig
 from motet.models.family import Family
 from motet.models.registry import FAMILIES, declared
 from motet.models.tensors import only_f32
+from motet.runnable import Encodes
 from motet.self_extend import AutoExtend, check_reach, require_positions
 from motet.weights.gguf import GGUFFile
 
@@ -79,6 +80,9 @@ def model_facts(file: GGUFFile, tokens: int | None, kv_type: str) -> Facts:
         ),
         "tokenizer": file.metadata.get("tokenizer.ggml.model"),
         "pre_tokenizer": file.metadata.get("tokenizer.ggml.pre"),
+        "encoder": None if isinstance(family, MotetError) else isinstance(family, Encodes),
+        "pooling": None if isinstance(family, MotetError) else family.config.pooling,
+        "labels": own("classifier.output_labels"),
         "chat_template": "tokenizer.chat_template" in file.metadata,
         "tensor_types": _tensor_types(file),
         "context": _context(file, family, tokens, kv_type),

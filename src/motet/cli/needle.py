@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from motet.cli.inputs import load_text_model, model_name, read_text
+from motet.cli.inputs import load_text_model, model_name, predicting, read_text
 from motet.cli.options import (
     WholeNumber,
     json_option,
@@ -225,7 +225,7 @@ def command(
 
     picture = check_plot(plot) if plot else None
     text = read_text(haystack.text_file) if haystack.text_file else None
-    loaded = load_text_model(model, threads)
+    loaded = predicting(load_text_model(model, threads))
     trained = loaded.config.context_length
     variants = plain_and_extended(loaded, self_extend)
     make = _examples if haystack.of_examples else _trials

@@ -28,13 +28,16 @@ class WholeNumber(click.IntRange):
 def model_argument(command: Callable[..., None]) -> Callable[..., None]:
     """``MODEL``, or ``-m MODEL``, passed as ``model``.
 
-    With ``-m``, what stands first is a command's ``text`` argument, if it has one.
+    With ``-m``, what stands first is a command's ``text`` argument, or the first of its ``texts``,
+    if it has one.
     """
 
     @functools.wraps(command)
     def gathered(model: str | None, model_option: str | None, **parameters: object) -> None:
         if model_option is not None:
-            if model is not None:
+            if model is not None and isinstance(texts := parameters.get("texts"), tuple):
+                parameters["texts"] = (model, *texts)
+            elif model is not None:
                 if parameters.get("text", model) is not None:
                     raise click.UsageError(f"MODEL is given twice: {model} and -m {model_option}")
                 parameters["text"] = model

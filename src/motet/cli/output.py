@@ -89,6 +89,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
+def shortened(text: str, width: int) -> str:
+    """``text`` on one line of at most so many characters, its beginning."""
+    line = printable(" ".join(text[: 4 * width].split()))
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
 def without_control_characters(text: str) -> str:
     """``text`` with U+FFFD for characters that could control a terminal; tabs and lines stay."""
     return "".join(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from motet.cli.inputs import load_text_model, model_name, read_text
+from motet.cli.inputs import load_text_model, model_name, predicting, read_text
 from motet.cli.options import (
     WholeNumber,
     batch_option,
@@ -104,7 +104,7 @@ def command(
         raise click.UsageError("give a text with -f, as in motet perplexity MODEL -f text.txt")
     picture = _picture(by_position, plot)
     text = read_text(text_file)
-    loaded = load_text_model(model, threads)
+    loaded = predicting(load_text_model(model, threads))
     tokens = loaded.tokenizer.encode(text, add_special=True, parse_special=False)
     if by_position:
         _by_position(

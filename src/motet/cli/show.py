@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _LONG = 8
 """Elements of an array, and lines of a string, from which it is abbreviated in tables."""
+_KEEPS_NOTHING = "none: an encoder reads a text whole, and keeps nothing of it"
 _NUMBERS = {"tensors", "parameters", "size", "share", "offset"}
 """Titles of right-aligned columns."""
 
@@ -97,7 +98,7 @@ def _overview(facts: "Facts") -> "Table":
     rows = [
         ("file", facts["path"]),
         ("size", f"{format_bytes(facts['bytes'])}{files}, {facts['format']}"),
-        ("architecture", _shown(facts["architecture"])),
+        ("architecture", _shown(facts["architecture"]) + ", an encoder" * bool(facts["encoder"])),
         ("name", _shown(facts["name"])),
         ("parameters", amount(facts["parameters"])),
         ("layers", _layers(facts)),
@@ -108,8 +109,9 @@ def _overview(facts: "Facts") -> "Table":
         ("trained context", f"{_shown(facts['context_length'])} tokens"),
         ("Self-Extend auto", _self_extend(facts["positions"])),
         ("vocabulary", f"{vocabulary} ({', '.join(kinds)})" if kinds else vocabulary),
+        ("pooling", _pooling(facts)),
         ("chat template", "yes" if facts["chat_template"] else "no"),
-        ("context memory", _memory(facts["context"])),
+        ("context memory", _memory(facts["context"]) if not facts["encoder"] else _KEEPS_NOTHING),
     ]
     return _table(None, rows)
 
@@ -136,6 +138,14 @@ def _feed_forward(facts: "Facts") -> str:
         return width
     used, experts = _shown(facts["experts_used"]), _shown(facts["experts"])
     return f"{width}; {used} of {experts} experts a token in {facts['expert_layers']} of the layers"
+
+
+def _pooling(facts: "Facts") -> str:
+    """How texts become vectors, and what a classifier's numbers are."""
+    if facts["pooling"] != "rank":
+        return _shown(facts["pooling"])
+    labels = facts["labels"] or []
+    return "rank" + (f": {', '.join(map(str, labels))}" if labels else "")
 
 
 def _self_extend(positions: "Facts") -> str:

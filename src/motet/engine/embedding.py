@@ -128,7 +128,7 @@ class _Lane:
         self._context = context
         self._encodes = isinstance(context.model.family, Encodes)
         self._begun: _Part | None = None
-        """The text that memory holds a part of, in sequence 0: as far as it was computed."""
+        """The text that memory holds a part of: what was computed of it last."""
 
     def trim(self) -> None:
         """See ``Embedder``."""
@@ -148,8 +148,7 @@ class _Lane:
             else:
                 self._hand_out(parts, vectors)
                 break
-            parts = [part for part in parts if not part.request.cancelled]
-        self._drop_cancelled()
+            parts = [part for part in parts if part.request in self.requests]
         self.requests.rotate(-1)
 
     def _slice(self) -> Iterator[_Part]:
@@ -163,34 +162,35 @@ class _Lane:
         if begun is not None:
             end = len(begun.request.texts[begun.place])
             kept = min(end - begun.end, max(size // 2, 1))
-        room -= kept
-        seq, waiting = 1, deque(r for r in self.requests if r.left)
-        long: _Part | None = None
-        while waiting and seq < self._context.max_sequences:
+            room -= kept
+        free = deque(range(self._context.max_sequences))
+        if begun is not None:
+            free.remove(begun.seq)
+        may_cut = not self._encodes and (begun is None or begun.end + kept == end)
+        waiting = deque(request for request in self.requests if request.left)
+        while waiting and free and room > 0:
             request = waiting.popleft()
             place = request.left[-1]
             length = len(request.texts[place])
-            if length <= room or (self._encodes and room == size):
-                part = _Part(request, place, seq, 0, length)
-                seq += 1
-            elif not self._encodes and room and not (begun or long):
-                part = long = _Part(request, place, 0, 0, room)
-            else:
+            if length > room and may_cut:
+                length, may_cut = room, False
+            elif length > room and not (self._encodes and room == size):
                 continue
             request.left.pop()
-            room -= part.end
-            yield part
-            if request.left and room > 0:
+            room -= length
+            yield _Part(request, place, free.popleft(), 0, length)
+            if request.left:
                 waiting.append(request)
         if begun is not None:
             start = begun.end
-            yield _Part(begun.request, begun.place, 0, start, min(end, start + room + kept))
+            stop = min(end, start + room + kept)
+            yield _Part(begun.request, begun.place, begun.seq, start, stop)
 
     def _computed(self, parts: list[_Part]) -> dict[int, Float32]:
         """The vectors of the parts' sequences. Raises what the context does."""
         batch = Batch()
         for part in parts:
-            batch.extend(part.ids, part.start, seqs=part.seq)
+            batch.extend(part.ids, part.start, seqs=part.seq, logits="none")
         context = self._context
         return (context.encode(batch) if self._encodes else context.decode(batch)).pooled
 
@@ -199,12 +199,9 @@ class _Lane:
         of_call: dict[VectorRequest, list[_Part]] = {}
         for part in parts:
             of_call.setdefault(part.request, []).append(part)
-            if not part.ends:
-                self._begun = part
-            elif part.seq == 0:
-                self._begun = None
             if part.ends and not self._encodes:
                 self._context.memory.remove(part.seq)
+        self._begun = next((part for part in parts if not part.ends), None)
         for request, of_it in of_call.items():
             done = [part for part in of_it if part.ends]
             tokens = sum(part.end - part.start for part in of_it)
@@ -217,11 +214,12 @@ class _Lane:
         for part in parts:
             hand_out(part.request, as_motet_error(error))
             part.request.cancelled = True
+        self._drop_cancelled()
 
     def _drop_cancelled(self) -> None:
         """Forget the calls that nobody waits for, and what memory holds of their texts."""
         if self._begun is not None and self._begun.request.cancelled:
-            self._context.memory.remove(0)
+            self._context.memory.remove(self._begun.seq)
             self._begun = None
         self.requests = deque(request for request in self.requests if not request.cancelled)
 
