@@ -113,6 +113,8 @@ class World:
                 "pooling": "last",
                 "query": "Who?",
                 "documents": ["He", "She"],
+                "first": "One",
+                "second": "Two",
                 "max_tokens": 2,
                 "batch": self.batch([3], len(PROMPT)),
                 "entry": 0,
