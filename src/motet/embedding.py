@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from motet import checks
-from motet.arrays import Float32
+from motet.arrays import Array, Float32
 from motet.context import position_limit
 from motet.engine import Slice, VectorRequest, VectorSink
 from motet.engine.progress import Progress
@@ -116,8 +116,9 @@ def normalized(vectors: Float32) -> Float32:
 
     The length is taken in float64, where no square of a float32 is too large or too small.
     """
-    lengths = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1, keepdims=True))
-    return (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+    lengths: Array = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1, keepdims=True))
+    units: Float32 = (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32)
+    return units
 
 
 def _as_they_are(vectors: Float32) -> Float32:

@@ -15,6 +15,7 @@ from motet.cli.conversation import ChatOptions, Conversation
 from motet.cli.demo import shipped_model
 from motet.llm import LLM
 from tests.cli.talking import talk_with
+from tests.models import readers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "mistakes.md").read_text()
 STORY = "Once upon a time there was a little dog. He went to the park and saw a red ball.\n"
@@ -45,6 +46,7 @@ def folder(tmp_path_factory):
     (folder / "half.gguf").write_bytes(tiny[:5000])
     mamba = shipped_model().with_name("motet-tiny-mamba.gguf")
     (folder / "mamba.gguf").write_bytes(mamba.read_bytes())
+    readers.bert(folder).rename(folder / "bert.gguf")
     (folder / "text.txt").write_text(STORY * 40)
     (folder / "short.txt").write_text(STORY)
     with LLM(shipped_model(), max_sequences=1) as llm:
