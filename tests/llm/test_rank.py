@@ -10,7 +10,7 @@ import pytest
 
 import motet
 from motet.errors import CapacityError, MotetError, OptionError, TokenizerError, UnsupportedError
-from motet.tokenizer.pairs import pair_ids
+from motet.tokenizer.pairs import cut_text, pair_ids
 from tests.models import readers
 from tests.shared import SHARED, needs_shared
 
@@ -129,6 +129,9 @@ def test_pairs_are_cut_as_tokenizers_cuts_them(bert: motet.LLM, query: int, docu
     other.enable_truncation(32, strategy="longest_first")
     texts = "the " * query, "he " * document
     assert pair_ids(tokenizer, *texts, 32) == other.encode(*texts).ids
+    ids = tokenizer.encode(texts[1])
+    if len(ids) > 32:
+        assert cut_text(ids, 32, tokenizer.suffix) == other.encode(texts[1]).ids
 
 
 def test_a_template_is_cut_at_the_documents_end(folder: Path):
