@@ -196,14 +196,15 @@ def test_a_call_whose_numbers_are_not_finite_fails_alone(folder: Path):
     path = folder / "hot.gguf"
     model = Model.load(tiny.write(path, tiny.metadata("llama")))
     asked = Asked(model, ubatch=64)
-    real, wrong = model.family.forward, 7
+    family: Any = model.family
+    real, wrong = family.forward, 7
 
     def forward(tokens: Any, view: Any, wanted: Any) -> Any:
         hidden = real(tokens, view, wanted)
         hidden[tokens[wanted] == wrong] = np.nan
         return hidden
 
-    model.family.forward = forward  # type: ignore[method-assign]
+    family.forward = forward
     _, bad = asked.ask([[1, 2, 3], [4, wrong, 5]])
     _, good = asked.ask([[1, 2], [3, 4, 5, 6]])
     while asked.embedder.busy:
