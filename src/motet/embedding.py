@@ -116,9 +116,10 @@ def normalized(vectors: Float32) -> Float32:
 
     The length is taken in float64, where no square of a float32 is too large or too small.
     """
-    lengths: Array = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1, keepdims=True))
-    units: Float32 = (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32)
-    return units
+    wide = vectors.astype(np.float64)
+    lengths: Array = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+    lengths[lengths == 0] = 1
+    return np.asarray(wide / lengths, np.float32)
 
 
 def _as_they_are(vectors: Float32) -> Float32:
@@ -126,7 +127,7 @@ def _as_they_are(vectors: Float32) -> Float32:
 
 
 def _first(scores: Float32) -> Float32:
-    return scores[:, 0].copy()
+    return np.ascontiguousarray(scores[:, 0])
 
 
 def _pooling(model: Model, pooling: str | None) -> str:
