@@ -11,7 +11,7 @@ from motet.errors import ModelFileError, MotetError, UnsupportedError
 from motet.kernels import CPU
 from motet.kernels.reference import Reference, ReferenceMatrix
 from motet.models.family import Family
-from motet.models.layers import MixtureOfExperts
+from motet.models.experts import MixtureOfExperts
 from motet.weights.gguf import GGUFFile
 from tests.models.running import OneSequence, logits, open_family
 from tests.models.tiny import ARCHITECTURES, DECODERS, metadata, shapes, write
