@@ -136,12 +136,13 @@ class Reference(RecurrentReference, HostMemory):
         order: Array = logits
         if bias is not None or routing.group_best > 1:
             order = scores + (0 if bias is None else bias)
-        grouped = order.reshape(len(logits), routing.groups, -1)
+        size = logits.shape[1] // routing.groups
+        grouped = order.reshape(len(logits), routing.groups, size)
         best = np.sort(grouped, axis=2)[:, :, -routing.group_best :].sum(axis=2)
         taken = np.argsort(-best, axis=1, kind="stable")[:, : routing.groups_used]
         left = np.ones((len(logits), routing.groups), bool)
         np.put_along_axis(left, taken, False, axis=1)
-        left = np.repeat(left, grouped.shape[2], axis=1)
+        left = np.repeat(left, size, axis=1)
         ids = np.lexsort((-order, left), axis=1)[:, : routing.used]
         weights = np.take_along_axis(scores, ids, axis=1)
         if routing.weights == "softmax":

@@ -82,7 +82,7 @@ class DeepSeek2(Decoder[DeepSeek2Config]):
         q_rank = keys.integer("attention.q_lora_rank", 0, MAX_WIDTH, 0)
         rope, magnitude = _read_magnitude(keys, rope)
         dense = keys.integer("leading_dense_block_count", 0, sizes.n_layers, 0)
-        experts = sizes.n_experts and dense < sizes.n_layers
+        experts = sizes.n_experts > 0
         return DeepSeek2Config(
             **vars(sizes),
             n_heads=keys.integer("attention.head_count", 1, MAX_WIDTH),

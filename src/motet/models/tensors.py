@@ -197,7 +197,12 @@ class TensorLoader(TensorReader):
         self._buffer = [np.empty(0, np.uint8)]
         """What is read next goes into the same memory, which stays in the processor's cache."""
 
-    def skip_blocks(self, first: int, count: int) -> None: ...
+    def skip_blocks(self, first: int, count: int) -> None:
+        skipped = tuple(f"blk.{i}." for i in range(first, first + count))
+        named = (info for name, info in self._tensors.items() if name.startswith(skipped))
+        self._done[0] += sum(info.nbytes for info in named)
+        if count and self._progress is not None:
+            self._progress(self._done[0], self._total)
 
     def ones(self, size: int) -> Float32:
         return np.ones(size, np.float32)
