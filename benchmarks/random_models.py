@@ -100,7 +100,7 @@ def write(shape: Shape, wanted: TensorType, path: Path) -> None:
             if stays_float32(name, dims):
                 file.write(shape.plain(name, dims, rng).data)
                 continue
-            rows, columns = dims
+            rows, columns = math.prod(dims[:-1]), dims[-1]
             step = max(1, CHUNK_BYTES // row_bytes(type, columns))
             for start in range(0, rows, step):
                 file.write(matrix_rows(min(step, rows - start), columns, type, rng).data)

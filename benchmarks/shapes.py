@@ -22,7 +22,7 @@ class Shape(Protocol):
         ...
 
     def tensors(self) -> Tensors:
-        """Name and shape of every tensor; the output matrix is the embedding in all models."""
+        """Name and shape of every tensor; without an output matrix it is the embedding."""
         ...
 
     def plain(self, name: str, dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -218,23 +218,110 @@ class Mamba:
             yield block + "ssm_c_norm.weight", (n,)
 
 
+@dataclass(frozen=True)
+class DeepSeek2:
+    """DeepSeek-V2-Lite: latent attention, and experts in all layers but the first."""
+
+    layers: int
+    d_model: int
+    vocabulary: int
+    context: int = 163840
+    heads: int = 16
+    latent: int = 512
+    rotary: int = 64
+    nope: int = 128
+    """Channels of a head's query and key that are not rotated."""
+    value: int = 128
+    feed_forward: int = 10944
+    experts: int = 64
+    used: int = 6
+    shared: int = 2
+    expert_width: int = 1408
+
+    architecture = "deepseek2"
+
+    def metadata(self, writer: gguf.GGUFWriter) -> None:
+        """The keys that llama.cpp's converter writes for the model."""
+        writer.add_context_length(self.context)
+        writer.add_embedding_length(self.d_model)
+        writer.add_block_count(self.layers)
+        writer.add_feed_forward_length(self.feed_forward)
+        writer.add_head_count(self.heads)
+        writer.add_head_count_kv(1)
+        writer.add_key_length(self.latent + self.rotary)
+        writer.add_value_length(self.latent)
+        writer.add_key_length_mla(self.nope + self.rotary)
+        writer.add_value_length_mla(self.value)
+        writer.add_kv_lora_rank(self.latent)
+        writer.add_rope_dimension_count(self.rotary)
+        writer.add_rope_freq_base(1e4)
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(40.0)
+        writer.add_rope_scaling_orig_ctx_len(4096)
+        writer.add_rope_scaling_yarn_log_mul(0.0707)
+        writer.add_layer_norm_rms_eps(1e-6)
+        writer.add_vocab_size(self.vocabulary)
+        writer.add_leading_dense_block_count(1)
+        writer.add_expert_count(self.experts)
+        writer.add_expert_used_count(self.used)
+        writer.add_expert_feed_forward_length(self.expert_width)
+        writer.add_expert_shared_count(self.shared)
+        writer.add_expert_weights_scale(1.0)
+
+    def tensors(self) -> Tensors:
+        """Name and shape of every tensor."""
+        d, heads, latent, n = self.d_model, self.heads, self.latent, self.experts
+        yield "token_embd.weight", (self.vocabulary, d)
+        yield "output_norm.weight", (d,)
+        yield "output.weight", (self.vocabulary, d)
+        for layer in range(self.layers):
+            block = f"blk.{layer}."
+            yield block + "attn_norm.weight", (d,)
+            yield block + "attn_q.weight", (heads * (self.nope + self.rotary), d)
+            yield block + "attn_kv_a_mqa.weight", (latent + self.rotary, d)
+            yield block + "attn_kv_a_norm.weight", (latent,)
+            yield block + "attn_k_b.weight", (heads, latent, self.nope)
+            yield block + "attn_v_b.weight", (heads, self.value, latent)
+            yield block + "attn_output.weight", (d, heads * self.value)
+            yield block + "ffn_norm.weight", (d,)
+            width, suffix = self.feed_forward, ""
+            if layer:
+                yield block + "ffn_gate_inp.weight", (n, d)
+                yield block + "ffn_gate_exps.weight", (n, self.expert_width, d)
+                yield block + "ffn_up_exps.weight", (n, self.expert_width, d)
+                yield block + "ffn_down_exps.weight", (n, d, self.expert_width)
+                width, suffix = self.shared * self.expert_width, "_shexp"
+            yield block + f"ffn_gate{suffix}.weight", (width, d)
+            yield block + f"ffn_up{suffix}.weight", (width, d)
+            yield block + f"ffn_down{suffix}.weight", (d, width)
+
+    def plain(self, name: str, dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """Norm weights near 1, and the routers."""
+        if len(dims) > 1:
+            return (rng.standard_normal(dims) * dims[-1] ** -0.5).astype(np.float32)
+        return _near_one(dims, rng)
+
+
 MODELS: dict[str, Shape] = {
     "gemma2-2b": Attention("gemma2", 26, 2304, 9216, 8, 4, 256, 256000, 8192, 1e-6, 1e4, 4096),
     "gemma3-1b": Attention("gemma3", 26, 1152, 6912, 4, 1, 256, 262144, 32768, 1e-6, 1e6, 512),
     "llama-3.2-1b": Attention("llama", 16, 2048, 8192, 32, 8, 64, 128256, 131072, 1e-5, 5e5),
     "mamba-130m": Mamba("mamba", 24, 768, 50280, 1 << 20),
     "mamba-1.4b": Mamba("mamba", 48, 2048, 50280, 1 << 20),
+    "deepseek2-lite": DeepSeek2(27, 2048, 102400),
+    # What a token reads and computes is the model's own, and it takes 2 GB, not 9.
+    "deepseek2-lite-8-experts": DeepSeek2(27, 2048, 102400, experts=8),
     "jamba-like": Mamba(
         "jamba", 16, 1024, 65536, 1 << 18, heads=16, kv_heads=4, head_dim=64, feed_forward=4096,
         period=8, epsilon=1e-6,
     ),
 }  # fmt: skip
 
-_FLOAT32 = ("ssm_conv1d.weight", "ssm_dt.weight", "ssm_a")
+_FLOAT32 = ("ssm_conv1d.weight", "ssm_dt.weight", "ssm_a", "ffn_gate_inp.weight")
 
 
 def stays_float32(name: str, dims: tuple[int, ...]) -> bool:
-    """Vectors, and the small matrices of a scan."""
+    """Vectors, the small matrices of a scan, and routers."""
     return len(dims) == 1 or name.endswith(_FLOAT32)
 
 

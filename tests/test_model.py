@@ -19,7 +19,7 @@ from motet.errors import (
     UnsupportedError,
 )
 from motet.kernels import CPU
-from motet.models.layers import MixtureOfExperts
+from motet.models.experts import MixtureOfExperts
 from motet.models.registry import declared
 from motet.models.tensors import TensorLoader, packed_bytes
 from motet.spec import SlidingAttention

@@ -15,6 +15,7 @@ class FullAttention:
     kv_heads: int
     head_dim: int
     value_dim: int
+    """0 where values are a part of the keys."""
 
 
 @dataclass(frozen=True)

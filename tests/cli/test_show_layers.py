@@ -72,3 +72,27 @@ def test_sliding_layers_are_told_at_a_glance(
     keys = tiny.metadata(architecture, attention__sliding_window=16)
     path = tiny.write(tmp_path / "m.gguf", keys)
     assert f"{layers} with a window of 16" in show(path).stdout
+
+
+def test_latent_attention_is_stored_once(tmp_path: Path) -> None:
+    """DeepSeek-2's: its rotated part and its latent part a token and layer, 576 in real models."""
+    changes = {"kv_lora_rank": 512, "key_length": 576, "value_length": 512}
+    sizes = {f"attention__{name}": value for name, value in changes.items()}
+    keys = tiny.metadata(
+        "deepseek2", **sizes, rope__dimension_count=64, attention__key_length_mla=96
+    )
+    path = tiny.write(tmp_path / "m.gguf", keys)
+    for kv_type, bytes_each in (("f32", 4), ("f16", 2), ("q8_0", 1 + 2 / 32)):
+        memory = context(path, "--ctx", "640", "--kv-type", kv_type)
+        assert memory["per_token"] == 3 * 576 * bytes_each
+        assert memory["total"] == 640 * memory["per_token"]
+    text = show(path).stdout
+    assert "24; 3 of 8 experts a token in 2 of the layers" in text
+    assert "64 of 96 channels" in text
+
+
+def test_layers_that_draft_are_told(tmp_path: Path) -> None:
+    keys = tiny.metadata("deepseek2", block_count=4, nextn_predict_layers=1)
+    path = tiny.write(tmp_path / "m.gguf", keys)
+    assert "4, the last 1 of which draft tokens and are not run" in show(path).stdout
+    assert context(path)["attending"] == [0, 1, 2]

@@ -22,14 +22,17 @@ class Case:
         kv_heads: int = 2,
         head_dim: int = 32,
         value_dim: int = 32,
+        latent: int = 0,
         kind: str = "f32",
         seed: int = 0,
     ) -> None:
+        """``latent``: so many channels of a key are its value, and there are no others."""
         rng = np.random.default_rng(seed)
         self.lengths = lengths
         width = max(-(-n // PAGE) for n in lengths)
         count = len(lengths) * width + 3
-        self.pages = REFERENCE.allocate_pages(count, kv_heads, head_dim, value_dim, kind)
+        self.latent, stored = latent, 0 if latent else value_dim
+        self.pages = REFERENCE.allocate_pages(count, kv_heads, head_dim, stored, kind)
         pages = rng.permutation(count)[: len(lengths) * width]
         self.tables = np.ascontiguousarray(pages.reshape(len(lengths), width), np.int32)
         shape = (sum(lengths), heads, head_dim)
@@ -51,11 +54,14 @@ class Case:
     def run(self, kernels: Kernels, parts: list[np.ndarray], **options) -> np.ndarray:
         """Attention over ``parts``, one micro-batch after another, in the order of the tokens."""
         held = np.zeros(len(self.lengths), np.int64)
-        out = np.zeros((len(self.q), self.q.shape[1] * self.v.shape[2]), np.float32)
+        width = self.latent or self.v.shape[2]
+        out = np.zeros((len(self.q), self.q.shape[1] * width), np.float32)
         for tokens in parts:
             np.maximum.at(held, self.rows[tokens], self.positions[tokens] + 1)
             q, k, v = (np.ascontiguousarray(x[tokens]) for x in (self.q, self.k, self.v))
-            out[tokens] = kernels.attention(q, k, v, self.view(kernels, tokens, held), **options)
+            kv = self.view(kernels, tokens, held)
+            value = None if self.latent else v
+            out[tokens] = kernels.attention(q, k, value, kv, latent=self.latent, **options)
         return out
 
     def whole(self) -> list[np.ndarray]:
@@ -64,6 +70,15 @@ class Case:
 
 def rope_of(dim: int, pairing: str = "neox", scale: float = 1.0) -> Rope:
     return Rope(10000.0 ** (-np.arange(0, dim, 2) / dim), pairing, scale)
+
+
+LATENT = (
+    # Few heads and many, and no whole number of vectors or scales.
+    ({"heads": 16, "kv_heads": 1, "head_dim": 96, "latent": 64}, {"rope": rope_of(32, "normal")}),
+    ({"heads": 3, "kv_heads": 1, "head_dim": 44, "latent": 37}, {"rope": rope_of(6, "normal")}),
+    ({"heads": 40, "kv_heads": 2, "head_dim": 34, "latent": 33}, {"window": 70, "softcap": 4.0}),
+)
+"""Keys that are values too."""
 
 
 @pytest.mark.parametrize(
@@ -76,6 +91,7 @@ def rope_of(dim: int, pairing: str = "neox", scale: float = 1.0) -> Rope:
         ({"head_dim": 80, "value_dim": 48}, {"rope": rope_of(32, "normal")}),
         ({"head_dim": 64, "value_dim": 64}, {"rope": rope_of(64, scale=1.2)}),
         ({"head_dim": 6, "value_dim": 1}, {"rope": rope_of(6, "normal"), "window": 64}),
+        *LATENT,
     ],
 )
 def test_equals_reference(cpu: CPU, shape: dict, options: dict) -> None:
@@ -116,20 +132,66 @@ def split_at(case: Case, sizes: list[int], seed: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", KV_TYPES)
-@pytest.mark.parametrize("options", [{}, {"window": 70, "softcap": 4.0}])
-def test_any_split_gives_the_same_bits(cpu: CPU, kind: str, options: dict) -> None:
+@pytest.mark.parametrize(("shape", "options"), LATENT)
+def test_values_that_are_a_part_of_the_keys(
+    cpu: CPU, kind: str, shape: dict, options: dict
+) -> None:
+    """They take no memory, and are the keys' last channels as these are stored."""
+    case, apart = Case([130, 20], kind=kind, **shape), Case([130, 20], kind=kind, **shape)
+    latent, dim = case.latent, case.pages.head_dim
+    assert {"values", "value_scales"}.isdisjoint(case.pages.arrays)
+    scales = 2 * -(-dim // 32) if kind == "q8_0" else 0
+    size = {"f32": 4, "q8_0": 1}.get(kind, 2)
+    assert case.pages.page_bytes == PAGE * case.pages.kv_heads * (dim * size + scales)
+    got = case.run(cpu, case.whole(), scale=0.2, **options)
+    np.testing.assert_allclose(
+        got, apart.run(REFERENCE, apart.whole(), scale=0.2, **options), atol=3e-5
+    )
+    if kind == "q8_0":
+        return  # whose scales are of other channels where values stand apart
+    apart.latent, apart.v = 0, np.ascontiguousarray(case.k[..., dim - latent :])
+    apart.pages = REFERENCE.allocate_pages(case.pages.pages, case.pages.kv_heads, dim, latent, kind)
+    assert np.array_equal(apart.run(cpu, apart.whole(), scale=0.2, **options), got)
+
+
+def test_latent_values_that_do_not_fit(cpu: CPU) -> None:
+    case = Case([3], heads=4, kv_heads=1, head_dim=32, latent=16)
+    for latent, rope in ((33, None), (16, rope_of(18))):
+        case.latent = latent
+        with pytest.raises(ValueError, match="do not fit into keys"):
+            case.run(cpu, case.whole(), scale=0.2, rope=rope)
+    case.latent = 16
+    kv = case.view(cpu, np.arange(3), np.array([3]))
+    with pytest.raises(ValueError, match="values do not fit"):
+        cpu.attention(case.q, case.k, case.k, kv, scale=0.2)
+    plain = Case([3], kv_heads=1)
+    kv = plain.view(cpu, np.arange(3), np.array([3]))
+    with pytest.raises(ValueError, match="values do not fit"):
+        cpu.attention(plain.q, plain.k, None, kv, scale=0.2, latent=16)
+
+
+@pytest.mark.parametrize("kind", KV_TYPES)
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ({}, {"rope": rope_of(32)}),
+        ({}, {"rope": rope_of(32), "window": 70, "softcap": 4.0}),
+        *LATENT[:2],
+    ],
+)
+def test_any_split_gives_the_same_bits(cpu: CPU, kind: str, shape: dict, options: dict) -> None:
     lengths = [1, 700, 64, 129, 515]
-    options = {"scale": 0.2, "rope": rope_of(32), **options}
-    case = Case(lengths, kind=kind)
+    options = {"scale": 0.2, **options}
+    case = Case(lengths, kind=kind, **shape)
     together = case.run(cpu, case.whole(), **options)
     at = 0
     for i, n in enumerate(lengths):
-        alone = Case(lengths, kind=kind)
+        alone = Case(lengths, kind=kind, **shape)
         tokens = np.arange(at, at + n)
         assert np.array_equal(alone.run(cpu, [tokens], **options)[tokens], together[tokens]), i
         at += n
     for seed, sizes in enumerate(([1], [7], [64], [3, 500])):
-        again = Case(lengths, kind=kind)
+        again = Case(lengths, kind=kind, **shape)
         one_thread = CPU(threads=1, isa=cpu.isa)
         kernels = one_thread if seed % 2 else cpu
         assert np.array_equal(again.run(kernels, split_at(again, sizes, seed), **options), together)

@@ -1,10 +1,13 @@
 """Routing and experts against their definition, and a token alone against a token in a batch."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from motet.kernels import CPU
 from motet.kernels.reference import Reference
+from motet.kernels.routing import SCORES, WEIGHTS, Routing
 from motet.weights.formats import TensorType
 from tests.kernels.recurrent_cases import normal
 from tests.kernels.test_linear import random_raw
@@ -24,29 +27,96 @@ def matrices(kernels: CPU | Reference, type: TensorType) -> tuple[list, list, li
 
 
 def routed(tokens: int, k: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    ids, weights = REFERENCE.route(normal(tokens, EXPERTS, seed=5), k)
+    ids, weights = REFERENCE.route(normal(tokens, EXPERTS, seed=5), Routing(k))
     return normal(tokens, D), ids, weights
 
 
 @pytest.mark.parametrize(("experts", "k"), [(1, 1), (7, 3), (16, 16), (40, 2), (256, 8)])
 def test_route(cpu: CPU, experts: int, k: int) -> None:
     logits = normal(50, experts, scale=4)
-    ids, weights = cpu.route(logits, k)
-    expected_ids, expected = REFERENCE.route(logits, k)
+    check_routing(cpu, logits, Routing(k))
+
+
+def check_routing(
+    cpu: CPU, logits: np.ndarray, routing: Routing, bias: np.ndarray | None = None
+) -> np.ndarray:
+    """As the reference has it, and for a token alone as among others; returns the ids."""
+    ids, weights = cpu.route(logits, routing, bias)
+    expected_ids, expected = REFERENCE.route(logits, routing, bias)
     assert np.array_equal(ids, expected_ids)
-    np.testing.assert_allclose(weights, expected, rtol=2e-6)
-    again = CPU(threads=1, isa=cpu.isa).route(logits[30:31], k)
+    np.testing.assert_allclose(weights, expected, rtol=3e-6)
+    again = CPU(threads=1, isa=cpu.isa).route(logits[30:31], routing, bias)
     assert np.array_equal(again[0], ids[30:31])
     assert np.array_equal(again[1], weights[30:31])
+    return ids
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("scores", SCORES)
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize(
+    ("experts", "used", "groups"),
+    [
+        (7, 3, {}),
+        (160, 6, {"groups": 8, "groups_used": 3}),  # DeepSeek-V2
+        (256, 8, {"groups": 8, "groups_used": 4, "group_best": 2}),  # DeepSeek-V3
+        (8, 3, {"groups": 4, "groups_used": 2, "group_best": 2}),
+        (4, 4, {"groups": 4, "groups_used": 4}),
+    ],
+)
+def test_every_routing(
+    cpu: CPU, experts: int, used: int, groups: dict, scores: str, weights: str, biased: bool
+) -> None:
+    routing = Routing(used, scores, weights=weights, epsilon=1e-6, scale=2.5, **groups)
+    bias = normal(experts, seed=8, scale=0.2) if biased else None
+    logits = np.abs(normal(50, experts, seed=9)) if scores == "logits" else normal(50, experts)
+    ids = check_routing(cpu, logits, routing, bias)
+    if routing.groups > 1:
+        size = experts // routing.groups
+        assert max(len(set(row // size)) for row in ids) <= routing.groups_used
+
+
+def test_groups_by_their_best_or_by_two(cpu: CPU) -> None:
+    """The first group has the best expert, the second the best two."""
+    logits = np.array([[3, -9, 2, 1.9, 0, 0]], np.float32)
+    best = Routing(2, "sigmoid", groups=3)
+    assert cpu.route(logits, best)[0].tolist() == [[0, 1]]
+    assert cpu.route(logits, replace(best, group_best=2))[0].tolist() == [[2, 3]]
+
+
+def test_a_bias_chooses_and_does_not_weigh(cpu: CPU) -> None:
+    logits, bias = np.array([[1, 2, 3]], np.float32), np.array([5, 0, 0], np.float32)
+    ids, weights = cpu.route(logits, Routing(2, "sigmoid", weights="normalised"), bias)
+    assert ids.tolist() == [[0, 2]]
+    one, three = (1 / (1 + np.exp(-x)) for x in (1.0, 3.0))
+    np.testing.assert_allclose(weights, [[one / (one + three), three / (one + three)]], rtol=1e-6)
+
+
+def test_routings_that_make_no_sense(cpu: CPU) -> None:
+    for wrong in (
+        {"scores": "tanh"},
+        {"weights": "all"},
+        {"groups": 2, "groups_used": 3},
+        {"group_best": 3},
+    ):
+        with pytest.raises(ValueError, match=r"routing|groups"):
+            Routing(2, **wrong)  # type: ignore[arg-type]
+    logits = normal(3, 8)
+    for wrong in (Routing(1, groups=3), Routing(5, groups=2), Routing(1, groups=8, group_best=2)):
+        assert not wrong.fits(8)
+        with pytest.raises(ValueError, match="route"):
+            cpu.route(logits, wrong)
+    with pytest.raises(ValueError, match="bias of other experts"):
+        cpu.route(logits, Routing(2), normal(7))
 
 
 def test_route_of_equals_takes_the_lowest_id(cpu: CPU) -> None:
     logits = np.array([[1, 3, 3, 0, 3], [0, 0, 0, 0, 0], [2, np.nan, 1, 3, 0]], np.float32)
-    ids, weights = cpu.route(logits, 3)
+    ids, weights = cpu.route(logits, Routing(3))
     assert ids.tolist() == [[1, 2, 4], [0, 1, 2], [3, 0, 2]]
     assert np.isnan(weights[2]).all()
     with pytest.raises(ValueError, match="more experts"):
-        cpu.route(logits, 6)
+        cpu.route(logits, Routing(6))
 
 
 @pytest.mark.parametrize("type", [TensorType.F32, TensorType.Q8_0], ids=lambda t: t.name)
@@ -92,7 +162,8 @@ def test_avx2_and_avx512_agree_to_the_bit(cpu: CPU) -> None:
         a, b = (k.experts(x, ids, weights, *matrices(k, type), "silu") for k in (cpu, avx2))
         assert np.array_equal(a, b)
     logits = normal(50, 40)
-    assert np.array_equal(cpu.route(logits, 4)[1], avx2.route(logits, 4)[1])
+    for routing in (Routing(4), Routing(4, "sigmoid", 4, 2, 2, "normalised")):
+        assert np.array_equal(cpu.route(logits, routing)[1], avx2.route(logits, routing)[1])
 
 
 def test_what_does_not_fit_is_refused(cpu: CPU) -> None:

@@ -8,7 +8,7 @@ import pytest
 from motet.llm import LLM
 from tests.models import tiny
 
-ARCHITECTURES = ["llama", "gemma3", "mamba", "mamba2", "jamba", "rwkv6"]
+ARCHITECTURES = ["llama", "deepseek2", "gemma3", "mamba", "mamba2", "jamba", "rwkv6"]
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

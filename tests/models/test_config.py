@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motet.errors import ModelFileError, MotetError, UnsupportedError
+from motet.kernels.routing import Routing
 from motet.models.keys import Keys
+from motet.models.mla import LatentSizes
 from motet.models.registry import FAMILIES, family_of
 from motet.models.rope import make_rope
 from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
@@ -127,6 +129,68 @@ def test_starcoder2() -> None:
     assert caches(read("starcoder2")) == (FullAttention(2, 4, 4),) * 2
     config = read("starcoder2", attention__sliding_window=9)
     assert caches(config) == (SlidingAttention(2, 4, 4, 9),) * 2
+
+
+def test_deepseek2() -> None:
+    config = read("deepseek2")
+    assert caches(config) == (FullAttention(1, 12, 0),) * 3
+    assert (config.head_dim, config.value_dim, config.d_ff, config.expert_d_ff) == (10, 6, 24, 12)
+    assert config.latent == LatentSizes(kv=8, rotary=4, q=6)
+    assert config.attention_scale == 1 / math.sqrt(10)
+    assert config.routing == Routing(3, "sigmoid", 4, 2, 2, "normalised", epsilon=1e-20, scale=2.5)
+    v2 = read("deepseek2", expert_gating_func=None, expert_weights_norm=None)
+    assert v2.routing == Routing(3, "softmax", 4, 2, 1, epsilon=1e-20, scale=2.5)
+    names = [k.partition(".")[2] for k in metadata("deepseek2") if ".expert_" in k]
+    dense = read("deepseek2", **dict.fromkeys(names), leading_dense_block_count=None)
+    assert (dense.routing, dense.n_experts) == (None, 0)
+    one = dict.fromkeys(("expert_group_count", "expert_group_used_count"))
+    lite = read("deepseek2", attention__q_lora_rank=None, **one)
+    assert (lite.latent.q, lite.routing.groups) == (0, 1)
+
+
+def test_deepseek2_yarn_scales_scores() -> None:
+    scaling = {"type": "yarn", "factor": 40.0, "original_context_length": 64}
+    scaling = {f"rope__scaling__{name}": value for name, value in scaling.items()}
+    config = read("deepseek2", **scaling, rope__scaling__yarn_log_multiplier=0.0707)
+    magnitude = 1 + 0.0707 * math.log(40)
+    assert config.attention_scale == pytest.approx(magnitude**2 / math.sqrt(10), rel=1e-12)
+    assert config.rope.magnitude == 1
+    plain = read("deepseek2", **scaling)
+    assert plain.attention_scale == 1 / math.sqrt(10)
+    assert plain.rope.magnitude == pytest.approx(1 + 0.1 * math.log(40), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("attention__key_length", 13),
+        ("attention__value_length", 6),
+        ("attention__kv_lora_rank", None),
+        ("attention__value_length_mla", None),
+        ("rope__dimension_count", 10),  # nothing would be left unrotated
+        ("leading_dense_block_count", 4),
+        ("expert_feed_forward_length", None),
+        ("expert_group_count", 3),
+        ("expert_group_used_count", 5),
+        ("expert_used_count", 9),
+        ("expert_weights_norm", 1),
+        ("expert_weights_scale", -1.0),
+        ("nextn_predict_layers", 3),
+    ],
+)
+def test_wrong_values_of_deepseek2(change: str, value: Any) -> None:
+    with pytest.raises(ModelFileError, match="deepseek2." + change.replace("__", ".")):
+        read("deepseek2", **{change: value})
+
+
+def test_deepseek2_that_motet_does_not_run() -> None:
+    for old in ({"attention__head_count_kv": 4}, {"attention__key_length_mla": None}):
+        with pytest.raises(UnsupportedError, match="convert the model again"):
+            read("deepseek2", **old)
+    with pytest.raises(UnsupportedError, match="expert_gating_func is 3"):
+        read("deepseek2", expert_gating_func=3)
+    with pytest.raises(UnsupportedError, match=r"deepseek2\.expert_bias_scale = 2"):
+        read("deepseek2", expert_bias_scale=2)
 
 
 def test_openelm() -> None:
@@ -391,4 +455,4 @@ def test_any_value_gives_a_config_or_an_error(data: st.DataObject, architecture:
         if isinstance(spec, Recurrent):
             assert all(size > 0 for shape in spec.shapes for size in shape)
         else:
-            assert min(spec.kv_heads, spec.head_dim, spec.value_dim) > 0
+            assert min(spec.kv_heads, spec.head_dim) > 0 <= spec.value_dim

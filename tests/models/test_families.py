@@ -51,7 +51,6 @@ def test_token_by_token(sequence: OneSequence) -> None:
 LOOPS = {
     "forward": "self.blocks",
     "_mixed": "enumerate(zip(self.w2, self.lerps, strict=True))",  # RWKV-6's five mixes
-    "_renormalise": "range(1, weights.shape[1])",  # the few experts of a token
     "head": "",
     "encode": "self.blocks",
 }

@@ -10,8 +10,9 @@ from gguf import GGMLQuantizationType as Quant
 from motet.errors import ModelFileError, MotetError, UnsupportedError
 from motet.kernels import CPU
 from motet.kernels.reference import Reference, ReferenceMatrix
+from motet.model import Model
+from motet.models.experts import MixtureOfExperts
 from motet.models.family import Family
-from motet.models.layers import MixtureOfExperts
 from motet.weights.gguf import GGUFFile
 from tests.models.running import OneSequence, logits, open_family
 from tests.models.tiny import ARCHITECTURES, DECODERS, metadata, shapes, write
@@ -203,3 +204,30 @@ def test_matrices_that_cannot_be_quantised_stay_float(architecture: str, tmp_pat
         OneSequence(open_family(path, Reference()), 64).feed(tokens),
         atol=0.02,
     )
+
+
+def test_layers_that_draft_are_left_out_and_told(tmp_path: Path) -> None:
+    plain = metadata("deepseek2")
+    keys = metadata("deepseek2", block_count=4, nextn_predict_layers=1)
+    extra = {"blk.3.nextn.eh_proj.weight": (16, 32), "blk.3.attn_norm.weight": (16,)}
+    path = write(tmp_path / "drafts.gguf", keys, shapes(plain) | extra)
+    seen: list[tuple[int, int]] = []
+    model = Model.load(path, 1, progress=lambda done, total: seen.append((done, total)))
+    assert len(model.caches) == 3 and model.config.draft_layers == 1
+    assert seen[-1][0] == seen[-1][1]
+    assert model.fingerprint.weights == Model.load(write(tmp_path / "m", plain)).fingerprint.weights
+    tokens = np.arange(9)
+    expected = logits(tmp_path / "m", CPU(1), tokens)
+    assert np.array_equal(logits(path, CPU(1), tokens), expected)
+    wrong = shapes(plain) | {"blk.4.attn_norm.weight": (16,)}
+    with pytest.raises(UnsupportedError, match=r"blk\.4\.attn_norm"):
+        open_family(write(tmp_path / "w", keys, wrong), Reference())
+
+
+def test_keys_and_values_of_every_head_are_refused(tmp_path: Path) -> None:
+    keys = metadata("deepseek2")
+    path = write(tmp_path / "m.gguf", keys, shapes(keys) | {"blk.1.attn_kv_b.weight": (40, 8)})
+    with pytest.raises(
+        UnsupportedError, match=r"blk\.1\.attn_kv_b\.weight .*convert the model again"
+    ):
+        open_family(path, Reference())

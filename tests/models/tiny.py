@@ -49,6 +49,27 @@ _OWN = {
     "jamba": _SCAN
     | {"block_count": 4, "attention.head_count_kv": [0, 2, 0, 1]}
     | {"expert_count": 4, "expert_used_count": 2},
+    "deepseek2": {
+        "block_count": 3,
+        "attention.head_count_kv": 1,
+        "attention.key_length": 12,
+        "attention.value_length": 8,
+        "attention.key_length_mla": 10,
+        "attention.value_length_mla": 6,
+        "attention.kv_lora_rank": 8,
+        "attention.q_lora_rank": 6,
+        "rope.dimension_count": 4,
+        "leading_dense_block_count": 1,
+        "expert_count": 8,
+        "expert_used_count": 3,
+        "expert_feed_forward_length": 12,
+        "expert_shared_count": 1,
+        "expert_gating_func": 2,
+        "expert_group_count": 4,
+        "expert_group_used_count": 2,
+        "expert_weights_norm": True,
+        "expert_weights_scale": 2.5,
+    },
     "openelm": {
         "attention.head_count": [2, 4],
         "attention.head_count_kv": [1, 2],

@@ -21,7 +21,7 @@ MODELS = {
         name: SHARED / "parity" / name / "model.gguf"
         for name in (
             *("llama", "mistral", "qwen2", "gemma", "gemma2", "gemma2_46l", "gemma3"),
-            *("openelm",),
+            *("openelm", "deepseek2", "deepseek2_lite27", "deepseek2_yarn", "deepseek3"),
             *("mamba", "falcon_mamba", "mamba2", "jamba", "rwkv6", "rwkv6_real", "mpt"),
         )
     },
@@ -66,7 +66,17 @@ def test_random_batches(name: str, isa: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["golden-gemma2", "motet-tiny", "stories260K", "gemma3", "mamba2", "jamba", "rwkv6"]
+    "name",
+    [
+        "golden-gemma2",
+        "motet-tiny",
+        "stories260K",
+        "gemma3",
+        "mamba2",
+        "jamba",
+        "rwkv6",
+        "deepseek3",
+    ],
 )
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("ubatch", UBATCHES)
@@ -86,7 +96,7 @@ def test_every_ubatch_and_split(name: str, split: str, ubatch: int) -> None:
 
 
 @pytest.mark.parametrize("kv_type", ["f32", "f16", "bf16", "q8_0"])
-@pytest.mark.parametrize("name", ["golden-gemma2", "motet-tiny", "llama_q-Q4_0"])
+@pytest.mark.parametrize("name", ["golden-gemma2", "motet-tiny", "llama_q-Q4_0", "deepseek2"])
 def test_fork_rewind_and_go_on(name: str, kv_type: str) -> None:
     model = model_of(name, _cpu.supported()[0], 2)
     rng = np.random.default_rng(11)

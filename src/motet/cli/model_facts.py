@@ -62,6 +62,7 @@ def model_facts(file: GGUFFile, tokens: int | None, kv_type: str) -> Facts:
         "name": file.metadata.get("general.name"),
         "parameters": sum(math.prod(info.shape) for info in file.tensors.values()),
         "layers": own("block_count"),
+        "draft_layers": own("nextn_predict_layers") or 0,
         "d_model": own("embedding_length"),
         "feed_forward": own("feed_forward_length"),
         "heads": own("attention.head_count"),

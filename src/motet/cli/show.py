@@ -121,6 +121,8 @@ def _layers(facts: "Facts") -> str:
     layers, context = facts["layers"], facts["context"]
     if context.get("sliding_layers"):
         return f"{layers}, {context['sliding_layers']} of them with a window of {context['window']}"
+    if facts["draft_layers"]:
+        return f"{layers}, the last {facts['draft_layers']} of which draft tokens and are not run"
     if not context.get("constant"):
         return _shown(layers)
     states = f"{format_bytes(context['constant'])} of states a sequence"

@@ -24,6 +24,7 @@ from motet.kernels.bias import PositionBias
 from motet.kernels.host_memory import HostMemory, HostPages
 from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Rows, Runs
 from motet.kernels.rope import Rope
+from motet.kernels.routing import SCORES, WEIGHTS, Routing
 from motet.kernels.sizes import PAGE
 from motet.machine import usable_cores
 from motet.weights.formats import TensorType, dequantize, row_bytes
@@ -194,7 +195,7 @@ class CPU(HostMemory):
         self,
         q: Float32,
         k: Float32,
-        v: Float32,
+        v: Float32 | None,
         kv: PagedKV,
         *,
         scale: float,
@@ -202,6 +203,7 @@ class CPU(HostMemory):
         softcap: float = 0.0,
         rope: Rope | None = None,
         bias: PositionBias | None = None,
+        latent: int = 0,
     ) -> Float32:
         pages, tables, native = kv.pages, kv.tables, self._native
         assert isinstance(pages, HostPages) and isinstance(tables, NativeBlockTables)
@@ -219,7 +221,7 @@ class CPU(HostMemory):
                 places_of = unrotated_places if rope is None else rope.grouped_places
                 far = [(group, places_of(group)) for group in groups]
                 extend = native.SelfExtend(extended.window, far, stage, extended.factors)
-        out = np.empty((len(q), q.shape[1] * v.shape[2]), np.float32)
+        out = np.empty((len(q), q.shape[1] * (latent or pages.value_dim)), np.float32)
         fine = native.attention(
             self._pool,
             q,
@@ -233,6 +235,7 @@ class CPU(HostMemory):
             window,
             softcap,
             biases,
+            latent,
             out,
         )
         if not fine:
@@ -278,10 +281,33 @@ class CPU(HostMemory):
         self._native.softmax(self._pool, x, out)
         return out
 
-    def route(self, logits: Float32, k: int) -> tuple[Int32, Float32]:
-        shape = (len(logits), k)
+    def head_linear(
+        self, x: Float32, weights: Sequence[Any], before: Float32 | None = None
+    ) -> Float32:
+        width = weights[0].rows + (0 if before is None else before.shape[2])
+        out = np.empty((*x.shape[:2], width), np.float32)
+        self._native.head_linear(self._pool, x, weights, before, out)
+        return out
+
+    def route(
+        self, logits: Float32, routing: Routing, bias: Float32 | None = None
+    ) -> tuple[Int32, Float32]:
+        shape = (len(logits), routing.used)
         ids, weights = np.empty(shape, np.int32), np.empty(shape, np.float32)
-        self._native.route(self._pool, logits, ids, weights)
+        self._native.route(
+            self._pool,
+            logits,
+            bias,
+            SCORES.index(routing.scores),
+            routing.groups,
+            routing.groups_used,
+            routing.group_best,
+            WEIGHTS.index(routing.weights),
+            routing.epsilon,
+            routing.scale,
+            ids,
+            weights,
+        )
         return ids, weights
 
     def experts(

@@ -2,7 +2,8 @@
 
 A page holds ``PAGE`` consecutive positions of one sequence. Inside a page each KV head has one
 block: its keys channel by channel (``[head_dim, PAGE]``, so that vector lanes are tokens), then
-its values token by token (``[PAGE, value_dim]``, padded to ``LANES``, so that lanes are channels).
+its values token by token (``[PAGE, value_dim]``, padded to ``LANES``, so that lanes are channels),
+unless they are a part of the keys.
 ``q8_0`` adds a float16 scale for every 32 channels of a token, after the keys and after the values.
 Keys are stored un-rotated.
 """
@@ -102,20 +103,25 @@ class HostPages:
 
         storage, item = layout.storage, layout.storage.itemsize
         self.keys = view(storage, layout.keys, head_dim, item, PAGE * item)
-        self.values = view(storage, layout.values, value_dim, padded(value_dim) * item, item)
-        self.key_scales = self.value_scales = None
+        self.values = self.key_scales = self.value_scales = None
+        if value_dim:
+            self.values = view(storage, layout.values, value_dim, padded(value_dim) * item, item)
         if kv_type == "q8_0":
             half, groups = np.dtype(np.float16), scale_groups(value_dim)
             self.key_scales = view(half, layout.key_scales, scale_groups(head_dim), 2, PAGE * 2)
-            self.value_scales = view(half, layout.value_scales, groups, groups * 2, 2)
+            if value_dim:
+                self.value_scales = view(half, layout.value_scales, groups, groups * 2, 2)
 
     @property
     def arrays(self) -> Mapping[str, Array]:
         """What is stored, each ``[pages, PAGE, kv_heads, channels or groups of them]``."""
-        arrays = {"keys": self.keys, "values": self.values}
-        if self.key_scales is not None and self.value_scales is not None:
-            arrays |= {"key_scales": self.key_scales, "value_scales": self.value_scales}
-        return arrays
+        arrays = {
+            "keys": self.keys,
+            "values": self.values,
+            "key_scales": self.key_scales,
+            "value_scales": self.value_scales,
+        }
+        return {name: array for name, array in arrays.items() if array is not None}
 
 
 class HostMemory:

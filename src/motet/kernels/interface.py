@@ -19,6 +19,7 @@ from motet.arrays import Array, Float32, Int32, Int64, UInt8, UInt64
 from motet.cached import cached_property
 from motet.kernels.bias import PositionBias
 from motet.kernels.rope import Rope
+from motet.kernels.routing import Routing
 from motet.weights.formats import TensorType
 
 KV_TYPES = ("f32", "f16", "bf16", "q8_0")
@@ -43,7 +44,10 @@ class Matrix(Protocol):
 
 
 class KVPages(Protocol):
-    """One layer's pages of keys and values. A page costs memory from when it is first written."""
+    """One layer's pages of keys and values. A page costs memory from when it is first written.
+
+    ``value_dim`` is 0 where values are a part of the keys, and so are stored once.
+    """
 
     @property
     def kv_heads(self) -> int: ...
@@ -214,11 +218,24 @@ class Kernels(Protocol):
         """Every element, or the nearest number within ± ``limit``."""
         ...
 
-    def route(self, logits: Float32, k: int) -> tuple[Int32, Float32]:
-        """The ``k`` experts that each token goes to, the largest first, and their weights.
+    def head_linear(
+        self, x: Float32, weights: Sequence[Any], before: Float32 | None = None
+    ) -> Float32:
+        """``before[t, h]``, then ``x[t, h] @ w.T`` with head h's own Matrix w.
 
-        Weights are a softmax over all experts (not renormalised over the chosen), of equal experts
-        the lowest id comes first. logits ``[T, E]``; returns ids and weights, ``[T, k]``.
+        x ``[T, H, columns]``, before ``[T, H, B]`` (both strided), one Matrix a head, all of one
+        size. Returns ``[T, H, B + rows]``. Products are those of ``linear``.
+        """
+        ...
+
+    def route(
+        self, logits: Float32, routing: Routing, bias: Float32 | None = None
+    ) -> tuple[Int32, Float32]:
+        """The ``routing.used`` experts that each token goes to, the best first, and their weights.
+
+        Without a bias, and where no group counts by a sum, the best are those of the largest
+        logits; else of the largest score + bias ``[E]``. logits ``[T, E]``; returns ids and
+        weights, ``[T, used]``.
         """
         ...
 
@@ -245,7 +262,7 @@ class Kernels(Protocol):
         self,
         q: Float32,
         k: Float32,
-        v: Float32,
+        v: Float32 | None,
         kv: PagedKV,
         *,
         scale: float,
@@ -253,6 +270,7 @@ class Kernels(Protocol):
         softcap: float = 0.0,
         rope: Rope | None = None,
         bias: PositionBias | None = None,
+        latent: int = 0,
     ) -> Float32:
         """Store k and v, then softmax(scale · q·kᵀ + bias)·v over each query's own past.
 
@@ -260,8 +278,10 @@ class Kernels(Protocol):
         un-rotated; returns ``[T, heads · value_dim]``. A query at position p sees its row's valid
         keys at positions ≤ p, and > p − window where window > 0. ``bias`` is added to scaled scores
         by key − query; with Self-Extend, to a far key's by its grouped distance. ``softcap`` > 0
-        caps the sum. Raises NumericalError if a key or value is not a finite number of the cache's
-        type.
+        caps the sum. With v None and pages that store no values, a key's last ``latent`` channels,
+        which are not rotated, are its value (DeepSeek-AI 2024, arXiv 2405.04434, §2.1.2: the
+        absorbed form). Raises NumericalError if a key or value is not a finite number of the
+        cache's type.
         """
         ...
 

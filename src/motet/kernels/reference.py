@@ -17,6 +17,7 @@ from motet.kernels.host_memory import SCALE_GROUP, HostMemory, HostPages, scale_
 from motet.kernels.interface import PagedKV, Rows
 from motet.kernels.reference_recurrent import RecurrentReference
 from motet.kernels.rope import Rope
+from motet.kernels.routing import Routing
 from motet.kernels.sizes import PAGE
 from motet.weights.formats import TensorType, dequantize
 
@@ -108,19 +109,47 @@ class Reference(RecurrentReference, HostMemory):
         return (cap * np.tanh(x.astype(np.float64) / cap)).astype(np.float32)
 
     def softmax(self, x: Float32) -> Float32:
-        shares = np.exp(x.astype(np.float64) - x.max(axis=-1, keepdims=True))
-        return (shares / shares.sum(axis=-1, keepdims=True)).astype(np.float32)
+        return _softmax(x.astype(np.float64)).astype(np.float32)
 
     def clamp(self, x: Float32, limit: float) -> Float32:
         return np.clip(x, -limit, limit)
 
-    def route(self, logits: Float32, k: int) -> tuple[Int32, Float32]:
-        wide = logits.astype(np.float64)
-        shares = np.exp(wide - wide.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
-        ids = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-        weights = np.take_along_axis(shares, ids, axis=1)
-        return ids.astype(np.int32), weights.astype(np.float32)
+    def head_linear(
+        self, x: Float32, weights: Sequence[Any], before: Float32 | None = None
+    ) -> Float32:
+        first = 0 if before is None else before.shape[2]
+        out = np.empty((*x.shape[:2], first + weights[0].rows), np.float32)
+        if before is not None:
+            out[..., :first] = before
+        for head, weight in enumerate(weights):
+            (out[:, head, first:],) = self.linear(np.ascontiguousarray(x[:, head]), weight)
+        return out
+
+    def route(
+        self, logits: Float32, routing: Routing, bias: Float32 | None = None
+    ) -> tuple[Int32, Float32]:
+        scores = logits.astype(np.float64)
+        if routing.scores == "softmax":
+            scores = _softmax(scores)
+        elif routing.scores == "sigmoid":
+            scores = 1 / (1 + np.exp(-scores))
+        order: Array = logits
+        if bias is not None or routing.group_best > 1:
+            order = scores + (0 if bias is None else bias)
+        size = logits.shape[1] // routing.groups
+        grouped = order.reshape(len(logits), routing.groups, size)
+        best = np.sort(grouped, axis=2)[:, :, -routing.group_best :].sum(axis=2)
+        taken = np.argsort(-best, axis=1, kind="stable")[:, : routing.groups_used]
+        left = np.ones((len(logits), routing.groups), bool)
+        np.put_along_axis(left, taken, False, axis=1)
+        left = np.repeat(left, size, axis=1)
+        ids = np.lexsort((-order, left), axis=1)[:, : routing.used]
+        weights = np.take_along_axis(scores, ids, axis=1)
+        if routing.weights == "softmax":
+            weights = _softmax(weights)
+        elif routing.weights == "normalised":
+            weights /= weights.sum(axis=1, keepdims=True) + routing.epsilon
+        return ids.astype(np.int32), (routing.scale * weights).astype(np.float32)
 
     def experts(
         self,
@@ -147,7 +176,7 @@ class Reference(RecurrentReference, HostMemory):
         self,
         q: Float32,
         k: Float32,
-        v: Float32,
+        v: Float32 | None,
         kv: PagedKV,
         *,
         scale: float,
@@ -155,6 +184,7 @@ class Reference(RecurrentReference, HostMemory):
         softcap: float = 0.0,
         rope: Rope | None = None,
         bias: PositionBias | None = None,
+        latent: int = 0,
     ) -> Float32:
         pages, to = kv.pages, kv.tables
         assert isinstance(pages, HostPages)
@@ -162,9 +192,9 @@ class Reference(RecurrentReference, HostMemory):
         group = q.shape[1] // pages.kv_heads
         # Where positions do not count, they are not extended.
         extended = None if rope is None and bias is None else kv.extended
-        out = np.zeros((len(q), q.shape[1], pages.value_dim), np.float32)
+        out = np.zeros((len(q), q.shape[1], latent or pages.value_dim), np.float32)
         for row in np.unique(to.rows):
-            positions, keys, values = _held(pages, to.tables[row], to.masks[row])
+            positions, keys, values = _held(pages, to.tables[row], to.masks[row], latent)
             keys, values = np.repeat(keys, group, axis=1), np.repeat(values, group, axis=1)
             for t in np.flatnonzero(to.rows == row):
                 at = to.positions[t]
@@ -221,6 +251,12 @@ class Reference(RecurrentReference, HostMemory):
             weights /= weights.sum(axis=2, keepdims=True)
             out[start:end] = np.einsum("hqk,khd->qhd", weights, values)
         return out.reshape(len(q), -1)
+
+
+def _softmax(x: Array) -> Array:
+    """Over the last axis."""
+    shares = np.exp(x - x.max(axis=-1, keepdims=True))
+    return shares / shares.sum(axis=-1, keepdims=True)
 
 
 def _scores(
@@ -284,13 +320,15 @@ def rotate(x: Float32, positions: Int64, rope: Rope) -> Float32:
     return out
 
 
-def store(pages: HostPages, k: Float32, v: Float32, slots: Int64) -> None:
+def store(pages: HostPages, k: Float32, v: Float32 | None, slots: Int64) -> None:
     """Write keys and values into their slots in the pool's own number format."""
     page, slot = np.divmod(slots, PAGE)
     for stored, scales, x in (
         (pages.keys, pages.key_scales, k),
         (pages.values, pages.value_scales, v),
     ):
+        if stored is None or x is None:
+            continue
         if pages.kv_type == "bf16":
             bits = x.view(np.uint32)
             stored[page, slot] = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
@@ -308,13 +346,18 @@ def store(pages: HostPages, k: Float32, v: Float32, slots: Int64) -> None:
             stored[page, slot] = x
 
 
-def _held(pages: HostPages, table: Int32, masks: UInt64) -> tuple[Int64, Float32, Float32]:
+def _held(
+    pages: HostPages, table: Int32, masks: UInt64, latent: int
+) -> tuple[Int64, Float32, Float32]:
     """Positions, keys and values that a row of the block table holds, in order of position."""
     bits = (masks[:, None] >> np.arange(PAGE, dtype=np.uint64)) & np.uint64(1)
     entry, slot = np.nonzero(bits)
     page = table[entry]
     keys = _opened(pages.keys[page, slot], pages.key_scales, page, slot)
-    values = _opened(pages.values[page, slot], pages.value_scales, page, slot)
+    if pages.values is None:
+        values = keys[..., keys.shape[2] - latent :]
+    else:
+        values = _opened(pages.values[page, slot], pages.value_scales, page, slot)
     return entry * PAGE + slot, keys, values
 
 

@@ -36,6 +36,8 @@ class Config:
     """What the file says that becomes of a sequence's states: one of ``spec.POOLINGS``."""
     labels: tuple[str, ...] = ()
     """What a classifier's numbers stand for, where the file says."""
+    draft_layers: int = 0
+    """Layers after the ``n_layers``, made to draft tokens; they are not run."""
 
     @property
     def positional(self) -> str:
@@ -96,12 +98,14 @@ def read_sizes(
     eps: str = RMS_EPS,
     experts: bool = False,
     causal: bool = True,
+    drafts: bool = False,
 ) -> Config:
     """The keys that every family has.
 
     ``n_vocab``: rows of the embedding. ``eps``: the key of the norms' epsilon. ``experts``: whether
     the family has mixtures of experts; otherwise a file that asks for one is refused. ``causal``:
-    whether its tokens see those before them alone.
+    whether its tokens see those before them alone. ``drafts``: whether its last layers may be such
+    that draft tokens.
     """
     if keys.integer("vocab_size", 1, MAX_CONTEXT, n_vocab) != n_vocab:
         raise ModelFileError(
@@ -113,9 +117,11 @@ def read_sizes(
     if not n_experts:
         keys.only("expert_count", 0, "a mixture of experts")
         keys.only("expert_used_count", 0, "a mixture of experts")
+    n_layers = keys.integer("block_count", 1, _MAX_LAYERS)
+    draft_layers = keys.integer("nextn_predict_layers", 0, n_layers - 1, 0) if drafts else 0
     return Config(
         architecture=keys.architecture,
-        n_layers=keys.integer("block_count", 1, _MAX_LAYERS),
+        n_layers=n_layers - draft_layers,
         d_model=keys.integer("embedding_length", 1, MAX_WIDTH),
         n_vocab=n_vocab,
         context_length=keys.integer("context_length", 1, MAX_CONTEXT),
@@ -124,6 +130,7 @@ def read_sizes(
         n_experts_used=keys.integer("expert_used_count", 1, n_experts) if n_experts else 0,
         pooling=POOLINGS[keys.integer("pooling_type", 0, len(POOLINGS) - 1, 0)],
         labels=keys.texts("classifier.output_labels"),
+        draft_layers=draft_layers,
     )
 
 

@@ -6,8 +6,10 @@ There is no rotary embedding: the order of tokens is known from the Mamba layers
 from dataclasses import dataclass
 
 from motet.kernels.interface import Kernels
+from motet.kernels.routing import Routing
 from motet.models.config import HeadsConfig, read_heads, read_sizes
 from motet.models.decoder import Decoder
+from motet.models.experts import MixtureOfExperts
 from motet.models.keys import Keys
 from motet.models.layers import (
     Attention,
@@ -15,7 +17,6 @@ from motet.models.layers import (
     GatedMLP,
     MambaMixer,
     MambaSizes,
-    MixtureOfExperts,
     ScanNorms,
 )
 from motet.models.mamba import read_mamba
@@ -48,7 +49,7 @@ class Jamba(Decoder[JambaConfig]):
                 )
                 mixer = MambaMixer(t, kernels, i, config, ssm, norms)
             if t.has("ffn_gate_inp.weight"):
-                feed = MixtureOfExperts(t, kernels, config, "silu", renormalise=False)
+                feed = MixtureOfExperts(t, kernels, config, "silu", Routing(config.n_experts_used))
             else:
                 feed = GatedMLP(t, kernels, config, "silu")
             return Block(t, kernels, config, mixer, feed)

@@ -163,7 +163,10 @@ class Attention:
 
 
 class GatedMLP:
-    """down(activation(gate · x) ⊙ up · x) (Shazeer 2020, arXiv 2002.05202)."""
+    """down(activation(gate · x) ⊙ up · x) (Shazeer 2020, arXiv 2002.05202).
+
+    ``suffix``: of its tensors' names.
+    """
 
     def __init__(
         self,
@@ -173,14 +176,15 @@ class GatedMLP:
         activation: str,
         *,
         biases: bool = False,
+        suffix: str = "",
     ) -> None:
         d, ff = config.d_model, config.d_ff
         self._kernels = kernels
         self._activation = activation
         self._biases = biases
-        self.gate = t.matrix("ffn_gate.weight", ff, d)
-        self.up = t.matrix("ffn_up.weight", ff, d)
-        self.down = t.matrix("ffn_down.weight", d, ff)
+        self.gate = t.matrix(f"ffn_gate{suffix}.weight", ff, d)
+        self.up = t.matrix(f"ffn_up{suffix}.weight", ff, d)
+        self.down = t.matrix(f"ffn_down{suffix}.weight", d, ff)
         if biases:
             self.gate_bias = t.optional_array("ffn_gate.bias", ff)
             self.up_bias = t.optional_array("ffn_up.bias", ff)
@@ -227,39 +231,6 @@ class MLP:
         return h
 
 
-class MixtureOfExperts:
-    """Gated networks, of which a router chooses some for each token.
-
-    Each counts by its share in a softmax over all of them; with ``renormalise`` over the chosen.
-    """
-
-    def __init__(
-        self,
-        t: TensorReader,
-        kernels: Kernels,
-        config: HeadsConfig,
-        activation: str,
-        *,
-        renormalise: bool,
-    ) -> None:
-        count, d, ff = config.n_experts, config.d_model, config.d_ff
-        self._kernels = kernels
-        self._used = config.n_experts_used
-        self._activation = activation
-        self._renormalise = renormalise
-        self.router = t.matrix("ffn_gate_inp.weight", count, d)
-        self.gate = t.experts("ffn_gate_exps.weight", count, ff, d)
-        self.up = t.experts("ffn_up_exps.weight", count, ff, d)
-        self.down = t.experts("ffn_down_exps.weight", count, d, ff)
-
-    def forward(self, h: Float32) -> Float32:
-        kernels = self._kernels
-        ids, weights = kernels.route(kernels.linear(h, self.router)[0], self._used)
-        if self._renormalise:
-            _renormalise(weights)
-        return kernels.experts(h, ids, weights, self.gate, self.up, self.down, self._activation)
-
-
 def read_qkv(
     t: TensorReader, rows: tuple[int, int, int], columns: int, *, fused: bool, biases: bool = True
 ) -> tuple[Sequence[Matrix], Sequence[Float32 | None]]:
@@ -296,14 +267,6 @@ def add(x: Float32, bias: Float32 | None) -> None:
 def contiguous(x: Float32) -> Float32:
     """Some columns of an array for kernels that read whole rows: a copy, if there are several."""
     return x if len(x) == 1 else cast(Float32, x.copy())
-
-
-def _renormalise(weights: Float32) -> None:
-    """Divide each row by its sum, taken in the order of rank: of ``[T, k]``, a few columns."""
-    total = cast(Float32, weights[:, :1].copy())
-    for rank in range(1, weights.shape[1]):
-        total += weights[:, rank : rank + 1]
-    weights /= total
 
 
 @dataclass(frozen=True, kw_only=True)

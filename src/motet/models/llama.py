@@ -7,10 +7,12 @@ al. 2023 (2310.06825) and 2024 (2401.04088).
 from dataclasses import replace
 
 from motet.kernels.interface import Kernels
+from motet.kernels.routing import Routing
 from motet.models.config import AttentionConfig, read_attention
 from motet.models.decoder import Decoder
+from motet.models.experts import MixtureOfExperts
 from motet.models.keys import MAX_CONTEXT, Keys
-from motet.models.layers import Attention, Block, GatedMLP, MixtureOfExperts
+from motet.models.layers import Attention, Block, GatedMLP
 from motet.models.rope import make_rope
 from motet.models.tensors import TensorReader
 
@@ -40,7 +42,8 @@ class Llama(Decoder[AttentionConfig]):
                 biases=True,
             )
             if config.n_experts:
-                feed = MixtureOfExperts(t, kernels, config, "silu", renormalise=True)
+                routing = Routing(config.n_experts_used, weights="normalised")
+                feed = MixtureOfExperts(t, kernels, config, "silu", routing)
             else:
                 feed = GatedMLP(t, kernels, config, "silu", biases=True)
             return Block(t, kernels, config, attention, feed)

@@ -5,6 +5,7 @@ from typing import Any
 from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.kernels.reference import Reference
 from motet.models.bert import Bert, JinaBert2, NomicBert
+from motet.models.deepseek2 import DeepSeek2
 from motet.models.family import Family
 from motet.models.gemma import Gemma
 from motet.models.gemma2 import Gemma2
@@ -28,6 +29,7 @@ from motet.weights.identify import describe_other
 
 FAMILIES: dict[str, type[Family[Any]]] = {
     "bert": Bert,
+    "deepseek2": DeepSeek2,
     "gemma": Gemma,
     "gemma2": Gemma2,
     "gemma3": Gemma3,

@@ -92,6 +92,10 @@ class TensorReader(ABC):
         return self._matrices(self._prefix + name, (count, rows, columns), (rows,) * count)
 
     @abstractmethod
+    def skip_blocks(self, first: int, count: int) -> None:
+        """The file may have the tensors of blocks that are not run."""
+
+    @abstractmethod
     def ones(self, size: int) -> Float32:
         """The weight of a norm that has none."""
 
@@ -123,6 +127,11 @@ class TensorChecker(TensorReader):
         super().__init__(tensors)
         self.declared: dict[str, tuple[int, ...]] = {}
         """Shapes by full name, in the order in which they were asked for."""
+        self._skipped: set[str] = set()
+        """Beginnings of names."""
+
+    def skip_blocks(self, first: int, count: int) -> None:
+        self._skipped.update(f"blk.{i}." for i in range(first, first + count))
 
     def ones(self, size: int) -> Float32:
         return _stand_in((size,))
@@ -130,7 +139,12 @@ class TensorChecker(TensorReader):
     def check(self, architecture: str) -> None:
         """Raise unless the file has every tensor asked for, in its shape, and none beyond."""
         missing = [name for name in self.declared if name not in self._tensors]
-        unknown = [name for name in self._tensors if name not in self.declared]
+        known = {
+            name: info
+            for name, info in self._tensors.items()
+            if not name.startswith(tuple(self._skipped))
+        }
+        unknown = [name for name in known if name not in self.declared]
         others = f"tensors that Motet does not know for {architecture}: {_listed(unknown)}"
         if missing:
             raise ModelFileError(
@@ -142,7 +156,7 @@ class TensorChecker(TensorReader):
                 f"the file has {others}",
                 hint="they may change the arithmetic, so the model is not run without them",
             )
-        for name, info in self._tensors.items():
+        for name, info in known.items():
             if _without_ones(info.shape) != _without_ones(self.declared[name]):
                 raise ModelFileError(
                     f"tensor {name} has the shape {list(info.shape)}, "
@@ -182,6 +196,13 @@ class TensorLoader(TensorReader):
         """Bytes of the tensors read so far, shared by the readers of all blocks."""
         self._buffer = [np.empty(0, np.uint8)]
         """What is read next goes into the same memory, which stays in the processor's cache."""
+
+    def skip_blocks(self, first: int, count: int) -> None:
+        skipped = tuple(f"blk.{i}." for i in range(first, first + count))
+        named = (info for name, info in self._tensors.items() if name.startswith(skipped))
+        self._done[0] += sum(info.nbytes for info in named)
+        if count and self._progress is not None:
+            self._progress(self._done[0], self._total)
 
     def ones(self, size: int) -> Float32:
         return np.ones(size, np.float32)

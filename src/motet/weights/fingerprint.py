@@ -20,7 +20,7 @@ class Fingerprint:
     """Hexadecimal xxh3_128 digests of a model's content."""
 
     weights: str
-    """Of every tensor: name, type, shape and bytes. Metadata and splitting do not matter."""
+    """Of every tensor that is used: name, type, shape and bytes; not how the file is split."""
     settings: str
     """Of the architecture and its keys: sizes, scales, rope."""
     tokenizer: str
@@ -53,6 +53,7 @@ def _of_tensors(file: GGUFFile, digests: Mapping[str, str]) -> str:
     table = [
         [info.name, info.type.name, list(info.shape), digests[name]]
         for name, info in sorted(file.tensors.items())
+        if name in digests
     ]
     return xxh3_128_hexdigest(json.dumps(table).encode())
 

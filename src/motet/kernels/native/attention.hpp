@@ -48,7 +48,7 @@ struct Part {
 };
 
 inline void attend(ThreadPool& threads, const Attention& a) {
-  const int group = a.group(), padded = a.pool.padded, dim = a.pool.value_dim;
+  const int group = a.group(), padded = a.padded(), dim = a.value_dim;
   const int64_t kv_heads = a.pool.kv_heads, size = padded + 2;
   const std::vector<QueryTile> tiles = query_tiles(a);
   auto tile_of = [&](int64_t task) -> const QueryTile& { return tiles[task / kv_heads]; };

@@ -53,6 +53,7 @@ struct Attention {
   const Pool& pool;
   const BlockTables& tables;
   int heads;
+  int value_dim;
   float scale;
   int window;
   float softcap;
@@ -75,6 +76,9 @@ struct Attention {
     return most + 1;
   }
   int group() const { return heads / pool.kv_heads; }
+  int padded() const { return (value_dim + LANES - 1) / LANES * LANES; }
+  // Whether values are the last channels of the keys.
+  bool latent() const { return pool.value_dim == 0; }
 };
 
 // Channels in the order in which a score sums them: the pairs that rotate together, then the rest.
@@ -135,10 +139,23 @@ struct PageValues {
   }
 };
 struct OpenValues {
-  const float* values;  // [PAGE][padded]
-  int padded;
-  f32x16 load(int j, int part) const { return f32x16::load(values + j * padded + part * LANES); }
+  const float* values;  // [PAGE][stride]
+  int stride;
+  f32x16 load(int j, int part) const { return f32x16::load(values + j * stride + part * LANES); }
 };
+
+// Rows of PAGE numbers, a channel each, to [PAGE][stride], with zeros up to whole vectors.
+inline void transpose(const float* rows, int channels, float* out, int stride) {
+  for (int j0 = 0; j0 < PAGE; j0 += LANES)
+    for (int c = 0; c < (channels + LANES - 1) / LANES * LANES; c += 4)
+      for (int j = j0; j < j0 + LANES; j += 4) {
+        __m128 v[4] = {};
+        for (int i = 0; i < std::min(4, channels - c); i++)
+          v[i] = _mm_loadu_ps(rows + (c + i) * PAGE + j);
+        _MM_TRANSPOSE4_PS(v[0], v[1], v[2], v[3]);
+        for (int i = 0; i < 4; i++) _mm_storeu_ps(out + (j + i) * stride + c, v[i]);
+      }
+}
 
 // scores[R][PAGE] of R rows; q is [row][head_dim], pairs side by side.
 template <int R, class Keys>

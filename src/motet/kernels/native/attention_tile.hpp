@@ -21,15 +21,16 @@ struct QueryTile {
 class Worker {
  public:
   Worker(const Attention& a, int rows)
-      : chunk(rows, a.pool.padded),
-        all(rows, a.pool.padded),
+      : chunk(rows, a.padded()),
+        all(rows, a.padded()),
         a(a),
         query((int64_t)rows * a.pool.head_dim),
         turned((int64_t)rows * a.pool.head_dim),
         scores((int64_t)rows * PAGE),
         far_scores(a.extend.window ? (int64_t)rows * PAGE : 0),
         keys((int64_t)a.pool.head_dim * PAGE),
-        values((int64_t)PAGE * a.pool.padded) {}
+        stride(a.padded() + (a.latent() ? LANES : 0)),
+        values((int64_t)PAGE * stride) {}
 
   // Chunks [first, last) of a tile; `done(row, greatest, total, values)` gets what each row made of
   // each chunk, in order.
@@ -37,11 +38,11 @@ class Worker {
   void run(const QueryTile& tile, int kv_head, int64_t first, int64_t last, const Done& done) {
     const int rows = load_queries(tile, kv_head);
     for (int64_t c = first; c < last; c++) {
-      chunk.clear(rows, a.pool.padded);
+      chunk.clear(rows, a.padded());
       const int64_t end = std::min(tile.end, (c + 1) * CHUNK);
       for (int64_t b = std::max(tile.begin, c * CHUNK); b < end; b++) block(tile, kv_head, rows, b);
       for (int r = 0; r < rows; r++)
-        done(r, chunk.greatest.p[r], chunk.total.p[r], chunk.values.p + r * a.pool.padded);
+        done(r, chunk.greatest.p[r], chunk.total.p[r], chunk.values.p + r * a.padded());
     }
   }
 
@@ -136,7 +137,7 @@ class Worker {
   template <int kind>
   void block_of(const QueryTile& tile, int rows, int64_t b, const uint8_t* head, uint64_t any,
                 uint64_t any_near, uint64_t any_far) {
-    const int padded = a.pool.padded;
+    const int padded = a.padded();
     const int first = __builtin_ctzll(any), last = PAGE - __builtin_clzll(any);
     const bool turns = a.rotary.half > 0;  // else scores are the same at any distance
     if (any_near || !turns) {
@@ -158,17 +159,20 @@ class Worker {
     const uint64_t mask = a.tables.masks[a.tables.starts[tile.row] + b];
     const PageValues<kind> page_values{a, head};
     softmax(tile, rows, b, mask);
-    if (rows <= FEW) {
+    if (rows <= FEW && !a.latent()) {
       by_rows(rows, [&](auto R, int r) {
         mix<R()>(page_values, scores.p + r * PAGE, first, last, padded,
                  chunk.values.p + r * padded);
       });
       return;
     }
-    for (int j = first; j < last; j++)
-      for (int p = 0; p < padded / LANES; p++)
-        page_values.load(j, p).store(values.p + j * padded + p * LANES);
-    const OpenValues open_values{values.p, padded};
+    if (a.latent())
+      transpose(keys.p + (a.pool.head_dim - a.value_dim) * PAGE, a.value_dim, values.p, stride);
+    else
+      for (int j = first; j < last; j++)
+        for (int p = 0; p < padded / LANES; p++)
+          page_values.load(j, p).store(values.p + j * stride + p * LANES);
+    const OpenValues open_values{values.p, stride};
     by_rows(rows, [&](auto R, int r) {
       mix<R()>(open_values, scores.p + r * PAGE, first, last, padded, chunk.values.p + r * padded);
     });
@@ -179,7 +183,7 @@ class Worker {
   void scores_of(int rows, const uint8_t* head, const float* places, float* out) {
     const int dim = a.pool.head_dim, half = a.rotary.half;
     const PageKeys<kind> page_keys{a, head, places};
-    if (rows <= FEW) {
+    if (rows <= FEW && !a.latent()) {
       by_rows(rows, [&](auto R, int r) {
         score<R()>(page_keys, turned.p + r * dim, dim, half, out + r * PAGE);
       });
@@ -231,7 +235,7 @@ class Worker {
 
   // Scores to weights in place, and the running state brought to the new greatest score.
   void softmax(const QueryTile& tile, int rows, int64_t b, uint64_t mask) {
-    const int group = a.group(), padded = a.pool.padded;
+    const int group = a.group(), padded = a.padded();
     for (int r = 0; r < rows; r++) {
       float* s = scores.p + r * PAGE;
       const uint64_t seen = visible(mask, a.tables.positions[tile.tokens[r / group]], b);
@@ -248,7 +252,10 @@ class Worker {
 
   const Attention& a;
   int64_t first_head = 0;
-  Buffer<float> query, turned, scores, far_scores, keys, values;
+  Buffer<float> query, turned, scores, far_scores, keys;
+  // Of an opened block. Rows of latent values are a vector apart: they are written across.
+  const int stride;
+  Buffer<float> values;
 };
 
 }  // namespace

@@ -12,7 +12,7 @@ struct KVPages : Pool {
   KVPages(Array<uint8_t, 2> buffer, int kv_heads, int head_dim, int value_dim, int kind)
       : Pool(buffer.data(), buffer.shape(0), kv_heads, head_dim, value_dim, kind), buffer(buffer) {
     need(kind >= KIND_F32 && kind <= KIND_Q8_0, "pages: no such kind");
-    need(kv_heads > 0 && head_dim > 0 && value_dim > 0 &&
+    need(kv_heads > 0 && head_dim > 0 && value_dim >= 0 &&
              (int64_t)buffer.shape(1) == head_bytes * kv_heads,
          "pages: of another size than their heads");
   }
@@ -94,18 +94,25 @@ Bias bias_of(const BiasTable& table, int heads, int64_t longest) {
 
 // Store k and v, then attend. False if a key or value is beyond the range of the pool's kind.
 bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const float, 3> k,
-                  Array<const float, 3> v, const KVPages& pages, const BlockTables& tables,
-                  const HeldRotary* rotary, const HeldSelfExtend* extend, float scale, int window,
-                  float softcap, const BiasTable& bias, Array<float, 2> out) {
+                  std::optional<Array<const float, 3>> v, const KVPages& pages,
+                  const BlockTables& tables, const HeldRotary* rotary, const HeldSelfExtend* extend,
+                  float scale, int window, float softcap, const BiasTable& bias, int latent,
+                  Array<float, 2> out) {
   const int64_t tokens = q.shape(0);
-  const int heads = (int)q.shape(1);
+  const int heads = (int)q.shape(1), value_dim = v ? (int)v->shape(2) : latent;
   need(heads > 0 && heads % pages.kv_heads == 0 && (int)q.shape(2) == pages.head_dim &&
-           (int)k.shape(1) == pages.kv_heads && (int)k.shape(2) == pages.head_dim &&
-           (int)v.shape(1) == pages.kv_heads && (int)v.shape(2) == pages.value_dim,
+           (int)k.shape(1) == pages.kv_heads && (int)k.shape(2) == pages.head_dim,
        "attention: heads do not fit");
-  need((int64_t)k.shape(0) == tokens && (int64_t)v.shape(0) == tokens &&
-           tables.tokens() == tokens && (int64_t)out.shape(0) == tokens &&
-           (int64_t)out.shape(1) == (int64_t)heads * pages.value_dim,
+  if (v)
+    need((int64_t)v->shape(0) == tokens && (int)v->shape(1) == pages.kv_heads && value_dim > 0 &&
+             value_dim == pages.value_dim,
+         "attention: values do not fit");
+  else
+    need(!pages.value_dim && latent > 0 &&
+             latent + (rotary ? 2 * rotary->half : 0) <= pages.head_dim,
+         "attention: values do not fit into keys");
+  need((int64_t)k.shape(0) == tokens && tables.tokens() == tokens &&
+           (int64_t)out.shape(0) == tokens && (int64_t)out.shape(1) == (int64_t)heads * value_dim,
        "attention: token counts differ");
   need(tables.pages_needed <= pages.pages, "attention: a page or slot beyond the pool");
   need(window >= 0, "attention: a negative window");
@@ -119,6 +126,7 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
               pages,
               tables,
               heads,
+              value_dim,
               scale,
               window,
               softcap,
@@ -129,7 +137,8 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
   need(!rotary || rotary->distances >= a.distances(), "attention: rotation table too short");
   a.bias = bias_of(bias, heads, a.distances() - 1);
   nb::gil_scoped_release free_python;
-  if (!store(threads, pages, k.data(), v.data(), tables.slots.data(), tokens)) return false;
+  const float* values = v ? v->data() : nullptr;
+  if (!store(threads, pages, k.data(), values, tables.slots.data(), tokens)) return false;
   if (tokens) attend(threads, a);
   return true;
 }
@@ -190,9 +199,9 @@ void bind_attention(nb::module_& m) {
       .def(nb::init<int, std::vector<HeldSelfExtend::Far>, Array<const int32_t, 1>,
                     std::optional<Array<const float, 1>>>(),
            "window"_a, "far"_a, "stage"_a, "factors"_a.none());
-  m.def("attention", &attention_of, "threads"_a, "q"_a, "k"_a, "v"_a, "pages"_a, "tables"_a,
+  m.def("attention", &attention_of, "threads"_a, "q"_a, "k"_a, "v"_a.none(), "pages"_a, "tables"_a,
         "rotary"_a.none(), "extend"_a.none(), "scale"_a, "window"_a, "softcap"_a, "bias"_a.none(),
-        "out"_a);
+        "latent"_a, "out"_a);
 }
 
 }  // namespace

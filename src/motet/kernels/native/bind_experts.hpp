@@ -5,15 +5,26 @@
 
 namespace {
 
-void route_of(ThreadPool& pool, Array<const float, 2> logits, Array<int32_t, 2> ids,
-              Array<float, 2> weights) {
+void route_of(ThreadPool& pool, Array<const float, 2> logits,
+              std::optional<Array<const float, 1>> bias, int scores, int64_t groups,
+              int64_t groups_used, int group_best, int weighting, float epsilon, float scale,
+              Array<int32_t, 2> ids, Array<float, 2> weights) {
   const int64_t rows = logits.shape(0), experts = logits.shape(1), k = ids.shape(1);
-  need(k <= experts, "route: more experts to choose than there are");
+  need(scores >= SOFTMAX && scores <= LOGITS && weighting >= AS_SCORED &&
+           weighting <= SOFTMAX_OF_CHOSEN && (group_best == 1 || group_best == 2) && groups > 0 &&
+           groups_used > 0 && groups_used <= groups && experts % groups == 0 &&
+           group_best <= experts / groups,
+       "route: no such routing");
+  need(k > 0 && k <= experts / groups * groups_used,
+       "route: more experts to choose than there are");
+  need(!bias || (int64_t)bias->shape(0) == experts, "route: a bias of other experts");
   need((int64_t)ids.shape(0) == rows && (int64_t)weights.shape(0) == rows &&
            (int64_t)weights.shape(1) == k,
        "route: shapes differ");
   nb::gil_scoped_release free_python;
-  route(pool, logits.data(), rows, experts, k, ids.data(), weights.data());
+  const Routing routing{scores, groups, groups_used, group_best, weighting, epsilon, scale};
+  route(pool, routing, logits.data(), bias ? bias->data() : nullptr, rows, experts, k, ids.data(),
+        weights.data());
 }
 
 void experts_of(ThreadPool& pool, Array<const float, 2> x, Array<const int32_t, 2> ids,
@@ -44,7 +55,9 @@ void experts_of(ThreadPool& pool, Array<const float, 2> x, Array<const int32_t, 
 }
 
 void bind_experts(nb::module_& m) {
-  m.def("route", &route_of);
+  m.def("route", &route_of, "pool"_a, "logits"_a, "bias"_a.none(), "scores"_a, "groups"_a,
+        "groups_used"_a, "group_best"_a, "weighting"_a, "epsilon"_a, "scale"_a, "ids"_a,
+        "weights"_a);
   m.def("experts", &experts_of);
 }
 

@@ -5,38 +5,99 @@
 
 namespace {
 
-// Softmax over all experts, then the k largest logits (of equals the lowest id; a NaN is below
-// all).
-inline void route(ThreadPool& pool, const float* logits, int64_t rows, int64_t experts, int64_t k,
-                  int32_t* ids, float* weights) {
+// See routing.py.
+enum Scores : int { SOFTMAX, SIGMOIDS, LOGITS };
+enum Weights : int { AS_SCORED, NORMALISED, SOFTMAX_OF_CHOSEN };
+struct Routing {
+  int scores;
+  int64_t groups, groups_used;
+  int group_best, weights;
+  float epsilon, scale;
+};
+
+// x[0…n) to e^(x − greatest), with zeros up to whole vectors; returns their sum.
+inline float exponentials(float* x, int64_t n) {
+  const int64_t padded = (n + LANES - 1) / LANES * LANES;
+  std::fill(x + n, x + padded, -INFINITY);
+  f32x16 most = f32x16::set(-INFINITY);
+  for (int64_t i = 0; i < padded; i += LANES) most = maximum(most, f32x16::load(x + i));
+  const f32x16 top = f32x16::set(largest(most));
+  f32x16 total = f32x16::set(0);
+  for (int64_t i = 0; i < padded; i += LANES) {
+    const f32x16 e = exp(f32x16::load(x + i) - top);
+    e.store(x + i);
+    total = total + e;
+  }
+  return sum(total);
+}
+
+// The ids of the `count` largest numbers, the largest first; of equals the lowest id, a NaN below
+// all. `id` goes from 0 to n with holes where `left` says so.
+template <class Left>
+inline void take_best(const float* x, int64_t n, int64_t count, const Left& left, int32_t* best) {
+  auto better = [&](int64_t a, int64_t b) {
+    return x[a] > x[b] || (std::isnan(x[b]) && !std::isnan(x[a]));
+  };
+  int64_t taken = 0;
+  for (int64_t i = 0; i < n; i++) {
+    if (left(i) || (taken == count && !better(i, best[count - 1]))) continue;
+    int64_t at = taken < count ? taken++ : count - 1;
+    for (; at > 0 && better(i, best[at - 1]); at--) best[at] = best[at - 1];
+    best[at] = (int32_t)i;
+  }
+}
+
+// What a group of experts is worth: the sum of its so many best, 1 or 2.
+inline float worth(const float* x, int64_t n, int best) {
+  int32_t ids[2];
+  take_best(x, n, best, [](int64_t) { return false; }, ids);
+  return best == 1 ? x[ids[0]] : x[ids[0]] + x[ids[1]];
+}
+
+inline void route(ThreadPool& pool, const Routing& routing, const float* logits, const float* bias,
+                  int64_t rows, int64_t experts, int64_t k, int32_t* ids, float* weights) {
   in_parts(pool, rows, PART / 8 / std::max<int64_t>(1, experts), [&](int64_t first, int64_t last) {
-    const int64_t padded = (experts + LANES - 1) / LANES * LANES;
-    Buffer<float> shares(padded);
+    const int64_t padded = (experts + LANES - 1) / LANES * LANES, size = experts / routing.groups;
+    const int64_t chosen_padded = (k + LANES - 1) / LANES * LANES;
+    Buffer<float> scores(padded), order(experts), worths(routing.groups), chosen(chosen_padded);
+    std::vector<int32_t> groups(routing.groups_used);
+    std::vector<bool> used(routing.groups);
     for (int64_t row = first; row < last; row++) {
       const float* in = logits + row * experts;
-      f32x16 most = f32x16::set(-INFINITY);
-      std::fill(shares.p + experts, shares.p + padded, -INFINITY);
-      std::copy(in, in + experts, shares.p);
-      for (int64_t i = 0; i < padded; i += LANES) most = maximum(most, f32x16::load(shares.p + i));
-      const f32x16 top = f32x16::set(largest(most));
-      f32x16 total = f32x16::set(0);
-      for (int64_t i = 0; i < padded; i += LANES) {
-        const f32x16 e = exp(f32x16::load(shares.p + i) - top);
-        e.store(shares.p + i);
-        total = total + e;
+      std::copy(in, in + experts, scores.p);
+      float all = 1;
+      if (routing.scores == SOFTMAX) all = exponentials(scores.p, experts);
+      if (routing.scores == SIGMOIDS)
+        along(in, experts,
+              [&](f32x16 v, int64_t i, int lanes) { put(scores.p + i, lanes, sigmoid(v)); });
+      const float* by = in;  // what the choice goes by
+      if (bias || routing.group_best > 1) {
+        for (int64_t i = 0; i < experts; i++)
+          order.p[i] = scores.p[i] / all + (bias ? bias[i] : 0.0f);
+        by = order.p;
       }
-      const float all = sum(total);
-      for (int64_t rank = 0; rank < k; rank++) {
-        int32_t* chosen = ids + row * k;
-        int64_t best = -1;
-        for (int64_t i = 0; i < experts; i++) {
-          if (std::find(chosen, chosen + rank, (int32_t)i) != chosen + rank) continue;
-          if (best < 0 || in[i] > in[best] || (std::isnan(in[best]) && !std::isnan(in[i])))
-            best = i;
-        }
-        chosen[rank] = (int32_t)best;
-        weights[row * k + rank] = shares.p[best] / all;
+      if (routing.groups > 1) {
+        for (int64_t g = 0; g < routing.groups; g++)
+          worths.p[g] = worth(by + g * size, size, routing.group_best);
+        take_best(
+            worths.p, routing.groups, routing.groups_used, [](int64_t) { return false; },
+            groups.data());
+        used.assign(routing.groups, false);
+        for (int32_t g : groups) used[g] = true;
+        take_best(by, experts, k, [&](int64_t i) { return !used[i / size]; }, ids + row * k);
+      } else {
+        take_best(by, experts, k, [](int64_t) { return false; }, ids + row * k);
       }
+      float* out = weights + row * k;
+      for (int64_t rank = 0; rank < k; rank++) chosen.p[rank] = scores.p[ids[row * k + rank]] / all;
+      float total = 1;
+      if (routing.weights == SOFTMAX_OF_CHOSEN) total = exponentials(chosen.p, k);
+      if (routing.weights == NORMALISED) {
+        total = chosen.p[0];
+        for (int64_t rank = 1; rank < k; rank++) total += chosen.p[rank];
+        total += routing.epsilon;
+      }
+      for (int64_t rank = 0; rank < k; rank++) out[rank] = chosen.p[rank] / total * routing.scale;
     }
   });
 }

@@ -4,6 +4,7 @@
 #include "bind_recurrent.hpp"
 #include "binding.hpp"
 #include "elementwise.hpp"
+#include "head_linear.hpp"
 #include "linear.hpp"
 
 namespace {
@@ -32,6 +33,31 @@ void linear_of(ThreadPool& pool, Array<const float, 2> x, std::vector<const Matr
   }
   nb::gil_scoped_release free_python;
   linear(pool, x.data(), x.shape(0), x.shape(1), weights, out);
+}
+
+using WideHeads = nb::ndarray<const float, nb::ndim<3>, nb::device::cpu>;
+
+Heads heads_of(const WideHeads& x) {
+  need(x.shape(2) < 2 || !x.size() || x.stride(2) == 1, "a head's numbers must follow each other");
+  return {x.data(), x.stride(0), x.stride(1)};
+}
+
+void head_linear_of(ThreadPool& pool, WideHeads x, std::vector<const Matrix*> weights,
+                    std::optional<WideHeads> before, Array<float, 3> out) {
+  const int64_t rows = x.shape(0), first = before ? before->shape(2) : 0;
+  need(!weights.empty() && x.shape(1) == weights.size(), "a matrix for each head is needed");
+  for (const Matrix* w : weights)
+    need(w && w->columns == (int64_t)x.shape(2) && w->rows == weights[0]->rows &&
+             w->columns == weights[0]->columns,
+         "heads have another width than their matrices");
+  need(!before || ((int64_t)before->shape(0) == rows && before->shape(1) == weights.size()),
+       "what comes before is of other heads");
+  need((int64_t)out.shape(0) == rows && out.shape(1) == weights.size() &&
+           (int64_t)out.shape(2) == first + weights[0]->rows,
+       "an output of another shape");
+  const Heads own = heads_of(x), other = before ? heads_of(*before) : Heads{};
+  nb::gil_scoped_release free_python;
+  head_linear(pool, own, rows, weights, other, first, out.data());
 }
 
 void embedding(ThreadPool& pool, const Matrix& w, Array<const int32_t, 1> ids,
@@ -150,6 +176,7 @@ NB_MODULE(MOTET_MODULE, m) {
   });
   m.def("pack", &pack, nb::call_guard<nb::gil_scoped_release>());
   m.def("linear", &linear_of);
+  m.def("head_linear", &head_linear_of, "pool"_a, "x"_a, "weights"_a, "before"_a.none(), "out"_a);
   m.def("embedding", &embedding);
   m.def("rms_norm", &rms_norm_of);
   m.def("layer_norm", &layer_norm_of, "pool"_a, "x"_a, "weight"_a, "bias"_a.none(), "eps"_a,

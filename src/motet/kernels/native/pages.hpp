@@ -11,7 +11,8 @@ constexpr int PARTS = PAGE / LANES;
 
 enum Kind : int { KIND_F32 = 0, KIND_F16 = 1, KIND_BF16 = 2, KIND_Q8_0 = 3 };
 
-// A layer's pages; see host_memory.py for the layout.
+// A layer's pages; see host_memory.py for the layout. value_dim is 0 where values are a part of the
+// keys.
 struct Pool {
   Pool(uint8_t* data, int64_t pages, int kv_heads, int head_dim, int value_dim, int kind)
       : data(data),
@@ -118,9 +119,10 @@ inline bool store(ThreadPool& threads, const Pool& pool, const float* k, const f
       bool good =
           store_token(k + at * pool.head_dim, pool.head_dim, pool.kind, head + slot * pool.item,
                       PAGE * pool.item, head + pool.key_scales + slot * 2, PAGE * 2);
-      good &= store_token(v + at * pool.value_dim, pool.value_dim, pool.kind,
-                          head + pool.values + slot * pool.padded * pool.item, pool.item,
-                          head + pool.value_scales + slot * ((pool.value_dim + 31) / 32) * 2, 2);
+      if (v)
+        good &= store_token(v + at * pool.value_dim, pool.value_dim, pool.kind,
+                            head + pool.values + slot * pool.padded * pool.item, pool.item,
+                            head + pool.value_scales + slot * ((pool.value_dim + 31) / 32) * 2, 2);
       if (!good) fine.store(false, std::memory_order_relaxed);
     }
   };
