@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class BertConfig:
     n_vocab: int
     context_length: int
-    d_model: int = 256
+    d_model: int = 128
     n_layers: int = 2
-    n_heads: int = 8
+    n_heads: int = 4
     d_ff: int = 256
     norm_eps: float = 1e-12
     dropout: float = 0.1

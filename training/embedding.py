@@ -30,7 +30,7 @@ NAME = "motet-tiny-embedding"
 CONTEXT = 256
 PEAK_RATE = 5e-4
 TEMPERATURE = 0.05
-SWAPPED = 0.5  # share of the pairs with other words
+SWAPPED = 0.3  # share of the pairs with other words
 SOURCES = {
     "tinystories.txt": 0.7,
     "wizard_of_oz.txt": 0.1,

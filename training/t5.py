@@ -20,7 +20,7 @@ from training.export import LICENSE_NOTE, sha256, versions, write_model
 from training.questions import KINDS, LONGEST_ANSWER, Question, Questions, documents_of
 from training.t5_model import START, T5, T5Config
 from training.texts import read_texts
-from training.train import REPORT_EVERY, learning_rate, make_optimizer
+from training.train import REPORT_EVERY, learning_rate
 from training.unigram import add_unigram, train_unigram
 
 NAME = "motet-tiny-t5"
@@ -37,11 +37,11 @@ PROMPTS = (
 SPELT = "“It’s done,”\nsaid  Lily {58219} ☃"
 # Until this share of the run: tokens of the longest prompts of a step, and the chance of each.
 CURRICULUM = (
-    (0.15, {32: 1.0}),
-    (0.4, {32: 0.5, 64: 0.4, 128: 0.1}),
+    (0.3, {32: 1.0}),
+    (0.5, {32: 0.5, 64: 0.4, 128: 0.1}),
     (1.0, {32: 0.25, 64: 0.45, 128: 0.15, CONTEXT: 0.15}),
 )
-SHORT = {"key": 0.35, "last": 0.25, "change": 0.4}  # share of each kind in prompts to 64 tokens
+SHORT = {"key": 0.4, "last": 0.2, "change": 0.4}  # share of each kind in prompts to 64 tokens
 LONG = {"key": 0.6, "last": 0.4}  # and in longer ones
 
 Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -85,6 +85,25 @@ class Lessons:
         return rows(asked, self.questions.vocabulary)
 
 
+def make_optimizer(model: T5) -> torch.optim.AdamW:
+    """As the others', but queries are as much slower as their weights are smaller."""
+    queries = {id(p) for name, p in model.named_parameters() if name.endswith("q.weight")}
+    share = model.config.head_dim**-0.5
+    parts = {"matrices": [], "vectors": [], "queries": []}
+    for parameter in model.parameters():
+        kind = "matrices" if parameter.ndim == 2 else "vectors"
+        parts["queries" if id(parameter) in queries else kind].append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parts["matrices"], "weight_decay": 0.1, "share": 1.0},
+            {"params": parts["vectors"], "weight_decay": 0.0, "share": 1.0},
+            {"params": parts["queries"], "weight_decay": 0.1, "share": share},
+        ],
+        lr=PEAK_RATE,
+        betas=(0.9, 0.95),
+    )
+
+
 def train_step(
     model: T5, optimizer: torch.optim.Optimizer, lessons: Lessons, step: int, steps: int
 ) -> float:
@@ -97,7 +116,7 @@ def train_step(
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, steps, PEAK_RATE)
+        group["lr"] = learning_rate(step, steps, PEAK_RATE) * group["share"]
     optimizer.step()
     return loss.item()
 
@@ -138,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("src/motet/data"))
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -12,8 +12,8 @@ from training.reference import Reference, open_reference
 DATA = Path(__file__).parents[2] / "src" / "motet" / "data"
 NAMES = ["motet-tiny", "motet-tiny-mamba", "motet-tiny-jamba"]
 FIND_KEYS = ["motet-tiny", "motet-tiny-jamba"]
-OTHERS = ["motet-tiny-embedding"]
-"""Of which test_shipped_encoders.py has the tests."""
+OTHERS = ["motet-tiny-embedding", "motet-tiny-t5"]
+"""Which test_shipped_embedding.py and test_shipped_t5.py test."""
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -20,11 +20,11 @@ from training.t5 import (  # noqa: E402
     Lessons,
     answer,
     exact_match,
+    make_optimizer,
     train_step,
 )
 from training.t5_model import START, T5, T5Config  # noqa: E402
 from training.texts import Text  # noqa: E402
-from training.train import make_optimizer  # noqa: E402
 from training.unigram import add_unigram, train_unigram  # noqa: E402
 
 TALE = "The old cat sat by the mill. Lily ran on. A red sun and the old mill! Lily sat by it. "
