@@ -7,8 +7,10 @@ import argparse
 import hashlib
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 import gguf
 import numpy as np
@@ -24,7 +26,7 @@ from training.evaluate import (
     recall_accuracy,
     story,
 )
-from training.models import MODELS, TinyModel
+from training.models import MODELS
 from training.texts import Text, read_texts
 from training.train import PEAK_RATE
 from training.vocabulary import load_vocabulary
@@ -36,11 +38,27 @@ LICENSE_NOTE = (
 )
 
 # Stored in F32 whatever their shape: they are small, and every token's path hangs on them.
-KEPT = ("ssm_a", "ssm_conv1d.weight", "ffn_gate_inp.weight")
+KEPT = (
+    "ssm_a",
+    "ssm_conv1d.weight",
+    "ffn_gate_inp.weight",
+    "position_embd.weight",
+    "token_types.weight",
+    "attn_rel_b.weight",
+)
 Q8_BLOCK = 32
 
 
-def quantize(model: TinyModel) -> dict[str, np.ndarray]:
+class Exported(Protocol):
+    """What goes into a file beside the vocabulary."""
+
+    architecture: str
+
+    def add_metadata(self, writer: gguf.GGUFWriter) -> None: ...
+    def named_weights(self) -> dict[str, torch.Tensor]: ...
+
+
+def quantize(model: Exported) -> dict[str, np.ndarray]:
     """The tensors to store; each matrix of ``model`` is set to what its Q8_0 blocks stand for.
 
     Vectors, the tensors of KEPT and matrices whose rows are no whole blocks stay as they are.
@@ -82,7 +100,14 @@ def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: spm.SentencePieceProcess
 
 
 def write_gguf(
-    path: Path, name: str, model: TinyModel, vocabulary: spm.SentencePieceProcessor
+    path: Path, name: str, model: Exported, vocabulary: spm.SentencePieceProcessor
+) -> None:
+    """Write a model whose vocabulary is GGUF's ``llama``; see ``write_model``."""
+    write_model(path, name, model, lambda writer: add_vocabulary(writer, vocabulary))
+
+
+def write_model(
+    path: Path, name: str, model: Exported, add_pieces: Callable[[gguf.GGUFWriter], None]
 ) -> None:
     """Write the model; its matrices are rounded to Q8_0 in place, so that it equals the file."""
     tensors = quantize(model)
@@ -93,7 +118,7 @@ def write_gguf(
     writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     model.add_metadata(writer)
-    add_vocabulary(writer, vocabulary)
+    add_pieces(writer)
     for tensor, values in tensors.items():
         raw = GGMLQuantizationType.Q8_0 if values.dtype == np.uint8 else None
         writer.add_tensor(tensor, values, raw_dtype=raw)
@@ -116,7 +141,7 @@ def make_record(
     lengths = [48, 64, 96, 128, 192, TRAINED_LENGTH]
     return {
         "name": checkpoint["name"],
-        "file": {"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)},
+        "file": {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)},
         "parameters": sum(p.numel() for p in model.parameters()),
         "license": LICENSE_NOTE,
         "data": [
@@ -151,16 +176,20 @@ def make_record(
             p: story(model, vocabulary, p, TRAINED_LENGTH, temperature=0.7) for p in PROMPTS
         },
         "tokenized": {p: vocabulary.encode(p) for p in (*PROMPTS, "Key 58219.\nIt’s done.")},
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "sentencepiece": spm.__version__,
-        },
+        "versions": versions(),
     }
 
 
-def _sha256(path: Path) -> str:
+def versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "sentencepiece": spm.__version__,
+    }
+
+
+def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

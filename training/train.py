@@ -21,12 +21,12 @@ REPORT_EVERY = 50
 SAVE_EVERY = 200
 
 
-def learning_rate(step: int, steps: int) -> float:
+def learning_rate(step: int, steps: int, peak: float = PEAK_RATE) -> float:
     """Linear warm-up, then a cosine down to 3 % of the peak."""
     if step < WARM_UP:
-        return PEAK_RATE * (step + 1) / WARM_UP
+        return peak * (step + 1) / WARM_UP
     progress = (step - WARM_UP) / (steps - WARM_UP)
-    return PEAK_RATE * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return peak * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def make_optimizer(model: torch.nn.Module) -> torch.optim.AdamW:

@@ -15,7 +15,10 @@ GOLDENS = Path(__file__).parents[1] / "parity" / "goldens"
 SHIPPED = Path(__file__).parents[2] / "src" / "motet" / "data"
 MODELS = {
     **{f"golden-{path.stem}": path for path in sorted(GOLDENS.glob("*.gguf"))},
-    **{path.stem: path for path in sorted(SHIPPED.glob("*.gguf"))},
+    **{
+        name: SHIPPED / f"{name}.gguf"
+        for name in ("motet-tiny", "motet-tiny-jamba", "motet-tiny-mamba")
+    },
     "stories260K": SHARED / "stories260K" / "stories260K-F32.gguf",
     **{
         name: SHARED / "parity" / name / "model.gguf"
