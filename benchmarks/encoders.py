@@ -1,6 +1,6 @@
-"""Embeddings of 256 sentences, and of a short one: Motet beside others, turn by turn, in one run.
+"""Embeddings of many sentences, and of a short one: Motet beside others, turn by turn, in one run.
 
-    python -m benchmarks.encoders FOLDER… [--peer-python PYTHON] [--turns N] [--json FILE]
+    python -m benchmarks.encoders FOLDER… [--peer-python PYTHON] [--texts N] [--turns N]
 
 `FOLDER`: what `benchmarks.encoder_models` wrote. `--peer-python` has sentence-transformers,
 fastembed and llama-cpp-python. Every engine is given the same texts, tokenizes them, and returns
@@ -39,7 +39,7 @@ PEERS = {
 }
 
 
-def texts_of(folder: Path, count: int = 256) -> list[str]:
+def texts_of(folder: Path, count: int) -> list[str]:
     """Sentences of 8 to 256 tokens, of words that are one token each."""
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     words = sorted(w for w in vocabulary if w.isascii() and w.isalpha() and w.islower())
@@ -124,10 +124,10 @@ KINDS = {
 }
 
 
-def serve(folder: Path, engine: str) -> None:
+def serve(folder: Path, engine: str, count: int) -> None:
     """Answer each line, "all" or "one", with seconds; the vectors go to a file once."""
     kind, _, which = engine.partition(":")
-    made, texts = KINDS[kind](folder, which), texts_of(folder)
+    made, texts = KINDS[kind](folder, which), texts_of(folder, count)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print
     print("ready", file=answers)
@@ -142,8 +142,9 @@ def serve(folder: Path, engine: str) -> None:
 
 
 class Worker:
-    def __init__(self, python: str, folder: Path, engine: str) -> None:
+    def __init__(self, python: str, folder: Path, engine: str, count: int) -> None:
         command = [python, "-m", "benchmarks.encoders", str(folder), "--serve", engine]
+        command += ["--texts", str(count)]
         # Threads that wait busily for their next work would slow down whoever is next.
         quiet = os.environ | {"OMP_NUM_THREADS": str(THREADS), "OMP_WAIT_POLICY": "passive"}
         self._process = subprocess.Popen(
@@ -174,13 +175,13 @@ class Worker:
         self._process.wait()
 
 
-def measure(folder: Path, peer: str, turns: int, scratch: Path) -> dict[str, Any]:
+def measure(folder: Path, peer: str, turns: int, count: int, scratch: Path) -> dict[str, Any]:
     """Seconds of every engine, by what was asked, and how near their vectors are."""
     workers: dict[str, Worker] = {}
     seconds: dict[str, dict[str, list[float]]] = {}
     for name, engine in ENGINES.items():
         python = sys.executable if engine.startswith("motet") else peer
-        workers[name] = Worker(python, folder, engine)
+        workers[name] = Worker(python, folder, engine, count)
         workers[name].ask(f"all {scratch / name.replace(' ', '-')}.npy")
         seconds[name] = {"all": [], "one": []}
     exact = np.load(scratch / "sentence-transformers-F32.npy")
@@ -195,15 +196,15 @@ def measure(folder: Path, peer: str, turns: int, scratch: Path) -> dict[str, Any
             seconds[name]["one"].append(median(worker.ask("one") for _ in range(20)))
     for worker in workers.values():
         worker.close()
-    return {"seconds": seconds, "least cosine": near}
+    return {"texts": count, "seconds": seconds, "least cosine": near}
 
 
 def show(folder: Path, result: dict[str, Any]) -> None:
     print(f"\n## {folder.name}\n")
-    print("| | 256 texts a second | one short text, ms | least cosine to torch |")
+    print("| | texts a second | one short text, ms | least cosine to torch |")
     print("|---|---|---|---|")
     for name, each in result["seconds"].items():
-        rates = sorted(256 / s for s in each["all"])
+        rates = sorted(result["texts"] / s for s in each["all"])
         times = sorted(1e3 * s for s in each["one"])
         print(
             f"| {name} | {median(rates):.1f} ({rates[0]:.1f} to {rates[-1]:.1f}) |"
@@ -230,19 +231,22 @@ def main() -> None:
     )
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        serve(given.folders[0], given.serve)
+        serve(given.folders[0], given.serve, given.texts)
         return
     from tempfile import TemporaryDirectory
 
     results: dict[str, Any] = {}
     for folder in given.folders:
         with TemporaryDirectory() as scratch:
-            results[folder.name] = measure(folder, given.peer_python, given.turns, Path(scratch))
+            results[folder.name] = measure(
+                folder, given.peer_python, given.turns, given.texts, Path(scratch)
+            )
         show(folder, results[folder.name])
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))

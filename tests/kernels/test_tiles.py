@@ -17,7 +17,7 @@ def product(native: Any, raw: np.ndarray, type: TensorType, rows: int, x: np.nda
     weight = native.Matrix(native.Arena(), int(type), rows, x.shape[1])
     native.pack(pool, weight, raw, 0)
     out = np.empty((len(x), rows), np.float32)
-    native.linear(pool, x, [weight], [out])
+    native.linear(pool, x, [weight], [], [out])
     return out
 
 

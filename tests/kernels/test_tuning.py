@@ -48,7 +48,7 @@ def test_no_tuning_changes_a_bit(native: Any, type: TensorType) -> None:
         for x in inputs:
             for pool in pools:
                 outs.append(np.full((len(x), rows), np.nan, np.float32))
-                native.linear(pool, x, [weight], [outs[-1]])
+                native.linear(pool, x, [weight], [], [outs[-1]])
         return outs
 
     expected = products(1, 0, 1)

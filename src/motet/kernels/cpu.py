@@ -153,9 +153,11 @@ class CPU(HostMemory):
             strip = -(-strip // _LINE) * _LINE
         return -(-rows // _STRIP) * strip
 
-    def linear(self, x: Float32, *weights: Any) -> tuple[Float32, ...]:
+    def linear(
+        self, x: Float32, *weights: Any, biases: Sequence[Float32 | None] = ()
+    ) -> tuple[Float32, ...]:
         out = [np.empty((len(x), w.rows), np.float32) for w in weights]
-        self._native.linear(self._pool, x, weights, out)
+        self._native.linear(self._pool, x, weights, biases, out)
         return tuple(out)
 
     def embedding(self, weight: Any, ids: Int32) -> Float32:

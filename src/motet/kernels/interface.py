@@ -169,8 +169,10 @@ class Kernels(Protocol):
         """What ``pack`` would take."""
         ...
 
-    def linear(self, x: Float32, *weights: Any) -> tuple[Float32, ...]:
-        """``x @ w.T`` for each Matrix: ``[T, columns]`` to ``[T, rows]``.
+    def linear(
+        self, x: Float32, *weights: Any, biases: Sequence[Float32 | None] = ()
+    ) -> tuple[Float32, ...]:
+        """``x @ w.T`` for each Matrix: ``[T, columns]`` to ``[T, rows]``; and its bias, ``[rows]``.
 
         Quantised weights meet ``x`` rounded to int8 with a scale per 32 values, once for all.
         """

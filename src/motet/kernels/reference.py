@@ -60,15 +60,18 @@ class Reference(RecurrentReference, HostMemory):
         del type
         return 4 * rows * columns
 
-    def linear(self, x: Float32, *weights: ReferenceMatrix) -> tuple[Float32, ...]:
+    def linear(
+        self, x: Float32, *weights: ReferenceMatrix, biases: Sequence[Float32 | None] = ()
+    ) -> tuple[Float32, ...]:
         rounded: Float32 | None = None
         out: list[Float32] = []
-        for w in weights:
+        for w, bias in zip(weights, biases or [None] * len(weights), strict=True):
             source = x
             if w.type not in FLOAT_TYPES and w.columns % ACTIVATION_GROUP == 0:
                 rounded = round_activations(x) if rounded is None else rounded
                 source = rounded
-            out.append(source @ np.transpose(w.weights))
+            y = source @ np.transpose(w.weights)
+            out.append(y if bias is None else y + bias)
         return tuple(out)
 
     def embedding(self, weight: ReferenceMatrix, ids: Int32) -> Float32:

@@ -15,7 +15,7 @@ from motet.kernels.rope import Rope
 from motet.models.config import LAYER_EPS, HeadsConfig, read_heads, read_kv_heads, read_sizes
 from motet.models.family import Whole
 from motet.models.keys import Keys
-from motet.models.layers import FeedForward, add, products, read_qkv
+from motet.models.layers import FeedForward, read_qkv
 from motet.models.norms import loose_layer_norm
 from motet.models.pooled_heads import read_classifier
 from motet.models.tensors import EMBEDDING, POSITIONS, TensorReader
@@ -82,7 +82,7 @@ class EncoderAttention:
     def forward(self, h: Float32, view: Whole, wanted: Int64 | None) -> Float32:
         """``[T, d_model]`` to ``[R, d_model]``."""
         kernels = self._kernels
-        q, k, v = products(kernels, h, self.qkv, self.qkv_bias)
+        q, k, v = kernels.linear(h, *self.qkv, biases=self.qkv_bias)
         q, k, v = q.reshape(self._q_shape), k.reshape(self._k_shape), v.reshape(self._v_shape)
         if self.q_norm is not None and self.k_norm is not None:
             q = kernels.rms_norm(q, self.q_norm, self._eps)
@@ -97,9 +97,8 @@ class EncoderAttention:
             rope=self._rope,
             bias=self._bias,
         )
-        (h,) = kernels.linear(h if wanted is None else h[wanted], self.output)
-        add(h, self.output_bias)
-        return h
+        h = h if wanted is None else h[wanted]
+        return kernels.linear(h, self.output, biases=(self.output_bias,))[0]
 
 
 class PostNormBlock:

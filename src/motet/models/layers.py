@@ -137,7 +137,7 @@ class Attention:
 
     def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
         kernels = self._kernels
-        q, k, v = products(kernels, h, self.qkv, self.qkv_bias)
+        q, k, v = kernels.linear(h, *self.qkv, biases=self.qkv_bias)
         if self._clamp:
             q = kernels.clamp(q, self._clamp)
             k = kernels.clamp(k, self._clamp)
@@ -157,9 +157,8 @@ class Attention:
             rope=self._rope,
             bias=self._bias,
         )
-        (h,) = kernels.linear(h if wanted is None else h[wanted], self.output)
-        add(h, self.output_bias)
-        return h
+        h = h if wanted is None else h[wanted]
+        return kernels.linear(h, self.output, biases=(self.output_bias,))[0]
 
 
 class GatedMLP:
@@ -181,25 +180,19 @@ class GatedMLP:
         d, ff = config.d_model, config.d_ff
         self._kernels = kernels
         self._activation = activation
-        self._biases = biases
         self.gate = t.matrix(f"ffn_gate{suffix}.weight", ff, d)
         self.up = t.matrix(f"ffn_up{suffix}.weight", ff, d)
         self.down = t.matrix(f"ffn_down{suffix}.weight", d, ff)
+        self.inner_bias = self.down_bias = ()
         if biases:
-            self.gate_bias = t.optional_array("ffn_gate.bias", ff)
-            self.up_bias = t.optional_array("ffn_up.bias", ff)
-            self.down_bias = t.optional_array("ffn_down.bias", d)
+            gate, up = t.optional_array("ffn_gate.bias", ff), t.optional_array("ffn_up.bias", ff)
+            self.inner_bias, self.down_bias = (gate, up), (t.optional_array("ffn_down.bias", d),)
 
     def forward(self, h: Float32) -> Float32:
         kernels = self._kernels
-        gate, up = kernels.linear(h, self.gate, self.up)
-        if self._biases:
-            add(gate, self.gate_bias)
-            add(up, self.up_bias)
-        (h,) = kernels.linear(kernels.gated(gate, up, self._activation), self.down)
-        if self._biases:
-            add(h, self.down_bias)
-        return h
+        gate, up = kernels.linear(h, self.gate, self.up, biases=self.inner_bias)
+        h = kernels.gated(gate, up, self._activation)
+        return kernels.linear(h, self.down, biases=self.down_bias)[0]
 
 
 class MLP:
@@ -224,11 +217,9 @@ class MLP:
 
     def forward(self, h: Float32) -> Float32:
         kernels = self._kernels
-        (h,) = kernels.linear(h, self.up)
-        add(h, self.up_bias)
-        (h,) = kernels.linear(kernels.activate(h, self._activation), self.down)
-        add(h, self.down_bias)
-        return h
+        (h,) = kernels.linear(h, self.up, biases=(self.up_bias,))
+        h = kernels.activate(h, self._activation)
+        return kernels.linear(h, self.down, biases=(self.down_bias,))[0]
 
 
 def read_qkv(
@@ -246,22 +237,6 @@ def read_qkv(
         return matrices, none
     q, k, _ = rows
     return matrices, (bias[:q], bias[q : q + k], bias[q + k :])
-
-
-def products(
-    kernels: Kernels, h: Float32, weights: Sequence[Matrix], biases: Sequence[Float32 | None]
-) -> tuple[Float32, ...]:
-    """``h`` times each of the matrices, with their biases where there are any."""
-    out = kernels.linear(h, *weights)
-    for x, bias in zip(out, biases, strict=True):
-        add(x, bias)
-    return out
-
-
-def add(x: Float32, bias: Float32 | None) -> None:
-    """Add a bias to every row, where the file has one."""
-    if bias is not None:
-        x += bias
 
 
 def contiguous(x: Float32) -> Float32:

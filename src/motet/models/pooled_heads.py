@@ -52,15 +52,11 @@ class Classifier:
         """Pooled states ``[S, d_model]`` to ``[S, n_labels]``."""
         kernels = self._kernels
         if self.dense is not None:
-            (x,) = kernels.linear(x, self.dense)
-            if self.dense_bias is not None:
-                x += self.dense_bias
+            (x,) = kernels.linear(x, self.dense, biases=(self.dense_bias,))
             x = kernels.activate(x, self._activation)
         if self.norm is not None:
             x = kernels.layer_norm(x, self.norm, None, self._eps)
-        (scores,) = kernels.linear(x, self.output)
-        if self.output_bias is not None:
-            scores += self.output_bias
+        (scores,) = kernels.linear(x, self.output, biases=(self.output_bias,))
         if self._shares:
             scores = kernels.softmax(scores)
         return scores

@@ -157,15 +157,17 @@ inline void transpose(const float* rows, int channels, float* out, int stride) {
       }
 }
 
-// scores[R][PAGE] of R rows; q is [row][head_dim], pairs side by side.
-template <int R, class Keys>
-NOINLINE void score(const Keys& keys, const float* q, int head_dim, int half, float* scores) {
-  f32x16 acc[R][PARTS];
+// scores[R][P · LANES] of R rows, `stride` apart, against a block's first P vectors of keys; q is
+// [row][head_dim], pairs side by side.
+template <int R, int P = PARTS, class Keys>
+NOINLINE void score(const Keys& keys, const float* q, int head_dim, int half, float* scores,
+                    int64_t stride = PAGE) {
+  f32x16 acc[R][P];
   for (int r = 0; r < R; r++)
-    for (int p = 0; p < PARTS; p++) acc[r][p] = f32x16::set(0);
+    for (int p = 0; p < P; p++) acc[r][p] = f32x16::set(0);
   for (int i = 0; i < half; i++)
 #pragma GCC unroll 4
-    for (int p = 0; p < PARTS; p++) {
+    for (int p = 0; p < P; p++) {
       f32x16 x, y;
       keys.pair(i, p, x, y);
 #pragma GCC unroll 4
@@ -176,19 +178,20 @@ NOINLINE void score(const Keys& keys, const float* q, int head_dim, int half, fl
     }
   for (int c = 2 * half; c < head_dim; c++)
 #pragma GCC unroll 4
-    for (int p = 0; p < PARTS; p++) {
+    for (int p = 0; p < P; p++) {
       const f32x16 x = keys.single(c, p);
 #pragma GCC unroll 4
       for (int r = 0; r < R; r++) acc[r][p] = fma(x, f32x16::set(q[r * head_dim + c]), acc[r][p]);
     }
   for (int r = 0; r < R; r++)
-    for (int p = 0; p < PARTS; p++) acc[r][p].store(scores + r * PAGE + p * LANES);
+    for (int p = 0; p < P; p++) acc[r][p].store(scores + r * stride + p * LANES);
 }
 
-// out[R][padded] += weights[R][first…last) · values, key after key.
+// out[R][padded] += weights[R][first…last) · values, key after key; rows of weights are `stride`
+// apart.
 template <int R, int P, class Values>
 NOINLINE void mix_parts(const Values& values, const float* weights, int first, int last, int part,
-                        int padded, float* out) {
+                        int padded, float* out, int64_t stride) {
   f32x16 acc[R][P];
   for (int r = 0; r < R; r++)
     for (int p = 0; p < P; p++) acc[r][p] = f32x16::load(out + r * padded + (part + p) * LANES);
@@ -197,18 +200,22 @@ NOINLINE void mix_parts(const Values& values, const float* weights, int first, i
     for (int p = 0; p < P; p++) {
       const f32x16 v = values.load(j, part + p);
 #pragma GCC unroll 4
-      for (int r = 0; r < R; r++) acc[r][p] = fma(v, f32x16::set(weights[r * PAGE + j]), acc[r][p]);
+      for (int r = 0; r < R; r++)
+        acc[r][p] = fma(v, f32x16::set(weights[r * stride + j]), acc[r][p]);
     }
   for (int r = 0; r < R; r++)
     for (int p = 0; p < P; p++) acc[r][p].store(out + r * padded + (part + p) * LANES);
 }
 template <int R, class Values>
-void mix(const Values& values, const float* weights, int first, int last, int padded, float* out) {
+void mix(const Values& values, const float* weights, int first, int last, int padded, float* out,
+         int64_t stride = PAGE) {
   int part = 0;
   for (; part + 4 <= padded / LANES; part += 4)
-    mix_parts<R, 4>(values, weights, first, last, part, padded, out);
+    mix_parts<R, 4>(values, weights, first, last, part, padded, out, stride);
+  for (; part + 2 <= padded / LANES; part += 2)
+    mix_parts<R, 2>(values, weights, first, last, part, padded, out, stride);
   for (; part < padded / LANES; part++)
-    mix_parts<R, 1>(values, weights, first, last, part, padded, out);
+    mix_parts<R, 1>(values, weights, first, last, part, padded, out, stride);
 }
 
 inline float exp_one(float x) {

@@ -1,8 +1,9 @@
 // Attention of encoders: whole sequences, each token seeing those before and after it.
 //
-// A query goes through its sequence's keys in blocks of 64, by position from 0, with an online
-// softmax (Milakov, Gimelshein 2018). Blocks and keys that it may not see change nothing, to the
-// bit. So nothing shows which sequences are beside its own, or which thread computes it.
+// A query goes through its sequence's keys in spans of 512, by position from 0: the softmax of a
+// span is computed in one go, and that of a longer sequence online (Milakov, Gimelshein 2018). Keys
+// that it may not see change nothing, to the bit. So nothing shows which sequences are beside its
+// own, or which thread computes it.
 #pragma once
 #include "attention_block.hpp"
 
@@ -31,15 +32,17 @@ struct EncoderPart {
   int64_t sequence, kv_head, first, last;  // positions
 };
 
+// One thread's buffers for some queries of a sequence.
 class EncoderWorker {
  public:
   EncoderWorker(const EncoderAttention& a, int64_t rows)
       : a(a),
         state((int)rows, a.padded()),
         query(rows * a.head_dim),
-        scores(rows * PAGE),
-        keys((int64_t)a.head_dim * PAGE),
-        values((int64_t)PAGE * a.padded()) {}
+        scores(4 * STRIDE),
+        key(a.head_dim * LANES),
+        keys(SPAN * a.head_dim),
+        values(SPAN * a.padded()) {}
 
   void run(const EncoderPart& part) {
     const int64_t start = a.starts[part.sequence], length = a.starts[part.sequence + 1] - start;
@@ -48,18 +51,10 @@ class EncoderWorker {
     state.clear(rows, padded);
     const int64_t low = a.window ? std::max<int64_t>(0, part.first - a.window) : 0;
     const int64_t high = a.window ? std::min(length, part.last + a.window) : length;
-    for (int64_t b = low / PAGE; b * PAGE < high; b++) {
-      const int count = (int)std::min<int64_t>(PAGE, length - b * PAGE);
-      open(part, start, b, count);
-      const OpenKeys open_keys{keys.p};
-      by_rows(rows, [&](auto R, int r) {
-        score<R()>(open_keys, query.p + r * a.head_dim, a.head_dim, 0, scores.p + r * PAGE);
-      });
-      for (int r = 0; r < rows; r++) softmax(part, r, b, count);
-      const OpenValues open_values{values.p, padded};
-      by_rows(rows, [&](auto R, int r) {
-        mix<R()>(open_values, scores.p + r * PAGE, 0, count, padded, state.values.p + r * padded);
-      });
+    for (int64_t span = low / SPAN * SPAN; span < high; span += SPAN) {
+      const int64_t first = std::max(span, low / PAGE * PAGE), last = std::min(span + SPAN, high);
+      open(part, start, first, last);
+      by_rows(rows, [&](auto R, int r) { some<R()>(part, r, first, last); });
     }
     for (int r = 0; r < rows; r++) {
       const int64_t token = start + part.first + r / a.group();
@@ -71,16 +66,19 @@ class EncoderWorker {
   }
 
  private:
+  static constexpr int64_t SPAN = 8 * PAGE;        // keys whose scores a row has at a time
+  static constexpr int64_t STRIDE = SPAN + LANES;  // of scores: rows must not meet in the cache
+
   // A head's channels rotated by a position, pairs side by side, times `scale`.
-  void rotated(const float* x, int64_t position, float scale, float* y, int64_t step) const {
+  void rotated(const float* x, int64_t position, float scale, float* y) const {
     const Rotary& r = a.rotary;
     const float* cos = r.table + position * 2 * r.padded;
     for (int i = 0; i < r.half; i++) {
       const float x0 = x[first_channel(r, i)] * scale, x1 = x[second_channel(r, i)] * scale;
-      y[2 * i * step] = x0 * cos[i] - x1 * cos[r.padded + i];
-      y[(2 * i + 1) * step] = x0 * cos[r.padded + i] + x1 * cos[i];
+      y[2 * i] = x0 * cos[i] - x1 * cos[r.padded + i];
+      y[2 * i + 1] = x0 * cos[r.padded + i] + x1 * cos[i];
     }
-    for (int c = 2 * r.half; c < a.head_dim; c++) y[c * step] = x[c];
+    for (int c = 2 * r.half; c < a.head_dim; c++) y[c] = x[c];
   }
 
   void load_queries(const EncoderPart& part, int64_t start) {
@@ -90,53 +88,114 @@ class EncoderWorker {
     for (int64_t p = part.first; p < part.last; p++)
       for (int h = 0; h < group; h++, y += dim) {
         const float* x = a.q + ((start + p) * a.heads + part.kv_head * group + h) * dim;
-        rotated(x, p, turned, y, 1);
+        rotated(x, p, turned, y);
         for (int c = 0; c < dim; c++) y[c] *= a.scale;
       }
   }
 
-  // Block b's keys, channel by channel, and its values; zeros beyond the sequence's end.
-  void open(const EncoderPart& part, int64_t start, int64_t b, int count) {
-    const int padded = a.padded();
-    if (count < PAGE) {
-      std::fill_n(keys.p, (int64_t)a.head_dim * PAGE, 0.0f);
+  // Keys first … last − 1 in blocks, channel by channel, with zeros up to a whole vector, and their
+  // values.
+  void open(const EncoderPart& part, int64_t start, int64_t first, int64_t last) {
+    const int dim = a.head_dim, padded = a.padded();
+    for (int64_t b = first; b < last; b += LANES) {
+      const int64_t count = std::min<int64_t>(LANES, last - b);
+      const float* rows[LANES];
+      for (int64_t j = 0; j < LANES; j++) {
+        float* row = key.p + j * dim;
+        rows[j] = row;
+        if (j >= count) {
+          std::fill_n(row, dim, 0.0f);
+          continue;
+        }
+        const float* x = a.k + ((start + b + j) * a.kv_heads + part.kv_head) * dim;
+        if (a.rotary.half)
+          rotated(x, b + j, 1, row);
+        else
+          rows[j] = x;
+      }
+      float* to = keys.p + (b - first) / PAGE * PAGE * dim + (b - first) % PAGE;
+      int c = 0;
+      for (; c + 4 <= dim; c += 4)
+        for (int j = 0; j < LANES; j += 4) {
+          __m128 v[4];
+          for (int i = 0; i < 4; i++) v[i] = _mm_loadu_ps(rows[j + i] + c);
+          _MM_TRANSPOSE4_PS(v[0], v[1], v[2], v[3]);
+          for (int i = 0; i < 4; i++) _mm_storeu_ps(to + (c + i) * PAGE + j, v[i]);
+        }
+      for (; c < dim; c++)
+        for (int j = 0; j < LANES; j++) to[c * PAGE + j] = rows[j][c];
     }
-    for (int j = 0; j < count; j++) {
-      const int64_t at = (start + b * PAGE + j) * a.kv_heads + part.kv_head;
-      rotated(a.k + at * a.head_dim, b * PAGE + j, 1, keys.p + j, PAGE);
-      float* to = values.p + j * padded;
-      std::copy_n(a.v + at * a.value_dim, a.value_dim, to);
+    for (int64_t p = first; p < last; p++) {
+      float* to = values.p + (p - first) * padded;
+      std::copy_n(a.v + ((start + p) * a.kv_heads + part.kv_head) * a.value_dim, a.value_dim, to);
       std::fill(to + a.value_dim, to + padded, 0.0f);
     }
   }
 
-  // Which of the first `count` keys of block b a query sees.
-  uint64_t visible(int64_t position, int64_t b, int count) const {
-    uint64_t seen = ~(uint64_t)0 >> (PAGE - count);
-    if (!a.window) return seen;
-    const int64_t oldest = position - a.window - b * PAGE, newest = position + a.window - b * PAGE;
-    if (oldest >= PAGE || newest < 0) return 0;
-    if (oldest > 0) seen &= ~(uint64_t)0 << oldest;
-    if (newest < PAGE - 1) seen &= ((uint64_t)2 << newest) - 1;
-    return seen;
+  // R rows of the part against the keys that are open.
+  template <int R>
+  void some(const EncoderPart& part, int row, int64_t first, int64_t last) {
+    const int dim = a.head_dim, padded = a.padded();
+    const float* q = query.p + row * dim;
+    for (int64_t b = first; b < last; b += PAGE) {
+      const OpenKeys block{keys.p + (b - first) * dim};
+      float* to = scores.p + b - first;
+      switch ((std::min<int64_t>(PAGE, last - b) + LANES - 1) / LANES) {
+        case 1: score<R, 1>(block, q, dim, 0, to, STRIDE); break;
+        case 2: score<R, 2>(block, q, dim, 0, to, STRIDE); break;
+        case 3: score<R, 3>(block, q, dim, 0, to, STRIDE); break;
+        default: score<R>(block, q, dim, 0, to, STRIDE);
+      }
+    }
+    for (int i = 0; i < R; i++) softmax(part, row + i, scores.p + i * STRIDE, first, last);
+    mix<R>(OpenValues{values.p, padded}, scores.p, 0, (int)(last - first), padded,
+           state.values.p + row * padded, STRIDE);
   }
 
-  // Scores to weights in place, and the row's state brought to the new greatest score.
-  void softmax(const EncoderPart& part, int r, int64_t b, int count) {
-    float* s = scores.p + r * PAGE;
-    const int64_t position = part.first + r / a.group();
-    const uint64_t seen = visible(position, b, count);
-    if (!seen) return std::fill_n(s, PAGE, 0.0f), void();
-    if (a.bias.table) {
-      const int64_t head = part.kv_head * a.group() + r % a.group();
-      raise(s, a.bias.of_zero(head) + b * PAGE - position);
+  // Scores of a row, of keys first … last − 1, to weights in place, and its state brought to the
+  // new greatest score. Keys that it does not see have weight 0.
+  void softmax(const EncoderPart& part, int row, float* s, int64_t first, int64_t last) {
+    const int64_t position = part.first + row / a.group();
+    const int64_t from = a.window ? std::max(first, position - a.window) - first : 0;
+    const int64_t to = (a.window ? std::min(last, position + a.window + 1) : last) - first;
+    const int64_t size = (last - first + LANES - 1) / LANES * LANES;
+    if (from >= to) return std::fill_n(s, size, 0.0f), void();
+    const float* bias =
+        a.bias.table ? a.bias.of_zero(part.kv_head * a.group() + row % a.group()) + first - position
+                     : nullptr;
+    const f32x16 cap = f32x16::set(a.softcap);
+    const int64_t begin = from / LANES * LANES, end = (to + LANES - 1) / LANES * LANES;
+    f32x16 most = f32x16::set(-INFINITY);
+    for (int64_t p = begin; p < end; p += LANES) {
+      f32x16 x = f32x16::load(s + p);
+      if (bias) x = x + f32x16::load(bias + p);
+      if (a.softcap > 0) x = cap * tanh(x / cap);
+      x.store(s + p);
+      if (p < from) std::fill(s + p, s + from, -INFINITY);
+      if (p + LANES > to) std::fill(s + to, s + p + LANES, -INFINITY);
+      most = maximum(most, f32x16::load(s + p));
     }
-    weigh(state, r, s, seen, a.softcap, a.padded());
+    const float old = state.greatest.p[row], top = std::max(old, largest(most));
+    f32x16 weight = f32x16::set(0);
+    for (int64_t p = begin; p < end; p += LANES) {
+      const f32x16 w = exp(f32x16::load(s + p) - f32x16::set(top));
+      w.store(s + p);
+      weight = weight + w;
+    }
+    std::fill(s, s + begin, 0.0f);
+    std::fill(s + end, s + size, 0.0f);
+    const float fade = old == -INFINITY ? 0.0f : exp_one(old - top);
+    state.total.p[row] = std::fma(state.total.p[row], fade, sum(weight));
+    state.greatest.p[row] = top;
+    if (fade == 1.0f || old == -INFINITY) return;
+    float* v = state.values.p + row * a.padded();
+    for (int i = 0; i < a.padded(); i += LANES)
+      (f32x16::load(v + i) * f32x16::set(fade)).store(v + i);
   }
 
   const EncoderAttention& a;
   State state;
-  Buffer<float> query, scores, keys, values;
+  Buffer<float> query, scores, key, keys, values;
 };
 
 inline void attend(ThreadPool& threads, const EncoderAttention& a) {

@@ -13,7 +13,8 @@ constexpr int L2_BYTES = 256 << 10;  // of activations that stay at hand while w
 
 // One matrix of a call, ready to be worked on piece by piece.
 struct Product {
-  Product(Input& input, const Matrix& w, float* y) : input(input), w(w), y(y) {
+  Product(Input& input, const Matrix& w, float* y, const float* bias = nullptr)
+      : input(input), w(w), y(y), bias(bias) {
     if (w.is_float()) {
       floats = input.interleaved();
     } else {
@@ -175,12 +176,16 @@ struct Product {
   void put(int64_t s, Tile tile, const f32x16 (&out)[S][R]) const {
     for (int i = 0; i < S; i++) {
       const int64_t column = (s + i) * STRIP, rows = std::min<int64_t>(STRIP, w.rows - column);
+      f32x16 more = f32x16::set(0);
+      if (bias)
+        more = rows == STRIP ? f32x16::load(bias + column) : load_part(bias + column, (int)rows);
       for (int r = 0; r < R; r++) {
         float* at = y + (tile.row + r) * w.rows + column;
+        const f32x16 v = bias ? out[i][r] + more : out[i][r];
         if (rows == STRIP)
-          out[i][r].store(at);
+          v.store(at);
         else
-          store_part(at, (int)rows, out[i][r]);
+          store_part(at, (int)rows, v);
       }
     }
   }
@@ -188,6 +193,7 @@ struct Product {
   Input& input;
   const Matrix& w;
   float* y;
+  const float* bias;  // of the matrix's rows; may be absent
   const Quantised* x = nullptr;
   const Side::Value* side = nullptr;
   const float* floats = nullptr;
@@ -208,11 +214,13 @@ inline void multiply_all(ThreadPool& pool, const std::vector<Product>& products)
 }
 
 inline void linear(ThreadPool& pool, const float* x, int64_t rows, int64_t columns,
-                   const std::vector<const Matrix*>& weights, const std::vector<float*>& outputs) {
+                   const std::vector<const Matrix*>& weights, const std::vector<float*>& outputs,
+                   const std::vector<const float*>& biases) {
   if (!rows) return;
   Input input(pool, x, rows, columns);
   std::vector<Product> products;
-  for (size_t i = 0; i < weights.size(); i++) products.emplace_back(input, *weights[i], outputs[i]);
+  for (size_t i = 0; i < weights.size(); i++)
+    products.emplace_back(input, *weights[i], outputs[i], biases.empty() ? nullptr : biases[i]);
   multiply_all(pool, products);
 }
 

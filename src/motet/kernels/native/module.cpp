@@ -21,18 +21,24 @@ void pack(ThreadPool& pool, Matrix& w, Array<const uint8_t, 2> raw, int64_t firs
 }
 
 void linear_of(ThreadPool& pool, Array<const float, 2> x, std::vector<const Matrix*> weights,
+               std::vector<std::optional<Array<const float, 1>>> biases,
                std::vector<Array<float, 2>> outputs) {
   need(weights.size() == outputs.size(), "a matrix without an output");
+  need(biases.empty() || biases.size() == weights.size(), "a matrix without a bias");
   std::vector<float*> out;
+  std::vector<const float*> added;
   for (size_t i = 0; i < weights.size(); i++) {
     need(weights[i] && weights[i]->columns == (int64_t)x.shape(1),
          "x has another width than the matrix");
     need(outputs[i].shape(0) == x.shape(0) && (int64_t)outputs[i].shape(1) == weights[i]->rows,
          "an output of another shape");
     out.push_back(outputs[i].data());
+    if (biases.empty()) continue;
+    need(!biases[i] || (int64_t)biases[i]->shape(0) == weights[i]->rows, "a bias of another size");
+    added.push_back(biases[i] ? biases[i]->data() : nullptr);
   }
   nb::gil_scoped_release free_python;
-  linear(pool, x.data(), x.shape(0), x.shape(1), weights, out);
+  linear(pool, x.data(), x.shape(0), x.shape(1), weights, out, added);
 }
 
 using WideHeads = nb::ndarray<const float, nb::ndim<3>, nb::device::cpu>;
