@@ -28,6 +28,13 @@ MEASUREMENTS = {
     "8 sequences": ("decode", 16, 8, 16),
     "16 sequences": ("decode", 8, 16, 16),
 }
+ENCODED = {
+    "encode 512": ("encode", 512, 1, 0),
+    "decode": ("decode", 32, 1, 32),
+    "decode, 512 encoded": ("decode", 32, 1, 512),
+    "8 sequences": ("decode", 16, 8, 16),
+}
+"""Of encoder-decoders; the last number is of tokens that are encoded for each sequence."""
 
 
 class Worker:
@@ -78,7 +85,8 @@ def measure(
         workers["other tree"] = Worker(sys.executable, "motet", model, threads, tree)
     facts = {name: worker.ask("facts") for name, worker in workers.items()}
     rows = {}
-    for name, (what, size, parallel, before) in MEASUREMENTS.items():
+    measurements = ENCODED if facts["motet"]["encodes"] else MEASUREMENTS
+    for name, (what, size, parallel, before) in measurements.items():
         if only and name not in only:
             continue
         rates: dict[str, list[float]] = {engine: [] for engine in workers}
@@ -118,7 +126,7 @@ def main() -> None:
     parser.add_argument("--tree", type=Path, metavar="DIR")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--only", action="append", default=[], choices=list(MEASUREMENTS))
+    parser.add_argument("--only", action="append", default=[], choices=[*MEASUREMENTS, *ENCODED])
     parser.add_argument("--busy", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()

@@ -302,6 +302,62 @@ class DeepSeek2:
         return _near_one(dims, rng)
 
 
+@dataclass(frozen=True)
+class T5:
+    """T5 1.0: an encoder and a decoder of as many layers each, with ReLU."""
+
+    architecture: str
+    layers: int
+    d_model: int
+    feed_forward: int
+    heads: int
+    head_dim: int
+    vocabulary: int
+    context: int = 512
+    buckets: int = 32
+    epsilon: float = 1e-6
+
+    def metadata(self, writer: gguf.GGUFWriter) -> None:
+        """The keys that llama.cpp's converter writes for these models."""
+        writer.add_context_length(self.context)
+        writer.add_embedding_length(self.d_model)
+        writer.add_feed_forward_length(self.feed_forward)
+        writer.add_block_count(self.layers)
+        writer.add_head_count(self.heads)
+        writer.add_key_length(self.head_dim)
+        writer.add_value_length(self.head_dim)
+        writer.add_layer_norm_eps(self.epsilon)
+        writer.add_relative_attn_buckets_count(self.buckets)
+        writer.add_layer_norm_rms_eps(self.epsilon)
+        writer.add_decoder_start_token_id(0)
+        writer.add_vocab_size(self.vocabulary)
+
+    def tensors(self) -> Tensors:
+        """Name and shape of every tensor."""
+        d, width = self.d_model, self.heads * self.head_dim
+        yield "token_embd.weight", (self.vocabulary, d)
+        for half, attentions in (("enc", ["attn"]), ("dec", ["attn", "cross_attn"])):
+            for layer in range(self.layers):
+                block = f"{half}.blk.{layer}."
+                for attention in attentions:
+                    yield f"{block}{attention}_norm.weight", (d,)
+                    for name in "qkv":
+                        yield f"{block}{attention}_{name}.weight", (width, d)
+                    yield f"{block}{attention}_o.weight", (d, width)
+                if layer == 0:
+                    yield block + "attn_rel_b.weight", (self.buckets, self.heads)
+                yield block + "ffn_norm.weight", (d,)
+                yield block + "ffn_up.weight", (self.feed_forward, d)
+                yield block + "ffn_down.weight", (d, self.feed_forward)
+            yield f"{half}.output_norm.weight", (d,)
+
+    def plain(self, name: str, dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """Norm weights near 1, and biases of scores."""
+        if name.endswith("attn_rel_b.weight"):
+            return rng.standard_normal(dims).astype(np.float32)
+        return _near_one(dims, rng)
+
+
 MODELS: dict[str, Shape] = {
     "gemma2-2b": Attention("gemma2", 26, 2304, 9216, 8, 4, 256, 256000, 8192, 1e-6, 1e4, 4096),
     "gemma3-1b": Attention("gemma3", 26, 1152, 6912, 4, 1, 256, 262144, 32768, 1e-6, 1e6, 512),
@@ -315,13 +371,20 @@ MODELS: dict[str, Shape] = {
         "jamba", 16, 1024, 65536, 1 << 18, heads=16, kv_heads=4, head_dim=64, feed_forward=4096,
         period=8, epsilon=1e-6,
     ),
+    "t5-base": T5("t5", 12, 768, 3072, 12, 64, 32128),
 }  # fmt: skip
 
-_FLOAT32 = ("ssm_conv1d.weight", "ssm_dt.weight", "ssm_a", "ffn_gate_inp.weight")
+_FLOAT32 = (
+    "ssm_conv1d.weight",
+    "ssm_dt.weight",
+    "ssm_a",
+    "ffn_gate_inp.weight",
+    "attn_rel_b.weight",
+)
 
 
 def stays_float32(name: str, dims: tuple[int, ...]) -> bool:
-    """Vectors, the small matrices of a scan, and routers."""
+    """Vectors, the small matrices of a scan, routers, and biases by distance."""
     return len(dims) == 1 or name.endswith(_FLOAT32)
 
 

@@ -24,6 +24,7 @@ class Motet:
         self.batch = Batch
         self.model = Model.load(path, threads=threads)
         self.n_vocab = self.model.config.n_vocab
+        self.encodes = self.model.config.decoder_start is not None
         self.context = self.model.context(max_sequences=16, max_tokens=CONTEXT)
 
     def clear(self) -> None:
@@ -36,6 +37,13 @@ class Motet:
             batch.extend(tokens, start, seq)
         self.context.decode(batch)
 
+    def encode(self, runs: list[tuple[int, int, list[int]]]) -> None:
+        """Encode the tokens of sequences, to be decoded."""
+        batch = self.batch()
+        for seq, start, tokens in runs:
+            batch.extend(tokens, start, seq)
+        self.context.encode(batch)
+
     def facts(self) -> dict:
         from motet.kernels import CPU
 
@@ -43,6 +51,7 @@ class Motet:
         assert isinstance(kernels, CPU)
         return {
             "bytes_per_token": self.model.bytes_per_token,
+            "encodes": self.encodes,
             "isa": kernels.isa,
             "read_gb_s": kernels.read_bandwidth(),
         }
@@ -63,6 +72,7 @@ class LlamaCpp:
         options.kv_unified = True
         options.n_threads = options.n_threads_batch = threads
         self.context = ll.llama_init_from_model(self.model, options)
+        self.encodes = ll.llama_model_has_encoder(self.model)
         self.n_vocab = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(self.model))
         self.batch = ll.llama_batch_init(512, 0, 1)
 
@@ -70,6 +80,16 @@ class LlamaCpp:
         self.ll.llama_memory_clear(self.ll.llama_get_memory(self.context), True)
 
     def step(self, runs: list[tuple[int, int, list[int]]]) -> None:
+        if self.ll.llama_decode(self.context, self._batch(runs)) != 0:
+            raise RuntimeError("llama_decode failed")
+        self.ll.llama_get_logits_ith(self.context, -1)
+
+    def encode(self, runs: list[tuple[int, int, list[int]]]) -> None:
+        if self.ll.llama_encode(self.context, self._batch(runs)) != 0:
+            raise RuntimeError("llama_encode failed")
+        self.ll.llama_synchronize(self.context)
+
+    def _batch(self, runs: list[tuple[int, int, list[int]]]):
         batch, n = self.batch, 0
         for seq, start, tokens in runs:
             for i, token in enumerate(tokens):
@@ -78,25 +98,30 @@ class LlamaCpp:
                 batch.logits[n] = i == len(tokens) - 1
                 n += 1
         batch.n_tokens = n
-        if self.ll.llama_decode(self.context, batch) != 0:
-            raise RuntimeError("llama_decode failed")
-        self.ll.llama_get_logits_ith(self.context, -1)
+        return batch
 
     def facts(self) -> dict:
         return {"system": self.ll.llama_print_system_info().decode().strip()}
 
 
 def run(engine: Motet | LlamaCpp, what: str, size: int, parallel: int, before: int) -> float:
-    """Seconds of `size` tokens of prefill, or of `size` steps of `parallel` sequences."""
+    """Seconds of `size` tokens of prefill or encoding, or of `size` steps of `parallel` sequences.
+
+    `before`: tokens that each of these goes on from, or that are encoded for it.
+    """
     engine.clear()
-    if what == "prefill":
+    if what != "decode":
         tokens = some_tokens(size, engine.n_vocab)
         start = perf_counter()
-        engine.step([(0, 0, tokens)])
+        (engine.step if what == "prefill" else engine.encode)([(0, 0, tokens)])
         return perf_counter() - start
     prompt = some_tokens(before, engine.n_vocab)
-    for seq in range(parallel):
-        engine.step([(seq, 0, prompt)])
+    if engine.encodes:
+        engine.encode([(seq, 0, prompt) for seq in range(parallel)])
+        before = 0
+    else:
+        for seq in range(parallel):
+            engine.step([(seq, 0, prompt)])
     tokens = some_tokens(parallel * size, engine.n_vocab)
     start = perf_counter()
     for i in range(size):

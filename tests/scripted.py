@@ -72,6 +72,7 @@ class ScriptedConfig:
     context_length: int = 128
     n_vocab: int = N_VOCAB
     positional: str = "rotary"
+    decoder_start: int | None = None
 
 
 class ScriptedMemory:

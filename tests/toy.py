@@ -33,6 +33,7 @@ class ToyConfig:
     positional: str = "rotary"
     d_model: int = 1
     pooling: str = "none"
+    decoder_start: int | None = None
 
 
 def layer_output(

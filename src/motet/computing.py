@@ -1,6 +1,7 @@
 """A context's arithmetic: from micro-batches to the rows and vectors that users are given."""
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -105,41 +106,63 @@ class Decoding:
 
 
 class Encoding:
-    """Runs whole sequences of a model that encodes."""
+    """Runs whole sequences of a model that encodes.
+
+    Where it decodes too, what its decoder attends to goes to the places that are given.
+    """
 
     def __init__(self, model: Runnable, pooling: Pooling) -> None:
         self._model = model
         self._pooling = pooling
 
-    def run(self, family: Encodes, entries: Entries, parts: Sequence[Sequences]) -> Output:
+    def run(
+        self,
+        family: Encodes,
+        entries: Entries,
+        parts: Sequence[Sequences],
+        places: Sequence[MicroBatchPlan] = (),
+    ) -> Output:
         """Wanted states in the order of the entries, or pooled ones of all ``parts``.
 
-        Raises NumericalError, with the layer, where states are not finite.
+        ``places``: of each part, for a family that decodes. Raises NumericalError, with the layer,
+        where states, keys or values are not finite.
         """
         rows = np.cumsum(entries.wanted) - 1
         hidden = _Collected(int(rows[-1]) + 1)
         pooled: dict[int, Float32] = {}
-        for part in parts:
+        for part, place in zip_longest(parts, places):
             starts = part.view.starts
             if self._pooling.kind == "none":
                 wanted = np.flatnonzero(entries.wanted[part.entries])
-                states = self._compute(family, part, wanted)
+                states = self._compute(family, part, wanted, place)
                 hidden.put(rows[part.entries[wanted]], states)
             else:
-                states = self._compute(family, part, self._pooling.rows(starts))
+                states = self._compute(family, part, self._pooling.rows(starts), place)
                 vectors = self._pooling.finished(self._pooling.of_whole(states, starts))
                 pooled.update(zip(part.seqs, vectors, strict=True))
         shown = hidden.rows if self._pooling.kind == "none" else None
         return Output(entries.wanted, np.empty((0, 0), np.float32), shown, pooled)
 
-    def _compute(self, family: Encodes, part: Sequences, wanted: Int64 | None) -> Float32:
+    def _compute(
+        self,
+        family: Encodes,
+        part: Sequences,
+        wanted: Int64 | None,
+        place: MicroBatchPlan | None,
+    ) -> Float32:
         """Finite states ``[R, d_model]`` of the rows ``wanted``, by default of all."""
 
-        def compute(family: Encodes | WatchedFamily) -> Float32:
-            states = family.encode(part.tokens, part.view, wanted)
-            shown = part.entries if wanted is None else part.entries[wanted]
-            _require_finite(states, "states", shown)
-            return states
+        def compute(family: Any) -> Float32:
+            if place is None:
+                states = family.encode(part.tokens, part.view, wanted)
+                shown = part.entries if wanted is None else part.entries[wanted]
+                _require_finite(states, "states", shown)
+                return states
+            states = family.encode(part.tokens, part.view, None)
+            _require_finite(states, "states", part.entries)
+            place.begin()
+            family.remember(states, place)
+            return states if wanted is None else states[wanted]
 
         try:
             return compute(family)

@@ -12,7 +12,7 @@ from motet.arrays import Int64
 from motet.batch import Batch, Entries
 from motet.computing import Decoding, Encoding
 from motet.encoding import in_micro_batches, whole_sequences
-from motet.errors import CapacityError, OptionError, UnsupportedError
+from motet.errors import BatchError, CapacityError, OptionError, UnsupportedError
 from motet.kernels.interface import KV_TYPES
 from motet.machine import format_bytes
 from motet.memory import Limits, Memory
@@ -21,7 +21,7 @@ from motet.memory.transaction import MicroBatchPlan
 from motet.memory.validation import sequence_number
 from motet.output import Output
 from motet.pooling import Pooling, choose_pooling
-from motet.runnable import Decodes, Encodes, Runnable
+from motet.runnable import Decodes, Encodes, EncodesForDecoding, Runnable
 from motet.self_extend import (
     LONGER,
     AutoExtend,
@@ -125,6 +125,7 @@ class Context:
         self._caches = (*model.family.caches, *self._pooling.caches)
         self._decoding = Decoding(model, self._pooling, self._view)
         self._encoding = Encoding(model, self._pooling)
+        self._encodes_first = isinstance(model.family, EncodesForDecoding)
         self.memory = Memory(self._caches, model.kernels, limits, positions)
         self._log_memory(min(positions, -(-self.max_tokens // self.max_sequences)))
 
@@ -203,7 +204,9 @@ class Context:
         All or nothing: when it raises, Ctrl-C included, memory is as before. Raises BatchError,
         with the entry, for a batch that contradicts itself or the memory, CapacityError for one
         that does not fit, NumericalError, with the entries and the layer, if logits, keys or values
-        are not finite numbers, UnsupportedError of an encoder, which has no logits.
+        are not finite numbers, UnsupportedError of an encoder, which has no logits. Of an
+        encoder-decoder every sequence has to be encoded first, and begins with
+        ``model.config.decoder_start`` at position 0.
         """
         checks.instance("batch", batch, Batch, "make a motet.Batch, and add tokens to it")
         family = self.model.family
@@ -215,6 +218,8 @@ class Context:
         with self.memory.exclusive():
             entries = batch.entries()
             entries.check(self.model.config.n_vocab, self.memory.ends)
+            if self._encodes_first:
+                self._require_encoded(entries)
             self._check_positions(entries.positions)
             ubatches = split(entries, self.ubatch, self.split)
             plan = self.memory.plan(ubatches)
@@ -229,9 +234,12 @@ class Context:
         """Compute whole sequences of an encoder, each token of which sees all others.
 
         Of each sequence in ``batch`` all tokens are given, from position 0 on; none is cut, however
-        long it is, and nothing is kept. Raises BatchError, with the entry, for a batch that
-        contradicts itself, CapacityError for a sequence longer than the model was trained for,
-        NumericalError if states are not finite numbers, UnsupportedError of a model that decodes.
+        long it is, and nothing is kept. Of an encoder-decoder memory keeps what the decoder attends
+        to, in place of what was encoded for these sequences before: all or nothing, as ``decode``.
+        Raises BatchError, with the entry, for a batch that contradicts itself, or a sequence that
+        was decoded; CapacityError for a sequence longer than the model was trained for, or where
+        memory has no room; NumericalError if states, keys or values are not finite numbers,
+        UnsupportedError of a model that decodes alone.
         """
         checks.instance("batch", batch, Batch, "make a motet.Batch, and add tokens to it")
         family = self.model.family
@@ -244,8 +252,27 @@ class Context:
         entries.check_numbers(self.model.config.n_vocab, self.max_sequences)
         sequences = whole_sequences(entries, self.model.config.context_length)
         parts = list(in_micro_batches(entries, sequences, self.ubatch))
-        with np.errstate(all="ignore"):
-            return self._encoding.run(family, entries, parts)
+        if not self._encodes_first:
+            with np.errstate(all="ignore"):
+                return self._encoding.run(family, entries, parts)
+        with self.memory.exclusive():
+            plan = self.memory.plan_encoding(parts)
+            plan.begin()
+            with np.errstate(all="ignore"):
+                output = self._encoding.run(family, entries, parts, plan.micro_batches)
+            plan.commit()
+            return output
+
+    def _require_encoded(self, entries: Entries) -> None:
+        """Raise BatchError for a sequence whose tokens have nothing to attend to."""
+        for number, members in enumerate(entries.sets):
+            for seq in members:
+                if not self.memory.encoded(seq):
+                    raise BatchError(
+                        f"nothing was encoded for sequence {seq}, and its tokens attend to that",
+                        entry=int(np.flatnonzero(entries.set_of == number)[0]),
+                        hint="context.encode(batch) its text first",
+                    )
 
     def _lengths_with(self, entries: Entries) -> Int64:
         """Tokens that each sequence holds once ``entries`` are decoded, where that is needed."""
@@ -275,10 +302,7 @@ class Context:
         target = checks.file(file, "write")
         said = {} if notes is None else checks.text_by_name("notes", notes)
         with self.memory.exclusive():
-            if seqs is None:
-                chosen = np.flatnonzero(self.memory.ends).tolist()
-            else:
-                chosen = self._numbers(seqs)
+            chosen = self.memory.held if seqs is None else self._numbers(seqs)
             export = self.memory.export(chosen)
             save(target, self.memory, self.identity, export, encoded(said))
 

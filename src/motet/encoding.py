@@ -23,6 +23,21 @@ class Sequences:
     """``[T]``: number of each token's entry in the batch."""
     view: Whole
 
+    @property
+    def positions(self) -> Int32:
+        """``[T]``."""
+        return self.view.positions
+
+    @property
+    def rows(self) -> Int64:
+        """``[T]``: which of the sequences each token belongs to."""
+        return np.repeat(np.arange(len(self.seqs)), np.diff(self.view.starts))
+
+    @property
+    def sets(self) -> tuple[tuple[int, ...], ...]:
+        """The sequences, each by itself."""
+        return tuple((seq,) for seq in self.seqs)
+
 
 def whole_sequences(entries: Entries, longest: int) -> list[tuple[int, Int64]]:
     """The numbers of a batch's sequences, and the entries of each in order of position.

@@ -54,6 +54,12 @@ class WatchedFamily:
     def encode(self, tokens: Int32, view: Any, wanted: Int64 | None) -> Float32:
         return _finite(self._family.encode(tokens, view, wanted), "the final norm")
 
+    def remember(self, states: Float32, view: View) -> None:
+        try:
+            self._family.remember(states, view)
+        except NumericalError:  # of keys or values
+            raise _Found("the decoder's cross attention") from None
+
     def head(self, hidden: Float32) -> Float32:
         return _finite(self._family.head(hidden), "the output head")
 

@@ -16,6 +16,7 @@ from motet.engine.prompts import (
     one_or_many,
     one_or_many_chats,
     render_chat,
+    require_encodable,
     shared_prefixes,
     token_limit,
 )
@@ -348,6 +349,10 @@ class Front(ABC, Generic[One, Many, Streamed]):
                     hint="ask for fewer, or make the LLM with more max_sequences",
                 )
             ids = encode(prompt, tokenizer, n_vocab, options.parse_special)
+            source, start = None, self.model.config.decoder_start
+            if start is not None:
+                require_encodable(len(ids), self.model.config.context_length, options)
+                source, ids = ids, [start]
             request = Request(
                 prompt=ids,
                 sampling=sampling,
@@ -355,6 +360,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
                 token_limit=token_limit(len(ids), options.max_tokens, self.max_tokens),
                 sink=sink,
                 tokenizer=tokenizer,
+                source=source,
                 index=number * options.n,
                 prompt_text=self._text(prompt) if options.echo else "",
                 stream=stream,

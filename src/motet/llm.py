@@ -59,13 +59,15 @@ class LLM(Front[Completion, list[Completion], Stream]):
         ``self_extend``: as in ``Model.context``; when ``kv_bytes`` are used up, the prefix cache
         is given up first, then prompts wait; an answer for which that is not enough ends with a
         CapacityError. ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: keep a
-        prefix cache; False computes each prompt anew and keeps no memory between requests. Raises
-        OptionError for an unusable value, UnsupportedError where Self-Extend means nothing to the
-        model, and what ``Model.load`` raises.
+        prefix cache; False computes each prompt anew and keeps no memory between requests, as an
+        encoder-decoder always does. Raises OptionError for an unusable value, UnsupportedError
+        where Self-Extend means nothing to the model, and what ``Model.load`` raises.
         """
         setting = setting_of(self_extend)
         prefix_reuse = checks.flag("prefix_reuse", prefix_reuse)
         loaded = _loaded(model, threads)
+        if loaded.config.decoder_start is not None:
+            prefix_reuse = False  # an answer's tokens do not tell what was encoded for it
         checkpoint_bytes = checkpoint_bytes if prefix_reuse else 0
         self._contexts = ContextFactory(
             loaded,

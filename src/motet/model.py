@@ -1,6 +1,7 @@
 """Model: a file's weights, settings and tokenizer, ready to run."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from motet.self_extend import AutoExtend, SelfExtend
 
 _EXPERTS = "_exps.weight"
+_ENCODED = re.compile(r"^enc\.|\.cross_attn_[kv]\.")
 
 
 class Model:
@@ -170,12 +172,15 @@ def _too_large(where: str, needed: int, available: str = "") -> CapacityError:
 def _read_per_token(nbytes_of: Mapping[str, int], config: Config) -> int:
     """All bytes, but only a row of learned positions, and of an embedding that is no output head.
 
-    Of a mixture of experts, those that a token goes to.
+    Of a mixture of experts, those that a token goes to; of an encoder-decoder, the decoder's, less
+    those that see what was encoded.
     """
     untied = OUTPUT in nbytes_of
     total = 0
     for name, nbytes in nbytes_of.items():
         if name == POSITIONS or (untied and name == EMBEDDING):
+            continue
+        if config.decoder_start is not None and _ENCODED.search(name):
             continue
         if name.endswith(_EXPERTS):
             nbytes = nbytes // config.n_experts * config.n_experts_used

@@ -23,6 +23,8 @@ class Sizes(Protocol):
     def positional(self) -> str: ...
     @property
     def pooling(self) -> str: ...
+    @property
+    def decoder_start(self) -> int | None: ...
 
 
 class Layers(Protocol):
@@ -49,6 +51,13 @@ class Encodes(Layers, Protocol):
     """What sees whole sequences."""
 
     def encode(self, tokens: Int32, view: Any, wanted: Int64 | None) -> Float32: ...
+
+
+@runtime_checkable
+class EncodesForDecoding(Decodes, Encodes, Protocol):
+    """What encodes a text, and decodes another that attends to it."""
+
+    def remember(self, states: Float32, view: Any) -> None: ...
 
 
 class Runnable(Protocol):

@@ -187,7 +187,10 @@ def require_positions(layers: Sequence[LayerCaches], positional: str) -> None:
     ``positional``: how attention knows positions, as ``Config.positional`` says.
     """
     attention = attention_specs(layers)
-    if not attention and positional != "none":
+    if positional == "relative":
+        reason = "has a learned bias for distances, of which all far ones share one already"
+        hint = "a longer context needs nothing"
+    elif not attention and positional != "none":
         reason, hint = "is an encoder: it sees a text whole", "embed a longer text in parts"
     elif not attention:
         reason, hint = "is recurrent: it has no positions", "a longer context needs nothing"

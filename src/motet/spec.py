@@ -29,6 +29,17 @@ class SlidingAttention:
 
 
 @dataclass(frozen=True)
+class CrossAttention:
+    """Keys and values of every token that an encoder saw, which decoding does not change."""
+
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    longest: int
+    """Tokens that an encoder sees at most."""
+
+
+@dataclass(frozen=True)
 class Recurrent:
     """A state of fixed size that every token rewrites, in float32; zeros before the first one."""
 
@@ -41,13 +52,14 @@ POOLINGS = ("none", "mean", "cls", "last", "rank")
 all, their mean, the first one, the last one, or a classifier's numbers."""
 
 AttentionSpec = FullAttention | SlidingAttention
-CacheSpec = AttentionSpec | Recurrent
+CacheSpec = AttentionSpec | CrossAttention | Recurrent
 
 LayerCaches = tuple[CacheSpec, ...]
 """What one layer keeps: its caches, in the order in which it asks for them."""
 
 
 def attention_specs(layers: Iterable[LayerCaches]) -> list[AttentionSpec]:
-    """The caches of all layers that hold keys and values; none where no layer attends."""
+    """The caches that hold keys and values of a sequence's own tokens; none where no layer attends
+    to these."""
     every = (spec for caches in layers for spec in caches)
-    return [spec for spec in every if not isinstance(spec, Recurrent)]
+    return [spec for spec in every if isinstance(spec, FullAttention | SlidingAttention)]

@@ -25,12 +25,13 @@ def test_recurrent_memory_is_constant(tmp_path: Path) -> None:
 def test_memory_is_what_the_family_declares(tmp_path: Path, architecture: str) -> None:
     path = tiny.write(tmp_path / "m.gguf", tiny.metadata(architecture))
     memory = context(path)
-    specs = [spec for (spec,) in open_family(path, Reference()).caches]
+    layers = open_family(path, Reference()).caches
+    specs = [spec for layer in layers for spec in layer]
     shapes = [shape for spec in specs if isinstance(spec, Recurrent) for shape in spec.shapes]
     sliding = [spec for spec in specs if isinstance(spec, SlidingAttention)]
     assert memory["constant"] == 4 * sum(map(math.prod, shapes))
     assert memory["attending"] == [
-        i for i, spec in enumerate(specs) if not isinstance(spec, Recurrent)
+        i for i, layer in enumerate(layers) if layer and not isinstance(layer[0], Recurrent)
     ]
     assert memory["sliding_layers"] == len(sliding)
     assert memory["window"] == (sliding[0].window if sliding else 0)

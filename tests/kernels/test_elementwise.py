@@ -59,7 +59,7 @@ def test_norm_of_heads(cpu: CPU) -> None:
 
 
 @pytest.mark.parametrize(
-    "activation", ["silu", "gelu_tanh", "gelu_erf", "sigmoid", "tanh", "relu2"]
+    "activation", ["silu", "gelu_tanh", "gelu_erf", "sigmoid", "tanh", "relu", "relu2"]
 )
 def test_activations(cpu: CPU, activation: str) -> None:
     extremes = np.array([0, -0.0, 1e-30, -1e-30, 80, -80, 1e4, -1e4], np.float32)

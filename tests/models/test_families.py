@@ -49,10 +49,10 @@ def test_token_by_token(sequence: OneSequence) -> None:
 
 
 LOOPS = {
-    "forward": "self.blocks",
+    "forward": "self.blocks self.decoder_blocks",
     "_mixed": "enumerate(zip(self.w2, self.lerps, strict=True))",  # RWKV-6's five mixes
     "head": "",
-    "encode": "self.blocks",
+    "encode": "self.blocks self.encoder_blocks",
 }
 """What steps of the computation may loop over, and nothing else."""
 
@@ -67,7 +67,7 @@ def test_layers_call_kernels_and_slice() -> None:
                 for inner in ast.walk(node):
                     assert not isinstance(inner, ast.While | ast.comprehension), (path, node.name)
                     if isinstance(inner, ast.For):
-                        assert ast.unparse(inner.iter) == LOOPS[node.name], (path, node.name)
+                        assert ast.unparse(inner.iter) in LOOPS[node.name], (path, node.name)
     assert seen >= 16
 
 

@@ -28,6 +28,7 @@ _COMMON = {
     "attention.layer_norm_rms_epsilon": 1e-5,
 }
 _SCAN = {"ssm.conv_kernel": 4, "ssm.inner_size": 24, "ssm.state_size": 5, "ssm.time_step_rank": 3}
+_LAYER_NORMS = {"attention.layer_norm_rms_epsilon": None, "attention.layer_norm_epsilon": 1e-5}
 _BOTH_WAYS = {
     "attention.causal": False,
     "attention.head_count_kv": None,
@@ -37,6 +38,12 @@ _BOTH_WAYS = {
 }
 _LAYER_NORMS = {"attention.layer_norm_rms_epsilon": None, "attention.layer_norm_epsilon": 1e-5}
 _ALONE = {"attention.head_count": 0, "attention.head_count_kv": None, "feed_forward_length": 0}
+_T5 = {
+    "attention.head_count_kv": None,
+    "attention.key_length": 8,
+    "attention.value_length": 8,
+    "attention.relative_buckets_count": 8,
+}
 _OWN = {
     "llama": {"rope.freq_base": 10000.0},
     "qwen2": {"rope.freq_base": 10000.0},
@@ -100,10 +107,13 @@ _OWN = {
         "pooling_type": 1,
         "rope.freq_base": 1e6,
     },
+    "t5encoder": _T5 | {"attention.causal": False, "pooling_type": 1},
+    "t5": _T5 | {"decoder_block_count": 3, "decoder_start_token_id": 0},
 }
 ARCHITECTURES = tuple(_OWN)
-ENCODERS = ("bert", "jina-bert-v2", "nomic-bert", "modern-bert", "gemma-embedding")
-DECODERS = tuple(name for name in ARCHITECTURES if name not in ENCODERS)
+ENCODERS = ("bert", "jina-bert-v2", "nomic-bert", "modern-bert", "gemma-embedding", "t5encoder")
+DECODERS = tuple(name for name in ARCHITECTURES if name not in (*ENCODERS, "t5"))
+"""Without encoder-decoders."""
 
 
 def metadata(architecture: str, **changes: Any) -> dict[str, Any]:
@@ -124,8 +134,8 @@ class Required(TensorChecker):
         super().__init__({})
         self.index = 0
 
-    def block(self, index: int) -> TensorReader:
-        reader = super().block(index)
+    def block(self, index: int, half: str = "") -> TensorReader:
+        reader = super().block(index, half)
         assert isinstance(reader, Required)
         reader.index = index
         return reader

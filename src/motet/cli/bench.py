@@ -81,8 +81,9 @@ def command(
 ) -> None:
     """Speed of the model in MODEL (GGUF) on this machine.
 
-    Prefill reads a prompt, decode writes after it. The share is of the read bandwidth measured in
-    the same run: weights read a second by decode, its keys and values not counted.
+    Prefill reads a prompt, decode writes after it; an encoder encodes it instead. The share is of
+    the read bandwidth measured in the same run: weights read a second by decode, its keys and
+    values not counted.
     """
     from motet.evals.predictions import max_positions
     from motet.evals.speed import measure
@@ -116,8 +117,8 @@ def command(
 
 
 def _name(speed: "Speed") -> str:
-    if speed.test == "prefill":
-        return f"prefill {speed.prompt}"
+    if speed.test != "decode":
+        return f"{speed.test} {speed.prompt}"
     return f"decode after {speed.prompt}, {speed.sequences} at once"
 
 
@@ -149,9 +150,8 @@ def _print(bytes_per_token: int, bandwidth: float, speeds: "list[Speed]") -> Non
         read, share = "", ""
         if speed.weight_bytes:
             read, share = f"{speed.bandwidth / 1e9:.1f} GB/s", f"{_share(speed, bandwidth):.0%}"
-        what = (
-            f"prefill {speed.prompt}" if speed.test == "prefill" else f"decode after {speed.prompt}"
-        )
+        what = f"{speed.test} after" if speed.test == "decode" else speed.test
+        what += f" {speed.prompt}"
         table.add_row(
             what,
             str(speed.sequences),

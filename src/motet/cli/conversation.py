@@ -82,6 +82,8 @@ class Conversation:
                 stop=options.stop,
                 stream=True,
             )
+        if self.llm.model.config.decoder_start is not None:
+            messages = messages[-1:]  # an encoder-decoder answers a text, and goes on from none
         return self.llm.generate(
             "".join(message["content"] for message in messages),
             sampling,

@@ -26,7 +26,11 @@ TIMES = (2, 4, 8, 16)
 """Contexts for which Self-Extend's choice is shown, in trained lengths."""
 _ROUTER = ".ffn_gate_inp.weight"
 """Of a layer that is a mixture of experts."""
-_ENCODINGS = {"alibi": "ALiBi", "learned": "learned, a vector for each"}
+_ENCODINGS = {
+    "alibi": "ALiBi",
+    "learned": "learned, a vector for each",
+    "relative": "relative, a learned bias by distance",
+}
 """Of ``Config.positional``, where more is to be said."""
 
 Facts = dict[str, Any]
@@ -63,6 +67,7 @@ def model_facts(file: GGUFFile, tokens: int | None, kv_type: str) -> Facts:
         "parameters": sum(math.prod(info.shape) for info in file.tensors.values()),
         "layers": own("block_count"),
         "draft_layers": own("nextn_predict_layers") or 0,
+        "decoder_layers": own("decoder_block_count"),
         "d_model": own("embedding_length"),
         "feed_forward": own("feed_forward_length"),
         "heads": own("attention.head_count"),

@@ -119,6 +119,8 @@ def _overview(facts: "Facts") -> "Table":
 def _layers(facts: "Facts") -> str:
     """How many, and which of them see a window, or attend where others carry a state."""
     layers, context = facts["layers"], facts["context"]
+    if facts["decoder_layers"] is not None:
+        return f"{_shown(layers)} of the encoder, {_shown(facts['decoder_layers'])} of the decoder"
     if context.get("sliding_layers"):
         return f"{layers}, {context['sliding_layers']} of them with a window of {context['window']}"
     if facts["draft_layers"]:
@@ -162,11 +164,15 @@ def _self_extend(positions: "Facts") -> str:
 def _memory(context: "Facts") -> str:
     if "unknown" in context:
         return f"unknown: {context['unknown']}"
+    if not context["total"]:
+        return "none: nothing is kept of a text"
     allowed = f"; {format_bytes(context['allowed'])} are allowed here now"
     if context["total"] == context["constant"]:
         return f"{format_bytes(context['total'])} a sequence, constant at any length{allowed}"
     text = f"{format_bytes(context['total'])} for one sequence of {context['tokens']} tokens"
     text += f" ({context['kv_type']})"
+    if context["encoded"]:
+        text += f", {format_bytes(context['encoded'])} of it for as many that are encoded"
     if context["constant"]:
         text += f", {format_bytes(context['constant'])} of it constant"
     return text + allowed

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from motet.arrays import Float32
+from motet.batch import Batch
 from motet.context import Context
 from motet.engine import state
 from motet.engine.embedding import Embedder, VectorRequest
@@ -185,6 +186,8 @@ class Engine:
             if not scheduled.spans:
                 return
             try:
+                if not self._encode(scheduled.to_encode):
+                    return
                 logits = self._context.decode(scheduled.batch).logits
                 break
             except CapacityError:
@@ -196,19 +199,38 @@ class Engine:
                 if not self._scheduler.preempt():
                     raise
             except NumericalError as error:
-                self._fail_of(scheduled.spans, error)
+                spans = scheduled.spans
+                self._fail_of([(span.answer.request, len(span.tokens)) for span in spans], error)
                 return
         for span in scheduled.spans:
             self._hand_out(span, logits[span.rows])
 
-    def _fail_of(self, spans: list[Span], error: NumericalError) -> None:
-        """Fail the requests of the entries that an error is about: the others are as before."""
+    def _encode(self, requests: list[Request]) -> bool:
+        """Encode the sources of ``requests`` together; False where one of them failed."""
+        sources = [(request, request.asked) for request in requests]
+        batch = Batch()
+        for request, source in sources:
+            batch.extend(source, 0, seqs=request.answers[0].seq, logits="none")
+        try:
+            if sources:
+                self._context.encode(batch)
+        except NumericalError as error:
+            self._fail_of([(request, len(source)) for request, source in sources], error)
+            return False
+        for request in requests:
+            request.encoded = True
+        return True
+
+    def _fail_of(self, entries: list[tuple[Request, int]], error: NumericalError) -> None:
+        """Fail the requests of the entries that an error is about: the others are as before.
+
+        ``entries``: in the order of the batch, requests and how many entries each has.
+        """
         if not error.entries:
             raise error
         end = 0
-        for span in spans:
-            start, end = end, end + len(span.tokens)
-            request = span.answer.request
+        for request, count in entries:
+            start, end = end, end + count
             if not request.cancelled and any(start <= entry < end for entry in error.entries):
                 self._fail(request, error)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from motet import checks
 from motet.arrays import Array
+from motet.engine.options import GenerationOptions
 from motet.errors import CapacityError, OptionError, TokenizerError, UnsupportedError
 from motet.tokenizer import Tokenizer, chat
 
@@ -127,6 +128,25 @@ def token_limit(prompt: int, wanted: int | None, context: int) -> int:
             hint="shorten the prompt, or ask for a longer context",
         )
     return room if wanted is None else min(wanted, room)
+
+
+def require_encodable(prompt: int, longest: int, options: GenerationOptions) -> None:
+    """Raise unless an encoder that was trained for ``longest`` tokens can take the prompt.
+
+    CapacityError for one that is longer, OptionError for options that mean nothing where answers
+    do not go on from the prompt.
+    """
+    if prompt > longest:
+        raise CapacityError(
+            f"the prompt has {prompt} tokens, and the model was trained for {longest}",
+            hint="shorten the prompt",
+        )
+    if options.echo:
+        raise OptionError(
+            "echo is True, and the model is an encoder-decoder: its answers do not go on from the"
+            " prompt",
+            hint="leave echo out",
+        )
 
 
 def _chat(name: str, messages: Sequence[object]) -> list[dict[str, Any]]:

@@ -73,6 +73,8 @@ class Request:
     """Tokens that an answer may have in this context."""
     sink: Sink
     tokenizer: Tokenizer | None
+    source: list[int] | None = None
+    """Of an encoder-decoder: what is encoded; ``prompt`` is what answers begin with."""
     index: int = 0
     """Place of the first answer among the answers of the caller's call."""
     prompt_text: str = ""
@@ -82,6 +84,8 @@ class Request:
 
     cancelled: bool = False
     """The sink no longer gets anything; the engine drops the request before its next batch."""
+    encoded: bool = False
+    """Whether the first answer's sequence has what was encoded."""
     submitted: float = field(default_factory=time.perf_counter)
     admitted: float = 0.0
     prefilled: int = 0
@@ -106,13 +110,18 @@ class Request:
             answer.seq = seq
 
     @property
+    def asked(self) -> list[int]:
+        """The tokens that the caller gave."""
+        return self.prompt if self.source is None else self.source
+
+    @property
     def started(self) -> bool:
         """Whether any answer has a token."""
         return any(answer.tokens for answer in self.answers)
 
     def preempt(self) -> None:
         """Wait again, for its sequences are taken from it; what they held is computed anew."""
-        self.prefilled = 0
+        self.prefilled, self.encoded = 0, False
         if not self.started:
             self.prompt_logprobs = [None]
         for answer in self.answers:
@@ -207,12 +216,12 @@ class Answer:
             finish_reason=reason,
             index=self.index,
             seed=self._sampler.seed,
-            usage=Usage(len(request.prompt), len(self.tokens), request.reused),
+            usage=Usage(len(request.asked), len(self.tokens), request.reused),
             timings=Timings(
                 waiting=request.admitted - request.submitted,
                 time_to_first_token=self._first_token - request.submitted,
                 total=time.perf_counter() - request.submitted,
-                computed_tokens=len(request.prompt) - request.reused,
+                computed_tokens=len(request.asked) - request.reused,
                 completion_tokens=len(self.tokens),
             ),
             logprobs=None if options.logprobs is None else tuple(self._logprobs),

@@ -58,6 +58,13 @@ class ScheduledBatch:
     spans: list[Span] = field(default_factory=list[Span])
     rows: int = 0
     """Rows of logits asked for."""
+    to_encode: list[Request] = field(default_factory=list[Request])
+    """Those whose source is to be encoded before the batch is decoded."""
+
+    def encode(self, request: Request, source: Sequence[int]) -> None:
+        """Encode a request's source first, all of it, and leave room for what follows."""
+        self.to_encode.append(request)
+        self.room = max(self.room - len(source), 1)
 
     def add(
         self,
@@ -196,6 +203,8 @@ class Scheduler:
 
     def _prefill(self, scheduled: ScheduledBatch, request: Request) -> None:
         """Add what fits of a prompt, up to the next position where a checkpoint is to be made."""
+        if request.source is not None and not request.encoded:
+            scheduled.encode(request, request.source)
         start, end = request.prefilled, len(request.prompt)
         scored = self._scores(request)
         stop = min((p for p in request.checkpoints if p > start), default=end)

@@ -41,6 +41,8 @@ def contents_for(context: Context, state: StateFile, context_length: int) -> Con
             hint="ask for a longer context",
         )
     whole = np.flatnonzero(_told_by_tokens(found.saved))
+    if context.model.config.decoder_start is not None:
+        whole = whole[:0]  # what was encoded is not told by tokens
     if len(whole) < int(np.count_nonzero(held.lengths)):
         _log.info("%d of %d saved sequences can be gone on from", len(whole), len(held.lengths))
     return found.only(whole)

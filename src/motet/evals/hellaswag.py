@@ -16,7 +16,7 @@ import numpy as np
 from motet import checks
 from motet.context import Context
 from motet.errors import CapacityError, OptionError, UnsupportedError
-from motet.evals.predictions import TokenSpan, log_probabilities, max_positions
+from motet.evals.predictions import TokenSpan, log_probabilities, max_positions, require_predictions
 from motet.evals.tasks import ENDINGS, Task
 from motet.model import Model
 from motet.self_extend import BEYOND, AutoExtend, SelfExtend
@@ -86,9 +86,10 @@ def hellaswag(
     ``parallel``: tasks computed together, as four sequences each, in batches of at most ``batch``
     tokens. ``self_extend``: as for ``Model.context``. Of the options only this and ``kv_type``
     change a score. Raises OptionError for an unusable value, CapacityError for a task longer than
-    the model's context, UnsupportedError for a model without a vocabulary or to which
-    Self-Extend does not apply, all at the call.
+    the model's context, UnsupportedError for a model without a vocabulary, that does not say
+    how a text goes on, or to which Self-Extend does not apply, all at the call.
     """
+    require_predictions(model, "HellaSwag")
     checks.whole("parallel", parallel, 1)
     checks.whole("batch", batch, 1)
     if not tasks:

@@ -13,7 +13,7 @@ import numpy as np
 from motet import checks
 from motet.context import Context
 from motet.errors import OptionError
-from motet.evals.predictions import TokenSpan, log_probabilities
+from motet.evals.predictions import TokenSpan, log_probabilities, require_predictions
 from motet.evals.variants import Variant
 from motet.model import Model
 
@@ -83,6 +83,7 @@ def by_position(
     OptionError where a variant does not reach so far, UnsupportedError where it does not apply to
     the model, at the call; NumericalError when the model's logits are not numbers.
     """
+    require_predictions(model, "likelihood by position")
     length = passages.shape[1]
     contexts = [
         model.context(

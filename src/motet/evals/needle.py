@@ -9,6 +9,7 @@ import numpy as np
 from motet.batch import Batch
 from motet.context import Context
 from motet.evals.haystack import Trial
+from motet.evals.predictions import require_predictions
 from motet.evals.variants import Variant
 from motet.model import Model
 from motet.sampling import token_logprobs
@@ -54,8 +55,10 @@ def search(
     """What the model finds of the trials, in order; up to ``TOGETHER`` tokens of them at once.
 
     Raises OptionError or CapacityError where the variant does not reach as far as a trial,
-    NumericalError when the model's logits are not numbers.
+    NumericalError when the model's logits are not numbers, UnsupportedError for a model that does
+    not say how a text goes on.
     """
+    require_predictions(model, "finding needles")
     for group in _groups(trials):
         context = model.context(
             max_sequences=sum(len(trial.candidates) for trial in group),

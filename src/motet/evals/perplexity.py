@@ -14,7 +14,7 @@ import numpy as np
 from motet import checks
 from motet.context import Context
 from motet.errors import OptionError
-from motet.evals.predictions import TokenSpan, log_probabilities, max_positions
+from motet.evals.predictions import TokenSpan, log_probabilities, max_positions, require_predictions
 from motet.model import Model
 from motet.self_extend import BEYOND, AutoExtend, SelfExtend
 
@@ -54,8 +54,9 @@ def perplexity(
     chunk. None of these, nor ``ubatch`` and ``split``, changes the value. ``self_extend``: as for
     ``Model.context``; with it ``ctx`` may be beyond the trained length. Raises OptionError for an
     unusable value or too short a text, UnsupportedError where Self-Extend does not apply to
-    the model, at the call.
+    the model, or it does not say how a text goes on, at the call.
     """
+    require_predictions(model, "perplexity")
     checks.whole("ctx", ctx, 4)
     for name, value in (("chunks", chunks), ("parallel", parallel), ("batch", batch)):
         if value is not None:

@@ -7,8 +7,10 @@ import numpy as np
 
 from motet.batch import Batch
 from motet.context import Context, position_limit
+from motet.errors import UnsupportedError
 from motet.evals.variants import require_extendable
 from motet.model import Model
+from motet.runnable import Decodes, Encodes
 from motet.sampling import token_logprobs
 from motet.self_extend import (
     AutoExtend,
@@ -46,6 +48,26 @@ def max_positions(model: Model, self_extend: SelfExtend | AutoExtend | str | Non
     require_extendable(model)
     check_reach(setting, trained, default_context(setting, trained))
     return setting.longest_context(trained)
+
+
+def require_predictions(model: Model, measure: str) -> None:
+    """Raise UnsupportedError for a model that does not say how a text goes on.
+
+    ``measure``: what is made of that.
+    """
+    if not isinstance(model.family, Encodes):
+        return
+    if isinstance(model.family, Decodes):
+        raise UnsupportedError(
+            f"{model.name} is an encoder-decoder: it answers a text, and does not say how it goes"
+            f" on, which {measure} is made of",
+            hint="motet run MODEL -p TEXT shows its answers",
+        )
+    raise UnsupportedError(
+        f"{model.name} is an encoder: it does not say which token comes next, and {measure} is made"
+        " of that",
+        hint="context.encode(batch) gives what it makes of a text",
+    )
 
 
 def log_probabilities(

@@ -1,4 +1,4 @@
-"""Speed of a model in prefill and decode, to compare with the read bandwidth of memory."""
+"""Speed of a model in prefill or encoding, and in decode, beside the read bandwidth of memory."""
 
 import statistics
 import time
@@ -11,6 +11,7 @@ from motet.batch import Batch
 from motet.errors import OptionError
 from motet.evals.predictions import max_positions
 from motet.model import Model
+from motet.runnable import Decodes, Encodes
 from motet.self_extend import BEYOND, AutoExtend, SelfExtend
 
 
@@ -19,7 +20,7 @@ class Speed:
     """One measurement, repeated. Decode reads every packed weight once a step."""
 
     test: str
-    """ "prefill" or "decode"."""
+    """ "prefill", "encode" or "decode"."""
     sequences: int
     prompt: int
     """Tokens of each sequence before, or in, the measurement."""
@@ -28,7 +29,8 @@ class Speed:
     seconds: tuple[float, ...]
     """Of each repetition."""
     weight_bytes: int
-    """Packed bytes read in a repetition, 0 for prefill, which arithmetic and not memory limits."""
+    """Packed bytes read in a repetition of "decode"; 0 for the others, which arithmetic and not
+    memory limits."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -59,11 +61,14 @@ def measure(
 ) -> Iterator[Speed]:
     """For each prompt length: prefill of it alone, then decode after it, so many sequences at once.
 
+    Of an encoder the prompt is encoded, and nothing is decoded; of an encoder-decoder it is
+    encoded, and what is decoded attends to it.
+
     The tokens are random ones of the vocabulary, and no sampling is done. ``self_extend``: as for
     ``Model.context``. Raises OptionError, at the call, when a prompt and what is generated after it
     are more than a sequence may have, UnsupportedError where Self-Extend does not apply.
     """
-    longest, most = max(prompts) + generate, max_positions(model, self_extend)
+    longest, most = _longest(model, prompts, generate), max_positions(model, self_extend)
     if longest > most:
         reason = "Self-Extend reaches" if self_extend else "the model was trained for"
         raise OptionError(
@@ -83,12 +88,21 @@ def measure(
     )
 
 
+def _longest(model: Model, prompts: list[int], generate: int) -> int:
+    """Tokens of the longest sequence."""
+    if not isinstance(model.family, Encodes):
+        return max(prompts) + generate
+    return max(*prompts, generate) if isinstance(model.family, Decodes) else max(prompts)
+
+
 def _measure(work: "_Workload", decodes: bool, repeat: int) -> Iterator[Speed]:
-    work.prefill()  # warms up the pages of the file and of the caches, and the processor
+    work.read()  # warms up the pages of the file and of the caches, and the processor
     if work.sequences == 1:
-        seconds = tuple(_seconds(work.prefill) for _ in range(repeat))
-        yield Speed("prefill", 1, work.prompt, work.prompt, seconds, 0)
-    if decodes:
+        seconds = tuple(_seconds(work.read) for _ in range(repeat))
+        yield Speed(
+            "encode" if work.encodes else "prefill", 1, work.prompt, work.prompt, seconds, 0
+        )
+    if decodes and work.decodes:
         times: list[float] = []
         for _ in range(repeat + 1):  # the first warms up
             work.rewind()
@@ -120,23 +134,28 @@ class _Workload:
         self.sequences = sequences
         self.prompt = prompt
         self.generate = generate
+        self.encodes = isinstance(model.family, Encodes)
+        self.decodes = not self.encodes or isinstance(model.family, Decodes)
         self._context = model.context(
             max_sequences=2 * sequences,
             max_tokens=sequences * (prompt + generate),
             self_extend=self_extend,
-            context_length=prompt + generate,
+            context_length=_longest(model, [prompt], generate),
             ubatch=ubatch,
             kv_type=kv_type,
         )
         self._random = np.random.default_rng(0)
 
-    def prefill(self) -> None:
+    def read(self) -> None:
         """Every prompt, anew, in one batch."""
         batch = Batch()
         self._context.memory.clear()
         for seq in range(self.sequences):
             batch.extend(self._tokens(self.prompt), 0, seqs=self.sequences + seq, logits="last")
-        self._context.decode(batch)
+        if self.encodes:
+            self._context.encode(batch)
+        else:
+            self._context.decode(batch)
 
     def rewind(self) -> None:
         """Every sequence back to the end of its prompt."""
@@ -146,7 +165,8 @@ class _Workload:
 
     def decode(self) -> None:
         """``generate`` steps of one more token in every sequence."""
-        for position in range(self.prompt, self.prompt + self.generate):
+        start = 0 if self.encodes else self.prompt
+        for position in range(start, start + self.generate):
             batch = Batch()
             for seq, token in enumerate(self._tokens(self.sequences)):
                 batch.add(token, position, seqs=seq, logits=True)

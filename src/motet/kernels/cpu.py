@@ -51,7 +51,15 @@ PACKED_BITS = {
 """Types that have a packed layout of their own (``native/layouts.hpp``), and what a weight takes in
 it, scales included; the others are widened to F32 at load."""
 
-_ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu_erf": 2, "sigmoid": 3, "tanh": 4, "relu2": 5}
+_ACTIVATIONS = {
+    "silu": 0,
+    "gelu_tanh": 1,
+    "gelu_erf": 2,
+    "sigmoid": 3,
+    "tanh": 4,
+    "relu2": 5,
+    "relu": 6,
+}
 """The number by which the native kernels know each."""
 _FUSED = ("avx2", "avx512", "amx", "emulated")
 """Instruction sets on which kernels agree bit for bit."""
@@ -240,13 +248,21 @@ class CPU(HostMemory):
             latent,
             out,
         )
-        if not fine:
-            raise NumericalError(
-                f"a key or value is beyond the range of {pages.kv_type}, or not a number",
-                hint="use kv_type='f32'"
-                if pages.kv_type != "f32"
-                else "the weights may be damaged",
-            )
+        _require_stored(fine, pages)
+        return out
+
+    def store(self, k: Float32, v: Float32, kv: PagedKV) -> None:
+        pages, tables = kv.pages, kv.tables
+        assert isinstance(pages, HostPages) and isinstance(tables, NativeBlockTables)
+        fine = self._native.store(self._pool, k, v, self._pages_of(pages), tables.native)
+        _require_stored(fine, pages)
+
+    def cross_attention(self, q: Float32, kv: PagedKV, *, scale: float) -> Float32:
+        pages, tables = kv.pages, kv.tables
+        assert isinstance(pages, HostPages) and isinstance(tables, NativeBlockTables)
+        out = np.empty((len(q), q.shape[1] * pages.value_dim), np.float32)
+        native = self._pages_of(pages)
+        self._native.cross_attention(self._pool, q, native, tables.native, scale, out)
         return out
 
     def encoder_attention(
@@ -439,6 +455,15 @@ class NativeBlockTables(BlockTables):
     """With what the native kernels read of them: a copy of the blocks that its tokens see."""
 
     native: Any
+
+
+def _require_stored(fine: bool, pages: HostPages) -> None:
+    """Raise NumericalError unless all keys and values were ``fine``."""
+    if not fine:
+        raise NumericalError(
+            f"a key or value is beyond the range of {pages.kv_type}, or not a number",
+            hint="use kv_type='f32'" if pages.kv_type != "f32" else "the weights may be damaged",
+        )
 
 
 def _widened(raw: UInt8, type: TensorType) -> UInt8:

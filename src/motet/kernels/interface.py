@@ -200,7 +200,7 @@ class Kernels(Protocol):
         """The function of every element.
 
         "silu", "gelu_erf", "gelu_tanh" (Hendrycks, Gimpel 2016: by its error function or its tanh
-        form), "sigmoid", "tanh" or "relu2" (max(x, 0)², So et al. 2021).
+        form), "sigmoid", "tanh", "relu" (max(x, 0)) or "relu2" (its square, So et al. 2021).
         """
         ...
 
@@ -284,6 +284,18 @@ class Kernels(Protocol):
         which are not rotated, are its value (DeepSeek-AI 2024, arXiv 2405.04434, §2.1.2: the
         absorbed form). Raises NumericalError if a key or value is not a finite number of the
         cache's type.
+        """
+        ...
+
+    def store(self, k: Float32, v: Float32, kv: PagedKV) -> None:
+        """Store k and v, as ``attention`` does, and with its error, to be read later."""
+        ...
+
+    def cross_attention(self, q: Float32, kv: PagedKV, *, scale: float) -> Float32:
+        """softmax(scale · q·kᵀ)·v over keys and values that were stored before.
+
+        q ``[T, heads, head_dim]``; returns ``[T, heads · value_dim]``. A query sees its row's keys
+        at positions up to that which the block tables give for it; nothing is written.
         """
         ...
 

@@ -99,6 +99,8 @@ class Reference(RecurrentReference, HostMemory):
             out = 1 / (1 + np.exp(-np.maximum(x64, -700.0)))
         elif activation == "tanh":
             out = np.tanh(x64)
+        elif activation == "relu":
+            out = np.maximum(x64, 0)
         elif activation == "relu2":
             out = np.square(np.maximum(x64, 0))
         else:
@@ -218,6 +220,26 @@ class Reference(RecurrentReference, HostMemory):
                 weights = np.exp(scores - scores.max(axis=1, keepdims=True))
                 weights /= weights.sum(axis=1, keepdims=True)
                 out[t] = np.einsum("hk,khd->hd", weights, values[seen])
+        return out.reshape(len(q), -1)
+
+    def store(self, k: Float32, v: Float32, kv: PagedKV) -> None:
+        assert isinstance(kv.pages, HostPages)
+        store(kv.pages, k, v, kv.tables.slots)
+
+    def cross_attention(self, q: Float32, kv: PagedKV, *, scale: float) -> Float32:
+        pages, to = kv.pages, kv.tables
+        assert isinstance(pages, HostPages)
+        group = q.shape[1] // pages.kv_heads
+        out = np.empty((len(q), q.shape[1], pages.value_dim), np.float32)
+        for row in np.unique(to.rows):
+            own = to.rows == row
+            positions, keys, values = _held(pages, to.tables[row], to.masks[row], 0)
+            keys, values = np.repeat(keys, group, axis=1), np.repeat(values, group, axis=1)
+            scores = scale * np.einsum("qhd,khd->hqk", q[own], keys, dtype=np.float64)
+            scores[:, to.positions[own][:, None] < positions] = -np.inf
+            weights = np.exp(scores - scores.max(axis=2, keepdims=True))
+            weights /= weights.sum(axis=2, keepdims=True)
+            out[own] = np.einsum("hqk,khd->qhd", weights, values)
         return out.reshape(len(q), -1)
 
     def encoder_attention(

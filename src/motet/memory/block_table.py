@@ -179,6 +179,13 @@ class BlockTableDraft:
         seen = kernels.block_tables(tables, masks, rows.astype(np.int32), positions, slots)
         return LayerSlots(seen, copies)
 
+    def widen(self, columns: int) -> None:
+        """Room for so many table entries."""
+        more = columns - self.tables.shape[1]
+        if more > 0:
+            self.tables = _widened(self.tables, more, -1)
+            self.masks = _widened(self.masks, more, 0)
+
     def adopt(self, leader: int, member: int) -> None:
         """Give ``member`` the pages of ``leader`` in place of its own."""
         old, new = self.tables[member].copy(), self.tables[leader]

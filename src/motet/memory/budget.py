@@ -10,6 +10,7 @@ from motet.memory.kv_cache import kept_tokens
 from motet.memory.recurrent import state_bytes
 from motet.spec import (
     AttentionSpec,
+    CrossAttention,
     FullAttention,
     LayerCaches,
     Recurrent,
@@ -53,6 +54,9 @@ class ContextMemory:
     attending: list[int]
     sliding_layers: int
     window: int
+    encoded: int
+    """Bytes of the total that are an encoder's output as the decoder's layers see it, of as many
+    tokens."""
 
 
 def context_memory(
@@ -62,9 +66,14 @@ def context_memory(
 
     ``layers``: the caches of each layer.
     """
-    specs = (spec for layer in layers for spec in layer)
+    specs = [spec for layer in layers for spec in layer]
     constant = sum(state_bytes(spec) for spec in specs if isinstance(spec, Recurrent))
-    total, per_token = constant, 0
+    encoded = -(-tokens // PAGE) * sum(
+        kernels.page_bytes(spec.kv_heads, spec.head_dim, spec.value_dim, kv_type)
+        for spec in specs
+        if isinstance(spec, CrossAttention)
+    )
+    total, per_token = constant + encoded, 0
     attention = attention_specs(layers)
     for spec, count in Counter(attention).items():
         sizes = spec.kv_heads, spec.head_dim, spec.value_dim
@@ -82,6 +91,7 @@ def context_memory(
         attending,
         len(windows),
         max(windows, default=0),
+        encoded,
     )
 
 

@@ -113,6 +113,10 @@ class CacheDraft(Protocol):
         """
         ...
 
+    def forget(self, seq: int) -> None:
+        """Forget what was kept of ``seq``, all of whose tokens are cut, beside its tokens."""
+        ...
+
     def fork(self, source: int, target: int, position: int, hold: Any | None) -> None:
         """Give ``target``, which is empty, all that ``source`` holds before ``position``.
 
@@ -134,6 +138,10 @@ class CacheDraft(Protocol):
 
     def shift(self, seq: int, start: int, end: int, delta: int, moves: TokenMoves) -> None:
         """Move positions start … end - 1 by ``delta`` to free ones. Raises as ``insert`` does."""
+        ...
+
+    def agrees(self, leader: int, member: int) -> bool:
+        """Whether the two, if their tokens are the same, have the same here."""
         ...
 
     def adopt(self, leader: int, member: int) -> None:

@@ -78,11 +78,12 @@ def _window_pages(window: int, limits: Limits) -> int:
     return 2 * limits.max_sequences * span + -(-limits.ubatch // PAGE)
 
 
-def _arrays(layers: Mapping[CacheKey, KVPages]) -> Mapping[CacheKey, Mapping[str, Array]]:
+def page_arrays(layers: Mapping[CacheKey, KVPages]) -> Mapping[CacheKey, Mapping[str, Array]]:
+    """What each layer's pages consist of, by name."""
     return {key: pages.arrays for key, pages in layers.items()}
 
 
-def _release(
+def release_pages(
     kernels: Kernels, layers: Mapping[CacheKey, KVPages], tables: Iterable[BlockTable]
 ) -> None:
     """Give pages that none of the tables refers to back to the system."""
@@ -130,7 +131,7 @@ class FullKVCache:
     def __init__(self, kernels: Kernels, layers: Mapping[CacheKey, KVPages]) -> None:
         self._kernels = kernels
         self._layers = layers
-        self.arrays = _arrays(layers)
+        self.arrays = page_arrays(layers)
 
     def empty(self) -> None:
         """There is no state beside the sequence table's."""
@@ -156,7 +157,7 @@ class FullKVCache:
         return SharedRows()
 
     def trim(self, states: Sequence[tuple[SequenceState, None]]) -> None:
-        _release(self._kernels, self._layers, [sequences.blocks for sequences, _ in states])
+        release_pages(self._kernels, self._layers, [sequences.blocks for sequences, _ in states])
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,8 @@ class FullKVDraft:
 
     def cut(self, seq: int, position: int, hold: None) -> None: ...
 
+    def forget(self, seq: int) -> None: ...
+
     def fork(self, source: int, target: int, position: int, hold: None) -> None: ...
 
     def remove(self, seq: int, start: int, end: int) -> None: ...
@@ -222,6 +225,9 @@ class FullKVDraft:
 
     def shift(self, seq: int, start: int, end: int, delta: int, moves: TokenMoves) -> None:
         self._moves.append(moves)
+
+    def agrees(self, leader: int, member: int) -> bool:
+        return True
 
     def adopt(self, leader: int, member: int) -> None: ...
 
@@ -251,7 +257,7 @@ class SlidingKVCache:
         nothing: BlockTable,
     ) -> None:
         self.name = f"sliding_{window}"
-        self.arrays = _arrays(layers)
+        self.arrays = page_arrays(layers)
         self.window = window
         self.kernels = kernels
         self.layers = layers
@@ -289,7 +295,7 @@ class SlidingKVCache:
         return SlidingRows(self.name, TokenRows.read(tables, self.name))
 
     def trim(self, states: Sequence[tuple[SequenceState, BlockTable]]) -> None:
-        _release(self.kernels, self.layers, [table for _, table in states])
+        release_pages(self.kernels, self.layers, [table for _, table in states])
 
 
 @dataclass(frozen=True)
@@ -378,6 +384,8 @@ class SlidingKVDraft:
         if hold is not None:
             self._blocks.restore(seq, hold)
 
+    def forget(self, seq: int) -> None: ...
+
     def fork(self, source: int, target: int, position: int, hold: HeldBlocks | None) -> None:
         if hold is None:
             self._blocks.share(source, target, 0, position)
@@ -392,6 +400,9 @@ class SlidingKVDraft:
 
     def shift(self, seq: int, start: int, end: int, delta: int, moves: TokenMoves) -> None:
         self._moves.append(self._blocks.shift(seq, start, end, delta))
+
+    def agrees(self, leader: int, member: int) -> bool:
+        return True
 
     def adopt(self, leader: int, member: int) -> None:
         self._blocks.adopt(leader, member)

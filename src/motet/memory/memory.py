@@ -21,6 +21,7 @@ from motet.memory.budget import context_memory
 from motet.memory.cache import Cache, Limits
 from motet.memory.changes import Change, Changes
 from motet.memory.checkpoints import MOST_CHECKPOINTS, Checkpoints
+from motet.memory.cross import CrossCache, CrossTable, cross_caches
 from motet.memory.exclusive import ExclusiveUse
 from motet.memory.export import Export, Exports
 from motet.memory.kv_cache import full_page_bytes, kv_caches
@@ -32,6 +33,8 @@ from motet.memory.slot_mapping import MicroBatch
 from motet.memory.transaction import DecodePlan, MemoryState, RestorePlan, Transaction
 from motet.memory.validation import (
     cannot_take_out,
+    check_encoded_anew,
+    check_encodings,
     check_fork,
     check_positions,
     check_room,
@@ -76,7 +79,11 @@ class Memory:
         self.caches: tuple[Cache, ...] = (
             *kv_caches(specs, kernels, limits, self._table),
             *recurrent_caches(specs, kernels, limits),
+            *cross_caches(specs, kernels, limits),
         )
+        cross = (n for n, cache in enumerate(self.caches) if isinstance(cache, CrossCache))
+        self._cross = next(cross, None)
+        """The number of the cache that keeps what was encoded."""
         self.rewinds_anywhere = all(cache.rewinds_anywhere for cache in self.caches)
         """Whether any position can be gone back to, so that checkpoints are of no use."""
         self.kv_bytes = limits.kv_bytes
@@ -113,6 +120,15 @@ class Memory:
         """The token ids that ``seq`` holds, int32 ``[length]``, in order of position."""
         return self._table.ids(self._now.sequences.blocks.places(self._seq(seq))[1])
 
+    def encoded(self, seq: int) -> int:
+        """Tokens that were encoded for ``seq``; always 0 where no layer attends to an encoder."""
+        return int(self._encoded[self._seq(seq)])
+
+    @property
+    def held(self) -> list[int]:
+        """The sequences that hold tokens, or what was encoded for them."""
+        return np.flatnonzero((self._now.sequences.ends > 0) | (self._encoded > 0)).tolist()
+
     @property
     def used_bytes(self) -> int:
         """Bytes of caches that hold something, those of checkpoints included."""
@@ -126,8 +142,7 @@ class Memory:
     @property
     def usage(self) -> str:
         """How full memory is, in a few words."""
-        lengths = self._now.sequences.lengths
-        used, tokens = int(np.count_nonzero(lengths)), self._distinct()
+        used, tokens = len(self.held), self._distinct()
         return f"{used} of {self.max_sequences} sequences hold {tokens} of {self.max_tokens} tokens"
 
     def __repr__(self) -> str:
@@ -136,18 +151,22 @@ class Memory:
     def remove(self, seq: int, start: int = 0, end: int | None = None) -> None:
         """Forget the tokens at positions start … end - 1, by default to the last.
 
-        Other positions stay as they are: removing from the middle leaves a gap. Raises
-        CannotRewind, with the nearest position that can be reached, if no checkpoint has what the
-        token that follows has to see and a layer no longer holds it; recurrent layers can't
-        forget from the middle.
+        Other positions stay as they are: removing from the middle leaves a gap. What was encoded
+        for ``seq`` stays too, unless neither ``start`` nor ``end`` is given. Raises CannotRewind,
+        with the nearest position that can be reached, if no checkpoint has what the token that
+        follows has to see and a layer no longer holds it; recurrent layers can't forget from the
+        middle.
         """
         seq, (start, stop) = self._seq(seq), position_range(start, end)
         with self.exclusive():
             removed = self._positions(seq, start, stop)
-            if not removed.size:
+            everything = start == 0 and end is None
+            if not removed.size and not (everything and self._encoded[seq]):
                 return
             transaction = self._begin()
-            if stop >= int(self._now.sequences.ends[seq]):
+            if everything:
+                transaction.forget(seq)
+            elif stop >= int(self._now.sequences.ends[seq]):
                 transaction.cut(seq, start)
             elif self._ordered:
                 raise cannot_take_out(seq, removed, transaction.reachable(seq, start))
@@ -162,15 +181,23 @@ class Memory:
         two goes on. Copying onto itself does nothing. Raises OptionError where ``target`` holds
         one of these positions already, CannotRewind if no checkpoint has what ``target``'s next
         token has to see and a layer no longer holds it, CapacityError when no page is free. With
-        recurrent layers ``start`` is where ``source`` begins, and ``target`` is empty.
+        recurrent layers ``start`` is where ``source`` begins, and ``target`` is empty. What was
+        encoded for ``source`` comes along, even without a token; OptionError where something else
+        was encoded for ``target``.
         """
         source, target = self._seq(source), self._seq(target)
         start, stop = position_range(start, end)
         with self.exclusive():
             given = self._positions(source, start, stop)
-            if source == target or not given.size:
+            bare = start == 0 and not given.size and bool(self._encoded[source])
+            if source == target or not (given.size or bare):
                 return
             present = self._positions(target)
+            check_encodings(self._encodings, source, target)
+            if bare:
+                if not present.size:
+                    self._apply(lambda draft: draft.fork(source, target, 0))
+                return
             check_target(source, target, given, present)
             first = int(self._positions(source)[0])
             begin, end = int(given[0]), int(given[-1]) + 1
@@ -186,9 +213,9 @@ class Memory:
         seq = self._seq(seq)
         with self.exclusive():
             transaction = self._begin()
-            for other in np.flatnonzero(self._now.sequences.ends).tolist():
+            for other in self.held:
                 if other != seq:
-                    transaction.cut(other, 0)
+                    transaction.forget(other)
             self._now = transaction.seal()
 
     def clear(self) -> None:
@@ -292,6 +319,19 @@ class Memory:
         )
         return DecodePlan(change.result, *self._in_two_steps(change))
 
+    def plan_encoding(self, parts: Sequence[MicroBatch]) -> DecodePlan:
+        """Places for what an encoder makes of whole sequences, in place of what they have.
+
+        As ``plan``; to be asked where a layer attends to an encoder. Raises BatchError for a
+        sequence that holds tokens of its own, CapacityError when pages run out.
+        """
+        cross = self._cross
+        assert cross is not None
+        check_encoded_anew(parts, self._now.sequences.lengths)
+        view_of = dict.fromkeys(self.caches[cross].arrays, 0)
+        change = self._changes.draft(self._now, lambda draft: draft.encode(parts, cross, view_of))
+        return DecodePlan(change.result, *self._in_two_steps(change))
+
     def export(self, seqs: Sequence[int]) -> Export:
         """What ``seqs`` hold, to be read and closed. Hold ``exclusive()``.
 
@@ -333,7 +373,7 @@ class Memory:
         """
         transaction = self._begin()
         for seq in evicted:
-            transaction.cut(seq, 0)
+            transaction.forget(seq)
         change = self._fill(transaction.seal() if evicted else self._now, saved, seqs)
         tokens, *places = change.result
         begin, finish = self._in_two_steps(change)
@@ -382,6 +422,17 @@ class Memory:
         Entering it raises MotetError where another thread, or an outer block, holds it.
         """
         return self._use
+
+    @property
+    def _encodings(self) -> CrossTable | None:
+        """What was encoded; None where no layer attends to that."""
+        return None if self._cross is None else self._now.caches[self._cross]
+
+    @property
+    def _encoded(self) -> Int64:
+        """``[S]``: tokens that were encoded for each sequence."""
+        encodings = self._encodings
+        return np.zeros(self.max_sequences, np.int64) if encodings is None else encodings.lengths
 
     def _positions(self, seq: int, start: int = 0, stop: int = FOREVER) -> Int64:
         held = self._now.sequences.positions(seq)

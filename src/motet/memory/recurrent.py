@@ -216,6 +216,8 @@ class RecurrentDraft:
         """Go back to the state ``hold``, or forget everything."""
         self._replace(seq, -1 if hold is None else hold)
 
+    def forget(self, seq: int) -> None: ...
+
     def fork(self, source: int, target: int, position: int, hold: int | None) -> None:
         self._replace(target, int(self._slots[source]) if hold is None else hold)
 
@@ -225,6 +227,9 @@ class RecurrentDraft:
 
     def shift(self, seq: int, start: int, end: int, delta: int, moves: TokenMoves) -> None:
         """A state has no positions."""
+
+    def agrees(self, leader: int, member: int) -> bool:
+        return True
 
     def adopt(self, leader: int, member: int) -> None:
         self._replace(member, int(self._slots[leader]))

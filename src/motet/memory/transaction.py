@@ -24,6 +24,7 @@ from motet.memory.checkpoints import (
     RunEdges,
     run_edges,
 )
+from motet.memory.cross import CrossDraft
 from motet.memory.export import Exports
 from motet.memory.saved import Places, Saved
 from motet.memory.sequence_table import SequenceState, SequenceTable
@@ -124,6 +125,12 @@ class Transaction:
             draft.cut(seq, position, hold)
         self._checkpoints.cut(seq, position)
 
+    def forget(self, seq: int) -> None:
+        """Forget all of ``seq``, what was encoded for it included."""
+        self.cut(seq, 0)
+        for draft in self._drafts:
+            draft.forget(seq)
+
     def fork(self, source: int, target: int, position: int) -> None:
         """Give ``target``, which is empty, what ``source`` holds before ``position``.
 
@@ -168,6 +175,21 @@ class Transaction:
             self._checkpoints.cut(seq, min(start, start + delta))
         else:
             self._checkpoints.shift(seq, start, end, delta)
+
+    def encode(
+        self, parts: Sequence[MicroBatch], cache: int, view_of: Mapping[CacheKey, int]
+    ) -> tuple[MicroBatchPlan, ...]:
+        """Places for what an encoder makes of whole sequences, which hold no tokens of their own.
+
+        ``cache``: the number of the one that keeps it. Raises CapacityError when pages run out.
+        """
+        draft = self._drafts[cache]
+        assert isinstance(draft, CrossDraft)
+        views = [draft.encode(SlotMapping.of(part)) for part in parts]
+        return tuple(
+            MicroBatchPlan(part.positions, (view,), view_of)
+            for part, view in zip(parts, views, strict=True)
+        )
 
     def plan(
         self,
@@ -274,7 +296,7 @@ class Transaction:
         """Let sequences that share a token share its past. Raises BatchError if they differ."""
         for row, (leader, *members) in enumerate(ubatch.sets):
             for member in members:
-                if not self.sequences.agree(leader, member):
+                if not self._agree(leader, member):
                     entry = int(ubatch.entries[np.flatnonzero(ubatch.rows == row)[0]])
                     raise BatchError(
                         f"entry {entry} is shared by sequences {leader} and {member}, whose pasts"
@@ -286,6 +308,12 @@ class Transaction:
                 for draft in self._drafts:
                     draft.adopt(leader, member)
                 self._checkpoints.adopt(leader, member)
+
+    def _agree(self, leader: int, member: int) -> bool:
+        """Whether two sequences hold the same, bit for bit."""
+        return self.sequences.agree(leader, member) and all(
+            draft.agrees(leader, member) for draft in self._drafts
+        )
 
     def _due(self, seqs: Int64 | int, ends: Int64 | int) -> Any:
         """Whether so many tokens were added to a sequence that it should have a checkpoint."""

@@ -6,8 +6,9 @@ import numpy as np
 
 from motet import checks
 from motet.arrays import Int64
-from motet.errors import CannotRewind, CapacityError, OptionError
+from motet.errors import BatchError, CannotRewind, CapacityError, OptionError
 from motet.kernels import PAGE
+from motet.memory.cross import CrossTable
 from motet.memory.page_masks import FOREVER
 from motet.memory.saved import SavedSequences
 from motet.memory.slot_mapping import MicroBatch
@@ -119,6 +120,29 @@ def check_target(source: int, target: int, given: Int64, present: Int64) -> None
             f" to it from sequence {source}",
             hint="remove it first, or copy to an empty sequence",
         )
+
+
+def check_encodings(table: CrossTable | None, source: int, target: int) -> None:
+    """OptionError if something else was encoded for ``target`` than for ``source``."""
+    if table is not None and table.lengths[target] and not table.same(source, target):
+        raise OptionError(
+            f"sequence {target} has what was encoded for it, and sequence {source} something else",
+            hint=f"memory.remove({target}) first, or copy to an empty sequence",
+        )
+
+
+def check_encoded_anew(parts: Sequence[MicroBatch], lengths: Int64) -> None:
+    """BatchError if a sequence that is to be encoded holds tokens, ``lengths`` ``[S]`` of them."""
+    for part in parts:
+        for row, (seq,) in enumerate(part.sets):
+            if lengths[seq]:
+                entry = int(part.entries[np.flatnonzero(part.rows == row)[0]])
+                raise BatchError(
+                    f"sequence {seq} holds {lengths[seq]} decoded tokens, which saw what was"
+                    " encoded before",
+                    entry=entry,
+                    hint=f"memory.remove({seq}) first, or encode it into another sequence",
+                )
 
 
 def check_shift(

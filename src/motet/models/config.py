@@ -13,7 +13,7 @@ from motet.spec import POOLINGS
 
 RMS_EPS, LAYER_EPS = "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
 """Keys of a norm's epsilon."""
-_MAX_LAYERS = 1024
+MAX_LAYERS = 1024
 _MAX_EXPERTS = 1024
 
 
@@ -34,6 +34,8 @@ class Config:
     """How many of them each token goes to."""
     pooling: str = "none"
     """What the file says that becomes of a sequence's states: one of ``spec.POOLINGS``."""
+    decoder_start: int | None = None
+    """The token that what an encoder-decoder writes begins with; None for other models."""
     labels: tuple[str, ...] = ()
     """What a classifier's numbers stand for, where the file says."""
     draft_layers: int = 0
@@ -117,7 +119,7 @@ def read_sizes(
     if not n_experts:
         keys.only("expert_count", 0, "a mixture of experts")
         keys.only("expert_used_count", 0, "a mixture of experts")
-    n_layers = keys.integer("block_count", 1, _MAX_LAYERS)
+    n_layers = keys.integer("block_count", 1, MAX_LAYERS)
     draft_layers = keys.integer("nextn_predict_layers", 0, n_layers - 1, 0) if drafts else 0
     return Config(
         architecture=keys.architecture,
@@ -200,6 +202,6 @@ def read_sliding(
     name = "attention.sliding_window_pattern"
     if isinstance(keys.take(name, default_period), list):
         return keys.flags(name, n_layers)
-    period = keys.integer(name, 0, _MAX_LAYERS, default_period)
+    period = keys.integer(name, 0, MAX_LAYERS, default_period)
     first = 0 if global_first else 1
     return tuple(period == 0 or (i + first) % period != 0 for i in range(n_layers))

@@ -49,6 +49,7 @@ class EncoderAttention:
 
     ``window``: tokens farther away are not seen; 0 for all. q, k and v come from three matrices or
     from one, with biases or without. ``qk_norms``: an RMS norm over each head's query and key.
+    ``output``: the name of the matrix after them.
     """
 
     caches = ()
@@ -64,6 +65,7 @@ class EncoderAttention:
         bias: PositionBias | None = None,
         window: int = 0,
         qk_norms: bool = False,
+        output: str = "attn_output",
     ) -> None:
         self._kernels = kernels
         self._q_shape = -1, config.n_heads, config.head_dim
@@ -74,8 +76,8 @@ class EncoderAttention:
         d, heads = config.d_model, config.n_heads
         rows = heads * config.head_dim, kv_heads * config.head_dim, kv_heads * config.value_dim
         self.qkv, self.qkv_bias = read_qkv(t, rows, d, fused=t.has("attn_qkv.weight"))
-        self.output = t.matrix("attn_output.weight", d, heads * config.value_dim)
-        self.output_bias = t.optional_array("attn_output.bias", d)
+        self.output = t.matrix(f"{output}.weight", d, heads * config.value_dim)
+        self.output_bias = t.optional_array(f"{output}.bias", d)
         self.q_norm = t.array("attn_q_norm.weight", config.head_dim) if qk_norms else None
         self.k_norm = t.array("attn_k_norm.weight", config.head_dim) if qk_norms else None
 

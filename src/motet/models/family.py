@@ -41,7 +41,7 @@ class Whole:
 class Family(Protocol[C_co]):
     """One architecture's layers and arithmetic, on kernels alone.
 
-    It is a ``DecoderFamily``, an ``EncoderFamily``, or both.
+    It is a ``DecoderFamily``, an ``EncoderFamily``, or both: an ``EncoderDecoderFamily``.
     """
 
     @property
@@ -97,5 +97,16 @@ class EncoderFamily(Family[C_co], Protocol[C_co]):
         """Final normalised states ``[R, d_model]`` of the rows ``wanted`` ``[R]`` of ``tokens``.
 
         ``tokens``: ``[T]``, whole sequences; ``wanted``: None for all.
+        """
+        ...
+
+
+class EncoderDecoderFamily(DecoderFamily[C_co], EncoderFamily[C_co], Protocol[C_co]):
+    """A family whose decoder attends to what its encoder makes of another text."""
+
+    def remember(self, states: Float32, view: View) -> None:
+        """Write what the decoder's layers keep of ``states`` ``[T, d_model]``.
+
+        These are what ``encode`` gave for all tokens of some sequences.
         """
         ...

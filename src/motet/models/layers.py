@@ -96,7 +96,8 @@ class Attention:
     ``window``: tokens that it sees, the query's own included; 0 for all. ``softcap``: scores are
     capped to ± this. ``bias``: added to scores by distance. ``qk_norms``: an RMS norm over each
     head's query and key. ``clamp``: q, k and v are kept within ± this, if it is not 0. ``fused``:
-    whether q, k and v stand in one tensor. ``cache``: which of the layer's caches is its own.
+    whether q, k and v stand in one tensor. ``output``: the name of the matrix after them.
+    ``cache``: which of the layer's caches is its own.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Attention:
         clamp: float = 0.0,
         fused: bool = False,
         biases: bool = False,
+        output: str = "attn_output",
         cache: int = 0,
     ) -> None:
         sizes = kv_heads, config.head_dim, config.value_dim
@@ -130,8 +132,8 @@ class Attention:
         d, heads = config.d_model, config.n_heads
         rows = heads * config.head_dim, kv_heads * config.head_dim, kv_heads * config.value_dim
         self.qkv, self.qkv_bias = read_qkv(t, rows, d, fused=fused, biases=biases)
-        self.output = t.matrix("attn_output.weight", d, heads * config.value_dim)
-        self.output_bias = t.optional_array("attn_output.bias", d) if biases else None
+        self.output = t.matrix(f"{output}.weight", d, heads * config.value_dim)
+        self.output_bias = t.optional_array(f"{output}.bias", d) if biases else None
         self.q_norm = t.array("attn_q_norm.weight", config.head_dim) if qk_norms else None
         self.k_norm = t.array("attn_k_norm.weight", config.head_dim) if qk_norms else None
 

@@ -23,6 +23,7 @@ from motet.models.openelm import OpenElm
 from motet.models.qwen import Qwen2, Qwen3
 from motet.models.rwkv6 import Rwkv6
 from motet.models.starcoder2 import StarCoder2
+from motet.models.t5 import T5, T5Encoder
 from motet.models.tensors import EMBEDDING, TensorChecker
 from motet.weights.gguf import GGUFFile
 from motet.weights.identify import describe_other
@@ -48,6 +49,8 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "qwen3": Qwen3,
     "rwkv6": Rwkv6,
     "starcoder2": StarCoder2,
+    "t5": T5,
+    "t5encoder": T5Encoder,
 }
 
 

@@ -45,10 +45,10 @@ class TensorReader(ABC):
         self._tensors = tensors
         self._prefix = ""
 
-    def block(self, index: int) -> "TensorReader":
-        """The same, for the names within ``blk.index.``"""
+    def block(self, index: int, half: str = "") -> "TensorReader":
+        """The same, for the names within ``blk.index.``; ``half``: of "enc" or "dec" alone."""
         reader = copy(self)
-        reader._prefix = f"blk.{index}."
+        reader._prefix = f"{half}.blk.{index}." if half else f"blk.{index}."
         return reader
 
     def has(self, name: str) -> bool:

@@ -287,6 +287,7 @@ def _targets(saved: Sequence[int], into: Into, memory: Memory) -> dict[int, int]
         of = "{saved number: number here}, or a function that returns it"
         pairs = checks.mapping("into", given, of).items()
     known, taken, out = set(saved), set[int](), dict[int, int]()
+    held = set(memory.held)
     for key, value in pairs:
         seq = checks.whole("a saved number in into", key, checks.LEAST)
         target = checks.whole("a target in into", value, checks.LEAST)
@@ -302,10 +303,10 @@ def _targets(saved: Sequence[int], into: Into, memory: Memory) -> dict[int, int]
                 f" sequences 0 to {memory.max_sequences - 1}",
                 hint=f"{elsewhere}, or give the context a larger max_sequences",
             )
-        if memory.length(target):
+        if target in held:
             raise OptionError(
                 f"sequence {seq} would be restored into sequence {target}, which holds"
-                f" {memory.length(target)} tokens",
+                f" {memory.length(target) or memory.encoded(target)} tokens",
                 hint=f"remove these first, or {elsewhere}",
             )
         if target in taken:

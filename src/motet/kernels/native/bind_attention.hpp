@@ -143,6 +143,39 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
   return true;
 }
 
+// Store k and v for later. False as above.
+bool store_of(ThreadPool& threads, Array<const float, 3> k, Array<const float, 3> v,
+              const KVPages& pages, const BlockTables& tables) {
+  const int64_t tokens = k.shape(0);
+  need((int)k.shape(1) == pages.kv_heads && (int)k.shape(2) == pages.head_dim &&
+           (int)v.shape(1) == pages.kv_heads && (int)v.shape(2) == pages.value_dim,
+       "store: heads do not fit");
+  need((int64_t)v.shape(0) == tokens && tables.tokens() == tokens, "store: token counts differ");
+  need(tables.pages_needed <= pages.pages, "store: a page or slot beyond the pool");
+  nb::gil_scoped_release free_python;
+  return store(threads, pages, k.data(), v.data(), tables.slots.data(), tokens);
+}
+
+// Attend to what is stored alone.
+void cross_attention_of(ThreadPool& threads, Array<const float, 3> q, const KVPages& pages,
+                        const BlockTables& tables, float scale, Array<float, 2> out) {
+  const int64_t tokens = q.shape(0);
+  const int heads = (int)q.shape(1);
+  need(heads > 0 && heads % pages.kv_heads == 0 && (int)q.shape(2) == pages.head_dim,
+       "cross attention: heads do not fit");
+  need(pages.value_dim > 0, "cross attention: pages without values");
+  need(tables.tokens() == tokens && (int64_t)out.shape(0) == tokens &&
+           (int64_t)out.shape(1) == (int64_t)heads * pages.value_dim,
+       "cross attention: token counts differ");
+  need(tables.pages_needed <= pages.pages, "cross attention: a page beyond the pool");
+  const Rotary no_rotary;
+  const SelfExtend no_extend;
+  const Attention a{q.data(), pages,     tables,    heads, pages.value_dim, scale, 0,
+                    0,        no_rotary, no_extend, {},    out.data()};
+  nb::gil_scoped_release free_python;
+  if (tokens) attend(threads, a);
+}
+
 void encoder_attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const float, 3> k,
                           Array<const float, 3> v, Array<const int32_t, 1> starts,
                           const HeldRotary* rotary, const BiasTable& bias, float scale, int window,
@@ -193,6 +226,9 @@ void bind_attention(nb::module_& m) {
       .def_ro("furthest", &BlockTables::furthest)
       .def_prop_ro("tokens", &BlockTables::tokens);
   m.def("block_tables", &block_tables);
+  m.def("store", &store_of, "threads"_a, "k"_a, "v"_a, "pages"_a, "tables"_a);
+  m.def("cross_attention", &cross_attention_of, "threads"_a, "q"_a, "pages"_a, "tables"_a,
+        "scale"_a, "out"_a);
   nb::class_<HeldRotary>(m, "Rotary")
       .def(nb::init<Array<const float, 3>, Array<const float, 3>, bool, float>());
   nb::class_<HeldSelfExtend>(m, "SelfExtend")

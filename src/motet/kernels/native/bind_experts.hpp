@@ -49,7 +49,7 @@ void experts_of(ThreadPool& pool, Array<const float, 2> x, Array<const int32_t, 
   for (size_t i = 0; i < ids.size(); i++)
     need(ids.data()[i] >= 0 && ids.data()[i] < (int64_t)experts.size(),
          "experts: an id beyond the last");
-  need(activation >= SILU && activation <= RELU2, "no such activation");
+  need(activation >= SILU && activation <= RELU, "no such activation");
   nb::gil_scoped_release free_python;
   run_experts(pool, x.data(), rows, ids.data(), weights.data(), k, experts, activation, out.data());
 }

@@ -81,7 +81,7 @@ inline void layer_norm(ThreadPool& pool, const float* x, const float* weight, co
   });
 }
 
-enum Activation : int { SILU, GELU_TANH, GELU_ERF, SIGMOID, TANH, RELU2 };
+enum Activation : int { SILU, GELU_TANH, GELU_ERF, SIGMOID, TANH, RELU2, RELU };
 
 // x / (1 + e^-x)
 inline f32x16 silu(f32x16 x) {
@@ -118,6 +118,8 @@ inline f32x16 sigmoid(f32x16 x) {
   return one / (one + exp(f32x16::set(0) - x));
 }
 
+inline f32x16 relu(f32x16 x) { return maximum(f32x16::set(0), x); }
+
 inline f32x16 relu2(f32x16 x) {
   const f32x16 above = maximum(f32x16::set(0), x);
   return above * above;
@@ -152,6 +154,8 @@ inline void activate(ThreadPool& pool, int activation, const float* x, const flo
     with([](f32x16 v) { return sigmoid(v); });
   else if (activation == TANH)
     with([](f32x16 v) { return tanh(v); });
+  else if (activation == RELU)
+    with([](f32x16 v) { return relu(v); });
   else
     with([](f32x16 v) { return relu2(v); });
 }
