@@ -99,6 +99,7 @@ class ToyFamily:
             if isinstance(spec, Recurrent):
                 h = self._recurrent(index, spec, h, memory)
             else:
+                assert isinstance(spec, FullAttention | SlidingAttention)
                 h = self._attention(index, spec, h, memory)
             self.on_layer(index)
         return np.array([[h[i]] for i in wanted], np.float32).reshape(-1, 1)

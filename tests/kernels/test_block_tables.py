@@ -178,6 +178,7 @@ def far_call(
     masks = np.zeros(tables.shape, np.uint64)
     tables[0, start // PAGE :] = np.arange(tables.shape[1] - start // PAGE)
     masks[tables >= 0] = ~np.uint64(0)
+    assert pages.values is not None
     pages.keys[...] = rng.standard_normal(pages.keys.shape)
     pages.values[...] = rng.standard_normal(pages.values.shape)
     positions = np.arange(start + 700, start + 704, dtype=np.int32)

@@ -26,7 +26,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def greedy(model: Model, prompt: list[int], count: int) -> tuple[int, ...]:
     """The answer, computed step by step."""
-    context, token, out = model.context(), model.config.decoder_start, []
+    context, out = model.context(), []
+    token = model.config.decoder_start
+    assert token is not None
     batch = Batch()
     batch.extend(prompt, 0)
     context.encode(batch)
@@ -75,7 +77,8 @@ def test_several_answers_are_forks(model: Model, monkeypatch: pytest.MonkeyPatch
         answers = llm.generate(PROMPTS[2], n=3, seed=5, max_tokens=9, logprobs=2)
         assert [c.tokens for c in answers] == alone
         assert encoded.calls == [len(PROMPTS[2])]
-        assert all(len(c.logprobs) == 9 and c.prompt_logprobs is None for c in answers)
+        assert all(c.logprobs is not None and len(c.logprobs) == 9 for c in answers)
+        assert all(c.prompt_logprobs is None for c in answers)
 
 
 def test_concurrent_callers(model: Model) -> None:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -271,7 +272,8 @@ def test_a_failed_encode_leaves_memory_as_it_was(ubatch: int) -> None:
     teller = Teller(ubatch=ubatch)
     teller.encode({0: [1] * 100, 1: [2] * 3})
     teller.say([0], (1,))
-    before, family = teller.memory._now, teller.context.model.family
+    before = teller.memory._now
+    family: Any = teller.context.model.family
     calls = []
 
     def fail(index: int) -> None:

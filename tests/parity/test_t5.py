@@ -154,6 +154,8 @@ def test_an_encoder_alone(tmp_path: Path) -> None:
     batch.extend(text, 0, logits="all")
     for kernels in KERNELS:
         model = opened(path, kernels)
-        np.testing.assert_allclose(model.context().encode(batch).hidden, states, **NEAR)
+        hidden = model.context().encode(batch).hidden
+        assert hidden is not None
+        np.testing.assert_allclose(hidden, states, **NEAR)
         pooled = model.context(pooling="mean").encode(batch).pooled[0]
         np.testing.assert_allclose(pooled, states.mean(axis=0), **NEAR)

@@ -41,7 +41,7 @@ def encoded(model: Model, texts: list[list[int]], order: list[int], ubatch: int,
     if pooling != "none":
         assert out.hidden is None
         return [out.pooled[seq] for seq in range(len(texts))]
-    assert not out.pooled
+    assert not out.pooled and out.hidden is not None
     ends = np.cumsum([len(texts[seq]) for seq in order])
     parts = dict(zip(order, np.split(out.hidden, ends[:-1]), strict=True))
     return [parts[seq] for seq in range(len(texts))]

@@ -257,7 +257,8 @@ class Reference(RecurrentReference, HostMemory):
     ) -> Float32:
         group = q.shape[1] // k.shape[1]
         out = np.empty((len(q), q.shape[1], v.shape[2]), np.float32)
-        for start, end in pairwise(starts.tolist()):
+        bounds: list[int] = starts.tolist()
+        for start, end in pairwise(bounds):
             at: Int64 = np.arange(end - start)
             queries, values = q[start:end], np.repeat(v[start:end], group, axis=1)
             keys = np.repeat(k[start:end], group, axis=1)

@@ -35,7 +35,8 @@ def relative_buckets(weight: Float32, *, both: bool, furthest: int = 128) -> Pos
     buckets, heads = weight.shape
 
     def of(distances: Int64) -> Float32:
-        away, offset, count = -distances, np.zeros_like(distances), buckets
+        offset: Int64 = np.zeros_like(distances)
+        away, count = -distances, buckets
         if both:
             count //= 2
             offset = np.where(distances > 0, count, 0)
@@ -46,7 +47,7 @@ def relative_buckets(weight: Float32, *, both: bool, furthest: int = 128) -> Pos
         far = np.maximum(away, 1).astype(np.float32) / np.float32(exact)
         steps = np.log(far) / np.float32(math.log(furthest / exact)) * np.float32(count - exact)
         logarithmic = np.minimum(exact + steps.astype(np.int64), count - 1)
-        chosen: Int64 = offset + np.where(away < exact, away, logarithmic)
-        return np.ascontiguousarray(weight[chosen].T)
+        bucket: Int64 = np.where(away < exact, away, logarithmic)
+        return np.ascontiguousarray(np.transpose(weight[offset + bucket]))
 
     return PositionBias(heads, of)
