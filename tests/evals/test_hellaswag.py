@@ -191,7 +191,7 @@ def test_logits_that_are_no_numbers(monkeypatch):
     family = model.family
 
     class Broken:
-        caches, blocks = family.caches, ()
+        caches, blocks, pooled_heads = family.caches, (), family.pooled_heads
 
         def forward(self, tokens, view, wanted):
             return np.full((len(wanted), model.config.d_model), np.nan, np.float32)

@@ -22,7 +22,13 @@ CALLED |= {
 }
 """Parameters that may be functions: what these raise is the caller's own."""
 
-BETWEEN_ROOMS = {"Memory.plan", "Memory.export", "Memory.fill", "Memory.fits"}
+BETWEEN_ROOMS = {
+    "Memory.plan",
+    "Memory.plan_encoding",
+    "Memory.export",
+    "Memory.fill",
+    "Memory.fits",
+}
 """What ``Context`` and state files call, with what only they make."""
 
 RESULTS = {"AsyncStream", "Chunk", "Completion", "Memory", "Model", "Output", "Stream", "Tokenizer"}

@@ -119,7 +119,20 @@ def attention(cpu: CPU, case: Case, rotary: Any, extend: Any, window: int = 0) -
     tables = whole_view(cpu, case).tables.native
     out = np.empty((len(case.q), 4 * 32), np.float32)
     native.attention(
-        cpu._pool, case.q, case.k, case.v, pages, tables, rotary, extend, 0.2, window, 0.0, out
+        cpu._pool,
+        case.q,
+        case.k,
+        case.v,
+        pages,
+        tables,
+        rotary,
+        extend,
+        0.2,
+        window,
+        0.0,
+        None,
+        0,
+        out,
     )
     return out
 

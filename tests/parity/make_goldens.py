@@ -32,6 +32,19 @@ def main(names: Sequence[str]) -> None:
         print(name, *((FOLDER / f"{name}{end}").stat().st_size for end in (".gguf", ".npz")))
     if not names:
         make_rwkv6()
+        make_encoders()
+
+
+def make_encoders() -> None:
+    """Those of encoders alone: states in float64."""
+    from tests.parity.test_live_encoders import ARCHITECTURES, random_model, write_gguf
+
+    folder = FOLDER / "encoders"
+    folder.mkdir(exist_ok=True)
+    for name in ARCHITECTURES:
+        model, tokens, states = random_model(name, SEED)
+        write_gguf(model, name, folder / f"{name}.gguf")
+        np.savez_compressed(folder / f"{name}.npz", tokens=tokens, states=states)
 
 
 def make_rwkv6() -> None:

@@ -16,10 +16,10 @@ transformers = pytest.importorskip("transformers", reason="needs transformers, t
 
 COMMON = {
     "vocab_size": 60,
-    "hidden_size": 60,
+    "hidden_size": 40,
     "num_hidden_layers": 5,
     "num_attention_heads": 5,
-    "intermediate_size": 92,
+    "intermediate_size": 56,
     "pad_token_id": 0,
 }
 
@@ -81,20 +81,26 @@ def write_gguf(model: Any, architecture: str, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_states_and_vectors(architecture: str, tmp_path: Path) -> None:
-    torch.manual_seed(3)
-    theirs = ARCHITECTURES[architecture]().eval().double()
+def random_model(architecture: str, seed: int) -> tuple[Any, np.ndarray, np.ndarray]:
+    """A model whose every weight matters, tokens, and its states of them in float64."""
+    torch.manual_seed(seed)
+    model = ARCHITECTURES[architecture]().eval().double()
     with torch.no_grad():
-        for name, p in theirs.named_parameters():
+        for name, p in model.named_parameters():
             p.normal_(0, 2 * p.shape[-1] ** -0.5)
             if "norm" in name.lower() and name.endswith("weight"):
                 p += 1
             p.copy_(p.float())
-    tokens = np.random.default_rng(3).integers(0, COMMON["vocab_size"], 140)
-    with torch.no_grad():
-        states = theirs(input_ids=torch.tensor(tokens[None])).last_hidden_state[0].numpy()
-    path = write_gguf(theirs.float(), architecture, tmp_path / "m.gguf")
+        tokens = np.random.default_rng(seed).integers(0, COMMON["vocab_size"], 140)
+        states = model(input_ids=torch.tensor(tokens[None])).last_hidden_state[0].numpy()
+    return model.float(), tokens, states
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_states_and_vectors(architecture: str, seed: int, tmp_path: Path) -> None:
+    theirs, tokens, states = random_model(architecture, seed)
+    path = write_gguf(theirs, architecture, tmp_path / "m.gguf")
     batch = Batch()
     batch.extend(tokens, 0, logits="all")
     for kernels in KERNELS.values():
