@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 
+from motet import LLM
 from tests.tokenizer.vocabularies import loaded
 from tests.training.test_shipped import DATA
 
@@ -55,8 +56,15 @@ def test_texts_are_spelt_as_in_training(record):
 
 def test_what_it_has_learnt(record):
     assert min(record["exact_match"]["key"].values()) > 0.95
-    assert min(record["exact_match"]["last"].values()) > 0.4
+    assert min(record["exact_match"]["last"].values()) > 0.8
+    assert min(record["exact_match"]["change"].values()) > 0.2
     assert max(share for kind in record["untrained"].values() for share in kind.values()) == 0
+
+
+def test_motet_answers_as_the_record_says(record):
+    with LLM(DATA / f"{NAME}.gguf") as llm:
+        for prompt, answer in record["answers"].items():
+            assert llm.generate(prompt, temperature=0, max_tokens=40).text.strip() == answer
 
 
 def test_answers_are_those_of_the_record(record):
