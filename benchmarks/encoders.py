@@ -175,11 +175,13 @@ class Worker:
         self._process.wait()
 
 
-def measure(folder: Path, peer: str, turns: int, count: int, scratch: Path) -> dict[str, Any]:
+def measure(
+    folder: Path, engines: dict[str, str], peer: str, turns: int, count: int, scratch: Path
+) -> dict[str, Any]:
     """Seconds of every engine, by what was asked, and how near their vectors are."""
     workers: dict[str, Worker] = {}
     seconds: dict[str, dict[str, list[float]]] = {}
-    for name, engine in ENGINES.items():
+    for name, engine in engines.items():
         python = sys.executable if engine.startswith("motet") else peer
         workers[name] = Worker(python, folder, engine, count)
         workers[name].ask(f"all {scratch / name.replace(' ', '-')}.npy")
@@ -187,7 +189,7 @@ def measure(folder: Path, peer: str, turns: int, count: int, scratch: Path) -> d
     exact = np.load(scratch / "sentence-transformers-F32.npy")
     near = {
         name: float((np.load(scratch / f"{name.replace(' ', '-')}.npy") * exact).sum(1).min())
-        for name in ENGINES
+        for name in engines
     }
     for _ in range(turns):
         for name, worker in workers.items():
@@ -212,7 +214,7 @@ def show(folder: Path, result: dict[str, Any]) -> None:
             f" {result['least cosine'][name]:.6f} |"
         )
     for ours, peers in PEERS.items():
-        for peer in peers:
+        for peer in [peer for peer in peers if peer in result["seconds"]]:
             ratios = [
                 median(
                     p / o
@@ -233,6 +235,7 @@ def main() -> None:
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--without", default="none", help="leave out engines of this name")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -241,11 +244,12 @@ def main() -> None:
         return
     from tempfile import TemporaryDirectory
 
+    engines = {name: how for name, how in ENGINES.items() if given.without not in name}
     results: dict[str, Any] = {}
     for folder in given.folders:
         with TemporaryDirectory() as scratch:
             results[folder.name] = measure(
-                folder, given.peer_python, given.turns, given.texts, Path(scratch)
+                folder, engines, given.peer_python, given.turns, given.texts, Path(scratch)
             )
         show(folder, results[folder.name])
     if given.json:
