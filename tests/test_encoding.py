@@ -8,6 +8,7 @@ from motet import Batch, Model
 from motet.errors import (
     BatchError,
     CapacityError,
+    ModelFileError,
     NumericalError,
     OptionError,
     StateFileError,
@@ -67,7 +68,7 @@ def test_a_batch_of_parts_is_refused(bert: Model, runs, message: str) -> None:
 
 def test_too_long_a_text_is_told_with_both_numbers(bert: Model) -> None:
     tokens = [1] * 257
-    with pytest.raises(CapacityError, match=r"sequence 0 has 257 tokens.*trained for 256"):
+    with pytest.raises(CapacityError, match=r"sequence 0 has 257 tokens.*context is of 256"):
         bert.context().encode(batch((tokens, 0, 0)))
     assert len(bert.context(ubatch=8).encode(batch((tokens[:256], 0, 0))).pooled) == 1
 
@@ -90,6 +91,53 @@ def test_pooling_that_is_not_for_the_model(bert: Model, llama: Model) -> None:
     for model in (bert, llama):
         with pytest.raises(OptionError, match=r"no classifier.*reranker"):
             model.context(pooling="rank")
+
+
+def test_pooling_of_the_file_that_is_not_for_the_model(tmp_path) -> None:
+    with pytest.raises(OptionError, match=r"the file's pooling_type is 'cls'.*'none'"):
+        load(tmp_path, "llama", pooling_type=2).context()
+    for architecture in ("bert", "llama"):
+        model = load(tmp_path, architecture, pooling_type=4)
+        with pytest.raises(OptionError, match=r"the file's pooling_type is 'rank'"):
+            model.context()
+        assert model.context(pooling="mean").pooling == "mean"
+
+
+@pytest.mark.parametrize("architecture", ["bert", "qwen3"])
+def test_scores_that_are_not_finite(tmp_path, architecture: str) -> None:
+    keys = metadata(architecture, pooling_type=4)
+    path = write(tmp_path / "m.gguf", keys, shapes(keys) | {"cls.output.weight": (1, 16)})
+    with motet.weights.gguf.GGUFFile.open(path) as file:
+        at = file.tensors["cls.output.weight"].offset
+    data = bytearray(path.read_bytes())
+    data[at : at + 4] = np.array([np.nan], np.float32).tobytes()
+    path.write_bytes(data)
+    context = Model.load(path).context(max_sequences=2)
+    run = context.encode if architecture == "bert" else context.decode
+    with pytest.raises(NumericalError, match="pooled of sequence 0") as caught:
+        run(batch(([3, 4], 0, 1), ([5, 6, 7], 0, 0)))
+    assert caught.value.entries == (2, 3, 4)
+    assert context.memory.length(0) == 0
+
+
+def test_labels_of_another_number_are_refused(tmp_path) -> None:
+    keys = metadata("bert", pooling_type=4, classifier__output_labels=["yes", "no", "maybe"])
+    tensors = shapes(keys) | {"cls.output.weight": (2, 16)}
+    with pytest.raises(ModelFileError, match=r"names 3 labels.*2 rows"):
+        Model.load(write(tmp_path / "m.gguf", keys, tensors))
+
+
+@pytest.mark.parametrize("architecture", ["modern-bert", "gemma-embedding"])
+def test_a_window_of_one_is_refused(tmp_path, architecture: str) -> None:
+    with pytest.raises(ModelFileError, match="sliding_window is 1"):
+        load(tmp_path, architecture, attention__sliding_window=1)
+
+
+def test_a_shorter_context_bounds_what_is_encoded(bert: Model) -> None:
+    context = bert.context(context_length=10)
+    context.encode(batch(([1] * 10, 0, 0)))
+    with pytest.raises(CapacityError, match="11 tokens.*10"):
+        context.encode(batch(([1] * 11, 0, 0)))
 
 
 def test_a_state_file_is_of_its_pooling(llama: Model, tmp_path) -> None:

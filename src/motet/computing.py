@@ -60,6 +60,7 @@ class Decoding:
         if vectors:
             seqs = np.fromiter(vectors, np.int64)
             every = self._pooling.finished(np.stack(list(vectors.values())), lengths[seqs])
+            _require_finite_vectors(every, entries, list(vectors))
             pooled = dict(zip(vectors, every, strict=True))
         shown = None if self._pooling.decodes else hidden.rows
         return Output(entries.wanted, logits.rows, shown, pooled)
@@ -139,6 +140,7 @@ class Encoding:
             else:
                 states = self._compute(family, part, self._pooling.rows(starts), place)
                 vectors = self._pooling.finished(self._pooling.of_whole(states, starts))
+                _require_finite_vectors(vectors, entries, part.seqs)
                 pooled.update(zip(part.seqs, vectors, strict=True))
         shown = hidden.rows if self._pooling.kind == "none" else None
         return Output(entries.wanted, np.empty((0, 0), np.float32), shown, pooled)
@@ -204,4 +206,17 @@ def _require_finite(x: Float32, what: str, entries: Int64) -> None:
             f"the {what} of entry {found[0]} are not all finite numbers",
             entries=found,
             hint="the model's file may be damaged: fetch it again",
+        )
+
+
+def _require_finite_vectors(vectors: Float32, entries: Entries, seqs: Sequence[int]) -> None:
+    """Raise NumericalError unless the vector of each sequence is finite."""
+    for row in rows_not_finite(vectors):
+        numbers = [n for n, members in enumerate(entries.sets) if seqs[row] in members]
+        found = tuple(np.flatnonzero(np.isin(entries.set_of, numbers)).tolist())
+        raise NumericalError(
+            f"what is pooled of sequence {seqs[row]} is not all finite numbers, though its states"
+            " are",
+            entries=found,
+            hint="the model's file may be damaged (cls, dense_2, dense_3): fetch it again",
         )

@@ -107,6 +107,8 @@ class Context:
             tokens = self.max_sequences * positions
             max_tokens = min(tokens, _MOST_TOKENS) if limit == UNLIMITED else tokens
         self.max_tokens = checks.whole("max_tokens", max_tokens, 1)
+        decodes = isinstance(model.family, Decodes)
+        self._longest_encoded = self._trained if decodes else positions
         self.ubatch = checks.whole("ubatch", ubatch, 1)
         self.split = choose_policy(split)
         self.kv_type = model.default_kv_type if kv_type == "auto" else kv_type
@@ -250,7 +252,7 @@ class Context:
             )
         entries = batch.entries()
         entries.check_numbers(self.model.config.n_vocab, self.max_sequences)
-        sequences = whole_sequences(entries, self.model.config.context_length)
+        sequences = whole_sequences(entries, self._longest_encoded)
         parts = list(in_micro_batches(entries, sequences, self.ubatch))
         if not self._encodes_first:
             with np.errstate(all="ignore"):

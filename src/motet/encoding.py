@@ -72,7 +72,7 @@ def whole_sequences(entries: Entries, longest: int) -> list[tuple[int, Int64]]:
             )
         if len(rows) > longest:
             raise CapacityError(
-                f"sequence {seq} has {len(rows)} tokens, and the model was trained for {longest}",
+                f"sequence {seq} has {len(rows)} tokens, and the context is of {longest}",
                 hint=f"cut it to {longest} tokens, or into parts",
             )
         found.append((seq, rows))

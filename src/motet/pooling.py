@@ -16,18 +16,19 @@ from motet.spec import POOLINGS, LayerCaches, Recurrent
 def choose_pooling(pooling: str | None, model: Runnable) -> str:
     """``pooling``, or what the model's file says. Raises OptionError for one that is not for it."""
     if pooling is None:
-        return model.config.pooling
-    chosen = checks.choice("pooling", pooling, POOLINGS)
+        chosen, source = model.config.pooling, "the file's pooling_type"
+    else:
+        chosen, source = checks.choice("pooling", pooling, POOLINGS), "pooling"
     if chosen == "rank" and "rank" not in model.family.pooled_heads:
         raise OptionError(
-            "pooling is 'rank', and the model has no classifier (cls.output.weight)",
+            f"{source} is 'rank', and the model has no classifier (cls.output.weight)",
             hint="use a reranker's file, or compare vectors of pooling "
             + ("'mean' or 'cls'" if isinstance(model.family, Encodes) else "'last' or 'mean'"),
         )
     if chosen == "cls" and not isinstance(model.family, Encodes):
         raise OptionError(
-            "pooling is 'cls', and the first token of this model sees no other",
-            hint="use 'last' or 'mean'",
+            f"{source} is 'cls', and the first token of this model sees no other",
+            hint="give pooling: 'last', 'mean' or 'none'",
         )
     return chosen
 

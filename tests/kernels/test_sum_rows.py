@@ -36,6 +36,17 @@ def test_no_cut_changes_a_bit(cpu: CPU, sizes: list[int]) -> None:
     assert np.array_equal(got, expected)
 
 
+@pytest.mark.parametrize(("width", "tokens"), [(768, 512), (100, 4000), (4096, 64)])
+def test_states_of_wide_rows_are_whole(cpu: CPU, width: int, tokens: int) -> None:
+    """Where channels are shared out among threads, each takes care of its own."""
+    x, states = normal(tokens, width), np.full((2, 2, width), 7, np.float32)
+    expected = states.copy()
+    runs = runs_of(range(tokens), [tokens], [-1], [1])
+    sums = Reference().sum_rows(x, expected, runs)
+    assert np.array_equal(cpu.sum_rows(x, states, runs), sums)
+    assert np.array_equal(states, expected)
+
+
 def test_is_as_good_as_exact(cpu: CPU) -> None:
     x = normal(20000, 20)
     x[::3] *= np.float32(1e5)

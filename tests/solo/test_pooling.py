@@ -56,6 +56,16 @@ def test_any_cut(models, name: str, pooling: str) -> None:
             assert np.array_equal(pooled[seq], expected[seq]), (ubatch, seq)
 
 
+def test_wide_states(tmp_path) -> None:
+    """Wide enough for their channels to be shared out."""
+    model = load(tmp_path, "llama", threads=2, embedding_length=512)
+    text = random_tokens(model, np.random.default_rng(8), 200)
+    context = model.context(pooling="mean", ubatch=64)
+    decode(context, (0, 0, text[:150]))
+    pooled = decode(context, (0, 150, text[150:]))
+    assert np.array_equal(pooled[0], alone(model, text, "mean"))
+
+
 @pytest.mark.parametrize("pooling", ["mean", "last"])
 @pytest.mark.parametrize("name", NAMES)
 def test_several_decodes(models, name: str, pooling: str) -> None:

@@ -42,7 +42,7 @@ def cross_caches(
         )
         for key, spec in cross.items()
     }
-    yield CrossCache(kernels, layers, CrossTable.empty(limits.max_sequences, pages))
+    yield CrossCache(kernels, layers, CrossTable.empty(limits.max_sequences, pages), longest)
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,14 @@ class CrossCache:
     holds_positions = False
 
     def __init__(
-        self, kernels: Kernels, layers: Mapping[CacheKey, KVPages], nothing: CrossTable
+        self,
+        kernels: Kernels,
+        layers: Mapping[CacheKey, KVPages],
+        nothing: CrossTable,
+        longest: int,
     ) -> None:
+        """``longest``: tokens that are encoded at most."""
+        self._longest = longest
         self.kernels = kernels
         self.layers = layers
         self.arrays = page_arrays(layers)
@@ -108,11 +114,13 @@ class CrossCache:
         positions = np.concatenate([np.arange(0), *(at for at, _ in places)])
         lie = np.concatenate([np.arange(0), *(slots for _, slots in places)])
         rows, slots = number_tokens(lie, lie)
-        return Exported(CrossRows(TokenRows(lengths, positions.astype(np.int32), rows)), slots)
+        return Exported(
+            CrossRows(TokenRows(lengths, positions.astype(np.int32), rows), self._longest), slots
+        )
 
     def read(self, tables: Tables) -> "CrossRows":
         """Raises StateFileError where a table is missing."""
-        return CrossRows(TokenRows.read(tables, _NAME))
+        return CrossRows(TokenRows.read(tables, _NAME), self._longest)
 
     def trim(self, states: Sequence[tuple[SequenceState, CrossTable]]) -> None:
         release_pages(self.kernels, self.layers, [table.blocks for _, table in states])
@@ -123,12 +131,14 @@ class CrossRows:
     """``CacheRows`` of encodings."""
 
     held: TokenRows
+    longest: int
+    """Tokens that the model encodes at most."""
 
     def tables(self) -> dict[str, Array]:
         return self.held.tables(_NAME)
 
     def only(self, owners: Int64) -> "CrossRows":
-        return CrossRows(self.held.only(owners))
+        return CrossRows(self.held.only(owners), self.longest)
 
     def check(self, saved: Saved, count: int) -> None:
         self.held.check(saved.owners, count)
@@ -137,6 +147,8 @@ class CrossRows:
         some = lengths > 0
         if np.any(self.held.positions[(self.held.ends - 1)[some]] != (lengths - 1)[some]):
             contradicts("an encoding has gaps")
+        if np.any(lengths > self.longest):
+            contradicts(f"an encoding is longer than the {self.longest} tokens of the model")
         if np.any(lengths[sequences:]):
             contradicts("a checkpoint holds an encoding")
         if np.any((saved.sequences.held.lengths > 0) & (lengths[:sequences] == 0)):

@@ -33,6 +33,7 @@ def relative_buckets(weight: Float32, *, both: bool, furthest: int = 128) -> Pos
     buckets are for keys after the query; else these, which are never seen, count as distance 0.
     """
     buckets, heads = weight.shape
+    assert buckets // (4 if both else 2) < furthest, "no buckets are shared"
 
     def of(distances: Int64) -> Float32:
         offset: Int64 = np.zeros_like(distances)

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from motet.errors import ModelFileError
-from motet.models.keys import MAX_CONTEXT, MAX_HEAD_WIDTH, MAX_WIDTH, Keys
+from motet.models.keys import MAX_CONTEXT, MAX_HEAD_WIDTH, MAX_HEADS, MAX_WIDTH, Keys
 from motet.models.rope import RopeConfig, read_rope
 from motet.spec import POOLINGS
 
@@ -141,7 +141,7 @@ def read_heads(keys: Keys, sizes: Config) -> HeadsConfig:
 
     A key and a value of one head have d_model / n_heads channels where no key says otherwise.
     """
-    n_heads = keys.integer("attention.head_count", 1, MAX_WIDTH)
+    n_heads = keys.integer("attention.head_count", 1, MAX_HEADS)
     if not keys.has("attention.key_length") and sizes.d_model % n_heads:
         raise ModelFileError(
             f"{keys.key('embedding_length')} is {sizes.d_model}, not a multiple of "

@@ -12,7 +12,7 @@ from motet.kernels.routing import Routing
 from motet.models.config import HeadsConfig, RotaryConfig, read_sizes
 from motet.models.decoder import Decoder
 from motet.models.experts import MixtureOfExperts
-from motet.models.keys import MAX_HEAD_WIDTH, MAX_WIDTH, Keys
+from motet.models.keys import MAX_HEAD_WIDTH, MAX_HEADS, MAX_WIDTH, Keys
 from motet.models.layers import Block, GatedMLP
 from motet.models.mla import LatentAttention, LatentSizes
 from motet.models.rope import RopeConfig, make_rope, read_rope
@@ -85,7 +85,7 @@ class DeepSeek2(Decoder[DeepSeek2Config]):
         experts = sizes.n_experts > 0
         return DeepSeek2Config(
             **vars(sizes),
-            n_heads=keys.integer("attention.head_count", 1, MAX_WIDTH),
+            n_heads=keys.integer("attention.head_count", 1, MAX_HEADS),
             head_dim=head_dim,
             value_dim=keys.integer("attention.value_length_mla", 1, MAX_HEAD_WIDTH),
             attention_scale=magnitude**2 / math.sqrt(head_dim),

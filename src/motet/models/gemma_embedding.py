@@ -77,6 +77,8 @@ class GemmaEmbedding:
         """The settings; layer i sees everything iff (i + 1) % 6 == 0."""
         config = read_attention(keys, n_vocab, default_rope_base=None, causal=False)
         window = keys.integer("attention.sliding_window", 0, MAX_CONTEXT, 0)
+        if window == 1:  # half of it is nothing, which stands for everything
+            raise keys.wrong("attention.sliding_window", window, "0 or a whole number from 2")
         base = keys.positive("rope.freq_base_swa", 10000.0)
         sliding = read_sliding(keys, config.n_layers, 6)
         projected = keys.integer("dense_2_feat_out", 0, MAX_WIDTH, 0)

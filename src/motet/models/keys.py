@@ -9,6 +9,8 @@ MAX_WIDTH = 1 << 24
 """Channels, heads and the like."""
 MAX_HEAD_WIDTH = 1 << 16
 """Channels of one head."""
+MAX_HEADS = 1 << 12
+"""Of a layer; some models have a matrix for each."""
 LEAST, MOST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 """The range of float32, in which kernels compute."""
 MAX_CONTEXT = (1 << 31) - 1

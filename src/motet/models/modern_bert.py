@@ -109,7 +109,7 @@ class ModernBert(Encoder[ModernBertConfig]):
         return ModernBertConfig(
             **vars(config),
             sliding=read_sliding(keys, config.n_layers, 3, global_first=True),
-            window=keys.integer("attention.sliding_window", 1, MAX_CONTEXT),
+            window=keys.integer("attention.sliding_window", 2, MAX_CONTEXT),
             rope=rope,
             sliding_rope=RopeConfig(base, rope.dimension),
             activation=_ACTIVATIONS[activation],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from motet.kernels.interface import Kernels
 from motet.models.config import HeadsConfig, RotaryConfig, read_sizes
 from motet.models.decoder import Decoder
-from motet.models.keys import MAX_HEAD_WIDTH, MAX_WIDTH, Keys
+from motet.models.keys import MAX_HEAD_WIDTH, MAX_HEADS, MAX_WIDTH, Keys
 from motet.models.layers import Attention, Block, GatedMLP
 from motet.models.rope import make_rope, read_rope
 from motet.models.tensors import TensorReader
@@ -40,7 +40,7 @@ class OpenElm(Decoder[OpenElmConfig]):
     def read_config(keys: Keys, n_vocab: int) -> OpenElmConfig:
         """The settings; heads and feed-forward widths are a number a layer, or one for all."""
         sizes = read_sizes(keys, n_vocab)
-        heads = keys.integers("attention.head_count", sizes.n_layers, 1, MAX_WIDTH)
+        heads = keys.integers("attention.head_count", sizes.n_layers, 1, MAX_HEADS)
         kv_heads = keys.integers("attention.head_count_kv", sizes.n_layers, 1, MAX_WIDTH)
         for count, of in zip(kv_heads, heads, strict=True):
             keys.divides("attention.head_count_kv", count, "attention.head_count", of)

@@ -20,6 +20,7 @@ from motet.models.mamba2 import Mamba2
 from motet.models.modern_bert import ModernBert
 from motet.models.mpt import Mpt
 from motet.models.openelm import OpenElm
+from motet.models.pooled_heads import Classifier
 from motet.models.qwen import Qwen2, Qwen3
 from motet.models.rwkv6 import Rwkv6
 from motet.models.starcoder2 import StarCoder2
@@ -88,4 +89,11 @@ def declared(file: GGUFFile, *, strict: bool = True) -> Family[Any]:
     declaration = family(config, checker, Reference())
     if strict:
         checker.check(file.architecture)
+        rank = declaration.pooled_heads.get("rank")
+        named = len(config.labels)
+        if named and isinstance(rank, Classifier) and rank.output.rows != named:
+            raise ModelFileError(
+                f"{keys.key('classifier.output_labels')} names {named} labels, but"
+                f" cls.output.weight has {rank.output.rows} rows"
+            )
     return declaration

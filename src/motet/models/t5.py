@@ -21,7 +21,8 @@ from motet.models.pooled_heads import read_classifier
 from motet.models.tensors import EMBEDDING, OUTPUT, TensorReader
 from motet.spec import CrossAttention
 
-_MAX_BUCKETS = 1 << 16
+_MAX_BUCKETS = 255
+"""More would reach beyond the distance from which on all share one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -172,6 +172,7 @@ class Matrix {
  public:
   Matrix(Arena& arena, int type, int64_t rows, int64_t columns)
       : type(type), rows(rows), columns(columns) {
+    if (rows <= 0 || columns <= 0) throw std::invalid_argument("a matrix without weights");
     if (type == F32 || type == F16 || type == BF16) {
       item_bytes = type == F32 ? 4 : 2;
       strip_bytes = (columns * STRIP * item_bytes + 63) / 64 * 64;

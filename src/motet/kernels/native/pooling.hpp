@@ -10,9 +10,10 @@ namespace {
 inline void sum_rows(ThreadPool& pool, const float* x, int64_t n, float* states, const Runs& runs,
                      float* out) {
   over_runs(pool, runs, (n + LANES - 1) / LANES, 8, [&](int64_t run, int64_t first, int64_t last) {
-    float* to = states + (int64_t)runs.write[run] * 2 * n;
     const int64_t at = first * LANES, width = std::min(n, last * LANES) - at;
-    const float* from = begin(slot_of(states, runs.read[run], 2 * n), to, 2, n, n) + at;
+    float* to = states + (int64_t)runs.write[run] * 2 * n + at;
+    const float* slot = slot_of(states, runs.read[run], 2 * n);
+    const float* from = begin(slot ? slot + at : nullptr, to, 2, n, width);
     for (int64_t i = 0; i < width; i += LANES) {
       const int lanes = (int)std::min<int64_t>(LANES, width - i);
       f32x16 total = take(from + i, lanes), lost = take(from + n + i, lanes);
@@ -22,8 +23,8 @@ inline void sum_rows(ThreadPool& pool, const float* x, int64_t n, float* states,
         lost = lost + ((total - (sum - added)) + (v - added));
         total = sum;
       }
-      put(to + at + i, lanes, total);
-      put(to + n + at + i, lanes, lost);
+      put(to + i, lanes, total);
+      put(to + n + i, lanes, lost);
       put(out + run * n + at + i, lanes, total + lost);
     }
   });
