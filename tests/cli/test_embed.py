@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 import motet
 from motet.cli import main
+from motet.cli.demo import shipped_model
 from tests.models import readers
 
 TEXTS = ["hello the hello", "abc.", "zzz"]
@@ -125,7 +126,6 @@ def test_bad_use(path: str, arguments: list[str], input: object, message: str):
     [
         ["run", "hello"],
         ["perplexity", "-f", __file__],
-        ["bench"],
         ["needle"],
     ],
 )
@@ -134,6 +134,14 @@ def test_other_commands_say_what_an_encoder_is(path: str, arguments: list[str]):
     result = CliRunner().invoke(main, [command, path, *rest])
     assert (result.exit_code, result.stdout) == (1, "")
     assert "is an encoder" in result.stderr and "embed" in result.stderr
+
+
+def test_show_an_encoder_decoder():
+    t5 = str(shipped_model().with_name("motet-tiny-t5.gguf"))
+    shown = " ".join(CliRunner().invoke(main, ["show", t5]).stdout.split())
+    assert "t5, an encoder-decoder" in shown and "that are encoded" in shown
+    facts = json.loads(CliRunner().invoke(main, ["show", t5, "--json"]).stdout)
+    assert facts["encoder"] is False
 
 
 def test_show(path: str, tmp_path: Path):
