@@ -1,11 +1,14 @@
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from rich.cells import cell_len
 
 import motet
 from motet.cli import main
@@ -70,6 +73,51 @@ def test_npy(path: str, llm: motet.LLM, tmp_path: Path):
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == f"3 vectors of 16 numbers are in {file}\n"
     assert np.array_equal(np.load(file), llm.embed(TEXTS))
+
+
+def test_npy_goes_nowhere_else(path: str, tmp_path: Path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("abc.\n")
+    read_only = tmp_path / "read-only"
+    read_only.mkdir(0o500)
+    wrong = ["-", str(tmp_path), str(tmp_path / "no" / "file"), str(texts)]
+    for file in wrong if os.geteuid() == 0 else [*wrong, str(read_only / "file")]:
+        result = invoke(path, "-f", str(texts), "--npy", file)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "--npy" in result.stderr
+    assert texts.read_text() == "abc.\n"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["read-only", "texts.txt"]
+    full = invoke(path, "abc", "--npy", "/dev/full")
+    assert (full.exit_code, full.stdout) == (1, "")
+    assert full.stderr == "error: /dev/full: cannot be written: No space left on device\n"
+    one = invoke(path, "abc", "--npy", str(tmp_path / "one.npy"))
+    assert one.stderr == f"1 vector of 16 numbers is in {tmp_path / 'one.npy'}\n"
+
+
+def test_columns_of_wide_characters(path: str):
+    lines = invoke(path, "中文", "é", *["abc"] * 8).stdout.splitlines()[:10]
+    assert [line[:2] for line in lines] == [f"{n:2}" for n in range(1, 11)]
+    assert len({cell_len(line) for line in lines}) == 1
+
+
+def test_what_is_taken_as_text(path: str, tmp_path: Path):
+    file = tmp_path / "texts.txt"
+    file.write_text("abc.\n")
+    with file.open() as read:
+        command = [sys.executable, "-m", "motet.cli", "embed", path, str(file), "--truncate"]
+        result = subprocess.run(command, stdin=read, capture_output=True, text=True, check=True)
+    assert result.stderr.splitlines() == [
+        f"{file} is taken as a text; -f {file} reads the file",
+        "standard input is not read, since texts are given",
+    ]
+    assert invoke(path, "abc").stderr == ""
+
+
+def test_a_model_that_is_not_there():
+    for arguments in (["embed", "x"], ["rank", "x", "-q", "y"]):
+        result = CliRunner().invoke(main, arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("error: x: there is no such file")
 
 
 def test_for_people(path: str, llm: motet.LLM):

@@ -85,7 +85,7 @@ def command(
     the read bandwidth measured in the same run: weights read a second by decode, its keys and
     values not counted.
     """
-    from motet.evals.speed import encodes_alone, longest_prompt, measure
+    from motet.evals.speed import longest_prompt, measure
     from motet.kernels import CPU
 
     loaded = load_model(model, threads)

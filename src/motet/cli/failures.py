@@ -15,6 +15,15 @@ import click
 
 from motet.errors import MotetError, OptionError
 
+_ELSEWHERE = {
+    "--top-n": "--top",
+    "--output": "--npy",
+    "-o": "--npy",
+    "--max-length": "--truncate",
+    "--documents": "--file",
+}
+"""What other programs call an option."""
+
 FAILURE, BAD_USE, INTERRUPTED = 1, 2, 130
 
 
@@ -71,11 +80,18 @@ def _bad_use(error: click.UsageError) -> str:
     text = error.format_message()
     if isinstance(error, click.NoSuchOption):
         text = f"{path} has no option {error.option_name}"
-        if error.possibilities:
-            text += f"; did you mean {' or '.join(error.possibilities)}?"
+        if near := _meant(error) or error.possibilities:
+            text += f"; did you mean {' or '.join(near)}?"
     elif "unexpected extra argument" in text and error.ctx:
         text = f"{text.removesuffix('.')}{_instead(error.ctx.command)}"
     return f"{text.removesuffix('.')} ({path} --help)"
+
+
+def _meant(error: click.NoSuchOption) -> list[str]:
+    """The option of the command that has another name elsewhere."""
+    here = _ELSEWHERE.get(error.option_name)
+    params = error.ctx.command.params if error.ctx else []
+    return [here] if here and any(here in param.opts for param in params) else []
 
 
 def _instead(command: click.Command) -> str:

@@ -1,8 +1,10 @@
 """What a command is given to read: model files, text files, standard input."""
 
+import fcntl
 import os
 import stat
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -112,6 +114,11 @@ def read_texts(texts: tuple[str, ...], path: str | None, what: str) -> list[str]
     if texts and path is not None:
         raise click.UsageError(f"give {what} on the command line or in a file, not both")
     if texts:
+        for text in texts:
+            if os.path.isfile(text):  # noqa: PTH113 — which a name that cannot be is no error for
+                click.echo(f"{text} is taken as a text; -f {text} reads the file", err=True)
+        if _input_waits():
+            click.echo(f"standard input is not read, since {what} are given", err=True)
         return list(texts)
     if path is None and not _piped_in():
         raise click.UsageError(f"give {what}, a file with -f, or one a line on standard input")
@@ -158,6 +165,21 @@ def _piped_in() -> bool:
     except (OSError, ValueError):  # an object without a descriptor holds what it holds
         return not sys.stdin.isatty()
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+def _input_waits() -> bool:
+    """Whether standard input is a file or a pipe with something in it."""
+    try:
+        descriptor = sys.stdin.fileno()
+        state = os.fstat(descriptor)
+        if stat.S_ISREG(state.st_mode):
+            return state.st_size > 0
+        if not stat.S_ISFIFO(state.st_mode):
+            return False
+        waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+    except (OSError, ValueError):
+        return False
+    return int.from_bytes(waiting, sys.byteorder) > 0
 
 
 @contextmanager
