@@ -138,7 +138,7 @@ def test_for_people(path: str, llm: motet.LLM):
 def test_what_is_too_long(path: str, llm: motet.LLM):
     result = invoke(path, "abc", "hello " * 40)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "text 1, 'hello hello" in result.stderr and "42 tokens" in result.stderr
+    assert "text 2, 'hello hello" in result.stderr and "42 tokens" in result.stderr
     cut = invoke(path, "hello " * 40, "--truncate", "--json")
     assert np.array_equal(vectors(cut), llm.embed("hello " * 40, truncate=True))
 
@@ -147,7 +147,7 @@ def test_a_model_whose_file_says_nothing(tmp_path: Path):
     path = str(readers.decoder(tmp_path))
     result = invoke(path, "hello")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "give the pooling, 'last' or 'mean'" in result.stderr
+    assert "give --pooling last or --pooling mean" in result.stderr
     assert invoke(path, "hello", "--pooling", "last").exit_code == 0
 
 

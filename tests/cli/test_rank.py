@@ -64,7 +64,7 @@ def test_the_best_alone(path: str, scores: np.ndarray):
 def test_what_is_too_long(path: str):
     result = invoke(path, "-q", QUERY, "abc", "hello " * 40)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "document 1, 'hello hello" in result.stderr and "truncate" in result.stderr
+    assert "document 2, 'hello hello" in result.stderr and "--truncate" in result.stderr
     assert invoke(path, "-q", QUERY, "abc", "hello " * 40, "--truncate").exit_code == 0
 
 

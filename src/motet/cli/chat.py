@@ -237,8 +237,8 @@ class Chat:
             self._note("/help lists the commands; the model file's own chat template is in use")
         elif not self._conversation.remembers:
             self._note(
-                "/help lists the commands; the model is an encoder-decoder: each message is answered"
-                " by itself, and none is remembered"
+                "/help lists the commands; the model is an encoder-decoder: each message is"
+                " answered by itself, and none is remembered"
             )
         else:
             self._note("/help lists the commands; without a chat template, text is continued as is")

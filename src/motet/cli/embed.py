@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import existing_model, load_text_model, model_name, read_texts
+from motet.cli.inputs import (
+    counted_from_one,
+    existing_model,
+    load_text_model,
+    model_name,
+    read_texts,
+)
 from motet.cli.npy import check_npy, write_npy
 from motet.cli.options import json_option, model_argument, threads_option
 from motet.cli.output import shortened
@@ -82,6 +88,7 @@ def command(
     with (
         LLM(loaded, max_sequences=1, prefix_reuse=False) as llm,
         delayed_progress("embedding", lambda: done[0] / done[1]),
+        counted_from_one(),
     ):
         vectors = llm.embed(
             given, pooling, normalize=not no_normalize, truncate=truncate, progress=progress

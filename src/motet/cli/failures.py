@@ -7,6 +7,7 @@ has left is a quiet end.
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +24,13 @@ _ELSEWHERE = {
     "--documents": "--file",
 }
 """What other programs call an option."""
+
+_ARGUMENTS = (
+    (r"\btruncate=True\b", "--truncate"),
+    (r"\bpooling='(mean|cls|last)'", r"--pooling \1"),
+    (r"\bkv_(bytes|type)\b", r"--kv-\1"),
+)
+"""What Python calls an option, in messages, and its name here."""
 
 FAILURE, BAD_USE, INTERRUPTED = 1, 2, 130
 
@@ -68,7 +76,10 @@ def _text(error: Exception) -> str:
             return _bad_use(error)
         case click.ClickException():
             return error.format_message()
-    return str(error)
+    text = str(error)
+    for argument, option in _ARGUMENTS:
+        text = re.sub(argument, option, text)
+    return text
 
 
 def _bad_use(error: click.UsageError) -> str:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import stat
 import sys
 import termios
@@ -15,7 +16,7 @@ import click
 
 from motet.cli.output import printable
 from motet.cli.progress import delayed_progress
-from motet.errors import ModelFileError, UnsupportedError
+from motet.errors import ModelFileError, MotetError, UnsupportedError
 
 if TYPE_CHECKING:
     from motet.model import Model
@@ -130,6 +131,20 @@ def read_texts(texts: tuple[str, ...], path: str | None, what: str) -> list[str]
     if not lines:
         raise click.UsageError(f"there are no {what} to read: the input is empty")
     return [line.removesuffix("\r") for line in lines]
+
+
+@contextmanager
+def counted_from_one() -> Iterator[None]:
+    """Have an error count texts or documents as people do, and not as Python does."""
+    try:
+        yield
+    except MotetError as error:
+        error.message = re.sub(
+            r"^((?:the query and )?(?:text|document)) (\d+)",
+            lambda found: f"{found[1]} {int(found[2]) + 1}",
+            error.message,
+        )
+        raise
 
 
 def read_standard_input() -> bytes:

@@ -4,7 +4,13 @@ import json
 
 import click
 
-from motet.cli.inputs import existing_model, load_text_model, model_name, read_texts
+from motet.cli.inputs import (
+    counted_from_one,
+    existing_model,
+    load_text_model,
+    model_name,
+    read_texts,
+)
 from motet.cli.options import WholeNumber, json_option, model_argument, threads_option
 from motet.cli.output import shortened
 from motet.cli.progress import delayed_progress
@@ -56,6 +62,7 @@ def command(
     with (
         LLM(loaded, max_sequences=1, prefix_reuse=False) as llm,
         delayed_progress("ranking", lambda: done[0] / done[1]),
+        counted_from_one(),
     ):
         scores = llm.rank(query, documents, truncate=truncate, progress=progress)
     order = sorted(range(len(documents)), key=lambda place: -scores[place])[:top]
