@@ -28,7 +28,7 @@ _ELSEWHERE = {
 _ARGUMENTS = (
     (r"\btruncate=True\b", "--truncate"),
     (r"\bpooling='(mean|cls|last)'", r"--pooling \1"),
-    (r"\bkv_(bytes|type)\b", r"--kv-\1"),
+    (r"(?<= )kv_(bytes|type)(?=[ ,)]|$)", r"--kv-\1"),
 )
 """What Python calls an option, in messages, and its name here."""
 
