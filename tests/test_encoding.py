@@ -44,6 +44,18 @@ def test_an_encoder_has_no_logits(bert: Model) -> None:
         out[1]
 
 
+def test_an_output_says_what_it_has(bert: Model, llama: Model) -> None:
+    two = batch(([3, 4, 5], 0, 0), ([6], 0, 1))
+    states = bert.context(max_sequences=2, pooling="none").encode(two)
+    assert repr(states) == "<motet.Output: 2 rows of hidden states>"
+    means = bert.context(max_sequences=2, pooling="mean").encode(two)
+    assert repr(means) == "<motet.Output: 2 pooled vectors>"
+    logits = llama.context(max_sequences=2).decode(two)
+    assert repr(logits) == "<motet.Output: 2 rows of logits, 2 rows of hidden states>"
+    nothing = llama.context(pooling="mean").decode(batch(([3], 0, 0), logits="none"))
+    assert repr(nothing) == "<motet.Output: 1 pooled vector>"
+
+
 def test_a_decoder_does_not_encode(llama: Model) -> None:
     with pytest.raises(UnsupportedError, match=r"llama\.gguf is no encoder.*context\.decode"):
         llama.context().encode(batch(([1, 2], 0, 0)))

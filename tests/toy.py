@@ -19,7 +19,14 @@ from motet.kernels.host_memory import HostMemory
 from motet.kernels.interface import PagedKV, RecurrentState
 from motet.memory.kv_cache import FullKVCache, SlidingKVCache
 from motet.memory.recurrent import RecurrentCache
-from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
+from motet.spec import (
+    AttentionSpec,
+    CacheSpec,
+    CrossAttention,
+    FullAttention,
+    Recurrent,
+    SlidingAttention,
+)
 from motet.weights.fingerprint import Fingerprint
 
 PRIME = 2039
@@ -99,7 +106,6 @@ class ToyFamily:
             if isinstance(spec, Recurrent):
                 h = self._recurrent(index, spec, h, memory)
             else:
-                assert isinstance(spec, FullAttention | SlidingAttention)
                 h = self._attention(index, spec, h, memory)
             self.on_layer(index)
         return np.array([[h[i]] for i in wanted], np.float32).reshape(-1, 1)
@@ -143,8 +149,9 @@ class ToyFamily:
         return tuple(numbers)
 
     def _attention(
-        self, index: int, spec: FullAttention | SlidingAttention, h: list[int], kv: PagedKV
+        self, index: int, spec: AttentionSpec | CrossAttention, h: list[int], kv: PagedKV
     ) -> list[int]:
+        assert not isinstance(spec, CrossAttention)
         where = kv.tables
         for slot, x in zip(where.slots.tolist(), h, strict=True):
             for array, number in zip(kv.pages.arrays.values(), key_value(x, index), strict=True):

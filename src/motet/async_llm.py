@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from typing import Any, TypeVar
 
 from motet import checks
-from motet.arrays import Float32
+from motet.arrays import Array, Float32
 from motet.embedding import Gathered, VectorCall, embed_call, rank_call
 from motet.engine import Chunk, Completion, Engine, Slice
 from motet.engine.progress import Progress, answer_counter, token_counter
@@ -135,7 +135,7 @@ class AsyncLLM(
     async def rank(
         self,
         query: str,
-        documents: str | Sequence[str],
+        documents: str | Sequence[str] | Array,
         *,
         truncate: bool = False,
         progress: bool | Progress = False,

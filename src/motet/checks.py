@@ -117,7 +117,9 @@ def listed(name: str, value: object, of: str) -> Sequence[Any]:
     """A list, a tuple or another sequence; text and bytes are none. ``of``: what it has."""
     if isinstance(value, Sequence):
         return cast(Sequence[Any], collection(name, cast(object, value), of))
-    raise OptionError(f"{name} is {shown(value)}", hint=f"use a list of {of}")
+    made = isinstance(value, Iterable) and not isinstance(value, Mapping | str)
+    hint = f"use a list of {of}" + "; list(…) makes one of this" * made
+    raise OptionError(f"{name} is {shown(cast(object, value))}", hint=hint)
 
 
 def collection(name: str, value: object, of: str, most: int = MANY) -> Collection[Any]:

@@ -266,15 +266,26 @@ class Context:
             return output
 
     def _require_encoded(self, entries: Entries) -> None:
-        """Raise BatchError for a sequence whose tokens have nothing to attend to."""
-        for number, members in enumerate(entries.sets):
-            for seq in members:
+        """Raise BatchError for a sequence whose tokens have nothing to attend to, or one that does
+        not begin at position 0."""
+        _, firsts = np.unique(entries.set_of, return_index=True)
+        begun = set(np.flatnonzero(self.memory.ends).tolist())
+        for entry in np.sort(firsts).tolist():
+            for seq in entries.sets[entries.set_of[entry]]:
                 if not self.memory.encoded(seq):
                     raise BatchError(
                         f"nothing was encoded for sequence {seq}, and its tokens attend to that",
-                        entry=int(np.flatnonzero(entries.set_of == number)[0]),
+                        entry=entry,
                         hint="context.encode(batch) its text first",
                     )
+                if seq not in begun and entries.positions[entry]:
+                    raise BatchError(
+                        f"entry {entry} is position {entries.positions[entry]} of sequence {seq},"
+                        " where 0 is due",
+                        entry=entry,
+                        hint="begin with model.config.decoder_start at position 0",
+                    )
+                begun.add(seq)
 
     def _lengths_with(self, entries: Entries) -> Int64:
         """Tokens that each sequence holds once ``entries`` are decoded, where that is needed."""

@@ -11,13 +11,13 @@ from motet.arrays import Array, Float32
 from motet.context import position_limit
 from motet.engine import Slice, VectorRequest, VectorSink
 from motet.engine.progress import Progress
-from motet.engine.prompts import Prompt, one_or_many
-from motet.errors import CapacityError, MotetError, OptionError, UnsupportedError
+from motet.engine.prompts import Prompt, as_list, one_or_many
+from motet.errors import CapacityError, MotetError, OptionError, TokenizerError, UnsupportedError
 from motet.model import Model
 from motet.pooling import choose_pooling
 from motet.runnable import Encodes
 from motet.tokenizer import Tokenizer
-from motet.tokenizer.pairs import cut_text, pair_ids
+from motet.tokenizer.pairs import TEMPLATE, cut_text, pair_ids
 
 _POOLINGS = ("mean", "cls", "last")
 
@@ -68,7 +68,7 @@ def embed_call(
     """See ``LLM.embed``."""
     chosen = _pooling(model, pooling)
     normalize, truncate = checks.flag("normalize", normalize), checks.flag("truncate", truncate)
-    _, texts = one_or_many(text, "text")
+    _, texts = one_or_many(text, "text", "texts")
 
     def prepare(sink: VectorSink) -> VectorRequest:
         ids = [_text_ids(model, each, truncate, _name(i, each)) for i, each in enumerate(texts)]
@@ -82,7 +82,7 @@ def embed_call(
 def rank_call(
     model: Model,
     query: str,
-    documents: str | Sequence[str],
+    documents: str | Sequence[str] | Array,
     truncate: bool,
     progress: bool | Progress,
 ) -> VectorCall:
@@ -91,12 +91,13 @@ def rank_call(
     given = (
         [documents]
         if isinstance(documents, str)
-        else checks.listed("documents", documents, "texts")
+        else checks.listed("documents", as_list(documents), "texts")
     )
     texts = [checks.text(f"documents[{i}]", each) for i, each in enumerate(given)]
     shown, labels = _progress(progress), _require_reranker(model)
     if model.tokenizer is None:
         raise _no_vocabulary()
+    _require_pairs(model.name, model.tokenizer)
     ids_of = partial(pair_ids, model.tokenizer, query)
     limit = _longest(model)
 
@@ -132,8 +133,7 @@ def _first(scores: Float32) -> Float32:
 
 def _pooling(model: Model, pooling: str | None) -> str:
     """``pooling``, or what the file says. Raises OptionError where it says none or "rank"."""
-    two = ("mean", "cls") if isinstance(model.family, Encodes) else ("last", "mean")
-    which = f"the pooling, {two[0]!r} or {two[1]!r}"
+    which = _poolings(model)
     if pooling is not None:
         checks.choice("pooling", pooling, _POOLINGS)
     chosen = choose_pooling(pooling, model)
@@ -148,6 +148,29 @@ def _pooling(model: Model, pooling: str | None) -> str:
             hint=f"give {which}; the card of a model made for embeddings names it",
         )
     return chosen
+
+
+def _poolings(model: Model) -> str:
+    """Those that may be meant, the likeliest first."""
+    if not isinstance(model.family, Encodes):
+        return "pooling='last' or pooling='mean'"
+    if model.tokenizer is not None and not model.tokenizer.prefix:  # nothing like [CLS] comes first
+        return "pooling='mean'"
+    return "pooling='mean' or pooling='cls'"
+
+
+def _require_pairs(name: str, tokenizer: Tokenizer) -> None:
+    """Raise TokenizerError, with the file's ``name``, where it does not say how pairs are made."""
+    if TEMPLATE in tokenizer.chat_templates:
+        return
+    try:
+        tokenizer.segments("", "")
+    except TokenizerError as error:
+        raise TokenizerError(
+            f"{name}: {error.message}",
+            hint='model.context(pooling="rank") scores token ids that you put together as the'
+            " model's card has it",
+        ) from error
 
 
 def _require_reranker(model: Model) -> int:
@@ -209,7 +232,7 @@ def _check_length(what: str, tokens: int, limit: int) -> None:
     if tokens > limit:
         raise CapacityError(
             f"{what}: {tokens} tokens, and the model was trained for {limit}",
-            hint="let it be cut (truncate), or use it in parts",
+            hint="let it be cut (truncate=True), or use it in parts",
         )
 
 

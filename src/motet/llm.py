@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO, cast
 
 from motet import checks
-from motet.arrays import Float32
+from motet.arrays import Array, Float32
 from motet.embedding import Gathered, VectorCall, embed_call, rank_call
 from motet.engine import Chunk, Completion, Embedder, Engine, Slice, Stream, state
 from motet.engine.contexts import ContextFactory
@@ -113,7 +113,7 @@ class LLM(Front[Completion, list[Completion], Stream]):
     def rank(
         self,
         query: str,
-        documents: str | Sequence[str],
+        documents: str | Sequence[str] | Array,
         *,
         truncate: bool = False,
         progress: bool | Progress = False,

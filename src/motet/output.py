@@ -32,6 +32,17 @@ class Output:
         self._wanted = wanted
         self._row = np.cumsum(wanted) - 1
 
+    def __repr__(self) -> str:
+        held: list[str] = []
+        rows = 0 if self.hidden is None else len(self.hidden)
+        for count, what in (
+            (len(self.logits), "row{s} of logits"),
+            (rows, "row{s} of hidden states"),
+            (len(self.pooled), "pooled vector{s}"),
+        ):
+            held += [f"{count} {what.format(s='s' * (count != 1))}"] if count else []
+        return f"<motet.Output: {', '.join(held) or 'nothing was asked for'}>"
+
     def __getitem__(self, entry: int) -> np.ndarray:
         """Logits float32 ``[n_vocab]`` of a batch entry, from the end if negative.
 

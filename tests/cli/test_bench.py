@@ -17,8 +17,8 @@ def known_bandwidth(monkeypatch):
     monkeypatch.setattr(CPU, "read_bandwidth", lambda self: 20.0)
 
 
-def invoke(*arguments: str):
-    return CliRunner().invoke(main, ["bench", TINY, *arguments])
+def invoke(*arguments: str, model: str = TINY):
+    return CliRunner().invoke(main, ["bench", model, *arguments])
 
 
 def test_json():
@@ -49,6 +49,33 @@ def test_a_table():
     assert "decode after 8" in result.stdout
     assert "memory is read at 20.0 GB/s" in result.stdout
     assert "prefill 4: " in result.stderr
+
+
+def beside(name: str) -> str:
+    return str(shipped_model().with_name(f"motet-tiny-{name}.gguf"))
+
+
+def test_an_encoder_encodes_alone():
+    facts = json.loads(invoke(*SMALL, "--json", model=beside("embedding")).stdout)
+    assert [(row["test"], row["prompt"]) for row in facts["results"]] == [
+        ("encode", 4),
+        ("encode", 8),
+    ]
+    shown = invoke("-n", "500", "--repeat", "1", model=beside("embedding")).stdout
+    assert "encode 64" in shown and "a token reads" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lengths", "400"], "prompts of up to 400 tokens, but the model was trained for 256"),
+        (["-n", "400"], "answers of up to 400 tokens, but the model was trained for 256"),
+    ],
+)
+def test_what_is_too_long_for_an_encoder_decoder(arguments, message):
+    result = invoke(*arguments, model=beside("t5"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr and "Self-Extend" not in result.stderr
 
 
 def test_prompts_that_fit_are_the_default():

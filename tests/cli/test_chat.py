@@ -155,6 +155,22 @@ def test_a_real_terminal(state):
     assert (state / "history").is_file()
 
 
+def test_an_encoder_refuses_at_once():
+    model = str(shipped_model().with_name("motet-tiny-embedding.gguf"))
+    terminal = Terminal("-m", "motet.cli", "run", model)
+    terminal.wait_for("is an encoder: it does not predict what comes next")
+    assert terminal.status() == 1
+
+
+def test_an_encoder_decoder_remembers_nothing(capsys):
+    with LLM(shipped_model().with_name("motet-tiny-t5.gguf"), max_sequences=1) as llm:
+        conversation = Conversation(llm, ChatOptions(False, max_tokens=4))
+        talk_with(conversation, "Hello\r/stats\r/bye\r")
+    said = capsys.readouterr().err
+    assert "each message is answered by itself" in said and "as is" not in said
+    assert "keeps no KV cache between answers" in said
+
+
 @pytest.mark.parametrize("word", ["exit", "quit", "bye", "Exit", " quit ", "/bye", "%quit"])
 def test_every_way_to_leave(word):
     model = ScriptedModel(saying("Yes."), ByteTokenizer(TEMPLATE))

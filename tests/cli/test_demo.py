@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from motet.cli import demo, main
-from motet.cli.demo import LONGEST, can_extend
+from motet.cli.demo import LONGEST, can_extend, shipped_model
 from tests.evals.models import loaded
 
 SHORT = ("demo", "-n", "4")
@@ -41,6 +41,14 @@ def test_another_model(option):
     result = CliRunner().invoke(main, [*SHORT, *option])
     assert result.exit_code == 1
     assert "/nowhere.gguf" in result.stderr
+
+
+@pytest.mark.parametrize(("name", "what"), [("t5", "encoder-decoder"), ("embedding", "encoder")])
+def test_models_that_do_not_go_on(name, what):
+    model = str(shipped_model().with_name(f"motet-tiny-{name}.gguf"))
+    result = CliRunner().invoke(main, [*SHORT, "--model", model])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"is an {what}:" in result.stderr
 
 
 def test_it_ends_with_a_key_beyond_the_trained_length():

@@ -1,14 +1,18 @@
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from rich.cells import cell_len
 
 import motet
 from motet.cli import main
+from motet.cli.demo import shipped_model
 from tests.models import readers
 
 TEXTS = ["hello the hello", "abc.", "zzz"]
@@ -71,6 +75,51 @@ def test_npy(path: str, llm: motet.LLM, tmp_path: Path):
     assert np.array_equal(np.load(file), llm.embed(TEXTS))
 
 
+def test_npy_goes_nowhere_else(path: str, tmp_path: Path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("abc.\n")
+    read_only = tmp_path / "read-only"
+    read_only.mkdir(0o500)
+    wrong = ["-", str(tmp_path), str(tmp_path / "no" / "file"), str(texts)]
+    for file in wrong if os.geteuid() == 0 else [*wrong, str(read_only / "file")]:
+        result = invoke(path, "-f", str(texts), "--npy", file)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "--npy" in result.stderr
+    assert texts.read_text() == "abc.\n"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["read-only", "texts.txt"]
+    full = invoke(path, "abc", "--npy", "/dev/full")
+    assert (full.exit_code, full.stdout) == (1, "")
+    assert full.stderr == "error: /dev/full: cannot be written: No space left on device\n"
+    one = invoke(path, "abc", "--npy", str(tmp_path / "one.npy"))
+    assert one.stderr == f"1 vector of 16 numbers is in {tmp_path / 'one.npy'}\n"
+
+
+def test_columns_of_wide_characters(path: str):
+    lines = invoke(path, "中文", "é", *["abc"] * 8).stdout.splitlines()[:10]
+    assert [line[:2] for line in lines] == [f"{n:2}" for n in range(1, 11)]
+    assert len({cell_len(line) for line in lines}) == 1
+
+
+def test_what_is_taken_as_text(path: str, tmp_path: Path):
+    file = tmp_path / "texts.txt"
+    file.write_text("abc.\n")
+    with file.open() as read:
+        command = [sys.executable, "-m", "motet.cli", "embed", path, str(file), "--truncate"]
+        result = subprocess.run(command, stdin=read, capture_output=True, text=True, check=True)
+    assert result.stderr.splitlines() == [
+        f"{file} is taken as a text; -f {file} reads the file",
+        "standard input is not read, since texts are given",
+    ]
+    assert invoke(path, "abc").stderr == ""
+
+
+def test_a_model_that_is_not_there():
+    for arguments in (["embed", "x"], ["rank", "x", "-q", "y"]):
+        result = CliRunner().invoke(main, arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("error: x: there is no such file")
+
+
 def test_for_people(path: str, llm: motet.LLM):
     result = invoke(path, *TEXTS)
     units = llm.embed(TEXTS)
@@ -89,7 +138,7 @@ def test_for_people(path: str, llm: motet.LLM):
 def test_what_is_too_long(path: str, llm: motet.LLM):
     result = invoke(path, "abc", "hello " * 40)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "text 1, 'hello hello" in result.stderr and "42 tokens" in result.stderr
+    assert "text 2, 'hello hello" in result.stderr and "42 tokens" in result.stderr
     cut = invoke(path, "hello " * 40, "--truncate", "--json")
     assert np.array_equal(vectors(cut), llm.embed("hello " * 40, truncate=True))
 
@@ -98,7 +147,7 @@ def test_a_model_whose_file_says_nothing(tmp_path: Path):
     path = str(readers.decoder(tmp_path))
     result = invoke(path, "hello")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "give the pooling, 'last' or 'mean'" in result.stderr
+    assert "give --pooling last or --pooling mean" in result.stderr
     assert invoke(path, "hello", "--pooling", "last").exit_code == 0
 
 
@@ -125,7 +174,6 @@ def test_bad_use(path: str, arguments: list[str], input: object, message: str):
     [
         ["run", "hello"],
         ["perplexity", "-f", __file__],
-        ["bench"],
         ["needle"],
     ],
 )
@@ -134,6 +182,14 @@ def test_other_commands_say_what_an_encoder_is(path: str, arguments: list[str]):
     result = CliRunner().invoke(main, [command, path, *rest])
     assert (result.exit_code, result.stdout) == (1, "")
     assert "is an encoder" in result.stderr and "embed" in result.stderr
+
+
+def test_show_an_encoder_decoder():
+    t5 = str(shipped_model().with_name("motet-tiny-t5.gguf"))
+    shown = " ".join(CliRunner().invoke(main, ["show", t5]).stdout.split())
+    assert "t5, an encoder-decoder" in shown and "that are encoded" in shown
+    facts = json.loads(CliRunner().invoke(main, ["show", t5, "--json"]).stdout)
+    assert facts["encoder"] is False
 
 
 def test_show(path: str, tmp_path: Path):

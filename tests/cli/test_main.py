@@ -10,7 +10,7 @@ from click.testing import CliRunner
 import motet
 from motet.cli import COMMANDS, LazyGroup, main
 from motet.cli.demo import shipped_model
-from motet.errors import ModelFileError, OptionError
+from motet.errors import ModelFileError, MotetError, OptionError
 from tests.cli.terminal import Terminal
 from tests.weights.gguf_bytes import small_file
 
@@ -126,6 +126,14 @@ def group_that_raises(error: BaseException) -> LazyGroup:
 def test_what_an_error_becomes(error: Exception, status: int, message: str) -> None:
     result = CliRunner().invoke(group_that_raises(error), ["go"])
     assert (result.exit_code, result.stderr) == (status, f"error: {message}\n")
+
+
+def test_messages_name_options() -> None:
+    error = MotetError("/kv_bytes/a: no, and kv_bytes allows 1", hint="give pooling='last'")
+    result = CliRunner().invoke(group_that_raises(error), ["broken"])
+    assert (
+        result.stderr == "error: /kv_bytes/a: no, and --kv-bytes allows 1 (give --pooling last)\n"
+    )
 
 
 def test_ctrl_c_is_quiet() -> None:

@@ -92,6 +92,10 @@ def test_the_text_of_tokenize_after_the_option():
         (["xyz"], "there is no command xyz (motet --help)"),
         (["run", "m", "--max-token", "3"], "motet run has no option --max-token; did you mean"),
         (["run", "m", "--ctx", "0"], "Invalid value for '--ctx': 0 is not in the range x>=1"),
+        (["rank", "m", "--top-n", "3"], "no option --top-n; did you mean --top?"),
+        (["embed", "m", "-o", "x"], "no option -o; did you mean --npy?"),
+        (["embed", "m", "--max-length", "9"], "did you mean --truncate?"),
+        (["rank", "m", "--documents", "x"], "did you mean --file?"),
         (["--colour"], "motet has no option --colour"),
     ],
 )

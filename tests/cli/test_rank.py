@@ -54,10 +54,17 @@ def test_the_best_comes_first(path: str, scores: np.ndarray, tmp_path: Path):
         assert other.stdout == result.stdout
 
 
+def test_the_best_alone(path: str, scores: np.ndarray):
+    every = invoke(path, "-q", QUERY, *DOCUMENTS).stdout.splitlines()
+    assert invoke(path, "-q", QUERY, *DOCUMENTS, "--top", "2").stdout.splitlines() == every[:2]
+    facts = json.loads(invoke(path, "-q", QUERY, *DOCUMENTS, "--top", "9", "--json").stdout)
+    assert len(facts["results"]) == len(DOCUMENTS)
+
+
 def test_what_is_too_long(path: str):
     result = invoke(path, "-q", QUERY, "abc", "hello " * 40)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "document 1, 'hello hello" in result.stderr and "truncate" in result.stderr
+    assert "document 2, 'hello hello" in result.stderr and "--truncate" in result.stderr
     assert invoke(path, "-q", QUERY, "abc", "hello " * 40, "--truncate").exit_code == 0
 
 

@@ -164,7 +164,7 @@ def test_bytes_for_the_cache(text, count, monkeypatch):
         (["x", "-p", "y"], 2, "the prompt is given twice: 'x' and -p 'y'"),
         (["x", "y"], 2, "unexpected extra argument"),
         (["-m", "other.gguf", "x"], 2, "MODEL is given twice"),
-        (["x", "--kv-bytes", "1"], 1, "kv_bytes"),
+        (["x", "--kv-bytes", "1"], 1, "--kv-bytes"),
         (["x", "--kv-bytes", "2.5G"], 2, "'2.5G' is not a number of bytes, as in 500M or 2G"),
         (["-f", "/nowhere/at/all"], 2, "No such file"),
         (["-p", "x", "--temperature", "-1"], 2, "temperature is -1"),

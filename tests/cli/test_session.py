@@ -50,6 +50,14 @@ def test_a_session_goes_on_in_another_process(file, expected):
     assert " reused, " in results[1].stderr
 
 
+def test_an_encoder_decoder_has_no_conversation(tmp_path):
+    t5, file = str(shipped_model().with_name("motet-tiny-t5.gguf")), tmp_path / "talk"
+    result = CliRunner().invoke(main, ["run", t5, "Hello", "--session", str(file)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "an encoder-decoder, and answers each prompt by itself" in result.stderr
+    assert not file.exists()
+
+
 def test_json_says_what_was_reused(file, expected):
     run("--session", str(file), "-p", TURNS[0], "--seed", "5")
     facts = json.loads(run("--session", str(file), "-p", TURNS[1], "--json").stdout)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import motet
+from motet.cli.demo import shipped_model
 from motet.embedding import normalized
 from motet.engine import Embedder, Slice, VectorRequest
 from motet.engine.contexts import ContextFactory
@@ -72,6 +73,20 @@ def test_shapes_and_lengths(bert: motet.LLM):
     ids = [bert.tokenizer.encode(text) for text in TEXTS]
     assert np.array_equal(bert.embed(ids), every)
     assert np.array_equal(bert.embed([ids[0], TEXTS[1]]), every[:2])
+
+
+def test_numpy_arrays(bert: motet.LLM):
+    for kind in (str, object):
+        assert np.array_equal(bert.embed(np.array(TEXTS, kind)), bert.embed(TEXTS))
+    ids = np.arange(12).reshape(3, 4)
+    assert np.array_equal(bert.embed(ids), bert.embed(ids.tolist()))
+
+
+def test_what_is_meant_of_an_encoder_decoder():
+    with motet.LLM(shipped_model().with_name("motet-tiny-t5.gguf")) as llm:
+        with pytest.raises(OptionError, match=r"give pooling='mean'; the card"):
+            llm.embed("hello")
+        assert llm.embed("hello", "mean").shape == (1, llm.model.config.d_model)
 
 
 def test_poolings_are_those_of_a_context(bert: motet.LLM):
@@ -307,7 +322,10 @@ def test_texts_that_are_cut_keep_their_end(bert: motet.LLM):
         (lambda llm: llm.embed("a", "rank"), OptionError, "pooling is 'rank'.*mean, cls, last"),
         (lambda llm: llm.embed("a", "none"), OptionError, "pooling is 'none'"),
         (lambda llm: llm.embed("a", normalise=True), OptionError, "did you mean normalize"),
-        (lambda llm: llm.embed(5), OptionError, "text is 5"),
+        (lambda llm: llm.embed(5), OptionError, "text is 5.*list of texts"),
+        (lambda llm: llm.embed(iter("ab")), OptionError, r"list of texts.*list\(…\) makes one"),
+        (lambda llm: llm.embed(["a", []]), OptionError, "text 1 is empty"),
+        (lambda llm: llm.embed(np.ones((2, 2))), OptionError, "text is array"),
         (lambda llm: llm.embed(["a", None]), OptionError, "text is a list with None at 1"),
         (lambda llm: llm.embed("a", progress=1), OptionError, "progress is 1"),
         (lambda llm: llm.generate("a"), UnsupportedError, r"is an encoder.*use embed"),
@@ -322,7 +340,9 @@ def test_wrong_use(bert: motet.LLM, call: Any, kind: type[MotetError], message: 
 
 def test_wrong_use_of_decoders(folder: Path):
     with motet.LLM(readers.decoder(folder)) as llm:
-        with pytest.raises(OptionError, match=r"does not say how.*pooling, 'last' or 'mean'"):
+        with pytest.raises(
+            OptionError, match=r"does not say how.*pooling='last' or pooling='mean'"
+        ):
             llm.embed("hello")
         with pytest.raises(OptionError, match="'cls', and the first token of this model sees no"):
             llm.embed("hello", "cls")

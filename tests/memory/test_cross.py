@@ -251,6 +251,18 @@ def test_decoding_what_was_not_encoded() -> None:
     teller.check()
 
 
+def test_decoding_begins_at_0() -> None:
+    teller = Teller()
+    teller.encode({0: [1], 1: [1]})
+    batch = Batch()
+    batch.extend([0, 1], 0, 0)
+    batch.extend([1], 3, 1)
+    with pytest.raises(BatchError, match="entry 2 is position 3 of sequence 1, where 0") as caught:
+        teller.context.decode(batch)
+    assert caught.value.entry == 2
+    teller.check()
+
+
 def test_other_texts_do_not_mix() -> None:
     teller = Teller()
     teller.encode({0: [1, 2], 1: [1, 2, 3]})

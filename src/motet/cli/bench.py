@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import load_model, predicting
+from motet.cli.inputs import load_model
 from motet.cli.options import (
     WholeNumber,
     json_option,
@@ -85,14 +85,14 @@ def command(
     the read bandwidth measured in the same run: weights read a second by decode, its keys and
     values not counted.
     """
-    from motet.evals.predictions import max_positions
-    from motet.evals.speed import measure
+    from motet.evals.speed import longest_prompt, measure
     from motet.kernels import CPU
 
-    loaded = predicting(load_model(model, threads))
+    loaded = load_model(model, threads)
     if lengths is None:
-        most = max_positions(loaded, self_extend) if self_extend else loaded.config.context_length
-        room = most - max_tokens
+        room = longest_prompt(loaded, max_tokens, self_extend)
+        if self_extend is None:  # without attention there is no limit
+            room = min(room, loaded.config.context_length)
         lengths = [length for length in LENGTHS if length <= room] or [max(room, 1)]
     assert isinstance(loaded.kernels, CPU)
     bandwidth = loaded.kernels.read_bandwidth()
@@ -162,6 +162,6 @@ def _print(bytes_per_token: int, bandwidth: float, speeds: "list[Speed]") -> Non
         )
     console = Console()
     console.print(table)
-    console.print(
-        f"memory is read at {bandwidth:.1f} GB/s; a token reads {bytes_per_token / 1e6:.1f} MB"
-    )
+    each = f"; a token reads {bytes_per_token / 1e6:.1f} MB"
+    decoded = any(speed.weight_bytes for speed in speeds)
+    console.print(f"memory is read at {bandwidth:.1f} GB/s{each if decoded else ''}")

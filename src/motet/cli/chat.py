@@ -223,7 +223,10 @@ class Chat:
             speeds = statistics(self._last, self._context)
             said = f"{speeds} · context {used} of {self._context} tokens"
         held = self._conversation.llm.held()
-        self._note(f"{said} · KV cache: {sum(held)} tokens of {len(held)} conversations")
+        kept = f"KV cache: {sum(held)} tokens of {len(held)} conversations"
+        if self._conversation.llm.model.config.decoder_start is not None:
+            kept = "an encoder-decoder keeps no KV cache between answers"
+        self._note(f"{said} · {kept}")
 
     @property
     def _context(self) -> int:
@@ -232,6 +235,11 @@ class Chat:
     def _greet(self) -> None:
         if self._conversation.options.templated:
             self._note("/help lists the commands; the model file's own chat template is in use")
+        elif not self._conversation.remembers:
+            self._note(
+                "/help lists the commands; the model is an encoder-decoder: each message is"
+                " answered by itself, and none is remembered"
+            )
         else:
             self._note("/help lists the commands; without a chat template, text is continued as is")
 

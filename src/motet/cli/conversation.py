@@ -68,6 +68,15 @@ class Conversation:
         self.messages = list(self.opening)
         self._seed = _seed(options)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether an answer depends on earlier turns.
+
+        Of an encoder-decoder without a chat template it does not: it answers a text, and goes on
+        from none.
+        """
+        return self.options.templated or self.llm.model.config.decoder_start is None
+
     def answer(self, text: str) -> Stream:
         """Begin to answer ``text``. Raises what ``LLM.chat`` does."""
         messages = [*self.messages, {"role": "user", "content": text}]
@@ -82,8 +91,8 @@ class Conversation:
                 stop=options.stop,
                 stream=True,
             )
-        if self.llm.model.config.decoder_start is not None:
-            messages = messages[-1:]  # an encoder-decoder answers a text, and goes on from none
+        if not self.remembers:
+            messages = messages[-1:]
         return self.llm.generate(
             "".join(message["content"] for message in messages),
             sampling,

@@ -1,12 +1,18 @@
 """``motet embed``: vectors of texts, and how alike they are."""
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import load_text_model, model_name, read_texts
+from motet.cli.inputs import (
+    counted_from_one,
+    existing_model,
+    load_text_model,
+    model_name,
+    read_texts,
+)
+from motet.cli.npy import check_npy, write_npy
 from motet.cli.options import json_option, model_argument, threads_option
 from motet.cli.output import shortened
 from motet.cli.progress import delayed_progress
@@ -44,7 +50,7 @@ _WIDTH = 40
 @click.option("--no-normalize", is_flag=True, help="Leave vectors as long as they are.")
 @click.option("--truncate", is_flag=True, help="Cut texts that are too long for the model.")
 @click.option(
-    "--npy", type=click.Path(), metavar="FILE", help="Write a NumPy array, float32 [n, d]."
+    "--npy", type=click.Path(), metavar="FILE", help="Write a NumPy array, float32 [n, d], to FILE."
 )
 @threads_option
 @json_option
@@ -69,6 +75,9 @@ def command(
 
     if npy is not None and as_json:
         raise click.UsageError("--npy and --json exclude each other")
+    existing_model(model)
+    if npy is not None:
+        check_npy(npy, path)
     given = read_texts((*texts, *prompts), path, "texts")
     loaded = load_text_model(model, threads)
     done = [0, 1]
@@ -79,12 +88,16 @@ def command(
     with (
         LLM(loaded, max_sequences=1, prefix_reuse=False) as llm,
         delayed_progress("embedding", lambda: done[0] / done[1]),
+        counted_from_one(),
     ):
         vectors = llm.embed(
             given, pooling, normalize=not no_normalize, truncate=truncate, progress=progress
         )
     if npy is not None:
-        _write(npy, vectors)
+        write_npy(npy, vectors)
+        count, width = vectors.shape
+        said = f"{count} vector{'s' * (count != 1)} of {width} numbers"
+        click.echo(f"{said} {'are' if count != 1 else 'is'} in {npy}", err=True)
     elif as_json:
         facts = {
             "model": model_name(loaded),
@@ -97,24 +110,20 @@ def command(
         _print(given, vectors)
 
 
-def _write(path: str, vectors: "Float32") -> None:
-    import numpy as np
-
-    with open(path, "wb") as file:  # noqa: PTH123 — np.save adds an ending to names
-        np.save(file, vectors)
-    count, width = vectors.shape
-    click.echo(f"{count} vectors of {width} numbers are in {os.fspath(path)}", err=True)
-
-
 def _print(texts: list[str], vectors: "Float32") -> None:
+    from rich.cells import cell_len, set_cell_size
+
     from motet.embedding import normalized
 
-    labels = [f"{number}  {shortened(text, _WIDTH)}" for number, text in enumerate(texts, 1)]
-    column = max(map(len, labels))
+    digits = len(str(len(texts)))
+    labels = [
+        f"{number:{digits}}  {shortened(text, _WIDTH)}" for number, text in enumerate(texts, 1)
+    ]
+    column = max(map(cell_len, labels))
     rest = f"  … {vectors.shape[1]} numbers" if vectors.shape[1] > _NUMBERS else ""
     for label, vector in zip(labels, vectors, strict=True):
         numbers = "".join(f"{value:10.5f}" for value in vector[:_NUMBERS])
-        click.echo(f"{label:{column}}{numbers}{rest}")
+        click.echo(f"{set_cell_size(label, column)}{numbers}{rest}")
     if 1 < len(texts) <= _MATRIX:
         units = normalized(vectors)
         click.echo("\ncosines" + "".join(f"{number:7}" for number in range(1, len(texts) + 1)))

@@ -7,6 +7,7 @@ has left is a quiet end.
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,22 @@ from contextlib import suppress
 import click
 
 from motet.errors import MotetError, OptionError
+
+_ELSEWHERE = {
+    "--top-n": "--top",
+    "--output": "--npy",
+    "-o": "--npy",
+    "--max-length": "--truncate",
+    "--documents": "--file",
+}
+"""What other programs call an option."""
+
+_ARGUMENTS = (
+    (r"\btruncate=True\b", "--truncate"),
+    (r"\bpooling='(mean|cls|last)'", r"--pooling \1"),
+    (r"(?<= )kv_(bytes|type)(?=[ ,)]|$)", r"--kv-\1"),
+)
+"""What Python calls an option, in messages, and its name here."""
 
 FAILURE, BAD_USE, INTERRUPTED = 1, 2, 130
 
@@ -59,7 +76,10 @@ def _text(error: Exception) -> str:
             return _bad_use(error)
         case click.ClickException():
             return error.format_message()
-    return str(error)
+    text = str(error)
+    for argument, option in _ARGUMENTS:
+        text = re.sub(argument, option, text)
+    return text
 
 
 def _bad_use(error: click.UsageError) -> str:
@@ -71,11 +91,18 @@ def _bad_use(error: click.UsageError) -> str:
     text = error.format_message()
     if isinstance(error, click.NoSuchOption):
         text = f"{path} has no option {error.option_name}"
-        if error.possibilities:
-            text += f"; did you mean {' or '.join(error.possibilities)}?"
+        if near := _meant(error) or error.possibilities:
+            text += f"; did you mean {' or '.join(near)}?"
     elif "unexpected extra argument" in text and error.ctx:
         text = f"{text.removesuffix('.')}{_instead(error.ctx.command)}"
     return f"{text.removesuffix('.')} ({path} --help)"
+
+
+def _meant(error: click.NoSuchOption) -> list[str]:
+    """The option of the command that has another name elsewhere."""
+    here = _ELSEWHERE.get(error.option_name)
+    params = error.ctx.command.params if error.ctx else []
+    return [here] if here and any(here in param.opts for param in params) else []
 
 
 def _instead(command: click.Command) -> str:

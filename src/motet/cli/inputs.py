@@ -1,8 +1,11 @@
 """What a command is given to read: model files, text files, standard input."""
 
+import fcntl
 import os
+import re
 import stat
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +16,7 @@ import click
 
 from motet.cli.output import printable
 from motet.cli.progress import delayed_progress
-from motet.errors import ModelFileError, UnsupportedError
+from motet.errors import ModelFileError, MotetError, UnsupportedError
 
 if TYPE_CHECKING:
     from motet.model import Model
@@ -112,6 +115,11 @@ def read_texts(texts: tuple[str, ...], path: str | None, what: str) -> list[str]
     if texts and path is not None:
         raise click.UsageError(f"give {what} on the command line or in a file, not both")
     if texts:
+        for text in texts:
+            if os.path.isfile(text):  # noqa: PTH113 — which a name that cannot be is no error for
+                click.echo(f"{text} is taken as a text; -f {text} reads the file", err=True)
+        if _input_waits():
+            click.echo(f"standard input is not read, since {what} are given", err=True)
         return list(texts)
     if path is None and not _piped_in():
         raise click.UsageError(f"give {what}, a file with -f, or one a line on standard input")
@@ -123,6 +131,20 @@ def read_texts(texts: tuple[str, ...], path: str | None, what: str) -> list[str]
     if not lines:
         raise click.UsageError(f"there are no {what} to read: the input is empty")
     return [line.removesuffix("\r") for line in lines]
+
+
+@contextmanager
+def counted_from_one() -> Iterator[None]:
+    """Have an error count texts or documents as people do, and not as Python does."""
+    try:
+        yield
+    except MotetError as error:
+        error.message = re.sub(
+            r"^((?:the query and )?(?:text|document)) (\d+)",
+            lambda found: f"{found[1]} {int(found[2]) + 1}",
+            error.message,
+        )
+        raise
 
 
 def read_standard_input() -> bytes:
@@ -158,6 +180,21 @@ def _piped_in() -> bool:
     except (OSError, ValueError):  # an object without a descriptor holds what it holds
         return not sys.stdin.isatty()
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+
+
+def _input_waits() -> bool:
+    """Whether standard input is a file or a pipe with something in it."""
+    try:
+        descriptor = sys.stdin.fileno()
+        state = os.fstat(descriptor)
+        if stat.S_ISREG(state.st_mode):
+            return state.st_size > 0
+        if not stat.S_ISFIFO(state.st_mode):
+            return False
+        waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+    except (OSError, ValueError):
+        return False
+    return int.from_bytes(waiting, sys.byteorder) > 0
 
 
 @contextmanager

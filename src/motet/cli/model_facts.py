@@ -18,7 +18,7 @@ from motet.models.config import AttentionConfig, Config, RotaryConfig
 from motet.models.family import Family
 from motet.models.registry import FAMILIES, declared
 from motet.models.tensors import only_f32
-from motet.runnable import Encodes
+from motet.runnable import Decodes, Encodes
 from motet.self_extend import AutoExtend, check_reach, require_positions
 from motet.weights.gguf import GGUFFile
 
@@ -86,7 +86,7 @@ def model_facts(file: GGUFFile, tokens: int | None, kv_type: str) -> Facts:
         ),
         "tokenizer": file.metadata.get("tokenizer.ggml.model"),
         "pre_tokenizer": file.metadata.get("tokenizer.ggml.pre"),
-        "encoder": None if isinstance(family, MotetError) else isinstance(family, Encodes),
+        "encoder": None if isinstance(family, MotetError) else _encodes_alone(family),
         "pooling": None if isinstance(family, MotetError) else family.config.pooling,
         "labels": own("classifier.output_labels"),
         "chat_template": "tokenizer.chat_template" in file.metadata,
@@ -109,6 +109,10 @@ def tensor_facts(file: GGUFFile) -> list[Facts]:
         }
         for info in file.tensors.values()
     ]
+
+
+def _encodes_alone(family: Family[Config]) -> bool:
+    return isinstance(family, Encodes) and not isinstance(family, Decodes)
 
 
 def _tensor_types(file: GGUFFile) -> list[Facts]:

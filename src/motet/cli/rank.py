@@ -4,8 +4,14 @@ import json
 
 import click
 
-from motet.cli.inputs import load_text_model, model_name, read_texts
-from motet.cli.options import json_option, model_argument, threads_option
+from motet.cli.inputs import (
+    counted_from_one,
+    existing_model,
+    load_text_model,
+    model_name,
+    read_texts,
+)
+from motet.cli.options import WholeNumber, json_option, model_argument, threads_option
 from motet.cli.output import shortened
 from motet.cli.progress import delayed_progress
 
@@ -25,6 +31,7 @@ _WIDTH = 100
     metavar="FILE",
     help="Documents, one a line (- reads them).",
 )
+@click.option("--top", type=WholeNumber(1), metavar="N", help="Print the N best alone.")
 @click.option("--truncate", is_flag=True, help="Cut pairs that are too long for the model.")
 @threads_option
 @json_option
@@ -33,6 +40,7 @@ def command(
     texts: tuple[str, ...],
     query: str,
     path: str | None,
+    top: int | None,
     truncate: bool,
     threads: int | None,
     as_json: bool,
@@ -43,6 +51,7 @@ def command(
     """
     from motet.llm import LLM
 
+    existing_model(model)
     documents = read_texts(texts, path, "documents")
     loaded = load_text_model(model, threads)
     done = [0, 1]
@@ -53,9 +62,10 @@ def command(
     with (
         LLM(loaded, max_sequences=1, prefix_reuse=False) as llm,
         delayed_progress("ranking", lambda: done[0] / done[1]),
+        counted_from_one(),
     ):
         scores = llm.rank(query, documents, truncate=truncate, progress=progress)
-    order = sorted(range(len(documents)), key=lambda place: -scores[place])
+    order = sorted(range(len(documents)), key=lambda place: -scores[place])[:top]
     if as_json:
         results = [
             {"index": i, "score": float(str(scores[i])), "document": documents[i]} for i in order

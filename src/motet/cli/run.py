@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from motet.cli.inputs import load_model, read_prompt
+from motet.cli.inputs import load_model, predicting, read_prompt
 from motet.cli.options import (
     context_option,
     json_option,
@@ -121,7 +121,7 @@ def command(
             stack.enter_context(locked(session))
             if begun := session.exists():
                 kv_type, self_extend = _settings_of(session, kv_type, self_extend)
-        loaded = load_model(model, threads)
+        loaded = predicting(load_model(model, threads))
         if session is not None and begun:
             refuse_other_models(loaded, session)
         _check_context(loaded, ctx, self_extend)
@@ -138,6 +138,10 @@ def command(
         )
         options = ChatOptions(_templated(llm, chat, system), sampling, max_tokens, stop)
         conversation = Conversation(llm, options, system)
+        if session is not None and not conversation.remembers:
+            raise click.UsageError(
+                f"--session: {loaded.name} is an encoder-decoder, and answers each prompt by itself"
+            )
         if session is not None and begun:
             _resume(conversation, session, chat, system)
         if interactive:

@@ -98,7 +98,7 @@ def _overview(facts: "Facts") -> "Table":
     rows = [
         ("file", facts["path"]),
         ("size", f"{format_bytes(facts['bytes'])}{files}, {facts['format']}"),
-        ("architecture", _shown(facts["architecture"]) + ", an encoder" * bool(facts["encoder"])),
+        ("architecture", _shown(facts["architecture"]) + _kind(facts)),
         ("name", _shown(facts["name"])),
         ("parameters", amount(facts["parameters"])),
         ("layers", _layers(facts)),
@@ -114,6 +114,12 @@ def _overview(facts: "Facts") -> "Table":
         ("context memory", _memory(facts["context"]) if not facts["encoder"] else _KEEPS_NOTHING),
     ]
     return _table(None, rows)
+
+
+def _kind(facts: "Facts") -> str:
+    if facts["encoder"]:
+        return ", an encoder"
+    return ", an encoder-decoder" if facts["context"].get("encoded") else ""
 
 
 def _layers(facts: "Facts") -> str:

@@ -21,18 +21,33 @@ The content is text, or a list of parts as the OpenAI API has them, all of type 
 Chat = Sequence[Message]
 
 
-def one_or_many(prompt: object, what: str = "the prompt") -> tuple[bool, list[Prompt]]:
+def as_list(value: object) -> object:
+    """NumPy arrays of texts, and of rows of token ids, as lists; anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    array = cast(Array, value)
+    if array.ndim == 1 and array.dtype.kind in "UTO":
+        return array.tolist()
+    return list(array) if array.ndim == 2 and array.dtype.kind in "iu" else array
+
+
+def one_or_many(
+    prompt: object, what: str = "the prompt", many: str = "prompts"
+) -> tuple[bool, list[Prompt]]:
     """Whether this is a single prompt, and the prompts. Raises OptionError if it is neither.
 
-    ``what``: what messages call it.
+    ``what``, ``many``: what messages call it, and several.
     """
+    prompt = as_list(prompt)
     if _is_prompt(prompt):
         return True, [cast(Prompt, prompt)]
     if checks.is_bytes(prompt):
         checks.text(what, prompt)
-    prompts = checks.listed(what, prompt, "prompts, or give one: text or token ids")
+    prompts = checks.listed(what, prompt, f"{many}, or give one: text or token ids")
     for place, each in enumerate(prompts):
         if not _is_prompt(each):
+            if _is_empty(each):
+                raise OptionError(f"{what} {place} is empty", hint="give at least one token id")
             raise OptionError(
                 f"{what} is a list with {checks.shown(each)} at {place}",
                 hint="give text, token ids, or a list of either",
@@ -179,6 +194,10 @@ def _part(name: str, part: object) -> str:
             hint='models here read text alone: parts of type "text"',
         )
     return checks.text(f"{name}['text']", given.get("text"))
+
+
+def _is_empty(prompt: object) -> bool:
+    return isinstance(prompt, list | tuple) and not prompt
 
 
 def _is_prompt(prompt: object) -> bool:

@@ -68,18 +68,12 @@ def measure(
     ``Model.context``. Raises OptionError, at the call, when a prompt and what is generated after it
     are more than a sequence may have, UnsupportedError where Self-Extend does not apply.
     """
-    longest, most = _longest(model, prompts, generate), max_positions(model, self_extend)
-    if longest > most:
-        reason = "Self-Extend reaches" if self_extend else "the model was trained for"
-        raise OptionError(
-            f"prompts of up to {max(prompts)} tokens and {generate} generated after them make "
-            f"{longest}, but {reason} {most}",
-            hint="use shorter prompts or generate less" + ("" if self_extend else f", {BEYOND}"),
-        )
+    _require_room(model, prompts, generate, self_extend)
+    together = {1} if encodes_alone(model) else {1, *parallel}
     return (
         speed
         for prompt in prompts
-        for sequences in sorted({1, *parallel})
+        for sequences in sorted(together)
         for speed in _measure(
             _Workload(model, sequences, prompt, generate, self_extend, ubatch, kv_type),
             decodes=sequences in parallel,
@@ -88,11 +82,48 @@ def measure(
     )
 
 
+def encodes_alone(model: Model) -> bool:
+    """Whether there is nothing to decode."""
+    return isinstance(model.family, Encodes) and not isinstance(model.family, Decodes)
+
+
+def longest_prompt(
+    model: Model, generate: int, self_extend: SelfExtend | AutoExtend | str | None = None
+) -> int:
+    """Tokens that a prompt may have, less than 1 where ``generate`` leave no room for it."""
+    most = max_positions(model, self_extend)
+    return most if isinstance(model.family, Encodes) else most - generate
+
+
+def _require_room(
+    model: Model,
+    prompts: list[int],
+    generate: int,
+    self_extend: SelfExtend | AutoExtend | str | None,
+) -> None:
+    """Raise OptionError for more tokens than a sequence may have."""
+    longest, most = _longest(model, prompts, generate), max_positions(model, self_extend)
+    if longest <= most:
+        return
+    reason = "Self-Extend reaches" if self_extend else "the model was trained for"
+    if isinstance(model.family, Encodes):
+        prompt = max(prompts) == longest
+        raise OptionError(
+            f"{'prompts' if prompt else 'answers'} of up to {longest} tokens, but {reason} {most}",
+            hint="use shorter prompts" if prompt else "generate less",
+        )
+    raise OptionError(
+        f"prompts of up to {max(prompts)} tokens and {generate} generated after them make "
+        f"{longest}, but {reason} {most}",
+        hint="use shorter prompts or generate less" + ("" if self_extend else f", {BEYOND}"),
+    )
+
+
 def _longest(model: Model, prompts: list[int], generate: int) -> int:
     """Tokens of the longest sequence."""
     if not isinstance(model.family, Encodes):
         return max(prompts) + generate
-    return max(*prompts, generate) if isinstance(model.family, Decodes) else max(prompts)
+    return max(prompts) if encodes_alone(model) else max(*prompts, generate)
 
 
 def _measure(work: "_Workload", decodes: bool, repeat: int) -> Iterator[Speed]:
@@ -135,7 +166,7 @@ class _Workload:
         self.prompt = prompt
         self.generate = generate
         self.encodes = isinstance(model.family, Encodes)
-        self.decodes = not self.encodes or isinstance(model.family, Decodes)
+        self.decodes = not encodes_alone(model)
         self._context = model.context(
             max_sequences=2 * sequences,
             max_tokens=sequences * (prompt + generate),
