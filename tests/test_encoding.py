@@ -126,9 +126,9 @@ def test_scores_that_are_not_finite(tmp_path, architecture: str) -> None:
     path.write_bytes(data)
     context = Model.load(path).context(max_sequences=2)
     run = context.encode if architecture == "bert" else context.decode
-    with pytest.raises(NumericalError, match="pooled of sequence 0") as caught:
+    with pytest.raises(NumericalError, match="pooled of sequence 1") as caught:
         run(batch(([3, 4], 0, 1), ([5, 6, 7], 0, 0)))
-    assert caught.value.entries == (2, 3, 4)
+    assert caught.value.entries == (0, 1)
     assert context.memory.length(0) == 0
 
 
@@ -148,7 +148,7 @@ def test_a_window_of_one_is_refused(tmp_path, architecture: str) -> None:
 def test_a_shorter_context_bounds_what_is_encoded(bert: Model) -> None:
     context = bert.context(context_length=10)
     context.encode(batch(([1] * 10, 0, 0)))
-    with pytest.raises(CapacityError, match="11 tokens.*10"):
+    with pytest.raises(CapacityError, match=r"11 tokens.*10"):
         context.encode(batch(([1] * 11, 0, 0)))
 
 

@@ -126,7 +126,7 @@ def test_what_is_refused(model: Model) -> None:
         with pytest.raises(OptionError, match="encoder-decoder: its answers do not go on from"):
             llm.generate([3], echo=True)
         with pytest.raises(
-            CapacityError, match="has 257 tokens, and the context is of 256"
+            CapacityError, match="has 257 tokens, and the model was trained for 256"
         ):
             llm.generate([3] * 257)
         assert len(llm.generate([3] * 256, max_tokens=2).tokens) == 2
