@@ -78,6 +78,17 @@ def test_softcap(cpu: CPU) -> None:
     np.testing.assert_array_equal(cpu.softcap(x[3:4].copy(), 30.0), got[3:4])
 
 
+@pytest.mark.parametrize("width", [1, 16, 37, 600])
+def test_layer_norm_of_a_sum(cpu: CPU, width: int) -> None:
+    rng = np.random.default_rng(width)
+    x, plus = (rng.standard_normal((9, width)).astype(np.float32) for _ in range(2))
+    weight, bias = (rng.standard_normal(width).astype(np.float32) for _ in range(2))
+    got = cpu.layer_norm(x, weight, bias, 1e-5, plus)
+    assert np.array_equal(got, cpu.layer_norm(x + plus, weight, bias, 1e-5))
+    expected = REFERENCE.layer_norm(x, weight, bias, 1e-5, plus)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("width", [1, 2, 16, 37])
 def test_softmax(cpu: CPU, width: int) -> None:
     x = 20 * np.random.default_rng(width).standard_normal((9, width)).astype(np.float32)

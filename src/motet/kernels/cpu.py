@@ -178,9 +178,16 @@ class CPU(HostMemory):
         self._native.rms_norm(self._pool, x, weight, eps, out)
         return out
 
-    def layer_norm(self, x: Float32, weight: Float32, bias: Float32 | None, eps: float) -> Float32:
+    def layer_norm(
+        self,
+        x: Float32,
+        weight: Float32,
+        bias: Float32 | None,
+        eps: float,
+        plus: Float32 | None = None,
+    ) -> Float32:
         out = np.empty_like(x)
-        self._native.layer_norm(self._pool, x, weight, bias, eps, out)
+        self._native.layer_norm(self._pool, x, weight, bias, eps, plus, out)
         return out
 
     def activate(self, x: Float32, activation: str) -> Float32:

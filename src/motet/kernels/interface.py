@@ -189,8 +189,17 @@ class Kernels(Protocol):
         """
         ...
 
-    def layer_norm(self, x: Float32, weight: Float32, bias: Float32 | None, eps: float) -> Float32:
+    def layer_norm(
+        self,
+        x: Float32,
+        weight: Float32,
+        bias: Float32 | None,
+        eps: float,
+        plus: Float32 | None = None,
+    ) -> Float32:
         """(x − mean) / sqrt(variance + eps) · weight + bias over the last axis (Ba et al. 2016).
+
+        ``plus``: of x's shape, what is added to x before.
 
         weight and bias ``[n]``, or ``[G, n]`` for x ``[…, G, n]``: each group has its own.
         """

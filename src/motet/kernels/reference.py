@@ -81,7 +81,15 @@ class Reference(RecurrentReference, HostMemory):
         mean = np.mean(np.square(x, dtype=np.float64), axis=-1, keepdims=True)
         return (x / np.sqrt(mean + eps) * weight).astype(np.float32)
 
-    def layer_norm(self, x: Float32, weight: Float32, bias: Float32 | None, eps: float) -> Float32:
+    def layer_norm(
+        self,
+        x: Float32,
+        weight: Float32,
+        bias: Float32 | None,
+        eps: float,
+        plus: Float32 | None = None,
+    ) -> Float32:
+        x = x if plus is None else x + plus
         centred = x - np.mean(x, axis=-1, keepdims=True, dtype=np.float64)
         variance = np.mean(np.square(centred), axis=-1, keepdims=True)
         out = centred / np.sqrt(variance + eps) * weight

@@ -16,7 +16,7 @@ from motet.models.config import LAYER_EPS, HeadsConfig, read_heads, read_kv_head
 from motet.models.family import Whole
 from motet.models.keys import Keys
 from motet.models.layers import FeedForward, read_qkv
-from motet.models.norms import loose_layer_norm
+from motet.models.norms import layer_norm_of_sum, loose_layer_norm
 from motet.models.pooled_heads import read_classifier
 from motet.models.tensors import EMBEDDING, POSITIONS, TensorReader
 
@@ -119,17 +119,14 @@ class PostNormBlock:
         self.attention = attention
         self.feed_forward = feed_forward
         d, eps = config.d_model, config.norm_eps
-        self.attn_output_norm = loose_layer_norm(t, kernels, "attn_output_norm", d, eps)
-        self.layer_output_norm = loose_layer_norm(t, kernels, "layer_output_norm", d, eps)
+        self.attn_output_norm = layer_norm_of_sum(t, kernels, "attn_output_norm", d, eps)
+        self.layer_output_norm = layer_norm_of_sum(t, kernels, "layer_output_norm", d, eps)
 
     def forward(self, x: Float32, view: Whole, wanted: Int64 | None) -> Float32:
         """``[T, d_model]`` to ``[R, d_model]``."""
         h = self.attention.forward(x, view, wanted)
-        h += x if wanted is None else x[wanted]
-        x = self.attn_output_norm(h)
-        h = self.feed_forward.forward(x)
-        h += x
-        return self.layer_output_norm(h)
+        x = self.attn_output_norm(h, x if wanted is None else x[wanted])
+        return self.layer_output_norm(self.feed_forward.forward(x), x)
 
 
 class EncoderBlock(Protocol):

@@ -10,6 +10,9 @@ from motet.models.tensors import TensorReader
 Norm = Callable[[Float32], Float32]
 """Over the last axis, to an array of its own."""
 
+SumNorm = Callable[[Float32, Float32], Float32]
+"""Of the sum of two arrays."""
+
 NormKind = Callable[[TensorReader, Kernels, str, int, float], Norm]
 """Makes the norm of a name and size, with an epsilon."""
 
@@ -29,3 +32,11 @@ def loose_layer_norm(t: TensorReader, kernels: Kernels, name: str, size: int, ep
     """As ``layer_norm``, where the bias may be absent."""
     weight, bias = t.array(f"{name}.weight", size), t.optional_array(f"{name}.bias", size)
     return partial(kernels.layer_norm, weight=weight, bias=bias, eps=eps)
+
+
+def layer_norm_of_sum(
+    t: TensorReader, kernels: Kernels, name: str, size: int, eps: float
+) -> SumNorm:
+    """As ``loose_layer_norm``, of a sum."""
+    weight, bias = t.array(f"{name}.weight", size), t.optional_array(f"{name}.bias", size)
+    return lambda x, plus: kernels.layer_norm(x, weight, bias, eps, plus)

@@ -52,11 +52,19 @@ inline void rms_norm(ThreadPool& pool, const float* x, const float* weight, int6
   });
 }
 
-inline void layer_norm(ThreadPool& pool, const float* x, const float* weight, const float* bias,
-                       int64_t groups, float eps, int64_t rows, int64_t n, float* y) {
+// Of x, or of x + plus, which y holds meanwhile.
+inline void layer_norm(ThreadPool& pool, const float* x, const float* plus, const float* weight,
+                       const float* bias, int64_t groups, float eps, int64_t rows, int64_t n,
+                       float* y) {
   in_parts(pool, rows, PART / n, [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row++) {
       const float *in = x + row * n, *scales = weight + row % groups * n;
+      if (plus) {
+        along(in, n, [&](f32x16 v, int64_t i, int lanes) {
+          put(y + row * n + i, lanes, v + take(plus + row * n + i, lanes));
+        });
+        in = y + row * n;
+      }
       f32x16 total = f32x16::set(0), squares = f32x16::set(0);
       along(in, n, [&](f32x16 v, int64_t, int) { total = total + v; });
       const f32x16 mean = f32x16::set(sum(total) / (float)n);

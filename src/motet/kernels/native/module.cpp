@@ -97,15 +97,16 @@ void rms_norm_of(ThreadPool& pool, AnyArray<const float> x, AnyArray<const float
 }
 
 void layer_norm_of(ThreadPool& pool, AnyArray<const float> x, AnyArray<const float> weight,
-                   std::optional<AnyArray<const float>> bias, float eps, AnyArray<float> out) {
+                   std::optional<AnyArray<const float>> bias, float eps,
+                   std::optional<AnyArray<const float>> plus, AnyArray<float> out) {
   const int64_t groups = norm_groups(x, weight);
-  need(groups && out.size() == x.size() &&
+  need(groups && out.size() == x.size() && (!plus || plus->size() == x.size()) &&
            (!bias || (bias->size() == weight.size() && norm_groups(x, *bias) == groups)),
        "norm: shapes differ");
   const int64_t n = weight.size() / groups;
   nb::gil_scoped_release free_python;
-  layer_norm(pool, x.data(), weight.data(), bias ? bias->data() : nullptr, groups, eps,
-             x.size() / n, n, out.data());
+  layer_norm(pool, x.data(), plus ? plus->data() : nullptr, weight.data(),
+             bias ? bias->data() : nullptr, groups, eps, x.size() / n, n, out.data());
 }
 
 void activate_of(ThreadPool& pool, int activation, AnyArray<const float> x,
@@ -186,7 +187,7 @@ NB_MODULE(MOTET_MODULE, m) {
   m.def("embedding", &embedding);
   m.def("rms_norm", &rms_norm_of);
   m.def("layer_norm", &layer_norm_of, "pool"_a, "x"_a, "weight"_a, "bias"_a.none(), "eps"_a,
-        "out"_a);
+        "plus"_a.none(), "out"_a);
   m.def("activate", &activate_of, "pool"_a, "activation"_a, "x"_a, "up"_a.none(), "out"_a);
   m.def("softcap", &softcap_of);
   m.def("softmax", &softmax_of);
