@@ -20,6 +20,7 @@ import numpy as np
 
 import motet
 from motet.kernels import _cpu
+from motet.runnable import Encodes
 
 ROOT = Path(__file__).parents[1]
 KV_TYPES = ("f32", "f16", "bf16", "q8_0")
@@ -47,8 +48,10 @@ def models(shared: Path | None) -> list[Path]:
 
 
 def digests(path: Path) -> Iterator[str]:
-    """Of one model, on the instruction set that the environment chooses."""
+    """Of one model, on the instruction set that the environment chooses; none of an encoder."""
     model = motet.Model.load(path, threads=2)
+    if isinstance(model.family, Encodes):
+        return
     for kv_type in KV_TYPES:
         for split in SPLITS:
             for name, setting in EXTENDED.items():

@@ -43,6 +43,7 @@ class Shape:
     fingerprint: Fingerprint = RANDOM
     kernels: Kernels = field(default_factory=Reference)
     blocks: tuple[Any, ...] = ()
+    pooled_heads: dict[str, Any] = field(default_factory=dict)
     name: str = "a shape"
 
     @property
