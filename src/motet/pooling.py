@@ -28,7 +28,7 @@ def choose_pooling(pooling: str | None, model: Runnable) -> str:
     if chosen == "cls" and not isinstance(model.family, Encodes):
         raise OptionError(
             f"{source} is 'cls', and the first token of this model sees no other",
-            hint="give pooling: 'last', 'mean' or 'none'",
+            hint="use 'last' or 'mean'" + ("" if pooling else ", or 'none'"),
         )
     return chosen
 

@@ -183,10 +183,10 @@ def test_memory_that_is_unknown(tmp_path: Path, keys: dict, problem: str) -> Non
 
 
 def test_memory_that_no_machine_has(tmp_path: Path) -> None:
-    keys = {"attention.head_count": 1 << 24, "attention.head_count_kv": 1 << 24}
+    keys = {"attention.head_count": 1 << 12, "attention.head_count_kv": 1 << 12}
     keys |= {"attention.key_length": 1 << 16, "block_count": 1}
     path = model(tmp_path / "m.gguf", "llama", LLAMA | keys)
-    assert context(path, "--ctx", "64")["total"] >= (1 << 24) * (1 << 16) * 64 * 2 * 2
+    assert context(path, "--ctx", "65536")["total"] >= (1 << 12) * (1 << 16) * 65536 * 2 * 2
 
 
 def test_a_file_that_does_not_name_its_context(tmp_path: Path) -> None:
