@@ -103,7 +103,7 @@ class Decoding:
             for ubatch, step in steps:
                 self._compute(family, ubatch, step)
 
-        return located(error, self._model, compute)
+        return _located(error, self._model, compute)
 
 
 class Encoding:
@@ -169,10 +169,10 @@ class Encoding:
         try:
             return compute(family)
         except NumericalError as error:
-            raise located(error, self._model, compute) from None
+            raise _located(error, self._model, compute) from None
 
 
-def located(
+def _located(
     error: NumericalError, model: Runnable, compute: Callable[[WatchedFamily], object]
 ) -> NumericalError:
     """The error with the layer in which it arises; ``compute`` runs a family as it was run."""
@@ -210,13 +210,14 @@ def _require_finite(x: Float32, what: str, entries: Int64) -> None:
 
 
 def _require_finite_vectors(vectors: Float32, entries: Entries, seqs: Sequence[int]) -> None:
-    """Raise NumericalError unless the vector of each sequence is finite."""
-    for row in rows_not_finite(vectors):
-        numbers = [n for n, members in enumerate(entries.sets) if seqs[row] in members]
+    """Raise NumericalError unless all of ``[S, n]``, of these sequences of a batch, is finite."""
+    bad = rows_not_finite(vectors)
+    if bad:
+        seq = seqs[bad[0]]
+        numbers = [n for n, members in enumerate(entries.sets) if seq in members]
         found = tuple(np.flatnonzero(np.isin(entries.set_of, numbers)).tolist())
         raise NumericalError(
-            f"what is pooled of sequence {seqs[row]} is not all finite numbers, though its states"
-            " are",
+            f"what is pooled of sequence {seq} is not all finite numbers, though its states are",
             entries=found,
             hint="the model's file may be damaged (cls, dense_2, dense_3): fetch it again",
         )

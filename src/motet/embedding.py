@@ -99,7 +99,7 @@ def rank_call(
         raise _no_vocabulary()
     _require_pairs(model.name, model.tokenizer)
     ids_of = partial(pair_ids, model.tokenizer, query)
-    limit = _longest(model)
+    limit = position_limit(model)
 
     def prepare(sink: VectorSink) -> VectorRequest:
         ids: list[list[int]] = []
@@ -211,7 +211,7 @@ def _text_ids(model: Model, text: Prompt, truncate: bool, name: str) -> list[int
             f"token {checks.shown(ids[wrong])} at {wrong} of {name} is not one of the model's"
             f" {n_vocab}"
         )
-    limit = _longest(model)
+    limit = position_limit(model)
     if truncate and len(ids) > limit:
         ids = cut_text(ids, limit, () if tokenizer is None else tokenizer.suffix)
     _check_length(name, len(ids), limit)
@@ -221,11 +221,6 @@ def _text_ids(model: Model, text: Prompt, truncate: bool, name: str) -> list[int
 def _name(place: int, text: Prompt, kind: str = "text") -> str:
     """Which of a list it is, and how it begins."""
     return f"{kind} {place}" + (f", {checks.shown(text[:40])}" if isinstance(text, str) else "")
-
-
-def _longest(model: Model) -> int:
-    """Tokens that a text may have."""
-    return position_limit(model)
 
 
 def _check_length(what: str, tokens: int, limit: int) -> None:
