@@ -232,6 +232,15 @@ struct State {
     std::fill_n(total.p, rows, 0.0f);
     std::fill_n(values.p, (int64_t)rows * padded, 0.0f);
   }
+  // Bring a row to a new greatest score, to which weights of this sum are relative.
+  void raise_to(int row, float top, float weight, int padded) {
+    const float old = greatest.p[row], fade = old == -INFINITY ? 0.0f : exp_one(old - top);
+    total.p[row] = std::fma(total.p[row], fade, weight);
+    greatest.p[row] = top;
+    if (fade == 1.0f) return;
+    float* v = values.p + (int64_t)row * padded;
+    for (int i = 0; i < padded; i += LANES) (f32x16::load(v + i) * f32x16::set(fade)).store(v + i);
+  }
   // Add what a later chunk made of a row.
   void join(int row, float later_greatest, float later_total, const float* later, int padded) {
     if (later_greatest == -INFINITY) return;
@@ -261,19 +270,14 @@ inline void weigh(State& state, int r, float* scores, uint64_t seen, float softc
       if (!(seen >> j & 1)) scores[j] = -INFINITY;
   f32x16 most = f32x16::load(scores);
   for (int p = LANES; p < PAGE; p += LANES) most = maximum(most, f32x16::load(scores + p));
-  const float old = state.greatest.p[r], top = std::max(old, largest(most));
+  const float top = std::max(state.greatest.p[r], largest(most));
   f32x16 weight = f32x16::set(0);
   for (int p = 0; p < PAGE; p += LANES) {
     const f32x16 w = exp(f32x16::load(scores + p) - f32x16::set(top));
     w.store(scores + p);
     weight = weight + w;
   }
-  const float fade = old == -INFINITY ? 0.0f : exp_one(old - top);
-  state.total.p[r] = std::fma(state.total.p[r], fade, sum(weight));
-  state.greatest.p[r] = top;
-  if (fade == 1.0f) return;
-  float* v = state.values.p + (int64_t)r * padded;
-  for (int i = 0; i < padded; i += LANES) (f32x16::load(v + i) * f32x16::set(fade)).store(v + i);
+  state.raise_to(r, top, sum(weight), padded);
 }
 
 // Call f(R, r) on rows r … r + R − 1, as many at a time as a kernel takes.

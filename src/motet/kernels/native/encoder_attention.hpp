@@ -175,7 +175,7 @@ class EncoderWorker {
       if (p + LANES > to) std::fill(s + to, s + p + LANES, -INFINITY);
       most = maximum(most, f32x16::load(s + p));
     }
-    const float old = state.greatest.p[row], top = std::max(old, largest(most));
+    const float top = std::max(state.greatest.p[row], largest(most));
     f32x16 weight = f32x16::set(0);
     for (int64_t p = begin; p < end; p += LANES) {
       const f32x16 w = exp(f32x16::load(s + p) - f32x16::set(top));
@@ -184,13 +184,7 @@ class EncoderWorker {
     }
     std::fill(s, s + begin, 0.0f);
     std::fill(s + end, s + size, 0.0f);
-    const float fade = old == -INFINITY ? 0.0f : exp_one(old - top);
-    state.total.p[row] = std::fma(state.total.p[row], fade, sum(weight));
-    state.greatest.p[row] = top;
-    if (fade == 1.0f || old == -INFINITY) return;
-    float* v = state.values.p + row * a.padded();
-    for (int i = 0; i < a.padded(); i += LANES)
-      (f32x16::load(v + i) * f32x16::set(fade)).store(v + i);
+    state.raise_to(row, top, sum(weight), a.padded());
   }
 
   const EncoderAttention& a;
