@@ -10,6 +10,8 @@ FLOORS = [
     {"weights"},
     {"kernels"},
     {"tokenizer"},
+    {"huggingface"},
+    {"opening"},
     {"memory", "models"},
     {"batch", "runnable", "state", "finite"},
     {"split", "encoding", "pooling", "output"},

@@ -15,8 +15,9 @@ from motet.machine import available_memory
 from motet.models.config import Config
 from motet.models.registry import declared
 from motet.models.tensors import EMBEDDING, OUTPUT, POSITIONS, TensorLoader, only_f32, packed_bytes
+from motet.opening import open_model
 from motet.weights.fingerprint import Fingerprint, fingerprint_of
-from motet.weights.gguf import GGUFFile
+from motet.weights.source import ModelSource
 
 if TYPE_CHECKING:
     from motet.context import Context
@@ -37,7 +38,10 @@ class Model:
     """
 
     def __init__(
-        self, file: GGUFFile, kernels: Kernels, progress: Callable[[int, int], None] | None = None
+        self,
+        file: ModelSource,
+        kernels: Kernels,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Of an open file, on the given kernels; see ``load``. The file is not read any more."""
         declaration = declared(file)
@@ -79,7 +83,7 @@ class Model:
         if progress is not None:
             checks.function("progress", progress, "the bytes done and the bytes in all")
         kernels = CPU(threads)
-        with GGUFFile.open(found) as file:
+        with open_model(found) as file:
             try:
                 return cls(file, kernels, progress)
             except MemoryError as error:
@@ -188,7 +192,7 @@ def _read_per_token(nbytes_of: Mapping[str, int], config: Config) -> int:
     return total
 
 
-def _tokenizer(file: GGUFFile, n_vocab: int) -> Any:
+def _tokenizer(file: ModelSource, n_vocab: int) -> Any:
     from motet.tokenizer import from_gguf
 
     tokens = file.metadata.get("tokenizer.ggml.tokens")

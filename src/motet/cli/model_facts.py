@@ -20,7 +20,8 @@ from motet.models.registry import FAMILIES, declared
 from motet.models.tensors import only_f32
 from motet.runnable import Decodes, Encodes
 from motet.self_extend import AutoExtend, check_reach, require_positions
-from motet.weights.gguf import GGUFFile
+from motet.weights.gguf_tensors import GGUFTensor
+from motet.weights.source import ModelSource, TensorInfo
 
 TIMES = (2, 4, 8, 16)
 """Contexts for which Self-Extend's choice is shown, in trained lengths."""
@@ -37,7 +38,7 @@ Facts = dict[str, Any]
 """What ``--json`` prints."""
 
 
-def model_facts(file: GGUFFile, tokens: int | None, kv_type: str) -> Facts:
+def model_facts(file: ModelSource, tokens: int | None, kv_type: str) -> Facts:
     """Everything that is shown by default.
 
     ``tokens``: of the context whose memory is asked; None for the trained length.
@@ -61,7 +62,7 @@ def model_facts(file: GGUFFile, tokens: int | None, kv_type: str) -> Facts:
         "path": file.path,
         "files": file.files,
         "bytes": file.nbytes,
-        "format": f"GGUF version {file.version}",
+        "format": file.format,
         "architecture": architecture,
         "name": file.metadata.get("general.name"),
         "parameters": sum(math.prod(info.shape) for info in file.tensors.values()),
@@ -96,7 +97,7 @@ def model_facts(file: GGUFFile, tokens: int | None, kv_type: str) -> Facts:
     }
 
 
-def tensor_facts(file: GGUFFile) -> list[Facts]:
+def tensor_facts(file: ModelSource) -> list[Facts]:
     """A row for each tensor."""
     return [
         {
@@ -104,18 +105,22 @@ def tensor_facts(file: GGUFFile) -> list[Facts]:
             "shape": list(info.shape),
             "type": info.type.name,
             "bytes": info.nbytes,
-            "offset": info.offset,
-            "path": info.path,
+            **_place(info),
         }
         for info in file.tensors.values()
     ]
+
+
+def _place(info: TensorInfo) -> Facts:
+    """Where its bytes lie in a GGUF file; of a directory's tensors many are put together."""
+    return {"offset": info.offset, "path": info.path} if isinstance(info, GGUFTensor) else {}
 
 
 def _encodes_alone(family: Family[Config]) -> bool:
     return isinstance(family, Encodes) and not isinstance(family, Decodes)
 
 
-def _tensor_types(file: GGUFFile) -> list[Facts]:
+def _tensor_types(file: ModelSource) -> list[Facts]:
     types = Counter(info.type for info in file.tensors.values())
     return [
         {
@@ -130,7 +135,7 @@ def _tensor_types(file: GGUFFile) -> list[Facts]:
     ]
 
 
-def read_family(file: GGUFFile) -> Family[Config]:
+def read_family(file: ModelSource) -> Family[Config]:
     """What Motet would run the file as, without its weights.
 
     Raises UnsupportedError for an architecture or a key that Motet does not know, ModelFileError
@@ -142,7 +147,7 @@ def read_family(file: GGUFFile) -> Family[Config]:
 
 
 def _context(
-    file: GGUFFile, family: Family[Config] | MotetError, tokens: int | None, kv_type: str
+    file: ModelSource, family: Family[Config] | MotetError, tokens: int | None, kv_type: str
 ) -> Facts:
     """ContextMemory as a dictionary, or why it is ``unknown``."""
     if tokens is None:

@@ -43,9 +43,9 @@ def command(
 ) -> None:
     """Show what the model file MODEL (GGUF) holds: architecture, layers, tensors, memory."""
     from motet.cli.model_facts import model_facts, tensor_facts
-    from motet.weights.gguf import GGUFFile
+    from motet.opening import open_model
 
-    with GGUFFile.open(existing_model(model)) as file:
+    with open_model(existing_model(model)) as file:
         facts = model_facts(file, ctx, kv_type)
         if list_tensors:
             facts["tensors"] = tensor_facts(file)

@@ -37,14 +37,14 @@ def command(
     A table has a line for each token: its id and the text it stands for, quoted. The weights are
     not read.
     """
+    from motet.opening import open_model
     from motet.tokenizer import from_gguf
-    from motet.weights.gguf import GGUFFile
 
     if only_ids and as_json:
         raise click.UsageError("--ids and --json exclude each other")
     if text is None and sys.stdin.isatty():
         raise click.UsageError("give TEXT, or a text on standard input")
-    with GGUFFile.open(existing_model(model)) as file:
+    with open_model(existing_model(model)) as file:
         tokenizer = from_gguf(file.metadata)
     if tokenizer is None:
         raise TokenizerError(f"{model}: the file has no vocabulary")

@@ -26,8 +26,8 @@ from motet.models.rwkv6 import Rwkv6
 from motet.models.starcoder2 import StarCoder2
 from motet.models.t5 import T5, T5Encoder
 from motet.models.tensors import EMBEDDING, TensorChecker
-from motet.weights.gguf import GGUFFile
 from motet.weights.identify import describe_other
+from motet.weights.source import ModelSource
 
 FAMILIES: dict[str, type[Family[Any]]] = {
     "bert": Bert,
@@ -65,7 +65,7 @@ def family_of(architecture: str) -> type[Family[Any]]:
     return FAMILIES[architecture]
 
 
-def declared(file: GGUFFile, *, strict: bool = True) -> Family[Any]:
+def declared(file: ModelSource, *, strict: bool = True) -> Family[Any]:
     """The family of a file, with its ``config`` and ``caches``, but without weights: not to be run.
 
     Every key and every tensor of the file has been found to be used; with ``strict`` False tensors

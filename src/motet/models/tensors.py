@@ -18,8 +18,7 @@ from motet.arrays import Float32, UInt8
 from motet.errors import ModelFileError, UnsupportedError
 from motet.kernels.interface import Kernels, Matrix
 from motet.weights.formats import TensorType, dequantize
-from motet.weights.gguf import GGUFFile
-from motet.weights.gguf_tensors import TensorInfo
+from motet.weights.source import ModelSource, TensorInfo
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
@@ -182,7 +181,9 @@ class TensorLoader(TensorReader):
     memory, whatever becomes of the file.
     """
 
-    def __init__(self, file: GGUFFile, kernels: Kernels, progress: Progress | None = None) -> None:
+    def __init__(
+        self, file: ModelSource, kernels: Kernels, progress: Progress | None = None
+    ) -> None:
         super().__init__(file.tensors)
         self.nbytes: dict[str, int] = {}
         """What each loaded tensor takes, by its full name."""
@@ -269,7 +270,7 @@ class _FileRows:
         return _FileRows(self._read, self._start + start)
 
 
-def packed_bytes(file: GGUFFile, kernels: Kernels) -> int:
+def packed_bytes(file: ModelSource, kernels: Kernels) -> int:
     """What the weights of a file will take in memory.
 
     A tensor of one row counts as an array, any other as a matrix: families know better, but what
@@ -283,7 +284,7 @@ def packed_bytes(file: GGUFFile, kernels: Kernels) -> int:
     )
 
 
-def only_f32(file: GGUFFile) -> bool:
+def only_f32(file: ModelSource) -> bool:
     """Whether every matrix of the file is F32."""
     return all(i.type == TensorType.F32 for i in file.tensors.values() if len(i.shape) >= 2)
 

@@ -3,7 +3,7 @@
 import struct
 
 from motet.errors import ModelFileError, shown
-from motet.weights.source import Source
+from motet.weights.open_file import OpenFile
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -20,7 +20,7 @@ class Cursor:
     file, as far as it was needed.
     """
 
-    def __init__(self, source: Source, end: int) -> None:
+    def __init__(self, source: OpenFile, end: int) -> None:
         self.data = b""
         self.path = source.path
         self.end = end

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from motet.weights.gguf import GGUFFile
+from motet.weights.source import ModelSource
 
 _CHAT_TEMPLATE = "tokenizer.chat_template"
 """How messages become text: it says nothing of which tokens a text is, and is often corrected."""
@@ -27,7 +27,7 @@ class Fingerprint:
     """Of the vocabulary and its rules, without chat templates."""
 
 
-def fingerprint_of(file: GGUFFile, digests: Mapping[str, str]) -> Fingerprint:
+def fingerprint_of(file: ModelSource, digests: Mapping[str, str]) -> Fingerprint:
     """The fingerprint of a file, which may be closed.
 
     ``digests``: xxh3_128 of the bytes of each tensor, by its name. They are taken while weights are
@@ -47,7 +47,7 @@ def fingerprint_of(file: GGUFFile, digests: Mapping[str, str]) -> Fingerprint:
     return Fingerprint(_of_tensors(file, digests), _of_keys(settings), _of_keys(tokenizer))
 
 
-def _of_tensors(file: GGUFFile, digests: Mapping[str, str]) -> str:
+def _of_tensors(file: ModelSource, digests: Mapping[str, str]) -> str:
     from xxhash import xxh3_128_hexdigest
 
     table = [

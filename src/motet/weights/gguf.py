@@ -10,10 +10,11 @@ from pathlib import Path
 from motet.arrays import UInt8
 from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.weights.cursor import Cursor
-from motet.weights.gguf_metadata import MetadataValue, read_metadata
-from motet.weights.gguf_tensors import TensorInfo, read_tensors
+from motet.weights.gguf_metadata import read_metadata
+from motet.weights.gguf_tensors import GGUFTensor, read_tensors
 from motet.weights.identify import describe
-from motet.weights.source import Source
+from motet.weights.open_file import OpenFile
+from motet.weights.source import MetadataValue
 
 _MAGIC = b"GGUF"
 _DEFAULT_ALIGNMENT = 32
@@ -26,7 +27,7 @@ class GGUFFile:
     """An open GGUF model.
 
     ``metadata``: key -> int, float, bool, str or list, in the file's order.
-    ``tensors``: name -> TensorInfo, in the file's order.
+    ``tensors``: name -> GGUFTensor, in the file's order.
     ``path``, ``version``, ``alignment``: of the file given (of the first part, if it is split).
     ``files``: how many files the model is split into. ``nbytes``: their size together.
 
@@ -58,6 +59,11 @@ class GGUFFile:
         if count <= 1:
             return cls([first])
         return cls(_open_split(first, count))
+
+    @property
+    def format(self) -> str:
+        """What it stands in, for people."""
+        return f"GGUF version {self.version}"
 
     @property
     def architecture(self) -> str:
@@ -114,11 +120,11 @@ class _Part:
     """One file on disk."""
 
     path: str
-    source: Source
+    source: OpenFile
     version: int
     alignment: int
     metadata: dict[str, MetadataValue]
-    tensors: dict[str, TensorInfo]
+    tensors: dict[str, GGUFTensor]
 
     def integer(self, key: str, default: int) -> int:
         value = self.metadata.get(key, default)
@@ -130,7 +136,7 @@ class _Part:
 
 
 def _open_part(path: str) -> _Part:
-    source = Source(path)
+    source = OpenFile(path)
     magic = source.read(0, min(source.size, 64)).tobytes()
     if not magic.startswith(_MAGIC):
         problem, hint = describe(magic, source.size)

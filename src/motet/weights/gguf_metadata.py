@@ -1,14 +1,12 @@
 """The key-value part of a GGUF file."""
 
 import struct
-from typing import Any
 
 import numpy as np
 
 from motet.errors import shown
 from motet.weights.cursor import Cursor
-
-MetadataValue = int | float | bool | str | list[Any]
+from motet.weights.source import MetadataValue
 
 MAX_KEYS = 1 << 16
 MAX_ELEMENTS = 1 << 22

@@ -5,7 +5,8 @@ from math import prod
 
 from motet.errors import UnsupportedError, shown
 from motet.weights.cursor import Cursor
-from motet.weights.formats import REFUSED_TYPES, TensorType, row_bytes
+from motet.weights.formats import REFUSED_TYPES, TensorType
+from motet.weights.source import TensorInfo
 
 MAX_TENSORS = 1 << 15
 """Far above any real file; keeps a damaged count from making millions of objects."""
@@ -14,39 +15,17 @@ _SMALLEST_ENTRY = 8 + 1 + 4 + 4 + 8  # a name of one byte, dimension count, type
 
 
 @dataclass(frozen=True)
-class TensorInfo:
-    """One stored tensor.
+class GGUFTensor(TensorInfo):
+    """A tensor in a file: its bytes begin at ``offset`` of ``path``.
 
-    ``shape`` is in NumPy order, slowest axis first. ``offset`` is from the start of the file
-    ``path``, which for a model split over several files is the part that holds the tensor.
+    For a model split over several files, ``path`` is the part that holds the tensor.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    type: TensorType
     path: str
     offset: int
 
-    @property
-    def columns(self) -> int:
-        """Length of the last axis, along which values are stored in blocks."""
-        return self.shape[-1] if self.shape else 1
 
-    @property
-    def rows(self) -> int:
-        """Product of all the other axes."""
-        return prod(self.shape[:-1])
-
-    @property
-    def row_bytes(self) -> int:
-        return row_bytes(self.type, self.columns)
-
-    @property
-    def nbytes(self) -> int:
-        return self.rows * self.row_bytes
-
-
-def read_tensors(cursor: Cursor, count: int, alignment: int, size: int) -> dict[str, TensorInfo]:
+def read_tensors(cursor: Cursor, count: int, alignment: int, size: int) -> dict[str, GGUFTensor]:
     """``count`` entries, in the file's order, checked against a file of ``size`` bytes.
 
     Raises ModelFileError for an entry that is cut short or repeated, and for a tensor that is
@@ -54,17 +33,17 @@ def read_tensors(cursor: Cursor, count: int, alignment: int, size: int) -> dict[
     """
     cursor.field = "tensor count"
     cursor.check_count(count, "tensors", _SMALLEST_ENTRY, MAX_TENSORS)
-    entries: list[tuple[TensorInfo, int]] = []
+    entries: list[tuple[GGUFTensor, int]] = []
     for index in range(count):
         cursor.field = f"tensor {index}"
         entries.append(_read_entry(cursor, alignment))
     data = -(-cursor.position // alignment) * alignment
-    tensors: dict[str, TensorInfo] = {}
+    tensors: dict[str, GGUFTensor] = {}
     for relative, at in entries:
         cursor.field = f"tensor {shown(relative.name)}"
         if relative.name in tensors:
             raise cursor.error("appears twice", at=at)
-        info = TensorInfo(
+        info = GGUFTensor(
             relative.name, relative.shape, relative.type, cursor.path, data + relative.offset
         )
         if info.offset + info.nbytes > size:
@@ -78,7 +57,7 @@ def read_tensors(cursor: Cursor, count: int, alignment: int, size: int) -> dict[
     return tensors
 
 
-def _read_entry(cursor: Cursor, alignment: int) -> tuple[TensorInfo, int]:
+def _read_entry(cursor: Cursor, alignment: int) -> tuple[GGUFTensor, int]:
     """An entry whose offset is still relative to the data section, and the byte it begins at."""
     start = cursor.position
     name = cursor.name("the name")
@@ -102,7 +81,7 @@ def _read_entry(cursor: Cursor, alignment: int) -> tuple[TensorInfo, int]:
     offset = cursor.u64("the offset")
     if offset % alignment:
         raise cursor.error(f"offset {offset} is not a multiple of the alignment {alignment}", at)
-    return TensorInfo(name, shape, type, cursor.path, offset), start
+    return GGUFTensor(name, shape, type, cursor.path, offset), start
 
 
 def _tensor_type(cursor: Cursor, number: int, at: int) -> TensorType:
@@ -118,7 +97,7 @@ def _tensor_type(cursor: Cursor, number: int, at: int) -> TensorType:
         ) from None
 
 
-def _refuse_overlaps(cursor: Cursor, tensors: dict[str, TensorInfo]) -> None:
+def _refuse_overlaps(cursor: Cursor, tensors: dict[str, GGUFTensor]) -> None:
     end, before = 0, ""
     for info in sorted(tensors.values(), key=lambda info: info.offset):
         if info.offset < end:

@@ -1,93 +1,91 @@
-"""A file that is read by copying: where it is cut short meanwhile, that is an error and no signal.
+"""A model as named tensors and metadata under GGUF's names, whatever files it stands in."""
 
-A memory map would end the process instead (SIGBUS), whoever touches the missing page.
-"""
-
-import os
-import stat
-import weakref
-from pathlib import Path
-
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Protocol
 
 from motet.arrays import UInt8
-from motet.errors import ModelFileError
-from motet.weights.identify import describe, describe_directory
+from motet.weights.formats import TensorType, row_bytes
 
-_WAIT = "wait until nothing writes to it any more, then load it again"
+MetadataValue = int | float | bool | str | list[Any]
 
 
-class Source:
-    """An open regular file. ``size``: when it was opened."""
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor. ``shape`` is in NumPy order, slowest axis first."""
 
-    def __init__(self, path: str) -> None:
-        """Raises ModelFileError for what is missing, empty or no regular file."""
-        self.path = path
-        self._descriptor, self._opened = _open(path)
-        self._close = weakref.finalize(self, os.close, self._descriptor)
-        self.size = self._opened.st_size
+    name: str
+    shape: tuple[int, ...]
+    type: TensorType
 
-    def read(self, start: int, size: int, buffer: UInt8 | None = None) -> UInt8:
-        """``size`` bytes from byte ``start`` on, in the beginning of ``buffer`` if one is given.
+    @property
+    def columns(self) -> int:
+        """Length of the last axis, along which values are stored in blocks."""
+        return self.shape[-1] if self.shape else 1
 
-        Raises ModelFileError if the file does not have them (any more), or has been closed.
+    @property
+    def rows(self) -> int:
+        """Product of all the other axes."""
+        return prod(self.shape[:-1])
+
+    @property
+    def row_bytes(self) -> int:
+        return row_bytes(self.type, self.columns)
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows * self.row_bytes
+
+
+class ModelSource(Protocol):
+    """An open model: a GGUF file, a Hugging Face directory, or one of these in other types.
+
+    ``metadata``: GGUF's keys, each with an int, float (rounded to float32), bool, str or list.
+    ``tensors``: by GGUF's names. ``path``: what was opened. ``files``: how many files the weights
+    stand in; ``nbytes``: their size together.
+
+    Tensors are read when they are asked for, so the files must stay as they are while it is open.
+    """
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def format(self) -> str:
+        """What it stands in, for people: "GGUF version 3"."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, MetadataValue]: ...
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]: ...
+    @property
+    def files(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def architecture(self) -> str:
+        """The value of ``general.architecture``."""
+        ...
+
+    def raw(self, name: str) -> UInt8:
+        """The bytes of a tensor, uint8 [rows, row_bytes]. Raises as ``read_rows`` does."""
+        ...
+
+    def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
+        """Rows ``first`` to ``last`` - 1 of a tensor, in the beginning of ``buffer`` if given.
+
+        Raises ModelFileError if there is no such tensor, or if a file has been closed or cut short.
         """
-        if not self._close.alive:
-            raise ModelFileError(f"{self.path}: the file has been closed")
-        data = np.empty(size, np.uint8) if buffer is None else buffer[:size]
-        done = 0
-        while done < size:
-            try:
-                count = os.preadv(self._descriptor, [data.data[done:]], start + done)
-            except OSError as error:
-                raise ModelFileError(
-                    f"{self.path}: cannot be read: {error.strerror} (byte {start + done})"
-                ) from error
-            if not count:
-                left = os.fstat(self._descriptor).st_size
-                raise ModelFileError(
-                    f"{self.path}: was cut short while it was read: of {self.size} bytes {left}"
-                    " are left",
-                    hint=_WAIT,
-                )
-            done += count
-        return data
+        ...
 
     def require_unchanged(self) -> None:
-        """Raise ModelFileError if the file was written to since it was opened."""
-        now = os.fstat(self._descriptor)
-        if (now.st_size, now.st_mtime_ns) != (self.size, self._opened.st_mtime_ns):
-            raise ModelFileError(f"{self.path}: was changed while it was read", hint=_WAIT)
+        """Raise ModelFileError if a file was written to since it was opened."""
+        ...
 
     def close(self) -> None:
-        """Nothing can be read any more. Closing twice does no harm."""
-        self._close()
+        """Let go of the files: metadata and the list of tensors stay."""
+        ...
 
-
-def _open(path: str) -> tuple[int, os.stat_result]:
-    try:
-        # Not to wait for the writer of a named pipe.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise ModelFileError(f"{path}: there is no such file", hint="check the path") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ModelFileError(f"{path!r}: cannot be opened: {reason}") from error
-    try:
-        status = os.fstat(descriptor)
-        _require_regular(path, status)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor, status
-
-
-def _require_regular(path: str, status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        problem, hint = describe_directory(Path(path))
-        raise ModelFileError(f"{path}: {problem}", hint=hint)
-    if not stat.S_ISREG(status.st_mode):
-        raise ModelFileError(f"{path}: is not a regular file")
-    if not status.st_size:
-        problem, hint = describe(b"", 0)
-        raise ModelFileError(f"{path}: {problem} (byte 0)", hint=hint)
+    def __enter__(self) -> "ModelSource": ...
+    def __exit__(self, *error: object) -> None: ...

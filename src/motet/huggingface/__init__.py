@@ -1,0 +1,5 @@
+"""Hugging Face directories: config.json, safetensors and a tokenizer, under GGUF's names."""
+
+from motet.huggingface.directory import HuggingFaceDirectory
+
+__all__ = ["HuggingFaceDirectory"]

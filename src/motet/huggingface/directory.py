@@ -1,0 +1,211 @@
+"""A Hugging Face directory as a source of GGUF's tensors and keys."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from motet.arrays import UInt8
+from motet.errors import ModelFileError, UnsupportedError, shown
+from motet.huggingface.config import ConfigReader
+from motet.huggingface.families import plan_of
+from motet.huggingface.files import Directory
+from motet.huggingface.plan import Plan
+from motet.huggingface.safetensors import Stored, read_tensors
+from motet.huggingface.tensors import Plain, Scaled, Stacked, Weights, widened
+from motet.weights.kept import stays_f32
+from motet.weights.source import MetadataValue, TensorInfo
+
+CONFIG = "config.json"
+_BLOCK = re.compile(r"((?:enc\.|dec\.)?blk\.\d+\.)?(.+)", re.DOTALL)
+_EXPERT = re.compile(r"\.experts\.(\d+)\.")
+_SCALES = ".weight_scale_inv"
+_LISTED = 4
+
+
+class HuggingFaceDirectory:
+    """config.json, safetensors and a tokenizer, under the names that GGUF has for them.
+
+    It is a ``ModelSource``: what ``motet convert`` writes is what this gives.
+    """
+
+    format = "Hugging Face directory"
+
+    def __init__(self, files: Directory, plan: Plan, tensors: dict[str, Stored]) -> None:
+        """Of what has been read; ``open`` is the way to make one."""
+        self.path = files.path
+        self.architecture = plan.architecture
+        self._files = {stored.file.path: stored.file for stored in tensors.values()}
+        self._weights = _planned(files.path, plan, tensors)
+        self.tensors = {
+            name: TensorInfo(name, weights.shape, weights.type)
+            for name, weights in self._weights.items()
+        }
+        self.files = len(self._files)
+        self.nbytes = sum(file.size for file in self._files.values())
+        self.metadata = _metadata(files, plan)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "HuggingFaceDirectory":
+        """Open the directory ``path``.
+
+        Raises ModelFileError, naming the file and the key or tensor, for what is missing, damaged
+        or contradicts itself; UnsupportedError for a kind of model, a key or a format that Motet
+        does not know. Nothing outside the directory is read, and nothing in it is executed.
+        """
+        files = Directory(str(path))
+        if not files.has(CONFIG):
+            raise ModelFileError(
+                f"{files.path}: has no {CONFIG}", hint="give a model's directory or a GGUF file"
+            )
+        config = ConfigReader(files.json(CONFIG), files.located(CONFIG))
+        plan = plan_of(config, files)
+        return cls(files, plan, read_tensors(files))
+
+    def raw(self, name: str) -> UInt8:
+        """The bytes of a tensor, uint8 [rows, row_bytes]. Raises as ``read_rows`` does."""
+        return self.read_rows(name, 0, self.tensors[name].rows if name in self.tensors else 0)
+
+    def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
+        """Rows ``first`` to ``last`` - 1 of a tensor.
+
+        Raises ModelFileError if there is no such tensor, or if a file has been closed or cut short.
+        """
+        if name not in self._weights:
+            raise ModelFileError(f"{self.path}: there is no tensor {name!r}")
+        return self._weights[name].read(first, last, buffer)
+
+    def require_unchanged(self) -> None:
+        """Raise ModelFileError if a file was written to since it was opened."""
+        for file in self._files.values():
+            file.require_unchanged()
+
+    def close(self) -> None:
+        """Let go of the files: metadata and the list of tensors stay."""
+        for file in self._files.values():
+            file.close()
+
+    def __enter__(self) -> "HuggingFaceDirectory":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _metadata(files: Directory, plan: Plan) -> dict[str, MetadataValue]:
+    metadata: dict[str, MetadataValue] = {
+        "general.architecture": plan.architecture,
+        "general.type": "model",
+        "general.name": Path(files.path).resolve().name,
+    }
+    for key, value in plan.keys.items():
+        metadata[f"{plan.architecture}.{key}"] = _as_stored(value)
+    metadata["tokenizer.ggml.model"] = "none"
+    return metadata
+
+
+def _as_stored(value: Any) -> Any:
+    """Floats as GGUF's are, so that a model from either computes the same."""
+    if isinstance(value, float):
+        return float(np.float32(value))
+    return [_as_stored(item) for item in value] if isinstance(value, list) else value
+
+
+def _planned(path: str, plan: Plan, tensors: dict[str, Stored]) -> dict[str, Weights]:
+    """The tensors by GGUF's names. Raises UnsupportedError for those that the map lacks."""
+    named = _gguf_names(plan)
+    found: dict[str, dict[int, Weights]] = defaultdict(dict)
+    unknown: list[str] = []
+    for hf_name, weights in _renamed(plan, tensors).items():
+        for part_name, part in _split(plan, hf_name, weights):
+            expert = _EXPERT.search(part_name)
+            name = named(_EXPERT.sub(".experts.", part_name))
+            if name is None:
+                unknown.append(hf_name)
+                continue
+            number = int(expert[1]) if expert else -1
+            if number in found[name]:
+                raise ModelFileError(f"{path}: two tensors are {name}; one of them is {hf_name}")
+            found[name][number] = part
+    if unknown:
+        listed = ", ".join(unknown[:_LISTED])
+        more = len(unknown) - _LISTED
+        raise UnsupportedError(
+            f"{path}: has tensors that Motet does not know for {plan.architecture}: {listed}"
+            + (f" and {more} more" if more > 0 else ""),
+            hint="they may change the arithmetic, so the model is not run without them",
+        )
+    weights = {name: _experts(path, name, parts) for name, parts in found.items()}
+    _join(plan, weights)
+    return _changed(path, plan, weights) | dict(plan.added)
+
+
+def _gguf_names(plan: Plan) -> Any:
+    import gguf
+
+    arch = next(a for a, name in gguf.MODEL_ARCH_NAMES.items() if name == plan.architecture)
+    names = gguf.get_tensor_name_map(arch, plan.n_layers)
+    return lambda name: names.get_name(name, try_suffixes=(".weight", ".bias"))
+
+
+def _renamed(plan: Plan, tensors: dict[str, Stored]) -> dict[str, Weights]:
+    renamed: dict[str, Stored] = {}
+    for old, stored in tensors.items():
+        name = old
+        for pattern, replacement in plan.renamed:
+            name = re.sub(pattern, replacement, name)
+        if not any(re.fullmatch(pattern, name) for pattern in plan.unused):
+            renamed[name] = stored
+    weights: dict[str, Weights] = {}
+    for name, stored in renamed.items():
+        if name.endswith(_SCALES):
+            continue
+        scales = renamed.get(name.removesuffix(".weight") + _SCALES)
+        if scales is not None and stored.dtype == "F8_E4M3":
+            weights[name] = Scaled(stored, Plain(scales).floats(), (128, 128))
+        else:
+            weights[name] = Plain(stored)
+    return weights
+
+
+def _split(plan: Plan, name: str, weights: Weights) -> list[tuple[str, Weights]]:
+    for end, parts in plan.splits.items():
+        if name.endswith(end):
+            start = name.removesuffix(end)
+            return [(start + part, change(weights)) for part, change in parts.items()]
+    return [(name, weights)]
+
+
+def _experts(path: str, name: str, parts: dict[int, Weights]) -> Weights:
+    if list(parts) == [-1]:
+        return parts[-1]
+    numbers = sorted(parts)
+    if numbers != list(range(len(numbers))):
+        raise ModelFileError(f"{path}: {name} is made of the experts {shown(numbers)}")
+    return Stacked([parts[number] for number in numbers])
+
+
+def _join(plan: Plan, weights: dict[str, Weights]) -> None:
+    for target, sources in plan.joins.items():
+        for first in [name for name in weights if _BLOCK.fullmatch(name)[2] == sources[0]]:  # pyright: ignore[reportOptionalSubscript]
+            prefix = first.removesuffix(sources[0])
+            names = [prefix + source for source in sources]
+            if all(name in weights for name in names):
+                weights[prefix + target] = Stacked([weights.pop(n) for n in names], joined=True)
+
+
+def _changed(path: str, plan: Plan, weights: dict[str, Weights]) -> dict[str, Weights]:
+    changed: dict[str, Weights] = {}
+    for name, before in weights.items():
+        within = _BLOCK.fullmatch(name)
+        change = plan.changes.get(within[2] if within else name)
+        try:
+            after = change(before) if change else before
+        except ValueError as error:
+            raise ModelFileError(
+                f"{path}: {name} has the shape {list(before.shape)}: {error}"
+            ) from error
+        changed[name] = widened(after) if stays_f32(name, after.shape) else after
+    return changed

@@ -1,0 +1,120 @@
+"""The files of a directory that may have come from anywhere: nothing outside it is read."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from motet.errors import ModelFileError, shown
+from motet.weights.open_file import OpenFile
+
+MOST_JSON = 1 << 28
+"""Bytes of a JSON or text file; the largest real tokenizers take 40 MB."""
+_BLOBS = "blobs"
+_FETCH = "fetch the directory again"
+
+
+class Directory:
+    """A directory's files by their names in it. ``path``: as it was given."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        real = Path(os.path.realpath(path))
+        self._roots = [real]
+        if real.parent.name == "snapshots":
+            # A hub cache: models--org--name/snapshots/<commit> has links into models--…/blobs.
+            self._roots.append(real.parent.parent / _BLOBS)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return os.path.lexists(Path(self.path) / name)
+
+    def names(self) -> list[str]:
+        """The files and folders in it, sorted. Raises ModelFileError if it can't be read."""
+        try:
+            return sorted(entry.name for entry in Path(self.path).iterdir())
+        except OSError as error:
+            raise ModelFileError(f"{self.path}: cannot be read: {error.strerror}") from error
+
+    def located(self, name: str) -> str:
+        """The path of a file in it.
+
+        Raises ModelFileError for a name, or a symbolic link, that leads out of the directory.
+        """
+        path = Path(self.path) / name
+        try:
+            real = Path(os.path.realpath(path))
+        except ValueError as error:  # a null character
+            raise ModelFileError(f"{self.path}: {shown(name)}: {error}") from error
+        if not any(real.is_relative_to(root) for root in self._roots):
+            raise ModelFileError(
+                f"{self.path}: {shown(name)} leads out of the directory",
+                hint="a model's files have to be in its own directory: copy what is meant there",
+            )
+        return str(path)
+
+    def opened(self, name: str) -> OpenFile:
+        """A file in it. Raises ModelFileError if it leads outside, is missing or not regular."""
+        return OpenFile(self.located(name))
+
+    def data(self, name: str, most: int = MOST_JSON) -> bytes:
+        """All bytes of a file. Raises ModelFileError for more than ``most``."""
+        path = Path(self.located(name))
+        if path.is_file() and not path.stat().st_size:
+            return b""
+        file = OpenFile(str(path))
+        try:
+            if file.size > most:
+                raise ModelFileError(f"{path}: has {file.size} bytes, at most {most} are read")
+            return file.read(0, file.size).tobytes()
+        finally:
+            file.close()
+
+    def text(self, name: str) -> str:
+        """A UTF-8 text. Raises ModelFileError where it is none."""
+        try:
+            return self.data(name).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ModelFileError(
+                f"{self.located(name)}: is not UTF-8 (byte {error.start})", hint=_FETCH
+            ) from None
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON object. Raises ModelFileError where it is none, or names a key twice."""
+        return parsed(self.text(name), self.located(name))
+
+    def json_if_there(self, name: str) -> dict[str, Any]:
+        """``json``; empty where there is no such file."""
+        return self.json(name) if self.has(name) else {}
+
+
+def parsed(text: str, where: str) -> dict[str, Any]:
+    """The JSON object ``text``. Raises ModelFileError, saying ``where``, if it is none."""
+    try:
+        value = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        problem = "is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise ModelFileError(f"{where}: is not sound JSON: {problem}", hint=_FETCH) from None
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{where}: holds {shown(value)}, not a JSON object", hint=_FETCH)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {shown(key)} stands there twice")
+            seen.add(key)
+    return {key: _float(value) if type(value) is dict else value for key, value in values.items()}
+
+
+def _float(value: dict[str, Any]) -> Any:
+    """transformers writes an infinity as {"__float__": "Infinity"}."""
+    if value.keys() == {"__float__"}:
+        named = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+        return named.get(str(value["__float__"]), value)
+    return value
