@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -223,6 +224,7 @@ class ScriptedModel:
         self.family = self
         self.tokenizer = tokenizer or ByteTokenizer()
         self.config = config or ScriptedConfig()
+        self.file = SimpleNamespace(metadata={})
         self.made: ScriptedContext
 
     def context(

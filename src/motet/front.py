@@ -25,6 +25,7 @@ from motet.model import Model
 from motet.runnable import Decodes, Encodes
 from motet.sampling import Sampling, SamplingFields
 from motet.sampling.options import overridden
+from motet.sampling.recommended import recommended
 from motet.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -69,9 +70,13 @@ class Front(ABC, Generic[One, Many, Streamed]):
     def __init__(
         self, model: Model, engine: Engine, max_sequences: int, rewinds_anywhere: bool
     ) -> None:
-        """``rewinds_anywhere``: whether memory needs no checkpoints."""
+        """``rewinds_anywhere``: whether memory needs no checkpoints.
+
+        Raises ModelFileError where the model's file recommends a sampling that can't be.
+        """
         self.model = model
         self.max_sequences = max_sequences
+        self.sampling = recommended(model.file.metadata)
         self._engine = engine
         self._rewinds_anywhere = rewinds_anywhere
 
@@ -178,8 +183,9 @@ class Front(ABC, Generic[One, Many, Streamed]):
         prompt's n answers next to each other); with ``stream`` a Stream of Chunks, at once. An
         AsyncLLM returns what is to be awaited for these, and an AsyncStream.
 
-        ``sampling``: how tokens are chosen; ``fields`` of ``motet.Sampling`` given by name take
-        precedence (``temperature=0`` is greedy). ``max_tokens``: at most so many tokens; None for
+        ``sampling``: how tokens are chosen, None for what the model's file recommends, which
+        ``self.sampling`` holds; ``fields`` of ``motet.Sampling`` given by name take precedence
+        (``temperature=0`` is greedy). ``max_tokens``: at most so many tokens; None for
         as many as the context has room for. An answer that reaches either has finish_reason
         "length". ``n``: answers to each prompt, which is computed once; answer i has seed + i.
         ``stop``: text that ends an answer and is not part of it. ``logprobs``: report the log
@@ -195,7 +201,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
         computed; a MotetError when the computation fails.
         """
         self._require_decoder()
-        sampling = overridden(f"{type(self).__name__}.generate", _GENERATE, sampling, fields)
+        function = f"{type(self).__name__}.generate"
+        sampling = overridden(function, _GENERATE, self.sampling, sampling, fields)
         options = GenerationOptions(max_tokens, n, stop, logprobs, echo, parse_special, checkpoints)
         single, prompts = one_or_many(prompt)
 
@@ -281,7 +288,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
         what ``generate`` does.
         """
         self._require_decoder()
-        sampling = overridden(f"{type(self).__name__}.chat", _CHAT, sampling, fields)
+        function = f"{type(self).__name__}.chat"
+        sampling = overridden(function, _CHAT, self.sampling, sampling, fields)
         options = GenerationOptions(max_tokens, n, stop, logprobs)
         single, chats = one_or_many_chats(messages)
 

@@ -50,7 +50,7 @@ class LLM(Front[Completion, list[Completion], Stream]):
         checkpoint_bytes: int | None = None,
         self_extend: SelfExtend | AutoExtend | str | None = None,
     ) -> None:
-        """``model``: a loaded one, or the path of a GGUF file.
+        """``model``: a loaded one, or the path of one, as ``Model.load`` takes it.
 
         ``max_sequences``: answers computed at once; further requests wait. ``max_tokens``: the
         context, which is how many tokens a sequence holds, prompt and answer together; None for
@@ -255,7 +255,7 @@ class LLM(Front[Completion, list[Completion], Stream]):
 
 def _loaded(model: Any, threads: int | None) -> Model:
     if isinstance(model, str | PathLike) or not hasattr(model, "context"):
-        hint = "give the path of a GGUF file, or a loaded motet.Model"
+        hint = "give the path of a GGUF file or a Hugging Face directory, or a loaded motet.Model"
         return Model.load(checks.path("model", cast(object, model), hint), threads)
     if threads is not None:
         raise OptionError(

@@ -34,7 +34,7 @@ class Model:
     ``family``: its ``forward`` runs the layers; ``caches`` are those that each of them has.
     ``default_kv_type``: what "auto" stores keys and values as. ``bytes_per_token``: packed weights
     that the computation of one token reads; ``nbytes``: all of them. ``parameters``: numbers in
-    the file's tensors. ``file``: what else the GGUF file says; it is closed.
+    the file's tensors. ``file``: what else is in the file, under GGUF's names; it is closed.
     """
 
     def __init__(
@@ -70,7 +70,10 @@ class Model:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> "Model":
-        """Open a GGUF file (the first part of a split one) and pack its weights.
+        """Open a model and pack its weights.
+
+        ``path``: a GGUF file (of a split one the first part), or a Hugging Face directory:
+        config.json, safetensors and a tokenizer.
 
         ``threads``: how many compute; None for MOTET_THREADS, or the cores this process may use.
         ``progress`` is called with the bytes done and the bytes in all, every few megabytes.
@@ -78,7 +81,9 @@ class Model:
         asks for what Motet does not do, CapacityError for one that does not fit into memory,
         TokenizerError for an unusable vocabulary, OptionError for a wrong number of threads.
         """
-        found = checks.path("path", path, "give the path of a GGUF file")
+        found = checks.path(
+            "path", path, "give the path of a GGUF file or a Hugging Face directory"
+        )
         threads = checks.optional_whole("threads", threads, 1)
         if progress is not None:
             checks.function("progress", progress, "the bytes done and the bytes in all")

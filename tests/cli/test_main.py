@@ -73,7 +73,10 @@ def test_an_error_is_one_line_on_stderr_and_status_1(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stdout == ""
     problem = f"{tmp_path}/missing.gguf: there is no such file"
-    assert result.stderr == f"error: {problem} (MODEL is the path of a GGUF file)\n"
+    assert (
+        result.stderr
+        == f"error: {problem} (MODEL is the path of a GGUF file or a Hugging Face directory)\n"
+    )
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

@@ -68,7 +68,10 @@ def test_short_and_long_are_the_same(short, long):
 def test_the_model_by_option_or_by_place(name):
     missing = invoke(name, *(("-f", TINY) if name == "perplexity" else ()))
     assert missing.exit_code == 2
-    assert "Missing argument 'MODEL': a GGUF file; motet demo needs none" in missing.stderr
+    assert (
+        "Missing argument 'MODEL': a GGUF file or a model's directory; motet demo needs none"
+        in missing.stderr
+    )
     elsewhere = "/no/such.gguf"
     for given in ((elsewhere,), ("-m", elsewhere), ("--model", elsewhere)):
         text = ("Hi",) if name in ("run", "tokenize") else ()

@@ -16,6 +16,7 @@ from motet.cli.demo import shipped_model
 from motet.llm import LLM
 from motet.model import Model
 from motet.sampling import Sampler, Sampling
+from motet.sampling.recommended import FIELDS
 
 TINY = str(shipped_model())
 PROMPT = "Once upon a time"
@@ -117,7 +118,8 @@ def test_help_has_the_defaults_of_sampling():
     for field in fields(Sampling):
         if field.name == "logit_bias":
             continue
-        default = "" if field.default is None else f" [default: {field.default}]"
+        model = "the model's, else " if field.name in FIELDS.values() else ""
+        default = "" if field.default is None else f" [default: ({model}{field.default})]"
         assert f"{field.metadata['help']}{default}" in text
 
 

@@ -183,9 +183,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_directories(tmp_path: Path) -> None:
-    assert "is a directory, not a GGUF file" in refused(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
-    assert "is a Hugging Face model directory" in refused(tmp_path)
+    assert "is a directory without a config.json, and no GGUF file" in refused(tmp_path)
     saved(tmp_path, b"x", "a.gguf")
     assert f"is a directory (give a file in it, such as {tmp_path / 'a.gguf'}" in refused(tmp_path)
 

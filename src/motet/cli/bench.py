@@ -79,7 +79,7 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Speed of the model in MODEL (GGUF) on this machine.
+    """Speed of the model in MODEL on this machine.
 
     Prefill reads a prompt, decode writes after it; an encoder encodes it instead. The share is of
     the read bandwidth measured in the same run: weights read a second by decode, its keys and

@@ -66,7 +66,7 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Vectors of texts by the model in MODEL (GGUF), such that like texts have like vectors.
+    """Vectors of texts by the model in MODEL, such that like texts have like vectors.
 
     Shows how each vector begins and, of up to 12 texts, the cosines between all of them; --json and
     --npy give whole vectors. Many models want a prefix before a text: see their cards.

@@ -77,7 +77,7 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """HellaSwag accuracy of the model in MODEL (GGUF), by llama.cpp's definition.
+    """HellaSwag accuracy of the model in MODEL, by llama.cpp's definition.
 
     The interval is Wilson's, at 95 %. Four endings of random quality would give 25 %.
     """

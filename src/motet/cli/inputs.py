@@ -40,7 +40,11 @@ def existing_model(path: str) -> str:
     folder = Path(path).parent
     names = [file.name for file in folder.glob("*.gguf")] if os.path.isdir(folder) else []  # noqa: PTH112
     near = [str(folder / name) for name in get_close_matches(Path(path).name, names, 2, 0.7)]
-    hint = f"did you mean {' or '.join(near)}?" if near else "MODEL is the path of a GGUF file"
+    hint = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else "MODEL is the path of a GGUF file or a Hugging Face directory"
+    )
     raise ModelFileError(f"{path}: there is no such file", hint=hint)
 
 

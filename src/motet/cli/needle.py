@@ -215,7 +215,7 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Hide needles in long texts and see whether the model in MODEL (GGUF) finds them.
+    """Hide needles in long texts and see whether the model in MODEL finds them.
 
     Each haystack is read twice: plain, and with Self-Extend (auto, unless --self-extend says).
     """

@@ -3,14 +3,15 @@
 import functools
 import re
 from collections.abc import Callable
-from dataclasses import Field, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import Field, fields
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 if TYPE_CHECKING:
     from motet.evals.variants import Variant
     from motet.model import Model
+    from motet.sampling import SamplingFields
     from motet.self_extend import AutoExtend, SelfExtend
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -43,7 +44,10 @@ def model_argument(command: Callable[..., None]) -> Callable[..., None]:
                 parameters["text"] = model
             model = model_option
         if model is None:
-            raise click.UsageError("Missing argument 'MODEL': a GGUF file; motet demo needs none")
+            raise click.UsageError(
+                "Missing argument 'MODEL': a GGUF file or a model's directory;"
+                " motet demo needs none"
+            )
         command(model=model, **parameters)
 
     named = click.option(
@@ -52,7 +56,7 @@ def model_argument(command: Callable[..., None]) -> Callable[..., None]:
         "model_option",
         type=click.Path(),
         metavar="MODEL",
-        help="The model's GGUF file; or give it first.",
+        help="The model; or give it first.",
     )
     positional = click.argument("model", required=False, type=click.Path(), metavar="MODEL")
     return positional(named(_no_gpu(gathered)))
@@ -194,7 +198,10 @@ def json_option(command: Command) -> Command:
 
 
 def sampling_options(command: Callable[..., None]) -> Callable[..., None]:
-    """An option for each field of Sampling but ``logit_bias``, passed as one ``sampling``."""
+    """An option for each field of Sampling but ``logit_bias``.
+
+    Those that are given are passed by their names, as one ``sampling``.
+    """
     from motet.sampling.options import Sampling
 
     options = [field for field in fields(Sampling) if field.name != "logit_bias"]
@@ -202,7 +209,9 @@ def sampling_options(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def gathered(**parameters: object) -> None:
         given = {field.name: parameters.pop(field.name) for field in options}
-        command(sampling=replace(Sampling(), **given), **parameters)
+        chosen = {name: value for name, value in given.items() if value is not None}
+        Sampling(**cast("SamplingFields", chosen))  # to say what cannot be before a model is loaded
+        command(sampling=chosen, **parameters)
 
     for field in reversed(options):
         gathered = _sampling_option(field)(gathered)
@@ -211,13 +220,15 @@ def sampling_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _sampling_option(field: Field[Any]) -> Callable[[Command], Command]:
     """Its values are checked by Sampling; here only that they are numbers."""
+    from motet.sampling.recommended import FIELDS
+
+    model = "the model's, else " if field.name in FIELDS.values() else ""
     return click.option(
         *_SHORTER.get(field.name, ()),
         f"--{field.name.replace('_', '-')}",
         field.name,
         type=float if isinstance(field.default, float) else int,
-        default=field.default,
-        show_default=field.default is not None,
+        show_default=field.default is not None and f"{model}{field.default}",
         metavar=field.metadata["metavar"],
         help=field.metadata["help"],
     )

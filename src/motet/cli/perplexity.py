@@ -96,7 +96,7 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Perplexity of the model in MODEL (GGUF) on a text, by llama.cpp's definition."""
+    """Perplexity of the model in MODEL on a text, by llama.cpp's definition."""
     from motet.evals.perplexity import perplexity
     from motet.evals.predictions import max_positions
 

@@ -45,7 +45,7 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Score documents for a query with the reranker in MODEL (GGUF); the best comes first.
+    """Score documents for a query with the reranker in MODEL; the best comes first.
 
     A line has the score, the document's number and its beginning.
     """

@@ -3,7 +3,7 @@
 import json
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from motet.engine.stream import Stream
     from motet.llm import LLM
     from motet.model import Model
-    from motet.sampling import Sampling
+    from motet.sampling import SamplingFields
     from motet.self_extend import AutoExtend, SelfExtend
 
 
@@ -82,7 +82,7 @@ def command(
     prompt: str | None,
     prompt_file: str | None,
     max_tokens: int | None,
-    sampling: "Sampling",
+    sampling: "SamplingFields",
     stop: tuple[str, ...],
     chat: bool | None,
     system: str | None,
@@ -95,7 +95,7 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Answer PROMPT with the model in MODEL (GGUF), or talk to it on a terminal.
+    """Answer PROMPT with the model in MODEL, or talk to it on a terminal.
 
     Text that is piped in, or in a FILE, comes before PROMPT. The answer alone goes to standard
     output; progress and the closing line to standard error.
@@ -136,7 +136,8 @@ def command(
                 self_extend=self_extend,
             )
         )
-        options = ChatOptions(_templated(llm, chat, system), sampling, max_tokens, stop)
+        chosen = replace(llm.sampling, **sampling)
+        options = ChatOptions(_templated(llm, chat, system), chosen, max_tokens, stop)
         conversation = Conversation(llm, options, system)
         if session is not None and not conversation.remembers:
             raise click.UsageError(

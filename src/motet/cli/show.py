@@ -41,7 +41,7 @@ def command(
     kv_type: str,
     as_json: bool,
 ) -> None:
-    """Show what the model file MODEL (GGUF) holds: architecture, layers, tensors, memory."""
+    """Show what MODEL holds: architecture, layers, tensors, memory."""
     from motet.cli.model_facts import model_facts, tensor_facts
     from motet.opening import open_model
 

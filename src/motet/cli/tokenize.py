@@ -32,7 +32,7 @@ def command(
     parse_special: bool,
     as_json: bool,
 ) -> None:
-    """Show the tokens of TEXT, or of standard input, in the vocabulary of MODEL (a GGUF file).
+    """Show the tokens of TEXT, or of standard input, in the vocabulary of MODEL.
 
     A table has a line for each token: its id and the text it stands for, quoted. The weights are
     not read.

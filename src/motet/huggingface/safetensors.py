@@ -81,8 +81,12 @@ def read_tensors(files: Directory) -> dict[str, Stored]:
             hint="get the model as safetensors or GGUF, or load it where you trust it and save it"
             " again: transformers' save_pretrained writes safetensors",
         )
+    gguf = next((name for name in names if name.endswith(".gguf")), None)
     raise ModelFileError(
-        f"{files.path}: has no weights: no {SINGLE}", hint="fetch the whole directory again"
+        f"{files.path}: has no {SINGLE}",
+        hint=f"give a file in it, such as {files.path}/{gguf}"
+        if gguf
+        else "its weights are missing: fetch the whole directory again",
     )
 
 

@@ -122,16 +122,16 @@ class SamplingFields(TypedDict, total=False):
 
 
 def overridden(
-    function: str, known: Iterable[str], sampling: object, given: SamplingFields
+    function: str, known: Iterable[str], default: Sampling, sampling: object, given: SamplingFields
 ) -> Sampling:
-    """``sampling``, None for the defaults, with the fields that are ``given`` by name.
+    """``sampling``, None for the ``default``, with the fields that are ``given`` by name.
 
     ``known``: the options of ``function``, these fields among them. Raises OptionError for a name
     that is not one of them, and for an unusable value.
     """
     checks.refuse_unknown(function, given, known)
     if sampling is None:
-        return Sampling(**given)
+        sampling = default
     hint = "use motet.Sampling(…), or name its fields"
     return replace(checks.instance("sampling", sampling, Sampling, hint), **given)
 

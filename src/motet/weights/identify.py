@@ -6,7 +6,11 @@ from typing import Any
 
 from motet.errors import shown
 
-_CONVERT = "convert it with llama.cpp's convert_hf_to_gguf.py, or get the model as GGUF"
+_TRUSTED = (
+    "reading one can run code: get the model as safetensors or GGUF, or load it where you trust it"
+    " and save it again as safetensors"
+)
+_DIRECTORY = "give the directory that it is in, with config.json and the tokenizer"
 _FETCH = "fetch the file again, from a direct link"
 
 _BEGINNINGS = (
@@ -15,17 +19,17 @@ _BEGINNINGS = (
     (b"tjgg", "a GGML file from before GGUF", "get the model as GGUF"),
     (b"algg", "a GGML adapter from before GGUF", "get the model as GGUF"),
     (b"version https://git-lfs", "a Git LFS pointer, not the model itself", "run `git lfs pull`"),
-    (b"PK\x03\x04", "a PyTorch checkpoint or another zip archive", _CONVERT),
-    (b"\x80\x02", "a pickle, such as an old PyTorch checkpoint", _CONVERT),
-    (b"\x80\x03", "a pickle, such as an old PyTorch checkpoint", _CONVERT),
-    (b"\x80\x04", "a pickle, such as an old PyTorch checkpoint", _CONVERT),
-    (b"\x80\x05", "a pickle, such as an old PyTorch checkpoint", _CONVERT),
+    (b"PK\x03\x04", "a PyTorch checkpoint or another zip archive", _TRUSTED),
+    (b"\x80\x02", "a pickle, such as an old PyTorch checkpoint", _TRUSTED),
+    (b"\x80\x03", "a pickle, such as an old PyTorch checkpoint", _TRUSTED),
+    (b"\x80\x04", "a pickle, such as an old PyTorch checkpoint", _TRUSTED),
+    (b"\x80\x05", "a pickle, such as an old PyTorch checkpoint", _TRUSTED),
     (b"\x93NUMPY", "a NumPy array", ""),
-    (b"\x89HDF", "an HDF5 file", _CONVERT),
+    (b"\x89HDF", "an HDF5 file", "get the model as safetensors or GGUF"),
     (b"\x1f\x8b", "gzip-compressed", "unpack it first"),
     (b"\x28\xb5\x2f\xfd", "zstd-compressed", "unpack it first"),
     (b"<", "a web page or XML, such as an error page saved in place of the model", _FETCH),
-    (b"{", "JSON, such as a Hugging Face config.json", "give the path of the model file itself"),
+    (b"{", "JSON, such as a Hugging Face config.json", _DIRECTORY),
 )
 
 
@@ -38,7 +42,7 @@ def describe(beginning: bytes, size: int) -> tuple[str, str]:
             return f"is not GGUF but looks like {what}", hint
     header = int.from_bytes(beginning[:8], "little")
     if beginning[8:9] == b"{" and 2 <= header <= size - 8:
-        return "is not GGUF but looks like a safetensors file", _CONVERT
+        return "is not GGUF but looks like a safetensors file", _DIRECTORY
     if not any(beginning):
         return "is not GGUF: it begins with zeros, as an unfinished download does", _FETCH
     return f"is not GGUF: it begins with {beginning[:4]!r}, not b'GGUF'", ""
@@ -49,9 +53,7 @@ def describe_directory(path: Path) -> tuple[str, str]:
     files = sorted(path.glob("*.gguf"))
     if files:
         return "is a directory", f"give a file in it, such as {files[0]}"
-    if (path / "config.json").is_file():
-        return "is a Hugging Face model directory, not a GGUF file", _CONVERT
-    return "is a directory, not a GGUF file", ""
+    return "is a directory without a config.json, and no GGUF file", "give a model's directory"
 
 
 def describe_other(metadata: Mapping[str, Any], tensors: Iterable[str]) -> tuple[str, str] | None:
