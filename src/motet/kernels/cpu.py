@@ -23,6 +23,7 @@ from motet.kernels import _cpu
 from motet.kernels.bias import PositionBias
 from motet.kernels.host_memory import HostMemory, HostPages
 from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Rows, Runs
+from motet.kernels.quantizing import check_quantized, refuse_value, refused_bits
 from motet.kernels.rope import Rope
 from motet.kernels.routing import SCORES, WEIGHTS, Routing
 from motet.kernels.sizes import PAGE
@@ -160,6 +161,20 @@ class CPU(HostMemory):
         if type.block == 1:
             strip = -(-strip // _LINE) * _LINE
         return -(-rows // _STRIP) * strip
+
+    def quantize(
+        self, values: Float32, type: TensorType, importance: Float32 | None = None
+    ) -> UInt8:
+        width = check_quantized(type, values.shape[1], importance)
+        values = np.ascontiguousarray(values)
+        refused = refused_bits(type)
+        if refused is not None:
+            wrong = self._native.first_between(self._pool, values, *refused)
+            if wrong >= 0:
+                refuse_value(values, wrong, type)
+        out = np.empty((len(values), width), np.uint8)
+        self._native.quantize(self._pool, int(type), values, out)
+        return out
 
     def linear(
         self, x: Float32, *weights: Any, biases: Sequence[Float32 | None] = ()

@@ -169,6 +169,21 @@ class Kernels(Protocol):
         """What ``pack`` would take."""
         ...
 
+    def quantize(
+        self, values: Float32, type: TensorType, importance: Float32 | None = None
+    ) -> UInt8:
+        """Block bytes ``[rows, row_bytes]`` of values ``[rows, columns]``.
+
+        F16, BF16 and, without an importance, Q4_0 to Q8_0 are as GGML's reference rounds them. The
+        others are searched for the least squared error. ``importance`` ``[columns]``: the weight of
+        each column's squared errors, at least 0; types that leave nothing to choose pass it over.
+
+        Raises UnsupportedError for a type that cannot be written or a row that is not whole blocks;
+        OptionError for an importance that is none; NumericalError, with the place, for a value that
+        the type cannot hold: what is not finite in blocks, what would become infinite in any.
+        """
+        ...
+
     def linear(
         self, x: Float32, *weights: Any, biases: Sequence[Float32 | None] = ()
     ) -> tuple[Float32, ...]:

@@ -15,6 +15,7 @@ from motet.arrays import Array, Bool, Float32, Int32, Int64, UInt64
 from motet.kernels.bias import PositionBias
 from motet.kernels.host_memory import SCALE_GROUP, HostMemory, HostPages, scale_groups
 from motet.kernels.interface import PagedKV, Rows
+from motet.kernels.reference_quantize import QuantizeReference
 from motet.kernels.reference_recurrent import RecurrentReference
 from motet.kernels.rope import Rope
 from motet.kernels.routing import Routing
@@ -47,7 +48,7 @@ class ReferenceMatrix:
         return self.weights.nbytes
 
 
-class Reference(RecurrentReference, HostMemory):
+class Reference(QuantizeReference, RecurrentReference, HostMemory):
     """``Kernels`` in NumPy; see there for what each method takes and returns."""
 
     threads = 1

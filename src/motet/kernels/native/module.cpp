@@ -1,6 +1,7 @@
 // The Python face of the kernels of one instruction set. Shapes are checked here, once.
 #include "bind_attention.hpp"
 #include "bind_experts.hpp"
+#include "bind_quantize.hpp"
 #include "bind_recurrent.hpp"
 #include "binding.hpp"
 #include "elementwise.hpp"
@@ -195,6 +196,7 @@ NB_MODULE(MOTET_MODULE, m) {
   bind_attention(m);
   bind_recurrent(m);
   bind_experts(m);
+  bind_quantize(m);
 #if MOTET_TILES
   m.def("tiles_allowed", &tiles_allowed);
 #endif

@@ -159,12 +159,32 @@ inline i32x16 round_to_int(f32x16 a) {
   o.v[r] = i_round(a.v[r]);
   return o;
 }
+// Towards zero; what is no int32 gives the least one.
+inline i32x16 truncate_to_int(f32x16 a) {
+  i32x16 o;
+  EACH
+  o.v[r] = i_truncate(a.v[r]);
+  return o;
+}
+// To the nearest whole number, of two the even one; |a| below 2^31.
+inline f32x16 nearest(f32x16 a) {
+  EACH
+  a.v[r] = f_round(a.v[r]);
+  return a;
+}
+// a where x < limit, else b.
+inline f32x16 choose_below(f32x16 x, f32x16 limit, f32x16 a, f32x16 b) {
+  EACH
+  a.v[r] = f_choose_below(x.v[r], limit.v[r], a.v[r], b.v[r]);
+  return a;
+}
 inline f32x16 as_float(i32x16 a) {
   f32x16 o;
   EACH
   o.v[r] = f_bits(a.v[r]);
   return o;
 }
+inline f32x16 magnitude(f32x16 a) { return bit_and(a, as_float(set_int(0x7fffffff))); }
 inline i32x16 as_int(f32x16 a) {
   i32x16 o;
   EACH

@@ -32,6 +32,8 @@ inline F f_or(F a, F b) { return _mm256_or_ps(a, b); }
 inline F f_round(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline F f_from(I a) { return _mm256_cvtepi32_ps(a); }
 inline I i_round(F a) { return _mm256_cvtps_epi32(a); }
+// Towards zero; what is no int32 gives the least one.
+inline I i_truncate(F a) { return _mm256_cvttps_epi32(a); }
 inline I i_load(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
 inline void i_store(void* p, I a) { _mm256_storeu_si256((__m256i*)p, a); }
 inline I i_set(int32_t a) { return _mm256_set1_epi32(a); }

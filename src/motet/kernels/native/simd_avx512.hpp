@@ -38,6 +38,8 @@ inline F f_round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT
 inline F f_scale(F a, F n) { return _mm512_scalef_ps(a, n); }
 inline F f_from(I a) { return _mm512_cvtepi32_ps(a); }
 inline I i_round(F a) { return _mm512_cvtps_epi32(a); }
+// Towards zero; what is no int32 gives the least one.
+inline I i_truncate(F a) { return _mm512_cvttps_epi32(a); }
 inline I i_load(const void* p) { return _mm512_loadu_si512(p); }
 inline void i_store(void* p, I a) { _mm512_storeu_si512(p, a); }
 inline I i_set(int32_t a) { return _mm512_set1_epi32(a); }

@@ -30,6 +30,8 @@ inline F f_and(F a, F b) { return _mm_and_ps(a, b); }
 inline F f_or(F a, F b) { return _mm_or_ps(a, b); }
 inline F f_from(I a) { return _mm_cvtepi32_ps(a); }
 inline I i_round(F a) { return _mm_cvtps_epi32(a); }
+// Towards zero; what is no int32 gives the least one.
+inline I i_truncate(F a) { return _mm_cvttps_epi32(a); }
 inline F f_round(F a) { return f_from(i_round(a)); }
 inline I i_load(const void* p) { return _mm_loadu_si128((const __m128i*)p); }
 inline void i_store(void* p, I a) { _mm_storeu_si128((__m128i*)p, a); }

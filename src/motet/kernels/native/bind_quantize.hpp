@@ -1,0 +1,27 @@
+// The Python face of quantising.
+#pragma once
+#include "binding.hpp"
+#include "quantize.hpp"
+
+namespace {
+
+int64_t first_between_of(ThreadPool& pool, Array<const float, 2> values, int32_t low,
+                         int32_t high) {
+  nb::gil_scoped_release free_python;
+  return first_between(pool, values.data(), values.size(), low, high);
+}
+
+void quantize_of(ThreadPool& pool, int type, Array<const float, 2> values, Array<uint8_t, 2> out) {
+  const int64_t rows = values.shape(0), columns = values.shape(1);
+  need((int64_t)out.shape(0) == rows && (int64_t)out.shape(1) == quantized_bytes(type, columns),
+       "quantize: no such type, or an output of another shape");
+  nb::gil_scoped_release free_python;
+  quantize(pool, type, values.data(), rows * columns, out.data());
+}
+
+void bind_quantize(nb::module_& m) {
+  m.def("first_between", &first_between_of);
+  m.def("quantize", &quantize_of);
+}
+
+}  // namespace

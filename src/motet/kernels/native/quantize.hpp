@@ -1,0 +1,138 @@
+// Floats into GGML's types. A row is a whole number of blocks, so a matrix is one run of blocks.
+#pragma once
+#include "elementwise.hpp"
+#include "pack.hpp"
+#include "quantize_round.hpp"
+#include "threads.hpp"
+
+namespace {
+
+constexpr int64_t QUANTIZED_AT_ONCE = 1 << 15;  // values in a piece of work
+
+// The first value whose magnitude has bits in [low, high]; -1 if there is none.
+inline int64_t first_between(ThreadPool& pool, const float* x, int64_t n, int32_t low,
+                             int32_t high) {
+  std::atomic<int64_t> first{n};
+  in_parts(pool, n, QUANTIZED_AT_ONCE, [&](int64_t from, int64_t to) {
+    int any = 0;
+    for (int64_t i = from; i < to; i++) {
+      int32_t bits;
+      memcpy(&bits, x + i, 4);
+      bits &= 0x7fffffff;
+      any |= (bits >= low) & (bits <= high);
+    }
+    if (!any) return;
+    for (int64_t i = from; i < to; i++) {
+      int32_t bits;
+      memcpy(&bits, x + i, 4);
+      bits &= 0x7fffffff;
+      if (bits < low || bits > high) continue;
+      int64_t before = first.load();
+      while (i < before && !first.compare_exchange_weak(before, i)) {
+      }
+      return;
+    }
+  });
+  return first.load() == n ? -1 : first.load();
+}
+
+// Lane l gets `values` values from x + l · values on; zeros beyond the `count` that there are.
+template <int values>
+inline void to_lanes(const float* x, int64_t count, float* out) {
+  float part[LANES * values];
+  if (count < LANES * values) {
+    memset(part, 0, sizeof(part));
+    memcpy(part, x, count * sizeof(float));
+    x = part;
+  }
+  for (int i = 0; i < values; i++)
+    for (int l = 0; l < LANES; l++) out[i * LANES + l] = x[l * values + i];
+}
+template <int values>
+inline void from_lanes(const uint8_t* q, uint8_t* out) {
+  for (int l = 0; l < LANES; l++)
+    for (int i = 0; i < values; i++) out[l * values + i] = q[i * LANES + l];
+}
+
+inline void to_half(const float* x, int64_t n, uint16_t* out) {
+  int64_t i = 0;
+  int not_numbers = 0;
+  for (; i + LANES <= n; i += LANES) f32x16::load(x + i).store_half(out + i);
+  if (i < n) {
+    uint16_t rest[LANES];
+    load_part(x + i, (int)(n - i)).store_half(rest);
+    memcpy(out + i, rest, (n - i) * sizeof(uint16_t));
+  }
+  for (i = 0; i < n; i++) not_numbers |= x[i] != x[i];
+  if (!not_numbers) return;
+  for (i = 0; i < n; i++)  // one NaN, whatever the processor makes of its bits
+    if (x[i] != x[i]) out[i] = (out[i] & 0x8000) | 0x7e00;
+}
+
+inline void to_bf16(const float* x, int64_t n, uint16_t* out) {
+  for (int64_t i = 0; i < n; i++) {
+    uint32_t bits;
+    memcpy(&bits, x + i, 4);
+    const bool nan = (bits & 0x7fffffff) > 0x7f800000;
+    out[i] = (uint16_t)(nan ? bits >> 16 | 64 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+  }
+}
+
+// Call f with a type of blocks as a constant; false if there is none.
+template <class Function>
+inline bool with_quantized(int type, Function&& f) {
+  // clang-format off
+#define CASE(t) case t: f(std::integral_constant<int, t>{}); return true;
+  switch (type) {
+    CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0)
+    default: return false;
+  }
+  // clang-format on
+#undef CASE
+}
+
+template <int type>
+void quantize_blocks(const float* x, int64_t blocks, uint8_t* out) {
+  constexpr int bytes = Source<type>::BYTES;
+  alignas(64) float lanes[BLOCK * LANES];
+  RoundedBlocks rounded;
+  uint8_t q[BLOCK * LANES];
+  for (int64_t b = 0; b < blocks; b += LANES) {
+    to_lanes<BLOCK>(x + b * BLOCK, (blocks - b) * BLOCK, lanes);
+    round_blocks<type>(lanes, rounded);
+    from_lanes<BLOCK>(rounded.q, q);
+    for (int64_t l = 0; l < std::min<int64_t>(LANES, blocks - b); l++)
+      put_block<type>(out + (b + l) * bytes, rounded.d[l], rounded.m[l], q + l * BLOCK);
+  }
+}
+
+// Bytes of `columns` values; -1 if they are no whole blocks, or this is no type to quantise to.
+inline int64_t quantized_bytes(int type, int64_t columns) {
+  if (type == F32) return columns * 4;
+  if (type == F16 || type == BF16) return columns * 2;
+  int64_t bytes = -1;
+  with_quantized(type, [&](auto t) {
+    using To = Source<t()>;
+    if (columns % (To::SUB * BLOCK) == 0) bytes = columns / (To::SUB * BLOCK) * To::BYTES;
+  });
+  return bytes;
+}
+
+// n values, whole blocks of a type that quantized_bytes knows.
+inline void quantize(ThreadPool& pool, int type, const float* x, int64_t n, uint8_t* out) {
+  if (type == F32) {
+    memcpy(out, x, n * sizeof(float));
+  } else if (type == F16 || type == BF16) {
+    in_parts(pool, n, QUANTIZED_AT_ONCE, [&](int64_t from, int64_t to) {
+      (type == F16 ? to_half : to_bf16)(x + from, to - from, (uint16_t*)out + from);
+    });
+  } else {
+    with_quantized(type, [&](auto t) {
+      in_parts(pool, n / BLOCK, QUANTIZED_AT_ONCE / BLOCK, [&](int64_t from, int64_t to) {
+        quantize_blocks<t()>(x + from * BLOCK, to - from, out + from * Source<t()>::BYTES);
+      });
+    });
+  }
+}
+
+}  // namespace
