@@ -7,7 +7,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "motet"
 FLOORS = [
     {"errors", "spec", "arrays", "machine", "cached"},
     {"checks"},
-    {"weights"},
+    {"weights", "hub"},
     {"kernels"},
     {"tokenizer"},
     {"huggingface"},

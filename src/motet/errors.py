@@ -39,6 +39,11 @@ class StateFileError(MotetError):
     """A state file is damaged, is none, or is of another model or of other settings."""
 
 
+class HubError(MotetError):
+    """A model on the hub, or in its cache, can't be had: it isn't there, isn't open, or the hub is
+    out of reach."""
+
+
 class UnsupportedError(MotetError):
     """A sound model file asks for something that Motet does not do."""
 

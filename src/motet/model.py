@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from motet import checks
 from motet.errors import CapacityError, ModelFileError, MotetError
+from motet.hub import local_path
 from motet.kernels import CPU
 from motet.kernels.interface import Kernels
 from motet.machine import available_memory
@@ -73,13 +74,15 @@ class Model:
         """Open a model and pack its weights.
 
         ``path``: a GGUF file (of a split one the first part), or a Hugging Face directory:
-        config.json, safetensors and a tokenizer.
+        config.json, safetensors and a tokenizer; or the address of either, ``hf://org/name``,
+        which ``motet.hub.local_path`` fetches.
 
         ``threads``: how many compute; None for MOTET_THREADS, or the cores this process may use.
         ``progress`` is called with the bytes done and the bytes in all, every few megabytes.
         Raises ModelFileError for a damaged or contradictory file, UnsupportedError for one that
         asks for what Motet does not do, CapacityError for one that does not fit into memory,
-        TokenizerError for an unusable vocabulary, OptionError for a wrong number of threads.
+        TokenizerError for an unusable vocabulary, OptionError for a wrong number of threads,
+        HubError where a model on the hub can't be had.
         """
         found = checks.path(
             "path", path, "give the path of a GGUF file or a Hugging Face directory"
@@ -88,6 +91,7 @@ class Model:
         if progress is not None:
             checks.function("progress", progress, "the bytes done and the bytes in all")
         kernels = CPU(threads)
+        found = Path(local_path(found))
         with open_model(found) as file:
             try:
                 return cls(file, kernels, progress)

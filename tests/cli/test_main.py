@@ -75,7 +75,7 @@ def test_an_error_is_one_line_on_stderr_and_status_1(tmp_path: Path) -> None:
     problem = f"{tmp_path}/missing.gguf: there is no such file"
     assert (
         result.stderr
-        == f"error: {problem} (MODEL is the path of a GGUF file or a Hugging Face directory)\n"
+        == f"error: {problem} (MODEL is the path of a GGUF file or a Hugging Face directory, or hf://org/name)\n"
     )
 
 

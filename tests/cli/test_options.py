@@ -69,7 +69,7 @@ def test_the_model_by_option_or_by_place(name):
     missing = invoke(name, *(("-f", TINY) if name == "perplexity" else ()))
     assert missing.exit_code == 2
     assert (
-        "Missing argument 'MODEL': a GGUF file or a model's directory; motet demo needs none"
+        "Missing argument 'MODEL': a GGUF file, a directory or hf://org/name; motet demo needs none"
         in missing.stderr
     )
     elsewhere = "/no/such.gguf"
@@ -90,6 +90,7 @@ def test_the_text_of_tokenize_after_the_option():
         (["rnu"], "there is no command rnu; did you mean run?"),
         (["perplexty"], "there is no command perplexty; did you mean perplexity?"),
         (["chat", "m"], "there is no command chat; did you mean run?"),
+        (["ls"], "there is no command ls; did you mean list?"),
         (["info"], "there is no command info; did you mean show?"),
         (["m.gguf"], "there is no command m.gguf; to run the model: motet run m.gguf"),
         (["xyz"], "there is no command xyz (motet --help)"),

@@ -22,9 +22,15 @@ COMMANDS = {
     "hellaswag": "How often a model finds the sensible ending.",
     "needle": "Find a key in long texts, plain and with Self-Extend.",
     "bench": "Speed on this machine.",
+    "pull": "Fetch a model from the hub.",
+    "list": "Models that were fetched.",
+    "rm": "Remove a model that was fetched.",
     "demo": "See it work, with the tiny model that ships.",
 }
 """Each name is a module ``motet.cli.<name>`` with a click command called ``command``."""
+
+_MODULES = {"list": "models"}
+"""A module of another name than its command: ``list`` would hide Python's own in here."""
 
 _ELSEWHERE = {
     "chat": "run",
@@ -39,6 +45,12 @@ _ELSEWHERE = {
     "embeddings": "embed",
     "encode": "embed",
     "rerank": "rank",
+    "download": "pull",
+    "fetch": "pull",
+    "ls": "list",
+    "models": "list",
+    "remove": "rm",
+    "delete": "rm",
 }
 """What other programs call a command."""
 
@@ -68,7 +80,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"motet.cli.{cmd_name}").command
+        module = import_module(f"motet.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = module.command
         if _debug_option not in command.params:
             command.params.append(_debug_option)
         return command

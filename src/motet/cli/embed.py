@@ -75,7 +75,7 @@ def command(
 
     if npy is not None and as_json:
         raise click.UsageError("--npy and --json exclude each other")
-    existing_model(model)
+    model = existing_model(model)
     if npy is not None:
         check_npy(npy, path)
     given = read_texts((*texts, *prompts), path, "texts")

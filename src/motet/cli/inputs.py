@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import click
 
 from motet.cli.output import printable
-from motet.cli.progress import delayed_progress
+from motet.cli.progress import delayed_progress, transfer_progress
 from motet.errors import ModelFileError, MotetError, UnsupportedError
+from motet.hub import is_address, local_path
 
 if TYPE_CHECKING:
     from motet.model import Model
@@ -28,12 +29,19 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def existing_model(path: str) -> str:
-    """``path``. Raises ModelFileError where nothing is there, with what may have been meant."""
+    """``path``, or where the cache has what an ``hf://`` address names, once it is fetched.
+
+    Raises ModelFileError where nothing is there, with what may have been meant, and for an address
+    what ``local_path`` raises.
+    """
+    if is_address(path):
+        return fetched(path)
     if os.path.exists(path):  # noqa: PTH110 — which a name that cannot be is no error for
         return path
     if "://" in path:
         raise ModelFileError(
-            f"{path} is an address, not a file", hint="fetch it first, for example by curl -LO"
+            f"{path} is an address, not a file",
+            hint="fetch it first, for example by curl -LO; hf://org/name is fetched",
         )
     from difflib import get_close_matches
 
@@ -43,16 +51,24 @@ def existing_model(path: str) -> str:
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near
-        else "MODEL is the path of a GGUF file or a Hugging Face directory"
+        else "MODEL is the path of a GGUF file or a Hugging Face directory, or hf://org/name"
     )
     raise ModelFileError(f"{path}: there is no such file", hint=hint)
+
+
+def fetched(
+    address: str, revision: str | None = None, token: str | None = None, offline: bool = False
+) -> str:
+    """``local_path`` with progress on standard error; raises what that does."""
+    with transfer_progress(address) as show:
+        return local_path(address, progress=show, revision=revision, token=token, offline=offline)
 
 
 def load_model(path: str, threads: int | None) -> "Model":
     """``Model.load`` with progress on standard error; raises what that does."""
     from motet.model import Model
 
-    existing_model(path)
+    path = existing_model(path)
     done = [0, 1]
 
     def progress(so_far: int, total: int) -> None:

@@ -45,7 +45,7 @@ def model_argument(command: Callable[..., None]) -> Callable[..., None]:
             model = model_option
         if model is None:
             raise click.UsageError(
-                "Missing argument 'MODEL': a GGUF file or a model's directory;"
+                "Missing argument 'MODEL': a GGUF file, a directory or hf://org/name;"
                 " motet demo needs none"
             )
         command(model=model, **parameters)

@@ -3,10 +3,13 @@
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import click
+
+from motet.machine import format_bytes
 
 DELAY = 1.0
 """Seconds before the progress of a single step is shown."""
@@ -69,6 +72,45 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
     finally:
         if bars:
             _write(_CLEAR)
+
+
+@contextmanager
+def transfer_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Gives what shows (bytes done, bytes in all) of fetching ``what``, if that takes a while.
+
+    On a terminal a bar with the speed and the time left, which is removed at the end; elsewhere one
+    line that says how much it is.
+    """
+    begun, bars = time.monotonic(), _can_rewrite_lines()
+    with ExitStack() as stack:
+        advance: Callable[[int, int], None] | None = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal advance
+            if advance is None and done < total and time.monotonic() - begun > DELAY:
+                click.echo(f"fetching {what}: {format_bytes(total)}", err=True)
+                advance = _transfer_bar(stack, done) if bars else _no_bar
+            if advance is not None:
+                advance(done, total)
+
+        yield show
+
+
+def _transfer_bar(stack: ExitStack, done: int) -> Callable[[int, int], None]:
+    """What advances a bar that begins at ``done`` bytes and goes when ``stack`` is closed."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = BarColumn(None), DownloadColumn(), TransferSpeedColumn(), Remaining()
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    stack.enter_context(bar)
+    task = bar.add_task("", total=None, completed=done)
+    return lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _no_bar(done: int, total: int) -> None:
+    """Where none can be drawn."""
 
 
 def _can_rewrite_lines() -> bool:

@@ -51,7 +51,7 @@ def command(
     """
     from motet.llm import LLM
 
-    existing_model(model)
+    model = existing_model(model)
     documents = read_texts(texts, path, "documents")
     loaded = load_text_model(model, threads)
     done = [0, 1]
