@@ -18,14 +18,17 @@ def test_mamba() -> None:
     config = read("mamba", ssm__conv_kernel=3)
     assert isinstance(config, MambaConfig)
     assert config.ssm == MambaSizes(d_inner=24, d_state=5, d_conv=3, dt_rank=3)
-    assert not config.dt_b_c_norm
+    assert config.dt_b_c_eps is None
     assert caches(config) == (Recurrent(((2, 24), (5, 24))),) * 2
 
 
 def test_falcon_mamba() -> None:
     config = read("mamba", ssm__dt_b_c_rms=True)
     assert isinstance(config, MambaConfig)
-    assert config.dt_b_c_norm
+    assert config.dt_b_c_eps == config.norm_eps
+    config = read("mamba", ssm__dt_b_c_rms=True, ssm__dt_b_c_rms_eps=1e-2)
+    assert isinstance(config, MambaConfig)
+    assert config.dt_b_c_eps == 1e-2
 
 
 def test_mamba2() -> None:

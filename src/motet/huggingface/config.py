@@ -19,6 +19,8 @@ _HARMLESS = re.compile(
 that is never run. Whether the head is tied shows in the tensors."""
 _MISSING = object()
 _LISTED = 6
+_MOST = 3.4028234663852886e38
+"""float32's greatest number."""
 
 
 class ConfigReader:
@@ -57,9 +59,9 @@ class ConfigReader:
         return value
 
     def number(self, *names: str, default: Any = _MISSING) -> Any:
-        """A number."""
+        """A number that float32 can hold."""
         value = self.value(*names, default=default)
-        if value is not default and type(value) not in (int, float):
+        if value is not default and not (type(value) in (int, float) and -_MOST <= value <= _MOST):
             raise self.wrong(names, value, "a number")
         return float(value) if type(value) is int and value is not default else value
 

@@ -12,16 +12,17 @@ from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.families import plan_of
 from motet.huggingface.files import Directory
+from motet.huggingface.fp8 import Fp8, read_fp8
 from motet.huggingface.plan import Plan
 from motet.huggingface.safetensors import Stored, read_tensors
-from motet.huggingface.tensors import Plain, Scaled, Stacked, Weights, widened
+from motet.huggingface.tensors import Change, Plain, Scaled, Stacked, Weights, widened
 from motet.weights.kept import stays_f32
 from motet.weights.source import MetadataValue, TensorInfo
 
 CONFIG = "config.json"
 _BLOCK = re.compile(r"((?:enc\.|dec\.)?blk\.\d+\.)?(.+)", re.DOTALL)
 _EXPERT = re.compile(r"\.experts\.(\d+)\.")
-_SCALES = ".weight_scale_inv"
+_MAX_LAYERS = 1024
 _LISTED = 4
 
 
@@ -33,12 +34,14 @@ class HuggingFaceDirectory:
 
     format = "Hugging Face directory"
 
-    def __init__(self, files: Directory, plan: Plan, tensors: dict[str, Stored]) -> None:
+    def __init__(
+        self, files: Directory, plan: Plan, tensors: dict[str, Stored], fp8: Fp8 | None
+    ) -> None:
         """Of what has been read; ``open`` is the way to make one."""
         self.path = files.path
         self.architecture = plan.architecture
         self._files = {stored.file.path: stored.file for stored in tensors.values()}
-        self._weights = _planned(files.path, plan, tensors)
+        self._weights = _planned(files.path, plan, tensors, fp8)
         self.tensors = {
             name: TensorInfo(name, weights.shape, weights.type)
             for name, weights in self._weights.items()
@@ -61,8 +64,9 @@ class HuggingFaceDirectory:
                 f"{files.path}: has no {CONFIG}", hint="give a model's directory or a GGUF file"
             )
         config = ConfigReader(files.json(CONFIG), files.located(CONFIG))
+        fp8 = read_fp8(config)
         plan = plan_of(config, files)
-        return cls(files, plan, read_tensors(files))
+        return cls(files, plan, read_tensors(files), fp8)
 
     def raw(self, name: str) -> UInt8:
         """The bytes of a tensor, uint8 [rows, row_bytes]. Raises as ``read_rows`` does."""
@@ -113,13 +117,15 @@ def _as_stored(value: Any) -> Any:
     return [_as_stored(item) for item in value] if isinstance(value, list) else value
 
 
-def _planned(path: str, plan: Plan, tensors: dict[str, Stored]) -> dict[str, Weights]:
+def _planned(
+    path: str, plan: Plan, tensors: dict[str, Stored], fp8: Fp8 | None
+) -> dict[str, Weights]:
     """The tensors by GGUF's names. Raises UnsupportedError for those that the map lacks."""
-    named = _gguf_names(plan)
+    named = _gguf_names(path, plan)
     found: dict[str, dict[int, Weights]] = defaultdict(dict)
     unknown: list[str] = []
-    for hf_name, weights in _renamed(plan, tensors).items():
-        for part_name, part in _split(plan, hf_name, weights):
+    for hf_name, weights in _renamed(path, plan, tensors, fp8).items():
+        for part_name, part in _split(path, plan, hf_name, weights):
             expert = _EXPERT.search(part_name)
             name = named(_EXPERT.sub(".experts.", part_name))
             if name is None:
@@ -142,7 +148,11 @@ def _planned(path: str, plan: Plan, tensors: dict[str, Stored]) -> dict[str, Wei
     return _changed(path, plan, weights) | dict(plan.added)
 
 
-def _gguf_names(plan: Plan) -> Any:
+def _gguf_names(path: str, plan: Plan) -> Any:
+    if not 1 <= plan.n_layers <= _MAX_LAYERS:
+        raise ModelFileError(
+            f"{path}: {CONFIG} says {plan.n_layers} layers, not 1 to {_MAX_LAYERS}"
+        )
     import gguf
 
     arch = next(a for a, name in gguf.MODEL_ARCH_NAMES.items() if name == plan.architecture)
@@ -150,31 +160,40 @@ def _gguf_names(plan: Plan) -> Any:
     return lambda name: names.get_name(name, try_suffixes=(".weight", ".bias"))
 
 
-def _renamed(plan: Plan, tensors: dict[str, Stored]) -> dict[str, Weights]:
+def _renamed(
+    path: str, plan: Plan, tensors: dict[str, Stored], fp8: Fp8 | None
+) -> dict[str, Weights]:
+    scales = fp8.scales(tensors) if fp8 else {}
+    unused = [re.compile(pattern) for pattern in plan.unused]
     renamed: dict[str, Stored] = {}
     for old, stored in tensors.items():
+        if fp8 and fp8.is_aside(old, tensors):
+            continue
         name = old
         for pattern, replacement in plan.renamed:
             name = re.sub(pattern, replacement, name)
-        if not any(re.fullmatch(pattern, name) for pattern in plan.unused):
-            renamed[name] = stored
-    weights: dict[str, Weights] = {}
-    for name, stored in renamed.items():
-        if name.endswith(_SCALES):
-            continue
-        scales = renamed.get(name.removesuffix(".weight") + _SCALES)
-        if scales is not None and stored.dtype == "F8_E4M3":
-            weights[name] = Scaled(stored, Plain(scales).floats(), (128, 128))
-        else:
-            weights[name] = Plain(stored)
-    return weights
+        if name in renamed:
+            raise ModelFileError(f"{path}: {renamed[name].name} and {old} are the same tensor")
+        renamed[name] = stored
+    for name, others in plan.same.items():
+        there = [other for other in others if other in renamed]
+        if name not in renamed and there:
+            renamed[name] = renamed[there[0]]
+    return {
+        name: Scaled(stored, *scales[stored.name]) if stored.name in scales else Plain(stored)
+        for name, stored in renamed.items()
+        if not any(pattern.fullmatch(name) for pattern in unused)
+    }
 
 
-def _split(plan: Plan, name: str, weights: Weights) -> list[tuple[str, Weights]]:
+def _split(path: str, plan: Plan, name: str, weights: Weights) -> list[tuple[str, Weights]]:
     for end, parts in plan.splits.items():
         if name.endswith(end):
             start = name.removesuffix(end)
-            return [(start + part, change(weights)) for part, change in parts.items()]
+            return [
+                (start + part, _apply(path, name, change, weights))
+                for part, change in parts.items()
+            ]
     return [(name, weights)]
 
 
@@ -200,12 +219,17 @@ def _changed(path: str, plan: Plan, weights: dict[str, Weights]) -> dict[str, We
     changed: dict[str, Weights] = {}
     for name, before in weights.items():
         within = _BLOCK.fullmatch(name)
-        change = plan.changes.get(within[2] if within else name)
-        try:
-            after = change(before) if change else before
-        except ValueError as error:
-            raise ModelFileError(
-                f"{path}: {name} has the shape {list(before.shape)}: {error}"
-            ) from error
+        change = plan.changes.get(name) or plan.changes.get(within[2] if within else name)
+        after = _apply(path, name, change, before) if change else before
         changed[name] = widened(after) if stays_f32(name, after.shape) else after
     return changed
+
+
+def _apply(path: str, name: str, change: Change, before: Weights) -> Weights:
+    try:
+        return change(before)
+    except (ValueError, IndexError) as error:
+        raise ModelFileError(
+            f"{path}: {name} has the shape {list(before.shape)}: {error}",
+            hint="config.json says other sizes than the weights have",
+        ) from error

@@ -9,9 +9,14 @@ from typing import Any
 from motet.errors import ModelFileError, shown
 from motet.weights.open_file import OpenFile
 
-MOST_JSON = 1 << 28
+MOST_TEXT = 1 << 26
 """Bytes of a JSON or text file; the largest real tokenizers take 40 MB."""
+MOST_PARTS = 1 << 21
+"""Objects and lists in a JSON file, each of which takes memory of its own. The longest lists of
+merges have half a million."""
 _BLOBS = "blobs"
+_FEW = 16
+"""Numbers in a list of bounds, of which some may be infinite."""
 _FETCH = "fetch the directory again"
 
 
@@ -58,7 +63,7 @@ class Directory:
         """A file in it. Raises ModelFileError if it leads outside, is missing or not regular."""
         return OpenFile(self.located(name))
 
-    def data(self, name: str, most: int = MOST_JSON) -> bytes:
+    def data(self, name: str, most: int = MOST_TEXT) -> bytes:
         """All bytes of a file. Raises ModelFileError for more than ``most``."""
         path = Path(self.located(name))
         if path.is_file() and not path.stat().st_size:
@@ -91,6 +96,8 @@ class Directory:
 
 def parsed(text: str, where: str) -> dict[str, Any]:
     """The JSON object ``text``. Raises ModelFileError, saying ``where``, if it is none."""
+    if text.count("{") + text.count("[") > MOST_PARTS:
+        raise ModelFileError(f"{where}: has more than {MOST_PARTS} objects and lists")
     try:
         value = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
@@ -109,12 +116,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if key in seen:
                 raise ValueError(f"the key {shown(key)} stands there twice")
             seen.add(key)
-    return {key: _float(value) if type(value) is dict else value for key, value in values.items()}
+    return {key: _float(value) for key, value in values.items()}
 
 
-def _float(value: dict[str, Any]) -> Any:
-    """transformers writes an infinity as {"__float__": "Infinity"}."""
-    if value.keys() == {"__float__"}:
+def _float(value: Any) -> Any:
+    """transformers writes an infinity as {"__float__": "Infinity"}, in a list as well."""
+    if type(value) is list and len(value) <= _FEW:
+        return [_float(item) for item in value]
+    if type(value) is dict and value.keys() == {"__float__"}:
         named = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
         return named.get(str(value["__float__"]), value)
     return value

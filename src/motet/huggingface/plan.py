@@ -19,14 +19,16 @@ class Plan:
     renamed: Sequence[tuple[str, str]] = ()
     """Regular expressions and what to put in their place, in a checkpoint's names, before all
     else: those that gguf's map does not know."""
+    same: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By a checkpoint's (renamed) name: tensors the first of which stands for it where it lacks."""
     unused: Sequence[str] = ()
-    """Regular expressions of a checkpoint's (renamed) tensors that change nothing."""
+    """Regular expressions of a checkpoint's (renamed) tensors that change nothing (any more)."""
     splits: Mapping[str, Mapping[str, Change]] = field(default_factory=dict)
     """By the end of a checkpoint's (renamed) name: what GGUF has of it as several tensors, by the
     ends of their names."""
     joins: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By GGUF's name within a block: the tensors, so named, that stand in it as one."""
     changes: Mapping[str, Change] = field(default_factory=dict)
-    """By GGUF's name, within a block if it is in one: how the tensor differs."""
+    """By GGUF's name, whole or else within its block: how the tensor differs."""
     added: Mapping[str, Weights] = field(default_factory=dict)
     """Tensors, by GGUF's names, that follow from config.json."""

@@ -24,9 +24,8 @@ ITEM_BYTES = {
     **dict.fromkeys(("F64", "I64", "U64"), 8),
 }
 """Bytes of an element, of every type that a checkpoint may have."""
-_MAX_HEADER = 100_000_000
-"""As the format's own library has it."""
 _MAX_TENSORS = 1 << 18
+_MAX_HEADER = _MAX_TENSORS * 128
 _MAX_FILES = 1 << 12
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _DAMAGED = "the file is cut short or damaged; fetch it again"

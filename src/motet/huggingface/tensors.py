@@ -21,6 +21,8 @@ _TYPES = {
     "BF16": TensorType.BF16,
     "F64": TensorType.F64,
 }
+_MAX_ROWS = 1 << 25
+"""The experts of a layer together have a million."""
 _WORDS = {TensorType.F32: np.uint32, TensorType.F16: np.uint16, TensorType.BF16: np.uint16}
 
 
@@ -73,31 +75,35 @@ class Plain(Weights):
 
 
 class Scaled(Weights):
-    """FP8 (Micikevicius et al. 2022, arXiv 2209.05433, E4M3) times a scale a tile of the matrix.
+    """FP8 (Micikevicius et al. 2022, arXiv 2209.05433, E4M3) times a scale a tile of each matrix.
 
-    ``scales``: float32, one for each tile of ``block`` rows and columns, or one for all.
+    ``scales``: float32, one for each tile of ``block`` rows and columns, one for each matrix or one
+    for all.
     """
 
-    def __init__(self, stored: Stored, scales: Float32, block: tuple[int, int]) -> None:
-        """Raises ModelFileError where the scales don't cover the matrix."""
-        if stored.dtype != "F8_E4M3" or len(stored.shape) != 2:
+    def __init__(self, stored: Stored, scales: Stored, block: tuple[int, int] | None) -> None:
+        """``block`` None: a matrix is one tile. Raises ModelFileError where scales don't fit."""
+        if len(stored.shape) < 2:
             raise UnsupportedError(f"tensor {stored.name} is {stored.dtype} {list(stored.shape)}")
         super().__init__(stored.shape, TensorType.F32)
-        tiles = tuple(-(-n // b) for n, b in zip(stored.shape, block, strict=True))
-        if scales.size == 1:
-            tiles, block = (1, 1), stored.shape
-        if scales.size != prod(tiles):
+        *matrices, rows, columns = stored.shape
+        values = Plain(scales).floats()
+        block = block if values.size > prod(matrices) and block else (rows, columns)
+        tiles = tuple(-(-n // b) for n, b in zip((rows, columns), block, strict=True))
+        if values.size not in (1, prod(matrices) * prod(tiles)):
             raise ModelFileError(
-                f"tensor {stored.name} has scales {list(scales.shape)}, not {list(tiles)}"
+                f"tensor {stored.name} has scales {list(scales.shape)}, not {[*matrices, *tiles]}"
             )
         self._stored = stored
-        self._scales = scales.reshape(tiles)
+        self._scales = np.broadcast_to(values.ravel(), (prod(matrices) * prod(tiles),)).reshape(
+            prod(matrices), *tiles
+        )
         self._block = block
 
     def read(self, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
         values = _e4m3()[self._stored.read(first, last)]
-        rows, columns = self._block
-        scales = self._scales[np.arange(first, last) // rows].repeat(columns, axis=1)
+        matrix, row = np.divmod(np.arange(first, last), self.shape[-2])
+        scales = self._scales[matrix, row // self._block[0]].repeat(self._block[1], axis=1)
         return (values * scales[:, : values.shape[1]]).view(np.uint8)
 
 
@@ -116,6 +122,25 @@ class Reordered(Weights):
         least, most = int(order.min()), int(order.max()) + 1
         span = self._weights.read(least, most)
         return span[order - least]
+
+
+class Halved(Weights):
+    """Divided by two so many ``times``, in its own type."""
+
+    def __init__(self, weights: Weights, times: int) -> None:
+        super().__init__(weights.shape, weights.type if weights.type in _WORDS else TensorType.F32)
+        self._weights = weights
+        self._factor = np.float32(0.5**times)
+
+    def read(self, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
+        values = dequantize(self._weights.read(first, last), self._weights.type) * self._factor
+        match self.type:
+            case TensorType.F16:
+                return values.astype(np.float16).view(np.uint8)
+            case TensorType.BF16:  # nothing is lost but of what is below 2^-126
+                return (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+            case _:
+                return values.view(np.uint8)
 
 
 class Stacked(Weights):
@@ -181,6 +206,13 @@ def computed(make: Callable[[Float32], Float32]) -> Change:
     return change
 
 
+def pointwise(make: Callable[[Float32], Float32]) -> Change:
+    """float32 values, each made of one value of a small tensor."""
+    return lambda weights: Whole(
+        weights.shape, TensorType.F32, lambda: make(weights.floats()).astype(np.float32)
+    )
+
+
 def rearranged(make: Callable[[np.ndarray], np.ndarray]) -> Change:
     """The same values elsewhere, in the same type: a transposition, a part of each head."""
 
@@ -210,10 +242,10 @@ def reshaped(*shape: int) -> Change:
     """The same rows under another shape, of which one length may be -1."""
 
     def change(weights: Weights) -> Weights:
-        lengths = np.empty(weights.shape, np.void).reshape(shape).shape
+        lengths = np.broadcast_to(np.uint8(0), weights.shape).reshape(shape).shape
         if not lengths or lengths[-1] != weights.columns:
             return rearranged(lambda values: values.reshape(lengths))(weights)
-        return Reordered(weights, np.arange(weights.rows), lengths)
+        return Reordered(weights, _rows(weights), lengths)
 
     return change
 
@@ -225,7 +257,7 @@ def interleaved(heads: int) -> Change:
         rows = weights.shape[0]
         if not heads or rows % (2 * heads):
             raise ModelFileError(f"{rows} rows of q or k are not {heads} heads of pairs")
-        order = np.arange(rows).reshape(heads, 2, -1).swapaxes(1, 2).ravel()
+        order = _rows(weights).reshape(heads, 2, -1).swapaxes(1, 2).ravel()
         if len(weights.shape) == 1:
             return computed(lambda values: values[order])(weights)
         return Reordered(weights, order)
@@ -241,9 +273,29 @@ def cut(first: int, last: int) -> Change:
             return computed(lambda values: values[first:last])(weights)
         per = prod(weights.shape[1:-1])
         shape = (last - first, *weights.shape[1:])
-        return Reordered(weights, np.arange(first * per, last * per), shape)
+        return Reordered(weights, _rows(weights)[first * per : last * per], shape)
 
     return change
+
+
+def part(index: int, count: int) -> Change:
+    """One of ``count`` equal parts of each matrix's rows: gate or up, of both in one."""
+
+    def change(weights: Weights) -> Weights:
+        *matrices, rows, columns = weights.shape
+        if rows % count:
+            raise ValueError(f"{rows} rows are not {count} equal parts")
+        order = _rows(weights).reshape(-1, count, rows // count)[:, index].ravel()
+        return Reordered(weights, order, (*matrices, rows // count, columns))
+
+    return change
+
+
+def _rows(weights: Weights) -> Int64:
+    """The numbers of its rows."""
+    if weights.rows > _MAX_ROWS:
+        raise ValueError(f"more than {_MAX_ROWS} rows")
+    return np.arange(weights.rows)
 
 
 def _e4m3() -> Float32:

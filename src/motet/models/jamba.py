@@ -46,6 +46,7 @@ class Jamba(Decoder[JambaConfig]):
                     t.array("ssm_dt_norm.weight", ssm.dt_rank),
                     t.array("ssm_b_norm.weight", ssm.d_state),
                     t.array("ssm_c_norm.weight", ssm.d_state),
+                    config.norm_eps,
                 )
                 mixer = MambaMixer(t, kernels, i, config, ssm, norms)
             if t.has("ffn_gate_inp.weight"):

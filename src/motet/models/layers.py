@@ -259,11 +259,12 @@ class MambaSizes:
 
 @dataclass(frozen=True)
 class ScanNorms:
-    """Weights of the RMS norms on a Mamba mixer's time step, B and C."""
+    """Weights of the RMS norms on a Mamba mixer's time step, B and C, and their epsilon."""
 
     dt: Float32
     b: Float32
     c: Float32
+    eps: float
 
 
 class MambaMixer:
@@ -285,7 +286,6 @@ class MambaMixer:
         self._layer, self._cache = layer, cache
         self._kernels = kernels
         self._sizes = inner, rank, rank + n
-        self._eps = config.norm_eps
         self._norms = norms
         self.ssm_in = t.matrix("ssm_in.weight", 2 * inner, d)
         self.conv = t.array("ssm_conv1d.weight", inner, sizes.d_conv)
@@ -298,7 +298,7 @@ class MambaMixer:
         self.out = t.matrix("ssm_out.weight", d, inner)
 
     def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
-        kernels, norms, eps = self._kernels, self._norms, self._eps
+        kernels, norms = self._kernels, self._norms
         inner, to_b, to_c = self._sizes
         state: RecurrentState = view.cache(self._layer, self._cache)
         tails, states = state.arrays
@@ -308,9 +308,9 @@ class MambaMixer:
         (h,) = kernels.linear(x, self.x)
         dt, b, c = contiguous(h[:, :to_b]), h[:, to_b:to_c], h[:, to_c:]
         if norms is not None:
-            dt = kernels.rms_norm(dt, norms.dt, eps)
-            b = kernels.rms_norm(contiguous(b), norms.b, eps)
-            c = kernels.rms_norm(contiguous(c), norms.c, eps)
+            dt = kernels.rms_norm(dt, norms.dt, norms.eps)
+            b = kernels.rms_norm(contiguous(b), norms.b, norms.eps)
+            c = kernels.rms_norm(contiguous(c), norms.c, norms.eps)
         (dt,) = kernels.linear(dt, self.dt)
         y = kernels.selective_scan(x, dt, self.dt_bias, self.a, b, c, self.d, states, state.runs, z)
         return kernels.linear(y if wanted is None else y[wanted], self.out)[0]

@@ -15,8 +15,8 @@ class MambaConfig(Config):
     """A model that consists of Mamba layers."""
 
     ssm: MambaSizes
-    dt_b_c_norm: bool = False
-    """Whether time step, B and C are normalised, without weights (Falcon-Mamba)."""
+    dt_b_c_eps: float | None = None
+    """Epsilon of the norms, without weights, of time step, B and C (Falcon-Mamba)."""
 
 
 class Mamba(Decoder[MambaConfig]):
@@ -24,9 +24,9 @@ class Mamba(Decoder[MambaConfig]):
 
     def __init__(self, config: MambaConfig, tensors: TensorReader, kernels: Kernels) -> None:
         norms = None
-        if config.dt_b_c_norm:
-            of_state = tensors.ones(config.ssm.d_state)
-            norms = ScanNorms(tensors.ones(config.ssm.dt_rank), of_state, of_state)
+        if config.dt_b_c_eps is not None:
+            of_state, eps = tensors.ones(config.ssm.d_state), config.dt_b_c_eps
+            norms = ScanNorms(tensors.ones(config.ssm.dt_rank), of_state, of_state, eps)
 
         def block(t: TensorReader, i: int) -> Block:
             return Block(t, kernels, config, MambaMixer(t, kernels, i, config, config.ssm, norms))
@@ -36,11 +36,11 @@ class Mamba(Decoder[MambaConfig]):
     @staticmethod
     def read_config(keys: Keys, n_vocab: int) -> MambaConfig:
         """The settings."""
-        return MambaConfig(
-            **vars(read_scans_alone(keys, n_vocab)),
-            ssm=read_mamba(keys),
-            dt_b_c_norm=keys.flag("ssm.dt_b_c_rms", False),
-        )
+        sizes = read_scans_alone(keys, n_vocab)
+        normed = keys.flag("ssm.dt_b_c_rms", False)
+        # The second key is Motet's own: llama.cpp takes the layers' epsilon.
+        eps = keys.positive("ssm.dt_b_c_rms_eps", sizes.norm_eps) if normed else None
+        return MambaConfig(**vars(sizes), ssm=read_mamba(keys), dt_b_c_eps=eps)
 
 
 def read_mamba(keys: Keys) -> MambaSizes:

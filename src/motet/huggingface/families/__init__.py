@@ -4,14 +4,31 @@ from collections.abc import Callable
 
 from motet.errors import UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
+from motet.huggingface.families.deepseek import deepseek_v2, deepseek_v3
+from motet.huggingface.families.jamba import jamba
 from motet.huggingface.families.llama import llama
+from motet.huggingface.families.mamba import mamba, original_mamba
+from motet.huggingface.families.mamba2 import mamba2, original_mamba2
+from motet.huggingface.families.rwkv6 import rwkv6
+from motet.huggingface.families.t5 import t5
 from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
 
-FAMILIES: dict[str, Callable[[ConfigReader, Directory], Plan]] = {
+Family = Callable[[ConfigReader, Directory], Plan]
+FAMILIES: dict[str, Family] = {
+    "deepseek_v2": deepseek_v2,
+    "deepseek_v3": deepseek_v3,
+    "falcon_mamba": mamba,
+    "jamba": jamba,
     "llama": llama,
+    "mamba": mamba,
+    "mamba2": mamba2,
     "mistral": llama,
     "mixtral": llama,
+    "mt5": t5,
+    "rwkv6": rwkv6,
+    "t5": t5,
+    "umt5": t5,
 }
 """By ``model_type``."""
 
@@ -22,14 +39,29 @@ def plan_of(config: ConfigReader, files: Directory) -> Plan:
     Every key of ``config`` has been found to be used or to change nothing. Raises UnsupportedError
     for a kind of model or a key that Motet does not know, ModelFileError for a wrong value.
     """
-    kind = config.text("model_type")
-    if kind not in FAMILIES:
+    family = _original(config)
+    kind = config.text("model_type") if family is None else ""
+    family = family or FAMILIES.get(kind)
+    if family is None:
         own_code = "; its auto_map names code of its own, which is never run"
         raise UnsupportedError(
             f"{config.where}: model_type is {shown(kind)}"
             + (own_code if config.has("auto_map") else ""),
             hint=f"Motet opens directories of {', '.join(FAMILIES)}",
         )
-    plan = FAMILIES[kind](config, files)
+    plan = family(config, files)
     config.refuse_unread()
     return plan
+
+
+def _original(config: ConfigReader) -> Family | None:
+    """The function for a config.json that mamba_ssm wrote, which has no model_type, or Codestral's.
+
+    transformers' own have ``num_hidden_layers``.
+    """
+    if config.has("num_hidden_layers") or not config.has("d_model", "dim"):
+        return None
+    layer = config.values.get("ssm_cfg")
+    if config.has("n_groups") or (isinstance(layer, dict) and layer.get("layer") == "Mamba2"):
+        return original_mamba2
+    return original_mamba if layer is not None else None

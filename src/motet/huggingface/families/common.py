@@ -9,6 +9,7 @@ import numpy as np
 from motet.arrays import Float32
 from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
+from motet.huggingface.tensors import part
 
 Keys = dict[str, Any]
 
@@ -23,6 +24,17 @@ UNUSED_BUFFERS = (
     r".*position_ids",
 )
 """Buffers that old checkpoints hold: what they say follows from config.json."""
+
+
+EXPERTS_IN_ONE = {
+    "experts.gate_up_proj": {
+        "experts.gate_proj.weight": part(0, 2),
+        "experts.up_proj.weight": part(1, 2),
+    }
+}
+"""``Plan.splits`` of experts as transformers 5 holds them: [experts, gate's and up's rows, d]."""
+EXPERTS_DOWN = (r"(\.experts\.down_proj)$", r"\1.weight")
+"""Of ``Plan.renamed``: their other matrix."""
 
 
 def sizes(config: ConfigReader) -> Keys:
@@ -140,3 +152,9 @@ def llama3_divisors(rope_config: ConfigReader, dimension: int) -> Float32 | None
     divisors[waves < context / high] = 1.0
     divisors[waves > context / low] = factor
     return divisors.astype(np.float32)
+
+
+def tied_head(config: ConfigReader, *, default: bool) -> tuple[str, ...]:
+    """Of ``Plan.unused``: the head's tensor, where config.json says that it is the embedding."""
+    tied = config.flag("tie_word_embeddings", "tie_embeddings", default=default)
+    return (r"lm_head\.weight",) if tied else ()
