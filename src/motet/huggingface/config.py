@@ -30,9 +30,13 @@ class ConfigReader:
     """
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
-        self.values = values
+        self.values = dict(values)
         self._read: set[str] = set()
         self.where = where
+
+    def assume(self, **values: Any) -> None:
+        """What keys mean where the file does not have them; None in the file stays None."""
+        self.values = values | self.values
 
     def has(self, *names: str) -> bool:
         """Whether one of the keys has a value. It does not count as read."""
@@ -87,6 +91,24 @@ class ConfigReader:
         ):
             raise self.wrong(names, value, "a list of names")
         return value
+
+    def integers(self, name: str, count: int) -> list[int]:
+        """So many whole numbers from 0 on."""
+        value = self.value(name)
+        if not (isinstance(value, list) and len(value) == count) or any(
+            type(item) is not int or not 0 <= item < 1 << 31 for item in value
+        ):
+            raise self.wrong((name,), value, f"{count} whole numbers")
+        return value
+
+    def numbers(self, name: str, count: int) -> list[float]:
+        """So many numbers."""
+        value = self.value(name)
+        if not (isinstance(value, list) and len(value) == count) or any(
+            type(item) not in (int, float) for item in value
+        ):
+            raise self.wrong((name,), value, f"{count} numbers")
+        return [float(item) for item in value]
 
     def part(self, name: str) -> "ConfigReader":
         """An object within the file; empty where it is not there."""

@@ -1,7 +1,8 @@
 """A Hugging Face directory as a source of GGUF's tensors and keys."""
 
+import logging
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,23 @@ from motet.huggingface.families import plan_of
 from motet.huggingface.files import Directory
 from motet.huggingface.fp8 import Fp8, read_fp8
 from motet.huggingface.plan import Plan
-from motet.huggingface.safetensors import Stored, read_tensors
+from motet.huggingface.safetensors import Stored, read_file, read_tensors
 from motet.huggingface.tensors import Change, Plain, Scaled, Stacked, Weights, widened
+from motet.weights.formats import row_bytes
 from motet.weights.kept import stays_f32
 from motet.weights.source import MetadataValue, TensorInfo
 
 CONFIG = "config.json"
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 _BLOCK = re.compile(r"((?:enc\.|dec\.)?blk\.\d+\.)?(.+)", re.DOTALL)
 _EXPERT = re.compile(r"\.experts\.(\d+)\.")
 _MAX_LAYERS = 1024
+_HEADS = "cls.output.weight", "cls.output.bias"
+"""A classifier's, which gguf's map does not have for every architecture."""
 _LISTED = 4
+_SPAN = 1 << 24
+"""Bytes that are compared at a time."""
+_log = logging.getLogger("motet")
 
 
 class HuggingFaceDirectory:
@@ -66,7 +74,10 @@ class HuggingFaceDirectory:
         config = ConfigReader(files.json(CONFIG), files.located(CONFIG))
         fp8 = read_fp8(config)
         plan = plan_of(config, files)
-        return cls(files, plan, read_tensors(files), fp8)
+        tensors = read_tensors(files)
+        for name, prefix in plan.parts.items():
+            tensors |= {prefix + own: stored for own, stored in read_file(files, name).items()}
+        return cls(files, plan, tensors, fp8)
 
     def raw(self, name: str) -> UInt8:
         """The bytes of a tensor, uint8 [rows, row_bytes]. Raises as ``read_rows`` does."""
@@ -107,7 +118,7 @@ def _metadata(files: Directory, plan: Plan) -> dict[str, MetadataValue]:
     for key, value in plan.keys.items():
         metadata[f"{plan.architecture}.{key}"] = _as_stored(value)
     metadata["tokenizer.ggml.model"] = "none"
-    return metadata
+    return metadata | {f"tokenizer.{key}": value for key, value in plan.tokenizer.items()}
 
 
 def _as_stored(value: Any) -> Any:
@@ -128,6 +139,8 @@ def _planned(
         for part_name, part in _split(path, plan, hf_name, weights):
             expert = _EXPERT.search(part_name)
             name = named(_EXPERT.sub(".experts.", part_name))
+            if part_name in _HEADS:
+                name = part_name
             if name is None:
                 unknown.append(hf_name)
                 continue
@@ -144,6 +157,7 @@ def _planned(
             hint="they may change the arithmetic, so the model is not run without them",
         )
     weights = {name: _experts(path, name, parts) for name, parts in found.items()}
+    _settle_head(path, plan, weights)
     _join(plan, weights)
     return _changed(path, plan, weights) | dict(plan.added)
 
@@ -179,10 +193,15 @@ def _renamed(
         there = [other for other in others if other in renamed]
         if name not in renamed and there:
             renamed[name] = renamed[there[0]]
+    aside = {name for name in renamed if any(pattern.fullmatch(name) for pattern in unused)}
+    if aside:
+        counts = Counter(name.split(".", 1)[0] for name in aside)
+        listed = ", ".join(f"{name}.* ({count})" for name, count in counts.items())
+        _log.info("%s: tensors left aside, which change nothing here: %s", path, listed)
     return {
         name: Scaled(stored, *scales[stored.name]) if stored.name in scales else Plain(stored)
         for name, stored in renamed.items()
-        if not any(pattern.fullmatch(name) for pattern in unused)
+        if name not in aside
     }
 
 
@@ -204,6 +223,29 @@ def _experts(path: str, name: str, parts: dict[int, Weights]) -> Weights:
     if numbers != list(range(len(numbers))):
         raise ModelFileError(f"{path}: {name} is made of the experts {shown(numbers)}")
     return Stacked([parts[number] for number in numbers])
+
+
+def _settle_head(path: str, plan: Plan, weights: dict[str, Weights]) -> None:
+    """A tied head is the embedding, unless the checkpoint has another one, as transformers does."""
+    head, embedding = weights.get(OUTPUT), weights.get(EMBEDDING)
+    if head is None and plan.tied is False:
+        raise ModelFileError(
+            f"{path}: has no output head (lm_head.weight), and {CONFIG} says that it is not the"
+            " embedding (tie_word_embeddings)",
+            hint="fetch the whole directory again",
+        )
+    if head is not None and embedding is not None and plan.tied and _alike(head, embedding):
+        del weights[OUTPUT]
+
+
+def _alike(a: Weights, b: Weights) -> bool:
+    if (a.shape, a.type) != (b.shape, b.type):
+        return False
+    step = max(_SPAN // max(row_bytes(a.type, a.columns), 1), 1)
+    return all(
+        np.array_equal(a.read(i, min(i + step, a.rows)), b.read(i, min(i + step, b.rows)))
+        for i in range(0, a.rows, step)
+    )
 
 
 def _join(plan: Plan, weights: dict[str, Weights]) -> None:

@@ -89,6 +89,14 @@ class Directory:
         """A JSON object. Raises ModelFileError where it is none, or names a key twice."""
         return parsed(self.text(name), self.located(name))
 
+    def json_list(self, name: str) -> list[dict[str, Any]]:
+        """A JSON array of objects. Raises ModelFileError where it is none."""
+        where = self.located(name)
+        value = _json(self.text(name), where)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise ModelFileError(f"{where}: holds {shown(value)}, not a list of JSON objects")
+        return value
+
     def json_if_there(self, name: str) -> dict[str, Any]:
         """``json``; empty where there is no such file."""
         return self.json(name) if self.has(name) else {}
@@ -96,16 +104,20 @@ class Directory:
 
 def parsed(text: str, where: str) -> dict[str, Any]:
     """The JSON object ``text``. Raises ModelFileError, saying ``where``, if it is none."""
-    if text.count("{") + text.count("[") > MOST_PARTS:
-        raise ModelFileError(f"{where}: has more than {MOST_PARTS} objects and lists")
-    try:
-        value = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        problem = "is nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise ModelFileError(f"{where}: is not sound JSON: {problem}", hint=_FETCH) from None
+    value = _json(text, where)
     if not isinstance(value, dict):
         raise ModelFileError(f"{where}: holds {shown(value)}, not a JSON object", hint=_FETCH)
     return value
+
+
+def _json(text: str, where: str) -> Any:
+    if text.count("{") + text.count("[") > MOST_PARTS:
+        raise ModelFileError(f"{where}: has more than {MOST_PARTS} objects and lists")
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        problem = "is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise ModelFileError(f"{where}: is not sound JSON: {problem}", hint=_FETCH) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

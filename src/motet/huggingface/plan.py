@@ -22,7 +22,12 @@ class Plan:
     same: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By a checkpoint's (renamed) name: tensors the first of which stands for it where it lacks."""
     unused: Sequence[str] = ()
-    """Regular expressions of a checkpoint's (renamed) tensors that change nothing (any more)."""
+    """Regular expressions of a checkpoint's (renamed) tensors that change nothing here, as they are
+    buffers or of a part that is not run."""
+    tied: bool | None = None
+    """Whether the embedding is the output head as well; None for a model without a head."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Further safetensors files, and what to put before the names of their tensors."""
     splits: Mapping[str, Mapping[str, Change]] = field(default_factory=dict)
     """By the end of a checkpoint's (renamed) name: what GGUF has of it as several tensors, by the
     ends of their names."""
@@ -32,3 +37,5 @@ class Plan:
     """By GGUF's name, whole or else within its block: how the tensor differs."""
     added: Mapping[str, Weights] = field(default_factory=dict)
     """Tensors, by GGUF's names, that follow from config.json."""
+    tokenizer: Mapping[str, MetadataValue] = field(default_factory=dict)
+    """Keys of ``tokenizer.``, without it, beside those from the tokenizer's own files."""

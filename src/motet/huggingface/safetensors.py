@@ -62,11 +62,11 @@ def read_tensors(files: Directory) -> dict[str, Stored]:
     if files.has(INDEX):
         return _read_indexed(files)
     if files.has(SINGLE):
-        return _read_file(files, SINGLE)
+        return read_file(files, SINGLE)
     names = files.names()
     single = [name for name in names if name.endswith(".safetensors")]
     if len(single) == 1:
-        return _read_file(files, single[0])
+        return read_file(files, single[0])
     if single:
         raise ModelFileError(
             f"{files.path}: has {len(single)} safetensors files, but no {INDEX}",
@@ -111,7 +111,7 @@ def _read_indexed(files: Directory) -> dict[str, Stored]:
                 f"{where}: names the file {shown(part)}, which is not there",
                 hint="fetch the whole directory again",
             )
-        for name, stored in _read_file(files, part).items():
+        for name, stored in read_file(files, part).items():
             if listed.get(name) != part:
                 raise ModelFileError(
                     f"{where}: says that tensor {shown(name)} is in {shown(listed.get(name))}, but"
@@ -125,7 +125,8 @@ def _read_indexed(files: Directory) -> dict[str, Stored]:
     return tensors
 
 
-def _read_file(files: Directory, name: str) -> dict[str, Stored]:
+def read_file(files: Directory, name: str) -> dict[str, Stored]:
+    """The tensors of one file. Raises as ``read_tensors`` does."""
     file = files.opened(name)
     if file.size < 8:
         raise ModelFileError(f"{file.path}: has {file.size} bytes, no header", hint=_DAMAGED)

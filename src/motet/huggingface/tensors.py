@@ -120,6 +120,8 @@ class Reordered(Weights):
         if not len(order):
             return self._weights.read(0, 0)
         least, most = int(order.min()), int(order.max()) + 1
+        if (np.diff(order) == 1).all():
+            return self._weights.read(least, most, buffer)
         span = self._weights.read(least, most)
         return span[order - least]
 
@@ -263,6 +265,28 @@ def interleaved(heads: int) -> Change:
         return Reordered(weights, order)
 
     return change
+
+
+def picked(*rows: int) -> Change:
+    """Some rows of a matrix."""
+
+    def change(weights: Weights) -> Weights:
+        if max(rows) >= weights.rows:
+            raise ModelFileError(f"row {max(rows)} is not one of {weights.rows}")
+        return Reordered(weights, np.array(rows))
+
+    return change
+
+
+def same(weights: Weights) -> Weights:
+    """No change."""
+    return weights
+
+
+transposed = rearranged(lambda values: values.T)
+"""Columns for rows: of layers that multiply from the other side."""
+one_more = pointwise(lambda values: values + np.float32(1))
+"""Of norms whose weights are stored less 1."""
 
 
 def cut(first: int, last: int) -> Change:

@@ -4,31 +4,56 @@ from collections.abc import Callable
 
 from motet.errors import UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
+from motet.huggingface.families.bert import bert, roberta
 from motet.huggingface.families.deepseek import deepseek_v2, deepseek_v3
+from motet.huggingface.families.gemma import gemma, gemma2
+from motet.huggingface.families.gemma3 import gemma3, gemma3_text
+from motet.huggingface.families.gpt2 import gpt2
 from motet.huggingface.families.jamba import jamba
 from motet.huggingface.families.llama import llama
 from motet.huggingface.families.mamba import mamba, original_mamba
 from motet.huggingface.families.mamba2 import mamba2, original_mamba2
+from motet.huggingface.families.modern_bert import modern_bert
+from motet.huggingface.families.mpt import mpt
+from motet.huggingface.families.nomic_bert import nomic_bert
+from motet.huggingface.families.openelm import openelm
+from motet.huggingface.families.qwen import qwen2, qwen3
 from motet.huggingface.families.rwkv6 import rwkv6
+from motet.huggingface.families.starcoder2 import starcoder2
 from motet.huggingface.families.t5 import t5
 from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
 
 Family = Callable[[ConfigReader, Directory], Plan]
 FAMILIES: dict[str, Family] = {
+    "bert": bert,
     "deepseek_v2": deepseek_v2,
     "deepseek_v3": deepseek_v3,
     "falcon_mamba": mamba,
+    "gemma": gemma,
+    "gemma2": gemma2,
+    "gemma3": gemma3,
+    "gemma3_text": gemma3_text,
+    "gpt2": gpt2,
     "jamba": jamba,
     "llama": llama,
     "mamba": mamba,
     "mamba2": mamba2,
     "mistral": llama,
     "mixtral": llama,
+    "modernbert": modern_bert,
+    "mpt": mpt,
     "mt5": t5,
+    "nomic_bert": nomic_bert,
+    "openelm": openelm,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
+    "roberta": roberta,
     "rwkv6": rwkv6,
+    "starcoder2": starcoder2,
     "t5": t5,
     "umt5": t5,
+    "xlm-roberta": roberta,
 }
 """By ``model_type``."""
 

@@ -1,12 +1,7 @@
 """Keys of config.json that families share, as GGUF's keys."""
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from motet.arrays import Float32
 from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.tensors import part
@@ -17,6 +12,7 @@ LAYERS = "num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transfor
 CONTEXT = "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_context_length"
 WIDTH = "hidden_size", "n_embd", "d_model", "model_dim"
 HEADS = "num_attention_heads", "n_head", "n_heads", "num_heads"
+FULL, SLIDING = "full_attention", "sliding_attention"
 UNUSED_BUFFERS = (
     r".*\.rotary_emb\.inv_freq",
     r".*\.attention\.(masked_)?bias",
@@ -24,6 +20,12 @@ UNUSED_BUFFERS = (
     r".*position_ids",
 )
 """Buffers that old checkpoints hold: what they say follows from config.json."""
+BARE = (r"^(embed_tokens|layers|norm)\.", r"model.\1.")
+"""To rename tensors of a model that was saved without its head."""
+SCORE = (r"^score\.", "cls.output.")
+"""To rename a decoder's classifier."""
+_HEADED = "ForCausalLM", "LMHeadModel", "ForConditionalGeneration"
+_CLASSIFIER = "ForSequenceClassification"
 
 
 EXPERTS_IN_ONE = {
@@ -60,6 +62,16 @@ def attention(config: ConfigReader, *, eps: tuple[str, ...] = ("rms_norm_eps",))
     return keys
 
 
+def encoder(config: ConfigReader, *, eps: tuple[str, ...] = ("layer_norm_eps",)) -> Keys:
+    """An encoder of attention and feed-forward layers with LayerNorm."""
+    keys = sizes(config)
+    keys["feed_forward_length"] = config.integer("intermediate_size", "n_inner")
+    keys["attention.head_count"] = config.integer(*HEADS)
+    keys["attention.layer_norm_epsilon"] = config.number(*eps)
+    keys["attention.causal"] = False
+    return keys
+
+
 def head_dim(keys: Keys) -> int:
     """Channels of a head."""
     heads = keys["attention.head_count"]
@@ -69,89 +81,75 @@ def head_dim(keys: Keys) -> int:
     return keys.get("attention.key_length", width // heads)
 
 
-def rope_of(config: ConfigReader, kind: str = "full_attention") -> ConfigReader:
-    """The rotary embedding's settings, under transformers 5's names, whichever way they stand.
+def sliding_layers(config: ConfigReader, n_layers: int) -> list[bool] | None:
+    """Which layers slide by ``layer_types``; None where the file does not say.
 
-    ``kind``: of layers, where kinds of layers have settings of their own.
+    Raises UnsupportedError for layers of a third kind.
     """
-    part = config.part("rope_parameters" if config.has("rope_parameters") else "rope_scaling")
-    nested = part.value(kind, default=None)
-    values: dict[str, Any] = dict(nested if isinstance(nested, Mapping) else part.values)
-    if "type" in values:
-        values.setdefault("rope_type", values.pop("type"))
-    if config.has("rope_theta"):
-        values.setdefault("rope_theta", config.number("rope_theta"))
-    # Both spellings stand in configurations that were written for two versions of transformers.
-    config.ignore("rope_theta", "rope_scaling")
-    return ConfigReader(values, part.where)
-
-
-def rope(rope_config: ConfigReader, *, prefix: str = "rope") -> Keys:
-    """A rotary embedding's keys. llama3's divisors are a tensor: see ``llama3_divisors``."""
-    keys: Keys = {}
-    theta = rope_config.number("rope_theta", default=None)
-    if theta is not None:
-        keys[f"{prefix}.freq_base"] = theta
-    kind = rope_config.text("rope_type", default="default")
-    if kind == "linear":
-        keys[f"{prefix}.scaling.type"] = "linear"
-        keys[f"{prefix}.scaling.factor"] = rope_config.number("factor")
-    elif kind == "yarn":
-        keys |= _yarn(rope_config, prefix)
-    elif kind == "llama3":
-        rope_config.ignore("factor", "low_freq_factor", "high_freq_factor")
-        rope_config.ignore("original_max_position_embeddings")
-    elif kind != "default":
-        raise UnsupportedError(
-            f"{rope_config.where}: rope_type is {shown(kind)}",
-            hint="Motet knows default, linear, yarn and llama3",
-        )
-    rope_config.refuse_unread()
-    return keys
-
-
-def _yarn(rope_config: ConfigReader, prefix: str) -> Keys:
-    keys: Keys = {
-        f"{prefix}.scaling.type": "yarn",
-        f"{prefix}.scaling.factor": rope_config.number("factor"),
-        f"{prefix}.scaling.original_context_length": rope_config.integer(
-            "original_max_position_embeddings"
-        ),
-    }
-    for name, key in (
-        ("extrapolation_factor", "yarn_ext_factor"),
-        ("attention_factor", "yarn_attn_factor"),
-        ("beta_fast", "yarn_beta_fast"),
-        ("beta_slow", "yarn_beta_slow"),
-    ):
-        value = rope_config.number(name, default=None)
-        if value is not None:
-            keys[f"{prefix}.scaling.{key}"] = value
-    return keys
-
-
-def llama3_divisors(rope_config: ConfigReader, dimension: int) -> Float32 | None:
-    """What llama3 scaling (Grattafiori et al. 2024, §3.4.1) divides frequencies by.
-
-    float32 ``[dimension / 2]``; None for another scaling. Waves shorter than the trained context /
-    high_freq_factor stay, those longer than it / low_freq_factor are stretched by the factor.
-    """
-    if rope_config.text("rope_type", default="default") != "llama3":
+    kinds = config.texts("layer_types", default=None)
+    if kinds is None:
         return None
-    base = rope_config.number("rope_theta", default=10000.0)
-    factor = rope_config.number("factor", default=8.0)
-    low = rope_config.number("low_freq_factor", default=1.0)
-    high = rope_config.number("high_freq_factor", default=4.0)
-    context = rope_config.integer("original_max_position_embeddings", default=8192)
-    if not (factor > 0 and 0 < low < high and context and base > 1):
-        raise ModelFileError(f"{rope_config.where}: llama3's factors make no sense")
-    exponents = np.arange(0, dimension, 2, dtype=np.float32) / np.float32(dimension)
-    waves = 2 * math.pi * (np.float32(base) ** exponents).astype(np.float64)
-    smooth = np.clip((context / waves - low) / (high - low), 0.0, 1.0)
-    divisors = 1 / ((1 - smooth) / factor + smooth)
-    divisors[waves < context / high] = 1.0
-    divisors[waves > context / low] = factor
-    return divisors.astype(np.float32)
+    if len(kinds) != n_layers:
+        raise config.wrong(("layer_types",), kinds, f"a kind for each of {n_layers} layers")
+    other = next((kind for kind in kinds if kind not in (FULL, SLIDING)), None)
+    if other is not None:
+        raise UnsupportedError(
+            f"{config.where}: layer_types has {shown(other)}",
+            hint=f"Motet knows {FULL} and {SLIDING} for this kind of model",
+        )
+    return [kind == SLIDING for kind in kinds]
+
+
+def all_full(config: ConfigReader, n_layers: int) -> None:
+    """Refuse layers that slide, where GGUF cannot say which do."""
+    if any(sliding_layers(config, n_layers) or ()):
+        raise UnsupportedError(
+            f"{config.where}: layer_types has {SLIDING}, which GGUF cannot say of such a model",
+            hint="Motet runs such models where every layer sees everything",
+        )
+
+
+def pattern(slides: list[bool], default: int, *, global_first: bool = False) -> Keys:
+    """The key of which layers slide: a period, or a flag a layer; none if it is the ``default``.
+
+    See ``models.config.read_sliding``.
+    """
+    first = 0 if global_first else 1
+    for period in (default, *range(1, len(slides) + 1)):
+        if slides == [(i + first) % period != 0 for i in range(len(slides))]:
+            return {} if period == default else {"attention.sliding_window_pattern": period}
+    return {"attention.sliding_window_pattern": slides}
+
+
+def class_name(config: ConfigReader) -> str:
+    """Of transformers, that made the checkpoint; empty where the file does not say."""
+    return next(iter(config.texts("architectures", default=[])), "")
+
+
+def tied(config: ConfigReader, default: bool) -> bool | None:
+    """``Plan.tied``. ``default``: of the class."""
+    if config.flag("tie_word_embeddings", default=default):
+        return True
+    name = class_name(config)
+    return False if not name or name.endswith(_HEADED) else None
+
+
+def classifies(config: ConfigReader) -> bool:
+    """Whether the model has a classifier of whole texts."""
+    return class_name(config).endswith(_CLASSIFIER)
+
+
+def labels(config: ConfigReader) -> Keys:
+    """The keys of a classifier: what its numbers stand for, and that they are what is wanted."""
+    named = config.value("id2label", default=None)
+    keys: Keys = {"pooling_type": 4}
+    if named is not None:
+        if not isinstance(named, dict) or not all(isinstance(v, str) for v in named.values()):
+            raise config.wrong(("id2label",), named, "names by their numbers")
+        if sorted(named) != sorted(map(str, range(len(named)))):
+            raise config.wrong(("id2label",), named, "names by numbers from 0 on")
+        keys["classifier.output_labels"] = [named[str(i)] for i in range(len(named))]
+    return keys
 
 
 def tied_head(config: ConfigReader, *, default: bool) -> tuple[str, ...]:

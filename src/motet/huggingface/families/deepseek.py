@@ -10,11 +10,10 @@ from motet.huggingface.families.common import (
     HEADS,
     UNUSED_BUFFERS,
     Keys,
-    rope,
-    rope_of,
     sizes,
     tied_head,
 )
+from motet.huggingface.families.rotary import rope, rope_of
 from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
 from motet.huggingface.tensors import Change, rearranged

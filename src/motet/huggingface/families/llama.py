@@ -2,13 +2,18 @@
 
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.families.common import (
+    BARE,
+    EXPERTS_DOWN,
+    EXPERTS_IN_ONE,
+    SCORE,
     UNUSED_BUFFERS,
+    all_full,
     attention,
     head_dim,
-    llama3_divisors,
-    rope,
-    rope_of,
+    tied,
 )
+from motet.huggingface.families.rotary import llama3_divisors, rope, rope_of
+from motet.huggingface.families.sentence import vectors
 from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
 from motet.huggingface.tensors import constant, interleaved
@@ -16,6 +21,12 @@ from motet.huggingface.tensors import constant, interleaved
 
 def llama(config: ConfigReader, files: Directory) -> Plan:
     """The ``llama`` architecture, for model types llama, mistral and mixtral."""
+    kind = config.text("model_type")
+    if kind == "mistral":
+        config.assume(sliding_window=4096, num_key_value_heads=8)
+    elif kind == "mixtral":
+        config.assume(num_key_value_heads=8, num_local_experts=8, num_experts_per_tok=2)
+        config.assume(rope_theta=1e6)
     keys = attention(config)
     dimension = head_dim(keys)
     rotary = rope_of(config)
@@ -23,22 +34,26 @@ def llama(config: ConfigReader, files: Directory) -> Plan:
     keys |= rope(rotary)
     keys["rope.dimension_count"] = dimension
     keys["vocab_size"] = config.integer("vocab_size")
-    experts = config.integer("num_local_experts", default=0)
-    if experts:
-        keys["expert_count"] = experts
+    if kind == "mixtral":
+        keys["expert_count"] = config.integer("num_local_experts", "num_experts")
         keys["expert_used_count"] = config.integer("num_experts_per_tok")
-    window = config.integer("sliding_window", default=0)
-    if window:
-        keys["attention.sliding_window"] = window
+    if kind != "llama":
+        window = config.integer("sliding_window", default=0)
+        if window:
+            keys["attention.sliding_window"] = window
     config.only("hidden_act", "silu", "another activation")
     config.ignore("attention_bias", "mlp_bias")  # biases show in the tensors
+    all_full(config, keys["block_count"])
     heads = keys["attention.head_count"]
     q, k = interleaved(heads), interleaved(keys["attention.head_count_kv"])
     return Plan(
         "llama",
         keys["block_count"],
-        keys,
+        keys | vectors(config, files),
+        renamed=(BARE, SCORE, EXPERTS_DOWN),
         unused=UNUSED_BUFFERS,
+        tied=tied(config, default=False),
+        splits=EXPERTS_IN_ONE,
         changes={
             f"attn_{name}.{part}": change
             for name, change in (("q", q), ("k", k))
