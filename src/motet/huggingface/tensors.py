@@ -259,7 +259,7 @@ def interleaved(heads: int) -> Change:
         rows = weights.shape[0]
         if not heads or rows % (2 * heads):
             raise ModelFileError(f"{rows} rows of q or k are not {heads} heads of pairs")
-        order = _rows(weights).reshape(heads, 2, -1).swapaxes(1, 2).ravel()
+        order = _numbers(rows).reshape(heads, 2, -1).swapaxes(1, 2).ravel()
         if len(weights.shape) == 1:
             return computed(lambda values: values[order])(weights)
         return Reordered(weights, order)
@@ -317,9 +317,13 @@ def part(index: int, count: int) -> Change:
 
 def _rows(weights: Weights) -> Int64:
     """The numbers of its rows."""
-    if weights.rows > _MAX_ROWS:
+    return _numbers(weights.rows)
+
+
+def _numbers(count: int) -> Int64:
+    if count > _MAX_ROWS:
         raise ValueError(f"more than {_MAX_ROWS} rows")
-    return np.arange(weights.rows)
+    return np.arange(count)
 
 
 def _e4m3() -> Float32:

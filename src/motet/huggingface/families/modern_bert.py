@@ -54,14 +54,12 @@ def modern_bert(config: ConfigReader, files: Directory) -> Plan:
 
 
 def _sliding(config: ConfigReader, n_layers: int) -> Keys:
-    """Which layers slide, as llama.cpp's converter writes it where transformers 4 says it."""
-    period = config.integer("global_attn_every_n_layers", default=None)
-    slides = sliding_layers(config, n_layers)
-    if period is None:
-        return {} if slides is None else pattern(slides, 3, global_first=True)
-    if slides is not None and slides != [period > 0 and i % period != 0 for i in range(n_layers)]:
+    period = config.integer("global_attn_every_n_layers", default=3)
+    by_period = [period > 0 and i % period != 0 for i in range(n_layers)]
+    slides = sliding_layers(config, n_layers) or by_period
+    if config.has("global_attn_every_n_layers") and slides != by_period:
         raise config.wrong(("global_attn_every_n_layers",), period, "what layer_types says")
-    return {"attention.sliding_window_pattern": period}
+    return {"attention.sliding_window_pattern": 3} | pattern(slides, 3, global_first=True)
 
 
 def _classifier(config: ConfigReader) -> Keys:
