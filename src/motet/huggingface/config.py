@@ -13,11 +13,16 @@ _HARMLESS = re.compile(
     r"|(bos|eos|pad|sep|cls|mask|unk|decoder_start)_token_id|router_aux_loss_coef|router_jitter_noise"
     r"|(id2label|label2id|num_labels|finetuning_task)|gradient_checkpointing|is_decoder"
     r"|cross_attention_hidden_size|add_cross_attention|tie_encoder_decoder|tie_word_embeddings"
+    r"|(max|min)_length|do_sample|early_stopping|num_(beams|beam_groups|return_sequences)"
+    r"|temperature|top_[kp]|typical_p|.*_penalty|.*no_repeat_ngram_size|.*suppress_tokens"
+    r"|bad_words_ids|forced_[be]os_token_id|remove_invalid_values|prefix|use_bfloat16"
+    r"|is_encoder_decoder|tf_legacy_loss|xla_device|transformers\.js_config|is_llama_config"
     r"|language|license|name_or_path|unsloth_.*|use_flash_attn.*|attn_implementation|vocab_size"
 )
-"""Training, caching, the tokenizer, what other readers of the file need; ``auto_map`` names code
-that is never run. Whether the head is tied shows in the tensors."""
+"""Training, caching, sampling, the tokenizer, what other readers of the file need; ``auto_map``
+names code that is never run. Whether the head is tied shows in the tensors."""
 _MISSING = object()
+_NOTHING: tuple[Any, ...] = (None, {}, [])
 _LISTED = 6
 _MOST = 3.4028234663852886e38
 """float32's greatest number."""
@@ -135,7 +140,7 @@ class ConfigReader:
         unread = sorted(
             name
             for name, value in self.values.items()
-            if value is not None and name not in self._read and not _HARMLESS.fullmatch(name)
+            if value not in _NOTHING and name not in self._read and not _HARMLESS.fullmatch(name)
         )
         if unread:
             listed = ", ".join(f"{k} = {shown(self.values[k])}" for k in unread[:_LISTED])

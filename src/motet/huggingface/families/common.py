@@ -9,7 +9,10 @@ from motet.huggingface.tensors import part
 Keys = dict[str, Any]
 
 LAYERS = "num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers"
-CONTEXT = "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_context_length"
+CONTEXT = (
+    *("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_context_length"),
+    *("max_sequence_length", "model_max_length"),
+)
 WIDTH = "hidden_size", "n_embd", "d_model", "model_dim"
 HEADS = "num_attention_heads", "n_head", "n_heads", "num_heads"
 FULL, SLIDING = "full_attention", "sliding_attention"

@@ -42,6 +42,7 @@ def llama(config: ConfigReader, files: Directory) -> Plan:
         if window:
             keys["attention.sliding_window"] = window
     config.only("hidden_act", "silu", "another activation")
+    config.only("rope_interleaved", False, "pairs side by side")
     config.ignore("attention_bias", "mlp_bias")  # biases show in the tensors
     all_full(config, keys["block_count"])
     heads = keys["attention.head_count"]

@@ -88,6 +88,7 @@ def _keys(config: ConfigReader) -> Keys:
     config.only("use_sliding_window", False, "layers that slide")
     config.ignore("sliding_window", "max_window_layers")  # of layers that would slide
     all_full(config, keys["block_count"])
+    config.only("use_mrope", False, "positions of pictures")
     config.only("hidden_act", "silu", "another activation")
     config.ignore("attention_bias")  # biases show in the tensors
     return keys
