@@ -135,7 +135,7 @@ def test_deepseek2() -> None:
     config = read("deepseek2")
     assert caches(config) == (FullAttention(1, 12, 0),) * 3
     assert (config.head_dim, config.value_dim, config.d_ff, config.expert_d_ff) == (10, 6, 24, 12)
-    assert config.latent == LatentSizes(kv=8, rotary=4, q=6)
+    assert config.latent == LatentSizes(kv=8, rotary=4, q=6, eps=config.norm_eps)
     assert config.attention_scale == 1 / math.sqrt(10)
     assert config.routing == Routing(3, "sigmoid", 4, 2, 2, "normalised", epsilon=1e-20, scale=2.5)
     v2 = read("deepseek2", expert_gating_func=None, expert_weights_norm=None)

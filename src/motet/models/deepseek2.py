@@ -80,6 +80,8 @@ class DeepSeek2(Decoder[DeepSeek2Config]):
             if given != width:
                 raise keys.wrong(f"attention.{name}_length", given, f"{width}, as the ranks say")
         q_rank = keys.integer("attention.q_lora_rank", 0, MAX_WIDTH, 0)
+        # Motet's own key: llama.cpp takes the layers' epsilon.
+        latent_eps = keys.positive("attention.latent_layer_norm_rms_epsilon", sizes.norm_eps)
         rope, magnitude = _read_magnitude(keys, rope)
         dense = keys.integer("leading_dense_block_count", 0, sizes.n_layers, 0)
         experts = sizes.n_experts > 0
@@ -91,7 +93,7 @@ class DeepSeek2(Decoder[DeepSeek2Config]):
             attention_scale=magnitude**2 / math.sqrt(head_dim),
             d_ff=keys.integer("feed_forward_length", 1, MAX_WIDTH),
             rope=rope,
-            latent=LatentSizes(latent, rope.dimension, q_rank),
+            latent=LatentSizes(latent, rope.dimension, q_rank, latent_eps),
             dense_layers=dense,
             routing=_read_routing(keys, sizes.n_experts, sizes.n_experts_used) if experts else None,
             expert_d_ff=keys.integer("expert_feed_forward_length", 1, MAX_WIDTH) if experts else 0,

@@ -21,7 +21,7 @@ from motet.spec import FullAttention
 
 @dataclass(frozen=True)
 class LatentSizes:
-    """Of latent attention, in channels."""
+    """Of latent attention: its widths, in channels."""
 
     kv: int
     """Of the latent vector that keys and values are made of."""
@@ -29,6 +29,8 @@ class LatentSizes:
     """Of the rotated part of a query, and of the key that all heads share."""
     q: int
     """Of the latent vector that queries are made of; 0 where they are made of the hidden state."""
+    eps: float
+    """Epsilon of the norms of latent vectors."""
 
 
 class LatentAttention:
@@ -52,7 +54,7 @@ class LatentAttention:
         self.caches = (FullAttention(1, rotary + kv, 0),)
         self._layer, self._cache = layer, cache
         self._kernels = kernels
-        self._scale, self._rope, self._eps = config.attention_scale, rope, config.norm_eps
+        self._scale, self._rope, self._eps = config.attention_scale, rope, sizes.eps
         self._sizes, self._plain = sizes, config.head_dim - rotary
         self._q_shape, self._kv_shape = (-1, heads, config.head_dim), (-1, 1, rotary + kv)
         self._out_shape, self._width = (-1, heads, kv), heads * config.value_dim

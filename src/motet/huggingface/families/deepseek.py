@@ -20,6 +20,8 @@ from motet.huggingface.tensors import Change, rearranged
 
 _SOFTMAX, _SIGMOID = 1, 2
 """``expert_gating_func``, as llama.cpp numbers them."""
+_LATENT_EPS = 1e-6
+"""Of the norms within latent attention, whatever rms_norm_eps says, in all programs for it."""
 _MOST_DRAFTS = 64
 
 
@@ -64,7 +66,7 @@ def _deepseek(config: ConfigReader, keys: Keys) -> Plan:
         "feed_forward_length": config.integer("intermediate_size"),
         "attention.head_count": heads,
         "attention.head_count_kv": 1,
-        "attention.layer_norm_rms_epsilon": config.number("rms_norm_eps", default=1e-6),
+        "attention.layer_norm_rms_epsilon": config.number("rms_norm_eps", default=_LATENT_EPS),
         "attention.kv_lora_rank": latent,
         "attention.key_length": latent + rotary,
         "attention.value_length": latent,
@@ -73,6 +75,9 @@ def _deepseek(config: ConfigReader, keys: Keys) -> Plan:
         "rope.dimension_count": rotary,
         "vocab_size": config.integer("vocab_size"),
     }
+    if keys["attention.layer_norm_rms_epsilon"] != _LATENT_EPS:
+        # No key of llama.cpp's; it takes the layers' own epsilon.
+        keys["attention.latent_layer_norm_rms_epsilon"] = _LATENT_EPS
     q_rank = config.integer("q_lora_rank", default=0)
     if q_rank:
         keys["attention.q_lora_rank"] = q_rank
