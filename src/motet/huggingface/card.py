@@ -1,0 +1,121 @@
+"""What a file says of itself in ``general.*``: name, size, licence, …, by gguf's own rules."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from motet.huggingface.files import Directory
+from motet.weights.source import MetadataValue, TensorInfo
+
+_CARD, _CONFIG, _GENERATION = "README.md", "config.json", "generation_config.json"
+_MOST_CARD = 1 << 20
+_MOST_HEAD = 1 << 16
+"""Characters of a card's YAML; reading it is slow."""
+_SAMPLING = {
+    "sequence": "sequence",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "xtc_probability": "xtc_probability",
+    "xtc_threshold": "xtc_threshold",
+    "temperature": "temp",
+    "penalty_last_n": "penalty_last_n",
+    "penalty_repeat": "penalty_repeat",
+    "mirostat": "mirostat",
+    "mirostat_tau": "mirostat_tau",
+    "mirostat_eta": "mirostat_eta",
+}
+"""Keys of generation_config.json, and what gguf calls them."""
+_log = logging.getLogger(__name__)
+
+
+def described(files: Directory, tensors: Mapping[str, TensorInfo]) -> dict[str, MetadataValue]:
+    """``general.*`` as llama.cpp's converter writes it, without type, file type and architecture.
+
+    It is of no use to run a model, and takes a while. A card that cannot be read counts as none.
+    Raises ModelFileError for files that lead outside the directory or are no sound JSON.
+    """
+    card, config = _card(files), files.json_if_there(_CONFIG)
+    generation = files.json_if_there(_GENERATION)
+    try:
+        return _described(files, tensors, card, config, generation)
+    # A stranger's values, in rules that don't look at their types.
+    except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
+        _log.warning("%s: its model card is not used: %s", files.path, error)
+        return _described(files, tensors, {}, {}, {})
+
+
+def _described(
+    files: Directory,
+    tensors: Mapping[str, TensorInfo],
+    card: dict[str, Any],
+    config: dict[str, Any],
+    generation: dict[str, Any],
+) -> dict[str, MetadataValue]:
+    import gguf
+
+    writer = gguf.GGUFWriter(None, "")  # of no file: it counts, and holds what it is told
+    for name, info in tensors.items():
+        writer.add_tensor_info(name, info.shape, np.dtype(np.float32), info.nbytes)
+    total, shared, expert, experts = writer.get_total_parameter_count()
+    folder, named = _names(files)
+    config = named | config
+    metadata = gguf.Metadata.apply_metadata_heuristic(
+        gguf.Metadata(), card, config, Path(folder), total
+    )
+    for key, name in _SAMPLING.items():
+        if type(generation.get(key)) in (int, float):
+            setattr(metadata, f"sampling_{name}", generation[key])
+    metadata.name = metadata.name or folder
+    if metadata.size_label is None and total > 0:
+        metadata.size_label = gguf.size_label(total, shared, expert, experts)
+    metadata.set_gguf_meta_model(writer)
+    return {
+        key: value.value
+        for key, value in writer.kv_data[0].items()
+        if key != "general.architecture" and _can_be_written(value.value)
+    }
+
+
+def _names(files: Directory) -> tuple[str, dict[str, str]]:
+    """The folder's name; in a hub's cache, models--org--name/snapshots/<commit>, the model's."""
+    real = Path(os.path.realpath(files.path))
+    kind, *names = real.parent.parent.name.split("--")
+    if real.parent.name == "snapshots" and kind == "models" and names:
+        return names[-1], {"_name_or_path": "/".join(names)}
+    return real.name, {}
+
+
+def _can_be_written(value: object) -> bool:
+    if isinstance(value, list):
+        items: list[object] = value
+        return bool(items) and all(isinstance(item, str) for item in items)
+    return isinstance(value, str | int | float)
+
+
+def _card(files: Directory) -> dict[str, Any]:
+    """The YAML at the head of README.md; empty where there is none, or none to be trusted."""
+    if not files.has(_CARD):
+        return {}
+    import yaml
+
+    lines = files.data(_CARD, _MOST_CARD).decode(errors="replace").splitlines()
+    if not lines or lines[0] != "---" or "---" not in lines[1:]:
+        return {}
+    text = "\n".join(lines[1 : lines.index("---", 1)]) + "\n"
+    # As gguf does: "no" is a language, and tabs are no indentation to YAML.
+    text = text.replace("- no\n", '- "no"\n').replace("\t", "  ")
+    if len(text) > _MOST_HEAD:
+        return {}
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            return {}  # a few lines of which may stand for gigabytes
+        card = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        _log.warning("%s: its model card is not YAML: %s", files.path, error)
+        return {}
+    return card if isinstance(card, dict) else {}
