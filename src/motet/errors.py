@@ -6,13 +6,19 @@ _SHOWN = 80
 
 def shown(value: object) -> str:
     """A value as an error shows it: of what is long, the beginning."""
+    try:
+        text = _shown(value)
+    except RecursionError:
+        text = "nested too deeply to be shown"
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def _shown(value: object) -> str:
     if isinstance(value, list):
         items: list[object] = value
         text = repr(items[:_SHOWN])
-        text = text[:-1] + ", ...]" if len(items) > _SHOWN else text
-    else:
-        text = repr(value[: 2 * _SHOWN] if isinstance(value, str | bytes) else value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+        return text[:-1] + ", ...]" if len(items) > _SHOWN else text
+    return repr(value[: 2 * _SHOWN] if isinstance(value, str | bytes) else value)
 
 
 class MotetError(Exception):

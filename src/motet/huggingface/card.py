@@ -1,7 +1,6 @@
 """What a file says of itself in ``general.*``: name, size, licence, …, by gguf's own rules."""
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,15 +61,15 @@ def _described(
     for name, info in tensors.items():
         writer.add_tensor_info(name, info.shape, np.dtype(np.float32), info.nbytes)
     total, shared, expert, experts = writer.get_total_parameter_count()
-    folder, named = _names(files)
-    config = named | config
+    if files.hub_name:
+        config = {"_name_or_path": files.hub_name} | config
     metadata = gguf.Metadata.apply_metadata_heuristic(
-        gguf.Metadata(), card, config, Path(folder), total
+        gguf.Metadata(), card, config, Path(files.name), total
     )
     for key, name in _SAMPLING.items():
         if type(generation.get(key)) in (int, float):
             setattr(metadata, f"sampling_{name}", generation[key])
-    metadata.name = metadata.name or folder
+    metadata.name = metadata.name or files.name
     if metadata.size_label is None and total > 0:
         metadata.size_label = gguf.size_label(total, shared, expert, experts)
     metadata.set_gguf_meta_model(writer)
@@ -79,15 +78,6 @@ def _described(
         for key, value in writer.kv_data[0].items()
         if key != "general.architecture" and _can_be_written(value.value)
     }
-
-
-def _names(files: Directory) -> tuple[str, dict[str, str]]:
-    """The folder's name; in a hub's cache, models--org--name/snapshots/<commit>, the model's."""
-    real = Path(os.path.realpath(files.path))
-    kind, *names = real.parent.parent.name.split("--")
-    if real.parent.name == "snapshots" and kind == "models" and names:
-        return names[-1], {"_name_or_path": "/".join(names)}
-    return real.name, {}
 
 
 def _can_be_written(value: object) -> bool:

@@ -110,7 +110,7 @@ class ConfigReader:
         """So many numbers."""
         value = self.value(name)
         if not (isinstance(value, list) and len(value) == count) or any(
-            type(item) not in (int, float) for item in value
+            type(item) not in (int, float) or not -_MOST <= item <= _MOST for item in value
         ):
             raise self.wrong((name,), value, f"{count} numbers")
         return [float(item) for item in value]
@@ -143,7 +143,7 @@ class ConfigReader:
             if value not in _NOTHING and name not in self._read and not _HARMLESS.fullmatch(name)
         )
         if unread:
-            listed = ", ".join(f"{k} = {shown(self.values[k])}" for k in unread[:_LISTED])
+            listed = ", ".join(f"{_short(k)} = {shown(self.values[k])}" for k in unread[:_LISTED])
             more = len(unread) - _LISTED
             listed += f" and {more} more" if more > 0 else ""
             raise UnsupportedError(
@@ -155,3 +155,7 @@ class ConfigReader:
         """The error for a value that cannot be right."""
         name = next((n for n in names if self.values.get(n) is not None), names[0])
         return ModelFileError(f"{self.where}: {name} is {shown(value)}, not {wanted}")
+
+
+def _short(key: str) -> str:
+    return key if key.isidentifier() and len(key) < 80 else shown(key)

@@ -24,8 +24,9 @@ from motet.weights.source import MetadataValue, TensorInfo
 CONFIG = "config.json"
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 _BLOCK = re.compile(r"((?:enc\.|dec\.)?blk\.\d+\.)?(.+)", re.DOTALL)
-_EXPERT = re.compile(r"\.experts\.(\d+)\.")
-_MAX_LAYERS = 1024
+_EXPERT = re.compile(r"\.experts\.([0-9]{1,6})\.")
+_MAX_CONFIG = 1 << 24
+"""Bytes of config.json: some name thousands of labels."""
 _HEADS = "cls.output.weight", "cls.output.bias"
 """A classifier's, which gguf's map does not have for every architecture."""
 _LISTED = 4
@@ -71,7 +72,7 @@ class HuggingFaceDirectory:
             raise ModelFileError(
                 f"{files.path}: has no {CONFIG}", hint="give a model's directory or a GGUF file"
             )
-        config = ConfigReader(files.json(CONFIG), files.located(CONFIG))
+        config = ConfigReader(files.json(CONFIG, _MAX_CONFIG), files.located(CONFIG))
         fp8 = read_fp8(config)
         plan = plan_of(config, files)
         tensors = read_tensors(files)
@@ -113,7 +114,7 @@ def _metadata(files: Directory, plan: Plan) -> dict[str, MetadataValue]:
     metadata: dict[str, MetadataValue] = {
         "general.architecture": plan.architecture,
         "general.type": "model",
-        "general.name": Path(files.path).resolve().name,
+        "general.name": files.name,
     }
     for key, value in plan.keys.items():
         metadata[f"{plan.architecture}.{key}"] = _as_stored(value)
@@ -132,7 +133,7 @@ def _planned(
     path: str, plan: Plan, tensors: dict[str, Stored], fp8: Fp8 | None
 ) -> dict[str, Weights]:
     """The tensors by GGUF's names. Raises UnsupportedError for those that the map lacks."""
-    named = _gguf_names(path, plan)
+    named = _gguf_names(plan)
     found: dict[str, dict[int, Weights]] = defaultdict(dict)
     unknown: list[str] = []
     for hf_name, weights in _renamed(path, plan, tensors, fp8).items():
@@ -146,10 +147,12 @@ def _planned(
                 continue
             number = int(expert[1]) if expert else -1
             if number in found[name]:
-                raise ModelFileError(f"{path}: two tensors are {name}; one of them is {hf_name}")
+                raise ModelFileError(
+                    f"{path}: two tensors are {name}; one of them is {shown(hf_name)}"
+                )
             found[name][number] = part
     if unknown:
-        listed = ", ".join(unknown[:_LISTED])
+        listed = ", ".join(map(shown, unknown[:_LISTED]))
         more = len(unknown) - _LISTED
         raise UnsupportedError(
             f"{path}: has tensors that Motet does not know for {plan.architecture}: {listed}"
@@ -162,11 +165,7 @@ def _planned(
     return _changed(path, plan, weights) | dict(plan.added)
 
 
-def _gguf_names(path: str, plan: Plan) -> Any:
-    if not 1 <= plan.n_layers <= _MAX_LAYERS:
-        raise ModelFileError(
-            f"{path}: {CONFIG} says {plan.n_layers} layers, not 1 to {_MAX_LAYERS}"
-        )
+def _gguf_names(plan: Plan) -> Any:
     import gguf
 
     arch = next(a for a, name in gguf.MODEL_ARCH_NAMES.items() if name == plan.architecture)
@@ -187,7 +186,9 @@ def _renamed(
         for pattern, replacement in plan.renamed:
             name = re.sub(pattern, replacement, name)
         if name in renamed:
-            raise ModelFileError(f"{path}: {renamed[name].name} and {old} are the same tensor")
+            raise ModelFileError(
+                f"{path}: {shown(renamed[name].name)} and {shown(old)} are the same tensor"
+            )
         renamed[name] = stored
     for name, others in plan.same.items():
         there = [other for other in others if other in renamed]
@@ -195,8 +196,8 @@ def _renamed(
             renamed[name] = renamed[there[0]]
     aside = {name for name in renamed if any(pattern.fullmatch(name) for pattern in unused)}
     if aside:
-        counts = Counter(name.split(".", 1)[0] for name in aside)
-        listed = ", ".join(f"{name}.* ({count})" for name, count in counts.items())
+        counts = Counter(name.split(".", 1)[0] + ".*" for name in aside)
+        listed = ", ".join(f"{shown(name)} ({n})" for name, n in counts.most_common(_LISTED))
         _log.info("%s: tensors left aside, which change nothing here: %s", path, listed)
     return {
         name: Scaled(stored, *scales[stored.name]) if stored.name in scales else Plain(stored)

@@ -14,22 +14,31 @@ MOST_TEXT = 1 << 26
 MOST_PARTS = 1 << 21
 """Objects and lists in a JSON file, each of which takes memory of its own. The longest lists of
 merges have half a million."""
-_BLOBS = "blobs"
+_BLOBS, _MODELS = "blobs", "models--"
 _FEW = 16
 """Numbers in a list of bounds, of which some may be infinite."""
 _FETCH = "fetch the directory again"
 
 
 class Directory:
-    """A directory's files by their names in it. ``path``: as it was given."""
+    """A directory's files by their names in it.
+
+    ``path``: as it was given. ``name``: the folder's own, or the model's in a hub's cache, where
+    ``hub_name`` is that of the repository, "org/name".
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         real = Path(os.path.realpath(path))
         self._roots = [real]
-        if real.parent.name == "snapshots":
+        self.name, self.hub_name = real.name, ""
+        if real.parent.name == "snapshots" and real.parent.parent.name.startswith(_MODELS):
             # A hub cache: models--org--name/snapshots/<commit> has links into models--…/blobs.
             self._roots.append(real.parent.parent / _BLOBS)
+            self.hub_name = real.parent.parent.name.removeprefix(_MODELS).replace("--", "/")
+            self.name = self.hub_name.rsplit("/", 1)[-1]
+        # A name that is no Unicode cannot be written anywhere.
+        self.name = self.name.encode(errors="replace").decode()
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
@@ -76,18 +85,18 @@ class Directory:
         finally:
             file.close()
 
-    def text(self, name: str) -> str:
+    def text(self, name: str, most: int = MOST_TEXT) -> str:
         """A UTF-8 text. Raises ModelFileError where it is none."""
         try:
-            return self.data(name).decode("utf-8-sig")
+            return self.data(name, most).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ModelFileError(
                 f"{self.located(name)}: is not UTF-8 (byte {error.start})", hint=_FETCH
             ) from None
 
-    def json(self, name: str) -> dict[str, Any]:
+    def json(self, name: str, most: int = MOST_TEXT) -> dict[str, Any]:
         """A JSON object. Raises ModelFileError where it is none, or names a key twice."""
-        return parsed(self.text(name), self.located(name))
+        return parsed(self.text(name, most), self.located(name))
 
     def json_list(self, name: str) -> list[dict[str, Any]]:
         """A JSON array of objects. Raises ModelFileError where it is none."""

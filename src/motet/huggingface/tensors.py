@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 
 from motet.arrays import Float32, Int64, UInt8
-from motet.errors import ModelFileError, UnsupportedError
+from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.huggingface.safetensors import Stored
 from motet.weights.formats import TensorType, dequantize, row_bytes
 
@@ -23,6 +23,8 @@ _TYPES = {
 }
 _MAX_ROWS = 1 << 25
 """The experts of a layer together have a million."""
+_MOST_COMPUTED = 1 << 24
+"""Values of a tensor that is made at once."""
 _WORDS = {TensorType.F32: np.uint32, TensorType.F16: np.uint16, TensorType.BF16: np.uint16}
 
 
@@ -64,7 +66,8 @@ class Plain(Weights):
         """Raises UnsupportedError for a type that holds no weights, or weights without scales."""
         if stored.dtype not in _TYPES:
             raise UnsupportedError(
-                f"tensor {stored.name} is of type {stored.dtype}, which holds no weights alone",
+                f"tensor {shown(stored.name)} is of type {stored.dtype}, which holds no weights"
+                " alone",
                 hint="Motet reads F32, F16, BF16 and, with its scales, FP8",
             )
         super().__init__(stored.shape, _TYPES[stored.dtype])
@@ -84,16 +87,20 @@ class Scaled(Weights):
     def __init__(self, stored: Stored, scales: Stored, block: tuple[int, int] | None) -> None:
         """``block`` None: a matrix is one tile. Raises ModelFileError where scales don't fit."""
         if len(stored.shape) < 2:
-            raise UnsupportedError(f"tensor {stored.name} is {stored.dtype} {list(stored.shape)}")
+            raise UnsupportedError(
+                f"tensor {shown(stored.name)} is {stored.dtype} {list(stored.shape)}"
+            )
         super().__init__(stored.shape, TensorType.F32)
         *matrices, rows, columns = stored.shape
-        values = Plain(scales).floats()
-        block = block if values.size > prod(matrices) and block else (rows, columns)
+        given = prod(scales.shape)
+        block = block if given > prod(matrices) and block else (rows, columns)
         tiles = tuple(-(-n // b) for n, b in zip((rows, columns), block, strict=True))
-        if values.size not in (1, prod(matrices) * prod(tiles)):
+        if given not in (1, prod(matrices) * prod(tiles)):
             raise ModelFileError(
-                f"tensor {stored.name} has scales {list(scales.shape)}, not {[*matrices, *tiles]}"
+                f"tensor {shown(stored.name)} has scales {list(scales.shape)}, not"
+                f" {[*matrices, *tiles]}"
             )
+        values = Plain(scales).floats()
         self._stored = stored
         self._scales = np.broadcast_to(values.ravel(), (prod(matrices) * prod(tiles),)).reshape(
             prod(matrices), *tiles
@@ -202,6 +209,8 @@ def computed(make: Callable[[Float32], Float32]) -> Change:
     """float32 values made of a small tensor's values; the shape may change."""
 
     def change(weights: Weights) -> Weights:
+        if prod(weights.shape) > _MOST_COMPUTED:
+            raise ValueError(f"more than {_MOST_COMPUTED} values")
         shape = make(np.zeros(weights.shape, np.float32)).shape
         return Whole(shape, TensorType.F32, lambda: make(weights.floats()).astype(np.float32))
 

@@ -27,6 +27,7 @@ BARE = (r"^(embed_tokens|layers|norm)\.", r"model.\1.")
 """To rename tensors of a model that was saved without its head."""
 SCORE = (r"^score\.", "cls.output.")
 """To rename a decoder's classifier."""
+_MAX_LAYERS, _MAX_HEAD = 1024, 1 << 16
 _HEADED = "ForCausalLM", "LMHeadModel", "ForConditionalGeneration"
 _CLASSIFIER = "ForSequenceClassification"
 
@@ -42,10 +43,18 @@ EXPERTS_DOWN = (r"(\.experts\.down_proj)$", r"\1.weight")
 """Of ``Plan.renamed``: their other matrix."""
 
 
+def layer_count(config: ConfigReader, *names: str) -> int:
+    """How many layers there are. Raises ModelFileError for none, or more than any model has."""
+    count = config.integer(*(names or LAYERS))
+    if not 1 <= count <= _MAX_LAYERS:
+        raise config.wrong(names or LAYERS, count, f"a number of layers from 1 to {_MAX_LAYERS}")
+    return count
+
+
 def sizes(config: ConfigReader) -> Keys:
     """Layers, context, width."""
     return {
-        "block_count": config.integer(*LAYERS),
+        "block_count": layer_count(config),
         "context_length": config.integer(*CONTEXT),
         "embedding_length": config.integer(*WIDTH),
     }
@@ -81,7 +90,10 @@ def head_dim(keys: Keys) -> int:
     width = keys["embedding_length"]
     if not heads or (width % heads and "attention.key_length" not in keys):
         raise ModelFileError(f"{width} channels are not {heads} heads")
-    return keys.get("attention.key_length", width // heads)
+    channels = keys.get("attention.key_length", width // heads)
+    if channels > _MAX_HEAD:
+        raise ModelFileError(f"heads of {channels} channels are wider than any model's")
+    return channels
 
 
 def sliding_layers(config: ConfigReader, n_layers: int) -> list[bool] | None:
@@ -131,7 +143,7 @@ def class_name(config: ConfigReader) -> str:
 
 def tied(config: ConfigReader, default: bool) -> bool | None:
     """``Plan.tied``. ``default``: of the class."""
-    if config.flag("tie_word_embeddings", default=default):
+    if config.flag("tie_word_embeddings", "tie_embeddings", default=default):
         return True
     name = class_name(config)
     return False if not name or name.endswith(_HEADED) else None
@@ -153,9 +165,3 @@ def labels(config: ConfigReader) -> Keys:
             raise config.wrong(("id2label",), named, "names by numbers from 0 on")
         keys["classifier.output_labels"] = [named[str(i)] for i in range(len(named))]
     return keys
-
-
-def tied_head(config: ConfigReader, *, default: bool) -> tuple[str, ...]:
-    """Of ``Plan.unused``: the head's tensor, where config.json says that it is the embedding."""
-    tied = config.flag("tie_word_embeddings", "tie_embeddings", default=default)
-    return (r"lm_head\.weight",) if tied else ()

@@ -11,7 +11,7 @@ from motet.huggingface.families.common import (
     UNUSED_BUFFERS,
     Keys,
     sizes,
-    tied_head,
+    tied,
 )
 from motet.huggingface.families.rotary import rope, rope_of
 from motet.huggingface.files import Directory
@@ -92,11 +92,8 @@ def _deepseek(config: ConfigReader, keys: Keys) -> Plan:
         keys["block_count"],
         keys,
         renamed=(EXPERTS_DOWN, (r"\.e_score_correction_bias$", ".e_score_correction.bias")),
-        unused=(
-            *UNUSED_BUFFERS,
-            *tied_head(config, default=False),
-            *_drafts(config, keys["block_count"]),
-        ),
+        unused=(*UNUSED_BUFFERS, *_drafts(config, keys["block_count"])),
+        tied=tied(config, False),
         splits=EXPERTS_IN_ONE
         | {
             "kv_b_proj.weight": {

@@ -7,7 +7,7 @@ from motet.huggingface.families.common import (
     EXPERTS_IN_ONE,
     Keys,
     attention,
-    tied_head,
+    tied,
 )
 from motet.huggingface.families.mamba import SCAN, time_step_rank
 from motet.huggingface.files import Directory
@@ -21,14 +21,12 @@ def jamba(config: ConfigReader, files: Directory) -> Plan:
     layers = keys["block_count"]
     every, first = _period(config, "attn_layer", 8, 4)
     kv_heads = keys["attention.head_count_kv"]
-    keys["attention.head_count_kv"] = [
-        kv_heads if i % every == first else 0 for i in range(min(layers, _MOST))
-    ]
+    keys["attention.head_count_kv"] = [kv_heads if i % every == first else 0 for i in range(layers)]
     experts = config.integer("num_experts", "num_local_experts", default=16)
     keys["expert_count"] = experts
     keys["expert_used_count"] = config.integer("num_experts_per_tok", default=2)
     every, first = _period(config, "expert_layer", 2, 1)
-    alone = [i for i in range(min(layers, _MOST)) if experts < 2 or i % every != first]
+    alone = [i for i in range(layers) if experts < 2 or i % every != first]
     config.only("hidden_act", "silu", "another activation")
     config.only("mamba_inner_layernorms", True, "no norms within Mamba layers")
     config.only("sliding_window", None, "a sliding window")
@@ -46,13 +44,9 @@ def jamba(config: ConfigReader, files: Directory) -> Plan:
             (r"\.feed_forward\.experts\.", ".mlp.experts."),
         ),
         splits=EXPERTS_IN_ONE,
-        unused=tied_head(config, default=False),
+        tied=tied(config, False),
         changes=SCAN,
     )
-
-
-_MOST = 1 << 12
-"""Layers that lists are made for: what has more is refused later."""
 
 
 def _scan(config: ConfigReader, width: int) -> Keys:

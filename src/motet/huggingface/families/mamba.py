@@ -4,7 +4,7 @@ import numpy as np
 
 from motet.arrays import Float32
 from motet.huggingface.config import ConfigReader
-from motet.huggingface.families.common import LAYERS, WIDTH, Keys, tied_head
+from motet.huggingface.families.common import WIDTH, Keys, layer_count, tied
 from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
 from motet.huggingface.tensors import pointwise, rearranged
@@ -50,8 +50,7 @@ def mamba(config: ConfigReader, files: Directory) -> Plan:
             # No key of llama.cpp's; it takes the layers' own eps.
             keys["ssm.dt_b_c_rms_eps"] = own_eps
     ignore_training(config)
-    head = tied_head(config, default=True)
-    return Plan("mamba", keys["block_count"], keys, unused=head, changes=SCAN)
+    return _plan(config, keys)
 
 
 def original_mamba(config: ConfigReader, files: Directory) -> Plan:
@@ -69,19 +68,18 @@ def original_mamba(config: ConfigReader, files: Directory) -> Plan:
         "ssm.dt_b_c_rms": False,
     }
     read_original(config, layer)
-    return Plan(
-        "mamba",
-        keys["block_count"],
-        keys,
-        unused=tied_head(config, default=True),
-        changes=SCAN,
-    )
+    return _plan(config, keys)
+
+
+def _plan(config: ConfigReader, keys: Keys) -> Plan:
+    head = tied(config, True)
+    return Plan("mamba", keys["block_count"], keys, tied=head, changes=SCAN)
 
 
 def scan_sizes(config: ConfigReader) -> Keys:
     """What llama.cpp wants of every file, where there are scans alone."""
     return {
-        "block_count": config.integer(*LAYERS),
+        "block_count": layer_count(config),
         "context_length": CONTEXT,
         "embedding_length": config.integer(*WIDTH, "dim"),
         "feed_forward_length": 0,

@@ -7,7 +7,7 @@ import numpy as np
 
 from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
-from motet.huggingface.families.common import Keys, tied_head
+from motet.huggingface.families.common import Keys, tied
 from motet.huggingface.families.mamba import (
     CONV,
     ignore_training,
@@ -43,7 +43,7 @@ def mamba2(config: ConfigReader, files: Directory) -> Plan:
     # No program that reads these keys takes them from here.
     config.ignore("intermediate_size", "time_step_rank", "norm_before_gate")
     ignore_training(config)
-    return _plan(keys, tied_head(config, default=False))
+    return _plan(keys, tied(config, False))
 
 
 def original_mamba2(config: ConfigReader, files: Directory) -> Plan:
@@ -68,7 +68,7 @@ def original_mamba2(config: ConfigReader, files: Directory) -> Plan:
     layer.only("norm_before_gate", False, "a norm before the gate")
     layer.only("D_has_hdim", False, "a D for each channel")
     read_original(config, layer)
-    return _plan(keys, tied_head(config, default=True))
+    return _plan(keys, tied(config, True))
 
 
 def _scan(config: ConfigReader, inner: int, *, groups: int) -> Keys:
@@ -99,7 +99,7 @@ def _refuse_bounds(config: ConfigReader, name: str) -> None:
         )
 
 
-def _plan(keys: Keys, unused: tuple[str, ...]) -> Plan:
+def _plan(keys: Keys, head: bool | None) -> Plan:
     groups = keys["ssm.group_count"]
     return Plan(
         "mamba2",
@@ -109,7 +109,7 @@ def _plan(keys: Keys, unused: tuple[str, ...]) -> Plan:
             (r"^model\.(backbone|lm_head)\.", r"\1."),  # Mamba-Codestral
             (r"\.dt_bias$", ".dt_proj.bias"),
         ),
-        unused=unused,
+        tied=head,
         changes=SCAN_OF_HEADS | {"ssm_norm.weight": reshaped(groups, -1)},
     )
 

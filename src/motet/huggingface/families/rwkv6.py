@@ -4,7 +4,7 @@ from functools import partial
 
 from motet.errors import ModelFileError
 from motet.huggingface.config import ConfigReader
-from motet.huggingface.families.common import LAYERS
+from motet.huggingface.families.common import layer_count
 from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
 from motet.huggingface.tensors import Change, Halved, rearranged
@@ -12,13 +12,11 @@ from motet.huggingface.tensors import Change, Halved, rearranged
 _CONTEXT = 1 << 20
 """Tokens: there is no bound; llama.cpp's converter writes this."""
 _MIXED = "wkvrg"
-_MOST = 1 << 12
-"""Layers that changes are made for: what has more is refused later."""
 
 
 def rwkv6(config: ConfigReader, files: Directory) -> Plan:
     """The ``rwkv6`` architecture."""
-    layers, width = config.integer(*LAYERS), config.integer("hidden_size")
+    layers, width = layer_count(config), config.integer("hidden_size")
     large = width == 4096  # as the authors' modeling_rwkv6.py has it
     rescale = config.integer("rescale_every", default=6)
     keys = {
@@ -76,6 +74,6 @@ def _rescaled(layers: int, every: int) -> dict[str, Change]:
     """What the authors' code does to weights before it runs: the residual is halved ever again."""
     return {
         f"blk.{i}.{name}.weight": partial(Halved, times=i // every)
-        for i in range(every, min(layers, _MOST) if every else 0)
+        for i in range(every, layers if every else 0)
         for name in ("time_mix_output", "channel_mix_value")
     }

@@ -2,6 +2,7 @@
 
 from motet.errors import UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
+from motet.huggingface.families.common import layer_count
 from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
 
@@ -13,7 +14,7 @@ def t5(config: ConfigReader, files: Directory) -> Plan:
     """The ``t5`` and ``t5encoder`` architectures, for model types t5, mt5 and umt5."""
     kind = config.text("model_type")
     alone = any(name.endswith("EncoderModel") for name in config.texts("architectures", default=[]))
-    layers, width = config.integer("num_layers"), config.integer("d_kv")
+    layers, width = layer_count(config, "num_layers"), config.integer("d_kv")
     eps = config.number("layer_norm_epsilon", default=1e-6)
     keys = {
         "context_length": config.integer("n_positions", default=512),
@@ -32,7 +33,8 @@ def t5(config: ConfigReader, files: Directory) -> Plan:
     config.only("relative_attention_max_distance", 128, "another reach of the biases by distance")
     _check_activation(config, kind)
     config.ignore("scalable_attention", "is_encoder_decoder")
-    decoder = config.integer("num_decoder_layers", default=layers)
+    has_own = config.has("num_decoder_layers")
+    decoder = layer_count(config, "num_decoder_layers") if has_own else layers
     embedding = "shared.weight"
     others = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
     same: dict[str, tuple[str, ...]] = {embedding: others}
