@@ -28,8 +28,9 @@ from tests.huggingface import test_families, test_live
 from tests.parity import oracle
 
 _RUN = """
-import runpy, sys
-sys.path.insert(0, sys.argv[1].rpartition("/")[0])
+import json, runpy, sys
+converter, folders = sys.argv[1], sys.argv[2:]
+sys.path.insert(0, converter.rpartition("/")[0])
 from conversion import base, bert, gemma, gpt2, llama, mpt, openelm, qwen, starcoder
 def silence(kind):
     if "set_vocab" in vars(kind):
@@ -37,8 +38,12 @@ def silence(kind):
     for sub in kind.__subclasses__():
         silence(sub)
 silence(base.TextModel)
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+for folder in folders:
+    sys.argv = [converter, folder, "--outfile", folder + ".gguf", "--outtype", "f32"]
+    try:
+        runpy.run_path(converter, run_name="__main__")
+    except BaseException as error:
+        open(folder + ".error", "w").write(f"{type(error).__name__}: {error}")
 """
 """The converter without vocabularies, of which it knows only published ones."""
 _WRITTEN_LATER = ("general.", "tokenizer.", "GGUF.", "split.")
@@ -70,15 +75,6 @@ def directories(folder: Path) -> dict[str, Callable[[], Path]]:
         for name, make in models.items():
             made[f"{kind} {name}"] = partial(saved, make)
     return made
-
-
-def converted(converter: Path, folder: Path, out: Path) -> str | None:
-    """Run it. None, or the last line of its error."""
-    command = [sys.executable, "-c", _RUN, str(converter), str(folder), "--outfile", str(out)]
-    run = subprocess.run(
-        [*command, "--outtype", "f32"], capture_output=True, text=True, cwd=converter.parent
-    )
-    return None if out.exists() and not run.returncode else run.stderr.strip().splitlines()[-1]
 
 
 def differences(ours: ModelSource, theirs: ModelSource) -> list[str]:
@@ -114,20 +110,24 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
+        folders = {}
         for name, make in directories(Path(temporary)).items():
-            if given.names and not any(part in name for part in given.names):
+            if not given.names or any(part in name for part in given.names):
+                # A name of its own, beside which its files can stand.
+                folders[name] = Path(temporary, name.replace(" ", "-"))
+                folders[name].symlink_to(make())
+        listed = map(str, folders.values())
+        run = [sys.executable, "-c", _RUN, str(given.converter.resolve()), *listed]
+        subprocess.run(run, cwd=given.converter.parent, capture_output=True)
+        for name, folder in folders.items():
+            error, file = folder.with_name(folder.name + ".error"), f"{folder}.gguf"
+            if error.exists() or not Path(file).exists():
+                said = error.read_text() if error.exists() else "nothing"
+                print(f"{name}: their converter says {said}")
                 continue
-            folder, out = make(), Path(temporary) / "theirs.gguf"
-            out.unlink(missing_ok=True)
-            error = converted(given.converter, folder, out)
-            if error is not None:
-                print(f"{name}: their converter says {error}")
-                continue
-            with HuggingFaceDirectory.open(folder) as ours, GGUFFile.open(out) as theirs:
+            with HuggingFaceDirectory.open(folder) as ours, GGUFFile.open(file) as theirs:
                 found = differences(ours, theirs)
-            print(f"{name}: {'the same' if not found else ''}")
-            for line in found:
-                print(f"  {line}")
+            print("\n  ".join([f"{name}: {'' if found else 'the same'}", *found]))
 
 
 if __name__ == "__main__":

@@ -69,3 +69,21 @@ def test_a_directory_is_its_conversion(name: str, tmp_path: Path) -> None:
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=True):
         assert np.array_equal(a, b)
+
+
+@needs_shared
+def test_stories_go_the_same_way() -> None:
+    """The published greedy text, from the directory's weights and from the file's."""
+    folder, told = SHARED / "stories260K", []
+    for path in (folder / "hf", folder / "stories260K-F32.gguf"):
+        model = Model.load(path)
+        context, tokens = model.context(), [1]
+        for position in range(150):
+            batch = Batch()
+            batch.add(tokens[-1], position, logits=True)
+            tokens.append(int(context.decode(batch).logits[-1].argmax()))
+        told.append(tokens)
+    assert told[0] == told[1]
+    tokenizer = model.tokenizer
+    assert tokenizer is not None
+    assert (folder / "greedy.txt").read_text().startswith(tokenizer.decode(told[0][1:]).strip())

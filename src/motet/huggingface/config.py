@@ -107,7 +107,7 @@ class ConfigReader:
         return value
 
     def numbers(self, name: str, count: int) -> list[float]:
-        """So many numbers."""
+        """So many numbers that float32 can hold."""
         value = self.value(name)
         if not (isinstance(value, list) and len(value) == count) or any(
             type(item) not in (int, float) or not -_MOST <= item <= _MOST for item in value

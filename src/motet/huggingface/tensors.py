@@ -281,7 +281,7 @@ def picked(*rows: int) -> Change:
 
     def change(weights: Weights) -> Weights:
         if max(rows) >= weights.rows:
-            raise ModelFileError(f"row {max(rows)} is not one of {weights.rows}")
+            raise ValueError(f"row {max(rows)} is not one of them")
         return Reordered(weights, np.array(rows))
 
     return change
@@ -302,6 +302,8 @@ def cut(first: int, last: int) -> Change:
     """Rows ``first`` to ``last`` - 1 of the first axis, of a matrix or a vector."""
 
     def change(weights: Weights) -> Weights:
+        if last > weights.shape[0]:
+            raise ValueError(f"rows {first} to {last} are not all there")
         if len(weights.shape) == 1:
             return computed(lambda values: values[first:last])(weights)
         per = prod(weights.shape[1:-1])

@@ -96,7 +96,7 @@ def _keys(config: ConfigReader) -> Keys:
 
 def _is_reranker(config: ConfigReader, files: Directory) -> bool:
     """By what llama.cpp goes by too: its README's heading, or a name."""
-    if files.has(_README) and f"# {_RERANKER}" in files.text(_README).lower():
+    if files.has(_README) and f"# {_RERANKER}".encode() in files.data(_README).lower():
         return True
     path = Path(files.path).resolve()
     names = [path.name, str(config.value("_name_or_path", default=""))]
