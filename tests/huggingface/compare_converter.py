@@ -9,6 +9,7 @@ torch and transformers. Vocabularies are left out. Directories are those of the 
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -61,7 +62,7 @@ def directories(folder: Path) -> dict[str, Callable[[], Path]]:
         model.save_pretrained(path)
         # Their Gemma 3 has as many rows as there are tokens.
         words = {str(i): i for i in range(model.config.get_text_config().vocab_size)}
-        tokenizer = {"model": {"vocab": words}, "added_tokens": []}
+        tokenizer = {"model": {"vocab": words, "type": "WordPiece"}, "added_tokens": []}
         (path / "tokenizer.json").write_text(json.dumps(tokenizer))
         return path
 
@@ -75,6 +76,25 @@ def directories(folder: Path) -> dict[str, Callable[[], Path]]:
         for name, make in models.items():
             made[f"{kind} {name}"] = partial(saved, make)
     return made
+
+
+def _known(folder: Path, copy: Path) -> Path:
+    """A copy with the names and the keys that the converter needs, of which Motet needs none."""
+    shutil.copytree(folder, copy)
+    path = copy / "config.json"
+    config = json.loads(path.read_text())
+    names = {"MptForCausalLM": "MPTForCausalLM", "RobertaForMaskedLM": "RobertaModel"}
+    config["architectures"] = [names.get(name, name) for name in config["architectures"]]
+    if config["model_type"] == "gpt2":
+        config["n_ctx"] = config["n_positions"]
+    if config["model_type"] == "nomic_bert":
+        config |= {"n_positions": 8192, "activation_function": "swiglu", "causal": False}
+        config |= dict.fromkeys(("qkv_proj_bias", "mlp_fc1_bias", "mlp_fc2_bias", "prenorm"), False)
+        config |= {"rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False}
+        config["rotary_emb_scale_base"] = None
+        (copy / "tokenizer.json").write_text('{"model": {"type": "WordPiece"}}')
+    path.write_text(json.dumps(config))
+    return copy
 
 
 def differences(ours: ModelSource, theirs: ModelSource) -> list[str]:
@@ -113,9 +133,7 @@ def main() -> None:
         folders = {}
         for name, make in directories(Path(temporary)).items():
             if not given.names or any(part in name for part in given.names):
-                # A name of its own, beside which its files can stand.
-                folders[name] = Path(temporary, name.replace(" ", "-"))
-                folders[name].symlink_to(make())
+                folders[name] = _known(make(), Path(temporary, name.replace(" ", "-")))
         listed = map(str, folders.values())
         run = [sys.executable, "-c", _RUN, str(given.converter.resolve()), *listed]
         subprocess.run(run, cwd=given.converter.parent, capture_output=True)
