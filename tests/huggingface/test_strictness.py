@@ -11,6 +11,7 @@ from motet import Batch, Model, ModelFileError, MotetError, UnsupportedError
 from motet.huggingface import HuggingFaceDirectory
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.families import plan_of
+from motet.huggingface.families.gemma import GELU
 from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
 from tests.huggingface.inverted import write_pooling
@@ -83,6 +84,46 @@ def test_unknown_keys_are_refused(kind: str, tmp_path: Path) -> None:
         plan(kind, tmp_path, new_trick=0.5)
     # Those of training change nothing.
     plan(kind, tmp_path, initializer_range=0.1, use_cache=False, attention_dropout=0.1)
+
+
+_ROPE = {"rope_theta": 10000.0, "rope_scaling": None}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "llama": _ROPE
+    | {"pretraining_tp": 1, "attention_bias": False, "is_llama_config": True}
+    | {"rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}, "mlp_bias": False},
+    "mistral": {"rope_theta": 1e6, "sliding_window": None, "torch_dtype": "bfloat16"},
+    "mixtral": {"output_router_logits": False, "router_aux_loss_coef": 0.02},
+    "qwen2": _ROPE
+    | {"use_mrope": False, "max_window_layers": 28, "sliding_window": 32768}
+    | {"use_sliding_window": False, "tie_word_embeddings": True},
+    "gemma": {"hidden_act": "gelu", "hidden_activation": None, "attention_bias": False},
+    "gemma2": {"cache_implementation": "hybrid", "sliding_window_size": 4096, "hidden_act": GELU},
+    "gemma3": {"boi_token_index": 255999, "eoi_token_index": 256000, "image_token_index": 262144}
+    | {"mm_tokens_per_image": 256, "vision_config": {"hidden_size": 8}, "eos_token_id": [1, 106]},
+    "starcoder2": {"mlp_type": "default", "norm_type": "layer_norm", "use_bias": True},
+    "gpt2": {"n_ctx": 256, "summary_type": "cls_index", "summary_use_proj": True}
+    | {"summary_first_dropout": 0.1, "task_specific_params": {"text-generation": {}}}
+    | {"activation_function": "gelu_new", "_num_labels": 1, "summary_activation": None},
+    "mpt": {"init_config": {"name": "kaiming_normal_"}, "verbose": 0, "tokenizer_name": "neox"}
+    | {"embedding_fraction": 1.0, "no_bias": True, "norm_type": "low_precision_layernorm"},
+    "openelm": {"qkv_multipliers": [0.5, 1.0], "num_gqa_groups": 4, "rope_max_length": 4096},
+    "bert": {"position_embedding_type": "absolute", "type_vocab_size": 2, "pruned_heads": {}}
+    | {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}
+    | {"directionality": "bidi", "pooler_fc_size": 768, "gradient_checkpointing": False},
+    "xlm-roberta": {"output_past": True, "classifier_dropout": None, "pad_token_id": 1},
+    "nomic_bert": {"fused_bias_fc": True, "use_flash_attn": True, "rotary_scaling_factor": None}
+    | {"max_trained_positions": 2048, "dense_seq_output": True, "rotary_emb_base": 1000}
+    | {"pad_vocab_size_multiple": 64, "parallel_block": False, "use_xentropy": True},
+    "modernbert": {"position_embedding_type": "absolute", "reference_compile": False}
+    | {"repad_logits_with_grad": False, "global_rope_theta": 160000.0, "norm_bias": False}
+    | {"global_attn_every_n_layers": 3, "classifier_pooling": "mean", "layer_norm_eps": 1e-5},
+}
+"""Of the best known models' files, beyond their sizes."""
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_published_keys_are_known(kind: str, tmp_path: Path) -> None:
+    plan(kind, tmp_path, **PUBLISHED[kind])
 
 
 def scaling(**values: Any) -> dict[str, Any]:
