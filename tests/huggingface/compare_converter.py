@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import transformers
 
 from motet.huggingface import HuggingFaceDirectory
 from motet.weights.formats import dequantize
@@ -55,7 +54,7 @@ def directories(folder: Path) -> dict[str, Callable[[], Path]]:
 
     def decoder(name: str) -> Any:
         config = oracle.CASES[name]()
-        return test_live.filled(transformers.AutoModelForCausalLM.from_config(config))
+        return test_live.filled(test_live.transformers.AutoModelForCausalLM.from_config(config))
 
     def saved(make: Callable[[], Any]) -> Path:
         path, model = Path(tempfile.mkdtemp(dir=folder)), make().bfloat16()

@@ -17,13 +17,14 @@ pytest.importorskip("torch", reason="needs torch, the oracle")
 pytest.importorskip("transformers", reason="needs transformers, the oracle")
 
 import torch
-import transformers
 
 from tests.parity import oracle, oracle_layer_norms, oracle_recurrent
 
+# Its types say little of what a configuration takes.
+transformers: Any = pytest.importorskip("transformers")
 TOKENS = np.random.default_rng(1).integers(3, 48, 130)
 DECODERS = [name for name in oracle.CASES if name not in oracle_recurrent.CASES]
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 48,
     "hidden_size": 24,
     "num_hidden_layers": 3,
@@ -33,7 +34,7 @@ SIZES = {
     "attn_implementation": "eager",
     "dtype": torch.float32,
 }
-ENCODER = SIZES | {"layer_norm_eps": 1e-3, "num_labels": 3}
+ENCODER: dict[str, Any] = SIZES | {"layer_norm_eps": 1e-3, "num_labels": 3}
 
 
 def filled(model: Any) -> Any:
