@@ -115,7 +115,7 @@ def test_directory() -> None:
     assert set(files) == {
         *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
         *("modules.json", "1_Pooling/config.json", "2_Dense/model.safetensors"),
-        *("2_Dense/config.json", "chat_template.jinja", "generation_config.json"),
+        *("2_Dense/config.json", "chat_template.jinja", "generation_config.json", "README.md"),
     }
     assert choose(names, parse_address("hf://o/n")).entry is None
     assert chosen([*names, "a-Q4_0.gguf"], ":safetensors") == files

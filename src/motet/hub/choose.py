@@ -26,9 +26,10 @@ _SMALL = re.compile(
     r"|modules|sentence_bert_config|config_sentence_transformers|chat_template)\.json"
     r"|merges\.txt|vocab\.txt|rwkv_vocab[^/]*\.txt|[^/]*\.jinja|additional_chat_templates/[^/]+\.jinja"
     r"|(?:tokenizer|spiece|sentencepiece\.bpe|spm)\.model|tokenizer\.model\.v\d+"
-    r"|\d+_[A-Za-z]+/(?:config\.json|model\.safetensors)"
+    r"|README\.md|\d+_[A-Za-z]+/(?:config\.json|model\.safetensors)"
 )
-"""What a directory needs beside its weights, with the modules of sentence-transformers."""
+"""What a directory needs beside its weights, with the modules of sentence-transformers. The card
+says of some rerankers that they are such, and the licence."""
 _SHOWN = 12
 """Names that an error lists."""
 

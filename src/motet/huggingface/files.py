@@ -33,9 +33,11 @@ class Directory:
         self._roots = [real]
         self.name, self.hub_name = real.name, ""
         if real.parent.name == "snapshots" and real.parent.parent.name.startswith(_MODELS):
-            # A hub cache: models--org--name/snapshots/<commit> has links into models--…/blobs.
-            self._roots.append(real.parent.parent / _BLOBS)
-            self.hub_name = real.parent.parent.name.removeprefix(_MODELS).replace("--", "/")
+            # A hub cache: models--org--name/snapshots/<commit> has links into models--…/blobs,
+            # which may lead on to those that all models share.
+            cached = real.parent.parent
+            self._roots += [cached / _BLOBS, cached.parent / _BLOBS]
+            self.hub_name = cached.name.removeprefix(_MODELS).replace("--", "/")
             self.name = self.hub_name.rsplit("/", 1)[-1]
         # A name that is no Unicode cannot be written anywhere.
         self.name = self.name.encode(errors="replace").decode()
