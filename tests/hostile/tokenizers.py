@@ -14,7 +14,7 @@ import numpy as np
 
 from motet.errors import MotetError
 from motet.tokenizer import IncrementalDecoder, Tokenizer, from_gguf
-from motet.tokenizer.pretokenizers import _BY_NAME
+from motet.tokenizer.pretokenizers import BY_NAME
 from motet.weights.gguf import GGUFFile
 from tests.hostile import harness
 from tests.shared import SHARED
@@ -128,7 +128,7 @@ def _base(random: np.random.Generator) -> Metadata:
         return {k: list(v) if isinstance(v, list) else v for k, v in metadata.items()}
     metadata = _MAKERS[int(random.integers(len(_MAKERS)))]()
     if metadata[_KEY + "model"] == "gpt2":
-        metadata[_KEY + "pre"] = random.choice(list(_BY_NAME)).item()
+        metadata[_KEY + "pre"] = random.choice(list(BY_NAME)).item()
         metadata[_KEY + "bos_token_id"] = 0
     return metadata
 

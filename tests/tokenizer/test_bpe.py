@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motet.errors import TokenizerError
-from motet.tokenizer.pretokenizers import _BY_NAME
+from motet.tokenizer.pretokenizers import BY_NAME
 from tests.tokenizer.texts import random_text
 from tests.tokenizer.vocabularies import (
     BYTE,
@@ -132,7 +132,7 @@ def test_strictly_composed_characters_count() -> None:
         tokenizer.encode("uu\u0308", strict=True)
 
 
-@pytest.mark.parametrize("pre", sorted(_BY_NAME))
+@pytest.mark.parametrize("pre", sorted(BY_NAME))
 def test_a_long_text_in_parts_is_as_in_one(pre: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = made(bpe_metadata(pre=pre))
     texts = [random_text(np.random.default_rng(seed), pieces=60) for seed in range(12)]

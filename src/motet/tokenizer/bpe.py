@@ -31,7 +31,7 @@ def _byte_alphabet() -> dict[str, int]:
     return spelt
 
 
-_BYTE_OF = _byte_alphabet()
+BYTE_OF = _byte_alphabet()
 
 
 class ByteLevelCodec:
@@ -48,7 +48,7 @@ class ByteLevelCodec:
         self._compose = normalizers.NFC().normalize_str if prepare.nfc else None
         self._tokenizer = _tokenizer(vocabulary, merges, ignore_merges=prepare.ignore_merges)
         self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(prepare.steps())
-        self._lacking = {byte for char, byte in _BYTE_OF.items() if char not in vocabulary.ids}
+        self._lacking = {byte for char, byte in BYTE_OF.items() if char not in vocabulary.ids}
 
     def encode(self, text: str, starts: bool) -> list[int]:
         """``starts`` makes no difference here.
@@ -75,8 +75,8 @@ class ByteLevelCodec:
         kind = self._vocabulary.types[token]
         if kind == TokenType.BYTE:
             return bytes((int(text[3:5], 16),))
-        if kind in (TokenType.NORMAL, TokenType.UNUSED) and all(c in _BYTE_OF for c in text):
-            return bytes(_BYTE_OF[c] for c in text)
+        if kind in (TokenType.NORMAL, TokenType.UNUSED) and all(c in BYTE_OF for c in text):
+            return bytes(BYTE_OF[c] for c in text)
         return text.encode("utf-8", "surrogateescape")
 
 

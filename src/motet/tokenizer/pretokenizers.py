@@ -51,7 +51,7 @@ _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 _UPPER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
 _LOWER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = "|".join((_ENGLISH, _LETTERS, _DIGITS, _SYMBOLS, _SPACES))
 _QWEN2 = "|".join((_ENGLISH, _LETTERS, _DIGIT, _SYMBOLS, _SPACES))
 _QWEN35 = (
@@ -90,9 +90,9 @@ _DEEPSEEK_LETTERS = (
     "]+"
 )
 
-_GPT2_STYLE = PreTokenizer((_GPT2,))
-_GPT_NEOX = PreTokenizer((_GPT2,), nfc=True)
-_SINGLE_DIGITS = PreTokenizer((_DIGIT, _GPT2))
+_GPT2_STYLE = PreTokenizer((GPT2,))
+_GPT_NEOX = PreTokenizer((GPT2,), nfc=True)
+_SINGLE_DIGITS = PreTokenizer((_DIGIT, GPT2))
 _CL100K = PreTokenizer((_LLAMA3,))
 _QWEN = PreTokenizer((_QWEN2,))
 _LLAMA = PreTokenizer((_LLAMA3,), ignore_merges=True, add_bos=True)
@@ -104,9 +104,9 @@ _BAILING = PreTokenizer(
         r"|\s*[\r\n]|\s+(?!\S)|\s+",
     )
 )
-_DEFAULT = PreTokenizer((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", _THREE_DIGITS))
+_DEFAULT = PreTokenizer((r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", _THREE_DIGITS))
 
-_BY_NAME = {
+BY_NAME = {
     "default": _DEFAULT,
     "gpt-2": _GPT2_STYLE,
     "phi-2": _GPT2_STYLE,
@@ -166,8 +166,8 @@ _BY_NAME = {
     "exaone": _SINGLE_DIGITS,
     "minerva-7b": _SINGLE_DIGITS,
     "mellum2": _SINGLE_DIGITS,
-    "command-r": PreTokenizer((_DIGIT, _GPT2), nfc=True),
-    "falcon": PreTokenizer((_GPT2,), punctuation=True, spelt_patterns=(r"\p{N}+", _THREE_DIGITS)),
+    "command-r": PreTokenizer((_DIGIT, GPT2), nfc=True),
+    "falcon": PreTokenizer((GPT2,), punctuation=True, spelt_patterns=(r"\p{N}+", _THREE_DIGITS)),
     "deepseek-llm": PreTokenizer(
         (
             r"[\r\n]",
@@ -218,10 +218,10 @@ def pre_tokenizer(name: str | None, architecture: str | None) -> PreTokenizer:
     """
     if name is None:
         return _BY_ARCHITECTURE.get(architecture or "", _DEFAULT)
-    if name not in _BY_NAME:
+    if name not in BY_NAME:
         raise UnsupportedError(
             f"metadata key 'tokenizer.ggml.pre' names the pre-tokenizer {name[:60]!r}, "
             "which is not supported",
             hint="without it the text would be cut into the wrong tokens",
         )
-    return _BY_NAME[name]
+    return BY_NAME[name]

@@ -38,7 +38,7 @@ _END_OF_TURN = (
     "<end_of_utterance>",
 )
 _END_OF_MESSAGE = ("<|eom_id|>",)
-_END_OF_GENERATION = (
+END_OF_GENERATION = (
     *_END_OF_TURN,
     *_END_OF_MESSAGE,
     "</s>",
@@ -120,7 +120,7 @@ def special_tokens(
     eom = found("eom", _END_OF_MESSAGE)
     padding = [found(name, texts) for name, texts in _PADDING_OF_CODE.items()]
     ordinary = _not_ends(ids, types, eos)
-    ends = {ids[text] for text in _END_OF_GENERATION if text in ids}
+    ends = {ids[text] for text in END_OF_GENERATION if text in ids}
     ends = (ends | {index for index in padding if index is not None}) - ordinary
     for index in ends | {ids[text] for text in _FILL_IN_THE_MIDDLE if text in ids}:
         types[index] = TokenType.CONTROL
