@@ -72,9 +72,8 @@ def added(content: str, index: int, special: bool = True, **flags: bool) -> dict
     return {"id": index, "content": content, "special": special} | usual | flags
 
 
-def template(prefix: str = "", suffix: str = "", **ids: int) -> dict[str, Any]:
+def template(ids: dict[str, int], prefix: str = "", suffix: str = "") -> dict[str, Any]:
     """A post-processor that puts single tokens before and after; ``ids``: of all of them."""
-    ids = {f"{name}": index for name, index in ids.items()}
 
     def special(text: str) -> list[dict[str, Any]]:
         return [{"SpecialToken": {"id": text, "type_id": 0}}] if text else []
@@ -156,7 +155,7 @@ def small(
         added("  ", count + 2, special=False),
         added("<think>", count + 3, special=False),
     ]
-    start = template("<|begin|>", **{"<|begin|>": count})
+    start = template({"<|begin|>": count}, "<|begin|>")
     processor = {"type": "Sequence", "processors": [byte_level(), start]}
     content = whole(
         model,
@@ -203,7 +202,7 @@ def of_gguf(
 
 def gpt_neox() -> Case:
     content = json.loads((FOLDER / "gpt-neox.tokenizer.json").read_text("utf-8"))
-    return Case("gpt-neox", "gptneox", content, {"eos_token": "<|endoftext|>"}, "mpt")
+    return Case("gpt-neox", "gptneox", content, {"eos_token": "<|endoftext|>"}, "olmo")
 
 
 def bert(lowercase: bool = True) -> Case:
@@ -230,7 +229,7 @@ def bert(lowercase: bool = True) -> Case:
         },
         pre_tokenizer={"type": "BertPreTokenizer"},
         post_processor=template(
-            "[CLS]", "[SEP]", **{text: vocab[text] for text in ("[CLS]", "[SEP]")}
+            {text: vocab[text] for text in ("[CLS]", "[SEP]")}, "[CLS]", "[SEP]"
         ),
         decoder={"type": "WordPiece", "prefix": "##", "cleanup": False},
     )
@@ -266,7 +265,7 @@ def unigram(name: str, model: bytes, whitespace_split: bool, charsmap: bool = Tr
         [added(text, ids[text]) for text in sorted(specials, key=ids.__getitem__)],
         normalizer=normalizer,
         pre_tokenizer=pre_tokenizer,
-        post_processor=template("", "</s>", **{"</s>": ids["</s>"]}),
+        post_processor=template({"</s>": ids["</s>"]}, suffix="</s>"),
         decoder=metaspace,
     )
     config = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -328,7 +327,7 @@ def characters(name: str, model: Path, prefix: bool, architecture: str = "llama"
             "behavior": "MergedWithPrevious",
             "invert": False,
         },
-        post_processor=template("<s>", **{"<s>": vocab["<s>"]}),
+        post_processor=template({"<s>": vocab["<s>"]}, "<s>"),
         decoder={"type": "Sequence", "decoders": decoder},
     )
     config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}

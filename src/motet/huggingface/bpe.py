@@ -73,6 +73,9 @@ def _characters(description: Description, vocab: dict[str, int], merges: list[Me
     if description.flag("ignore_merges") and not merges_reach_all(vocab, merges, own):
         raise description.refusal("ignore_merges, with tokens that no merges make")
     prefix = _adds_space(description)
+    ordinary = [token for token in description.added.values() if not token.special]
+    if prefix and (moved := next((t.content for t in ordinary if t.normalized), None)):
+        raise description.refusal(f"the added token {shown(moved)}, with a space put before it")
     as_bytes = set(BYTE_TEXTS) if description.flag("byte_fallback") else set[str]()
 
     def kind(text: str) -> TokenType:

@@ -7,8 +7,8 @@ from typing import Any
 from motet.errors import TokenizerError, UnsupportedError, shown
 from motet.tokenizer.bpe import BYTE_OF
 
-_LONGEST = 1 << 10
-"""Characters of a token whose parts are looked at."""
+_LONGEST, _MOST = 1 << 10, 1 << 23
+"""Characters of a token, and of all together, whose parts are looked at; real ones: 2 million."""
 _BATCH = 1 << 12
 Merge = tuple[str, str]
 
@@ -105,9 +105,10 @@ def differs_from_scores(merges: Sequence[Merge], pieces: set[str]) -> str:
         if made != last and made in done:
             return f"the merges of {shown(made)} are not side by side"
         done.add(last := made)
+    longest, total = max(map(len, pieces), default=0), sum(map(len, pieces))
+    if longest > _LONGEST or total > _MOST:
+        return f"there are {total} characters of tokens, one with {longest}: too many to compare"
     for piece in pieces:
-        if len(piece) > _LONGEST:
-            return f"there is a token of {len(piece)} characters"
         for cut in range(1, len(piece)):
             pair = piece[:cut], piece[cut:]
             if pair not in known and pair[0] in pieces and pair[1] in pieces:

@@ -1,9 +1,11 @@
 """What a ``tokenizer.json`` puts around texts and between the two of a pair."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from motet.errors import TokenizerError, UnsupportedError, shown
+from motet.huggingface.pre_tokenizers import steps
 
 
 @dataclass(frozen=True)
@@ -20,30 +22,30 @@ def read_post_processor(processor: Any, where: str) -> Around | None:
 
     Raises TokenizerError for a damaged one, UnsupportedError for one of another kind.
     """
-    if processor is None:
-        return None
-    kind = processor.get("type") if isinstance(processor, dict) else processor
-    match kind:
+    adding = [
+        found
+        for step in steps(processor, "processors")
+        if (found := _read(step, where)) is not None
+    ]
+    if len(adding) > 1:
+        raise UnsupportedError(f"{where}: two post-processors that add tokens are not supported")
+    return adding[0] if adding else None
+
+
+def _read(step: Mapping[str, Any], where: str) -> Around | None:
+    match step.get("type"):
         case "ByteLevel":
             return None
-        case "Sequence":
-            inner = processor.get("processors")
-            parts = [read_post_processor(p, where) for p in inner or ()]
-            adding = [part for part in parts if part is not None]
-            if len(adding) > 1:
-                raise UnsupportedError(f"{where}: two post-processors that add tokens")
-            return adding[0] if adding else None
-        case "BertProcessing" | "RobertaProcessing":
-            start, end = (_id(processor, key, where) for key in ("cls", "sep"))
-            between = (end,) if kind == "BertProcessing" else (end, end)
-            return Around((start,), (end,), between)
+        case "BertProcessing" | "RobertaProcessing" as kind:
+            start, end = (_id(step, key, where) for key in ("cls", "sep"))
+            return Around((start,), (end,), (end,) if kind == "BertProcessing" else (end, end))
         case "TemplateProcessing":
-            return _template(processor, where)
-        case _:
+            return _template(step, where)
+        case kind:
             raise UnsupportedError(f"{where}: the post-processor {shown(kind)} is not supported")
 
 
-def _template(processor: dict[str, Any], where: str) -> Around:
+def _template(processor: Mapping[str, Any], where: str) -> Around:
     single = _pieces(processor, "single", where)
     pair = _pieces(processor, "pair", where)
     if single.count("A") != 1 or "B" in single:
@@ -57,11 +59,12 @@ def _template(processor: dict[str, Any], where: str) -> Around:
     return Around(prefix, suffix, _only_ids(pair[first + 1 : second]) if same_ends else None)
 
 
-def _pieces(processor: dict[str, Any], key: str, where: str) -> list[int | str]:
+def _pieces(processor: Mapping[str, Any], key: str, where: str) -> list[int | str]:
     """Ids, and "A" and "B" for the texts."""
     known = processor.get("special_tokens")
     pieces: list[int | str] = []
-    for piece in processor.get(key) or ():
+    template = processor.get(key)
+    for piece in template if isinstance(template, list) else ():
         match piece:
             case {"Sequence": {"id": "A" | "B" as text}}:
                 pieces.append(text)
@@ -79,7 +82,7 @@ def _only_ids(pieces: list[int | str]) -> tuple[int, ...]:
     return tuple(piece for piece in pieces if isinstance(piece, int))
 
 
-def _id(processor: dict[str, Any], key: str, where: str) -> int:
+def _id(processor: Mapping[str, Any], key: str, where: str) -> int:
     match processor.get(key):
         case [str(), int(index)]:
             return index

@@ -8,9 +8,9 @@ from typing import Any
 from motet.errors import UnsupportedError
 from motet.tokenizer.pretokenizers import BY_NAME, GPT2, PreTokenizer
 
-_USUAL = ("llama-bpe", "qwen2", "mpt", "gpt-4o")
+_USUAL = ("llama-bpe", "qwen2", "olmo", "gpt-4o")
 """Of names that mean the same, those that llama.cpp's converter gives to the best known models."""
-_BY_ARCHITECTURE = {"starcoder2": "starcoder", "olmo2": "olmo", "smollm3": "smollm"}
+_BY_ARCHITECTURE = {"starcoder2": "starcoder", "smollm3": "smollm"}
 """Where neither the architecture's own name nor a usual one is meant."""
 _SAME = (
     ("\r", r"\r"),
@@ -94,13 +94,13 @@ def name_of(
 
 
 def steps(part: Any, several: str) -> Iterable[Mapping[str, Any]]:
-    """The steps of a normalizer or pre-tokenizer, sequences (under the key ``several``) opened."""
+    """The steps of a part of ``tokenizer.json``, sequences (under the key ``several``) opened."""
     pending = [part]
     while pending:
-        step = pending.pop(0)
+        step = pending.pop()
         if isinstance(step, dict) and step.get("type") == "Sequence":
             inner = step.get(several)
-            pending[:0] = inner if isinstance(inner, list) else [inner]
+            pending += reversed(inner) if isinstance(inner, list) else [inner]
         elif step is not None:
             yield step if isinstance(step, dict) else {"type": step}
 

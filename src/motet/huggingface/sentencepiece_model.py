@@ -114,7 +114,7 @@ def _read(data: bytes, where: str) -> SentencePieceModel:
         if spec.get(number, usual) != usual:
             raise UnsupportedError(f"{where}: {name} {spec[number]} is not supported")
     return SentencePieceModel(
-        [*_user_defined_with_spaces(pieces)],
+        [*_user_defined_unescaped(pieces)],
         Algorithm(_number(algorithm)),
         bos=_id(trainer.get(_BOS, 1), len(pieces)),
         eos=_id(trainer.get(_EOS, 2), len(pieces)),
@@ -145,10 +145,15 @@ _TYPES = frozenset(map(int, TokenType))
 _FLOAT = struct.Struct("<f")
 
 
-def _user_defined_with_spaces(pieces: list[Piece]) -> Iterator[Piece]:
-    """Such pieces are looked for in text as it is, before spaces are escaped."""
+def _user_defined_unescaped(pieces: list[Piece]) -> Iterator[Piece]:
+    """User-defined pieces are looked for before spaces are escaped; with true spaces, never met."""
     for text, score, kind in pieces:
-        yield text.replace(SPACE, " ") if kind == TokenType.USER_DEFINED else text, score, kind
+        if kind != TokenType.USER_DEFINED:
+            yield text, score, kind
+        elif " " in text:
+            yield text, score, TokenType.NORMAL
+        else:
+            yield text.replace(SPACE, " "), score, kind
 
 
 def _content(value: int | bytes) -> bytes:

@@ -80,6 +80,11 @@ class SpecialTokens:
         known = {self._ids[text] for text in END_OF_GENERATION if text in self._ids}
         return [index for index in listed if index != eos and index not in known]
 
+    def suppressed(self) -> list[int]:
+        """Ids that are never to be generated, as ``generation_config.json`` has them."""
+        listed = self._files.listed(GENERATION, "suppress_tokens")
+        return [index for index in listed if type(index) is int and 0 <= index < self._n_vocab]
+
     def _by_text(self, part: str) -> int | None:
         for name in (CONFIG, SPECIAL_MAP):
             text = token_text(self._files.json(name).get(f"{part}_token"))
@@ -149,12 +154,15 @@ def special_keys(
             "GGUF has room for 2",
             hint="take those out of generation_config.json that a chat does not need",
         )
-    return keys | dict(zip(("eot_token_id", "eom_token_id"), ends, strict=False))
+    keys |= dict(zip(("eot_token_id", "eom_token_id"), ends, strict=False))
+    if suppressed := special.suppressed():
+        keys["suppress_tokens"] = suppressed
+    return keys
 
 
 def _between(around: Around, parts: dict[str, int]) -> dict[str, Any]:
     """Whether a separator follows what ends the first text of a pair; it may have to be named."""
-    if around.between is None:
+    if not around.between:
         return {}
     if around.between == around.suffix:
         return {"add_sep_token": False}

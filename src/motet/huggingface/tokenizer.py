@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from motet.errors import UnsupportedError, shown
+import numpy as np
+
+from motet.errors import TokenizerError, UnsupportedError, shown
 from motet.huggingface.added_tokens import AddedToken, read_added_tokens
 from motet.huggingface.chat_templates import chat_template_keys
 from motet.huggingface.description import Draft
@@ -67,7 +69,16 @@ def read_tokenizer(files: Directory, architecture: str, n_vocab: int) -> dict[st
     Raises TokenizerError for files that are damaged or contradict each other, ModelFileError for
     JSON that is none, UnsupportedError for a tokenizer that Motet would not do exactly.
     """
-    reading = TokenizerFiles(files)
+    try:
+        return _keys(TokenizerFiles(files), architecture, n_vocab)
+    except RecursionError:
+        raise TokenizerError(
+            f"{files.path}: the tokenizer's files are nested too deep",
+            hint="fetch the directory again",
+        ) from None
+
+
+def _keys(reading: TokenizerFiles, architecture: str, n_vocab: int) -> dict[str, MetadataValue]:
     added = read_added_tokens(reading)
     found = _read(reading, architecture, n_vocab, added)
     if found is None:
@@ -78,11 +89,11 @@ def read_tokenizer(files: Directory, architecture: str, n_vocab: int) -> dict[st
     special = SpecialTokens(reading, table.ids(), n_vocab, found.defaults)
     keys: dict[str, MetadataValue] = {"model": draft.kind, **draft.keys, "tokens": table.tokens}
     if draft.scored:
-        keys["scores"] = table.scores
+        keys["scores"] = np.asarray(table.scores, np.float32).tolist()
     keys["token_type"] = table.types
     keys |= special_keys(special, found.around, found.adds, reading.where(CONFIG))
     keys |= _token_types(reading, architecture)
-    templates = chat_template_keys(reading)
+    templates = chat_template_keys(reading, architecture)
     if not templates and draft.kind == _RWKV_KIND:
         templates = {"chat_template": _RWKV_TEMPLATE}
     return {f"tokenizer.ggml.{key}": value for key, value in keys.items()} | {

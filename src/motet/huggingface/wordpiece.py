@@ -31,6 +31,9 @@ def read_wordpiece(description: Description) -> Draft:
     if unknown is not None and (not isinstance(unknown, str) or unknown not in vocab):
         raise description.damaged(f"has the unknown token {shown(unknown)}, which is no token")
     added = {token.content for token in description.added.values()}
+    for token in description.added.values():
+        if token.normalized and not token.special and token.content != token.content.lower():
+            raise description.refusal(f"the added token {shown(token.content)} in lower case")
     table = description.empty_table()
     table.fill(
         (index, text if text in added else _spelt(text), 0.0, TokenType.NORMAL)
