@@ -11,6 +11,7 @@ import pytest
 
 from motet.errors import MotetError, TokenizerError, UnsupportedError
 from motet.huggingface.files import Directory
+from motet.huggingface.merges import numerals_stay_apart
 from motet.huggingface.tokenizer import read_tokenizer
 from motet.weights.gguf import GGUFFile
 from tests.huggingface.fuzz_tokenizers import compared
@@ -118,6 +119,23 @@ def test_deepseeks_digits_are_cut_or_not_where_no_merge_joins_them(tmp_path: Pat
         case.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("joined", "apart"),
+    [
+        (b"12", False),
+        (b"a1", True),
+        (b"\xc2\xb2", True),  # one numeral: superscript two
+        (b"\xc2\xb2\xc2", False),  # and the beginning of what may be another
+        (b"\xb2\xe7\x97", True),  # the beginning of no numeral
+        (b"\xa1\xd9", False),
+    ],
+)
+def test_what_joins_numerals(joined: bytes, apart: bool) -> None:
+    letters = byte_alphabet()
+    spelt = "".join(letters[byte] for byte in joined)
+    assert numerals_stay_apart([(spelt[:1], spelt[1:])]) is apart
+
+
 def test_ignoring_merges_matters_where_they_do_not_make_a_token(tmp_path: Path) -> None:
     case = tiny(byte_level(True), ignore_merges=True)
     assert case.read(tmp_path)["tokenizer.ggml.pre"] == "gpt-2"
@@ -215,8 +233,10 @@ def test_several_ends_of_generation(tmp_path: Path) -> None:
     case = llama3()
     first = case.n_vocab() - 4
     ends = [first + 1, 5, 6]
-    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    config = {"eos_token_id": ends, "suppress_tokens": [3, 4, 999999]}
+    (tmp_path / "generation_config.json").write_text(json.dumps(config))
     keys = case.read(tmp_path)
+    assert case.ours(tmp_path).suppressed == {3, 4}
     assert keys["tokenizer.ggml.eos_token_id"] == first + 1
     assert (keys["tokenizer.ggml.eot_token_id"], keys["tokenizer.ggml.eom_token_id"]) == (5, 6)
     assert case.ours(tmp_path).eog >= set(ends)
@@ -506,7 +526,7 @@ def _deep(levels: int, several: str, key: str) -> Callable[[Path], None]:
         _data("tokenizer.model", b""),
         _data("tokenizer.model", b"\n\xff\xff\xff\xff\xff"),
         _data("tokenizer.model", b"IQ== 0\nIg== 1\n"),
-        _data("tokenizer.model", trained()[:5000]),
+        lambda folder: _data("tokenizer.model", trained()[:5000])(folder),
         _data("tokenizer.model", b"\n" + b"\xff" * 100),
         _data("tokenizer.model", b"\n\x05\n\x03abc"[:6]),
         _data("spiece.model", b"\n\x04\n\x02\xff\xfe"),

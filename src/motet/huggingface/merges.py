@@ -1,5 +1,6 @@
 """The merges of a BPE vocabulary: read, and looked at for what they make of text."""
 
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ from motet.tokenizer.bpe import BYTE_OF
 _LONGEST, _MOST = 1 << 10, 1 << 23
 """Characters of a token, and of all together, whose parts are looked at; real ones: 2 million."""
 _BATCH = 1 << 12
+_CONTINUATION = bytes(range(0x80, 0xC0))
+"""Bytes within a character, but its first."""
 Merge = tuple[str, str]
 
 
@@ -51,21 +54,23 @@ def _known(pair: list[Any], vocab: Mapping[str, int]) -> bool:
 
 
 def numerals_stay_apart(merges: Sequence[Merge]) -> bool:
-    """Whether no merge of a byte-level vocabulary joins bytes of two numerals.
-
-    A token whose bytes may begin or end within a character counts as if that were a numeral.
-    """
+    """Whether no merge of a byte-level vocabulary joins bytes of two numerals."""
+    numerals = [char.encode() for char in filter(_is_numeral, map(chr, range(sys.maxunicode + 1)))]
+    ends = {char[cut:] for char in numerals for cut in range(1, len(char) + 1)}
+    starts = {char[:cut] for char in numerals for cut in range(len(char))}
     for left, right in merges:
         spelt = bytes(BYTE_OF.get(char, ord(" ")) for char in left + right)
-        text = spelt.decode("utf-8", "surrogateescape")
-        joins = any(byte & 0xC0 != 0x80 for byte in spelt[1:])  # another character begins
-        if joins and all(unicodedata.category(char) in _MAY_BE_NUMERAL for char in text):
+        rest = spelt.lstrip(_CONTINUATION)
+        text = rest.decode("utf-8", "ignore")
+        end, start = spelt[: len(spelt) - len(rest)], rest[len(text.encode()) :]
+        several = bool(end) + len(text) + bool(start) > 1
+        if several and end in ends and start in starts and all(map(_is_numeral, text)):
             return False
     return True
 
 
-_MAY_BE_NUMERAL = {"Nd", "Nl", "No", "Cs"}
-"""``Cs``: a byte of a character that is not whole."""
+def _is_numeral(char: str) -> bool:
+    return unicodedata.category(char)[0] == "N"
 
 
 def merges_reach_all(
