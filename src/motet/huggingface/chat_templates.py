@@ -4,9 +4,7 @@ import re
 
 from motet.errors import shown
 from motet.huggingface.files import Directory
-from motet.huggingface.reranker import TEMPLATE, is_qwen3_reranker
 from motet.huggingface.tokenizer_files import CONFIG, TokenizerFiles
-from motet.tokenizer.pairs import TEMPLATE as RERANK
 from motet.weights.gguf_metadata import MetadataValue
 
 _FILE = "chat_template.jinja"
@@ -14,19 +12,16 @@ _FOLDER = "additional_chat_templates"
 _JSON = "chat_template.json"
 _KEY = "chat_template"
 _SUFFIX = ".jinja"
-_QWEN3 = "qwen3"
 _NOT_IN_NAMES = re.compile(r"[^0-9A-Za-z]")
 
 
-def chat_template_keys(files: TokenizerFiles, architecture: str) -> dict[str, MetadataValue]:
+def chat_template_keys(files: TokenizerFiles) -> dict[str, MetadataValue]:
     """Keys without ``tokenizer.``; empty if there is no template.
 
     As in transformers: files of their own first, then ``tokenizer_config.json``.
     Raises TokenizerError for what is no template.
     """
     found = _from_files(files) or _from_json(files, CONFIG) or _from_json(files, _JSON)
-    if architecture == _QWEN3 and is_qwen3_reranker(files.directory):
-        found[RERANK] = TEMPLATE
     for name, text in found.items():
         if any("\ud800" <= char <= "\udfff" for char in text):
             raise files.error(CONFIG, f"has a lone surrogate in the chat template {shown(name)}")

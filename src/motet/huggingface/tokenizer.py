@@ -93,7 +93,7 @@ def _keys(reading: TokenizerFiles, architecture: str, n_vocab: int) -> dict[str,
     keys["token_type"] = table.types
     keys |= special_keys(special, found.around, found.adds, reading.where(CONFIG))
     keys |= _token_types(reading, architecture)
-    templates = chat_template_keys(reading, architecture)
+    templates = chat_template_keys(reading)
     if not templates and draft.kind == _RWKV_KIND:
         templates = {"chat_template": _RWKV_TEMPLATE}
     return {f"tokenizer.ggml.{key}": value for key, value in keys.items()} | {
