@@ -17,6 +17,7 @@ from motet.huggingface.fp8 import Fp8, read_fp8
 from motet.huggingface.plan import Plan
 from motet.huggingface.safetensors import Stored, read_file, read_tensors
 from motet.huggingface.tensors import Change, Plain, Scaled, Stacked, Weights, widened
+from motet.huggingface.tokenizer import read_tokenizer
 from motet.weights.formats import row_bytes
 from motet.weights.kept import stays_f32
 from motet.weights.source import MetadataValue, TensorInfo
@@ -57,7 +58,8 @@ class HuggingFaceDirectory:
         }
         self.files = len(self._files)
         self.nbytes = sum(file.size for file in self._files.values())
-        self.metadata = _metadata(files, plan)
+        n_vocab = self.tensors[EMBEDDING].rows if EMBEDDING in self.tensors else 0
+        self.metadata = _metadata(files, plan, n_vocab)
 
     @classmethod
     def open(cls, path: str | Path) -> "HuggingFaceDirectory":
@@ -110,7 +112,7 @@ class HuggingFaceDirectory:
         self.close()
 
 
-def _metadata(files: Directory, plan: Plan) -> dict[str, MetadataValue]:
+def _metadata(files: Directory, plan: Plan, n_vocab: int) -> dict[str, MetadataValue]:
     metadata: dict[str, MetadataValue] = {
         "general.architecture": plan.architecture,
         "general.type": "model",
@@ -118,7 +120,7 @@ def _metadata(files: Directory, plan: Plan) -> dict[str, MetadataValue]:
     }
     for key, value in plan.keys.items():
         metadata[f"{plan.architecture}.{key}"] = _as_stored(value)
-    metadata["tokenizer.ggml.model"] = "none"
+    metadata |= read_tokenizer(files, plan.architecture, n_vocab)
     return metadata | {f"tokenizer.{key}": value for key, value in plan.tokenizer.items()}
 
 
