@@ -49,6 +49,7 @@ class HuggingFaceDirectory:
     ) -> None:
         """Of what has been read; ``open`` is the way to make one."""
         self.path = files.path
+        self._directory = files
         self.architecture = plan.architecture
         self._files = {stored.file.path: stored.file for stored in tensors.values()}
         self._weights = _planned(files.path, plan, tensors, fp8)
@@ -94,6 +95,15 @@ class HuggingFaceDirectory:
         if name not in self._weights:
             raise ModelFileError(f"{self.path}: there is no tensor {name!r}")
         return self._weights[name].read(first, last, buffer)
+
+    def described(self) -> dict[str, MetadataValue]:
+        """``general.*`` of a file that is written of it: name, size, licence, languages, …
+
+        See ``card.described``. It takes a tenth of a second, and no model needs it to run.
+        """
+        from motet.huggingface.card import described
+
+        return described(self._directory, self.tensors)
 
     def require_unchanged(self) -> None:
         """Raise ModelFileError if a file was written to since it was opened."""

@@ -158,7 +158,7 @@ def _entry(file: OpenFile, name: str, entry: Any, start: int) -> Stored:
     if not isinstance(entry, dict):
         raise ModelFileError(f"{where}: is {shown(entry)}, not its dtype, shape and data_offsets")
     dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise UnsupportedError(f"{where}: its dtype {shown(dtype)} is not supported")
     if not _whole_numbers(shape) or len(shape) > 8 or prod(shape) >= 1 << 60 or 0 in shape:
         raise ModelFileError(f"{where}: impossible shape {shown(shape)}")
