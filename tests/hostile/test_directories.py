@@ -23,8 +23,8 @@ from motet.opening import open_model
 from tests.hostile.directories import ATTACKS, SOUND, VALUES, mamba2, mixtral
 from tests.huggingface.making import safetensors
 
-MOST = 250 << 20
-"""Bytes that an attack may make Python allocate; 15 MB of JSON become some 200."""
+MOST = 64 << 20
+"""Bytes that an attack may make Python allocate; 300,000 lists take 20."""
 _events: list[tuple[str, str]] = []
 _watching = [False]
 
@@ -53,11 +53,11 @@ def watched(folder: Path) -> Iterator[None]:
         assert inside or what.startswith(own), what
 
 
-def read(folder: Path) -> None:
+def read(folder: Path, *, weights: bool = True) -> None:
     """All that is done before a model runs: its keys, its tensors, all of their bytes."""
     with open_model(folder) as source:
         declared(source)
-        for name in source.tensors:
+        for name in source.tensors if weights else ():
             source.raw(name)
 
 
@@ -94,7 +94,7 @@ def test_configurations_that_contradict_the_tensors(name: str, tmp_path: Path) -
         for value in VALUES:
             (folder / "config.json").write_text(json.dumps(config | {key: value}))
             try:
-                read(folder)
+                read(folder, weights=False)
             except MotetError as error:
                 refused += 1
                 assert len(str(error)) < 1500
@@ -172,11 +172,10 @@ def test_files_that_change_meanwhile(tmp_path: Path) -> None:
 
 
 def test_many_tensors_of_no_model(tmp_path: Path) -> None:
-    """As many as are read at all."""
     folder = mamba2(tmp_path / "m")
-    tensors = {f"t{i}": np.zeros((), np.float32) for i in range(100_000)}
+    tensors = {f"t{i}": np.zeros((), np.float32) for i in range(20_000)}
     (folder / "model.safetensors").write_bytes(safetensors(tensors))
-    with pytest.raises(MotetError, match="99996 more"):
+    with pytest.raises(MotetError, match="19996 more"):
         read(folder)
 
 

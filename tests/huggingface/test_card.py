@@ -89,8 +89,10 @@ def test_a_hub_cache_is_named_after_its_repository(tmp_path: Path) -> None:
         "---\nbase_model: [{name: 3}, 4, null]\ndatasets: {a: b}\n---\n",
         "---\na: &a [x, x]\nb: &b [*a, *a]\ntags: [*b, *b]\n---\n",
         "---\n" + "[" * 5000 + "\n---\n",
-        "---\nname: " + "x" * 100_000 + "\n---\n",
-        "---\ndate: 2024-01-01\nversion: 1.5\n!!python/object/apply:os.getcwd []\n---\n",
+        "---\nname: " + "x" * 2_000_000 + "\n---\n",
+        "---\nversion: " + "1:" * 100_000 + "1\n---\n",
+        "---\nname:\nlicense: null\n---\n",
+        "---\ndate: 2024-01-01\nversion: 1.5\na: !!python/object/apply:os.getcwd []\n---\n",
     ],
 )
 def test_cards_by_strangers(card: str, tmp_path: Path) -> None:

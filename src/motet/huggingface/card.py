@@ -11,9 +11,10 @@ from motet.huggingface.files import Directory
 from motet.weights.source import MetadataValue, TensorInfo
 
 _CARD, _CONFIG, _GENERATION = "README.md", "config.json", "generation_config.json"
-_MOST_CARD = 1 << 20
-_MOST_HEAD = 1 << 16
-"""Characters of a card's YAML; reading it is slow."""
+_MOST_CARD = 1 << 22
+_MOST_HEAD, _MOST_HEAD_SLOWLY = 1 << 20, 1 << 12
+"""Characters of a card's YAML: the longest list the results of embeddings in hundreds of tasks.
+Without libyaml, reading it takes time that grows with their square."""
 _SAMPLING = {
     "sequence": "sequence",
     "top_k": "top_k",
@@ -96,16 +97,22 @@ def _card(files: Directory) -> dict[str, Any]:
     lines = files.data(_CARD, _MOST_CARD).decode(errors="replace").splitlines()
     if not lines or lines[0] != "---" or "---" not in lines[1:]:
         return {}
-    text = "\n".join(lines[1 : lines.index("---", 1)]) + "\n"
-    # As gguf does: "no" is a language, and tabs are no indentation to YAML.
-    text = text.replace("- no\n", '- "no"\n').replace("\t", "  ")
-    if len(text) > _MOST_HEAD:
+    # As gguf does: tabs are no indentation to YAML.
+    text = ("\n".join(lines[1 : lines.index("---", 1)]) + "\n").replace("\t", "  ")
+    # The loader that takes every value for a string: no dates, no numbers in base 60.
+    fast = hasattr(yaml, "CBaseLoader")
+    loader: Any = yaml.CBaseLoader if fast else yaml.BaseLoader
+    if len(text) > (_MOST_HEAD if fast else _MOST_HEAD_SLOWLY):
         return {}
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
             return {}  # a few lines of which may stand for gigabytes
-        card = yaml.safe_load(text)
+        card = yaml.load(text, loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         _log.warning("%s: its model card is not YAML: %s", files.path, error)
         return {}
-    return card if isinstance(card, dict) else {}
+    return _said(card) if isinstance(card, dict) else {}
+
+
+def _said(card: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in card.items() if value not in ("", "null", "~")}

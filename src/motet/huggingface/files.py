@@ -15,8 +15,7 @@ MOST_PARTS = 1 << 21
 """Objects and lists in a JSON file, each of which takes memory of its own. The longest lists of
 merges have half a million."""
 _BLOBS, _MODELS = "blobs", "models--"
-_FEW = 16
-"""Numbers in a list of bounds, of which some may be infinite."""
+_FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 _FETCH = "fetch the directory again"
 
 
@@ -131,7 +130,7 @@ def _json(text: str, where: str) -> Any:
         raise ModelFileError(f"{where}: is not sound JSON: {problem}", hint=_FETCH) from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> Any:
     values = dict(pairs)
     if len(values) != len(pairs):
         seen: set[str] = set()
@@ -139,14 +138,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if key in seen:
                 raise ValueError(f"the key {shown(key)} stands there twice")
             seen.add(key)
-    return {key: _float(value) for key, value in values.items()}
-
-
-def _float(value: Any) -> Any:
-    """transformers writes an infinity as {"__float__": "Infinity"}, in a list as well."""
-    if type(value) is list and len(value) <= _FEW:
-        return [_float(item) for item in value]
-    if type(value) is dict and value.keys() == {"__float__"}:
-        named = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
-        return named.get(str(value["__float__"]), value)
-    return value
+    # transformers writes an infinity as {"__float__": "Infinity"}.
+    return _FLOATS.get(str(values["__float__"]), values) if "__float__" in values else values
