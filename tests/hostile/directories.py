@@ -4,12 +4,17 @@ import json
 import os
 import socket
 import struct
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from motet.errors import MotetError
+from motet.models.registry import declared
+from motet.opening import open_model
+from tests.hostile import harness
 from tests.huggingface.making import header, safetensors, write
 
 Attack = Callable[[Path], object]
@@ -379,3 +384,66 @@ VALUES: tuple[Any, ...] = (
     *(float("nan"), float("inf"), "8", True, [8, 8], {"a": 1}),
 )
 """In place of a configuration's."""
+
+
+def case(random: np.random.Generator) -> None:
+    """Break a sound directory in one to three ways, and read all of it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "m"
+        list(SOUND.values())[random.integers(len(SOUND))](folder)
+        for _ in range(int(random.integers(1, 4))):
+            files = sorted(path for path in folder.iterdir() if path.is_file())
+            _break(random, files[random.integers(len(files))])
+        try:
+            with open_model(folder) as source:
+                declared(source)
+                for tensor in source.tensors:
+                    source.raw(tensor)
+        except MotetError as error:
+            assert len(str(error)) < 1500, f"{len(str(error))} characters: {str(error)[:200]}"
+            assert str(error).isprintable(), repr(str(error))
+            raise
+
+
+def _break(random: np.random.Generator, path: Path) -> None:
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little") if path.suffix == ".safetensors" else 0
+    text = data[8 : 8 + length] if length else data
+    if not data or random.random() < 0.3:  # bytes, wherever they are
+        at = int(random.integers(len(data) + 1))
+        cut = int(random.integers(0, 3)) if random.random() < 0.7 else len(data)
+        path.write_bytes(data[:at] + random.bytes(int(random.integers(4))) + data[at + cut :])
+        return
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return
+    text = json.dumps(_altered(random, value)).encode()
+    rest = data[8 + length :] if length else b""
+    path.write_bytes((len(text).to_bytes(8, "little") if length else b"") + text + rest)
+
+
+def _altered(random: np.random.Generator, value: Any) -> Any:
+    """One value, somewhere within, is another, gone, or has another's name."""
+    if isinstance(value, dict) and value and random.random() < 0.95:
+        keys = list(value)
+        key = keys[random.integers(len(keys))]
+        change = random.random()
+        if change < 0.1:
+            return {k: v for k, v in value.items() if k != key}
+        if change < 0.2:
+            other = keys[random.integers(len(keys))]
+            return {other if k == key else k: v for k, v in value.items()}
+        if change < 0.25:
+            return {key.replace("0", "1") if k == key else k: v for k, v in value.items()}
+        return value | {key: _altered(random, value[key])}
+    if isinstance(value, list) and value and random.random() < 0.7:
+        at = int(random.integers(len(value)))
+        return [_altered(random, v) if i == at else v for i, v in enumerate(value)]
+    if isinstance(value, int) and not isinstance(value, bool) and random.random() < 0.7:
+        return value + int(random.choice([-1, 1, 4, -4, 16, 1 << 31, 1 << 62]))
+    return VALUES[random.integers(len(VALUES))]
+
+
+if __name__ == "__main__":
+    harness.main(case, __doc__ or "")

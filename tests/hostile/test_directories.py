@@ -1,6 +1,7 @@
 """Whatever a directory holds, opening it works or raises a MotetError: soon, and in little memory.
 
-Nothing outside of it is read, and nothing in it is executed.
+Nothing outside of it is read, and nothing in it is executed. Any number of broken ones:
+python -m tests.hostile.directories --count N.
 """
 
 import json
@@ -20,7 +21,8 @@ from motet.errors import ModelFileError, MotetError, NumericalError
 from motet.kernels import CPU
 from motet.models.registry import declared
 from motet.opening import open_model
-from tests.hostile.directories import ATTACKS, SOUND, VALUES, mamba2, mixtral
+from tests.hostile.directories import ATTACKS, SOUND, VALUES, case, mamba2, mixtral
+from tests.hostile.harness import run
 from tests.huggingface.making import safetensors
 
 MOST = 64 << 20
@@ -185,3 +187,9 @@ def _link_files(folder: Path, blobs: Path, snapshot: Path) -> None:
     for number, file in enumerate(folder.iterdir()):
         file.rename(blobs / str(number))
         (snapshot / file.name).symlink_to(Path("../../blobs") / str(number))
+
+
+def test_broken_directories_are_refused_or_read() -> None:
+    report = run(case, range(300))
+    assert not report.failures, str(report)
+    assert report.answered and report.refused
