@@ -24,14 +24,15 @@ from motet.huggingface import HuggingFaceDirectory
 from motet.weights.formats import dequantize
 from motet.weights.gguf import GGUFFile
 from motet.weights.source import ModelSource
-from tests.huggingface import test_families, test_live
-from tests.parity import oracle
+from tests.huggingface import test_deepseek_t5, test_families, test_live, test_recurrent_families
+from tests.parity import oracle, oracle_recurrent, oracle_rwkv6, test_t5
 
 _RUN = """
 import json, runpy, sys
 converter, folders = sys.argv[1], sys.argv[2:]
 sys.path.insert(0, converter.rpartition("/")[0])
 from conversion import base, bert, gemma, gpt2, llama, mpt, openelm, qwen, starcoder
+from conversion import deepseek, jamba, mamba, rwkv, t5
 def silence(kind):
     if "set_vocab" in vars(kind):
         kind.set_vocab = lambda self: self._set_vocab_none()
@@ -65,12 +66,25 @@ def directories(folder: Path) -> dict[str, Callable[[], Path]]:
         (path / "tokenizer.json").write_text(json.dumps(tokenizer))
         return path
 
+    def deepseek(name: str) -> Path:
+        path = Path(tempfile.mkdtemp(dir=folder))
+        test_deepseek_t5.saved_deepseek(name, path)
+        return path
+
     made: dict[str, Callable[[], Path]] = {}
     if test_families.PARITY.is_dir():
         for name in (*test_families.GIVEN, *test_families.WRITTEN, *test_families.INVERTED):
             made[f"golden {name}"] = partial(test_families.directory, name, folder / name)
     for name in test_live.DECODERS:
         made[f"live {name}"] = partial(saved, partial(decoder, name))
+    for name in oracle_recurrent.CASES:
+        made[f"live {name}"] = partial(saved, partial(decoder, name))
+    for name in test_deepseek_t5.DEEPSEEK:
+        made[f"live deepseek {name}"] = partial(deepseek, name)
+    for name in test_t5.CASES:
+        made[f"live {name}"] = partial(saved, partial(test_t5.random_model, name))
+    for name in oracle_rwkv6.CASES:
+        made[f"random {name}"] = partial(test_recurrent_families.rwkv6, name, folder / name)
     for kind, models in (("encoder", test_live.ENCODERS), ("classifier", test_live.CLASSIFIERS)):
         for name, make in models.items():
             made[f"{kind} {name}"] = partial(saved, make)

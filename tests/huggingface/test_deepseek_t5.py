@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from motet import Batch, Model
-from motet.errors import MotetError
+from motet.errors import MotetError, UnsupportedError
 from motet.huggingface import HuggingFaceDirectory
 from motet.weights.formats import dequantize
 from tests.huggingface.making import write, write_gguf
@@ -119,7 +119,7 @@ DEEPSEEK: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", DEEPSEEK)
 def test_deepseek(name: str, tmp_path: Path) -> None:
     """Saved by transformers; with experts in one tensor; as transformers 4 wrote config.json."""
-    model, theirs = _deepseek(name, tmp_path)
+    model, theirs = saved_deepseek(name, tmp_path)
     for kernels in KERNELS.values():
         ours = logits(tmp_path, kernels, TOKENS)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
@@ -150,7 +150,7 @@ def test_deepseek(name: str, tmp_path: Path) -> None:
 
 
 def test_layers_that_draft_tokens_are_left_aside(tmp_path: Path) -> None:
-    model, theirs = _deepseek("v3", tmp_path)
+    model, theirs = saved_deepseek("v3", tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     tensors = _tensors(model)
     draft = {
@@ -241,6 +241,17 @@ def test_t5(name: str, tmp_path: Path) -> None:
     assert states is not None and np.array_equal(states, hidden)
 
 
+@pytest.mark.parametrize("activation", ["relu", "gated-gelu"])
+def test_networks_are_of_the_kind_that_is_said(activation: str, tmp_path: Path) -> None:
+    own, other = ("wi", "wi_0") if activation == "relu" else ("wi_1", "wi")
+    start = "encoder.block.0.layer.1.DenseReluDense."
+    config = _T5 | {"feed_forward_proj": activation, "vocab_size": 16}
+    matrix = np.zeros((8, 8), np.float32)
+    HuggingFaceDirectory.open(write(tmp_path, config, {f"{start}{own}.weight": matrix}))
+    with pytest.raises(UnsupportedError, match=f"{other}, of a network with"):
+        HuggingFaceDirectory.open(write(tmp_path, config, {f"{start}{other}.weight": matrix}))
+
+
 def test_heads_that_are_the_embedding_without_its_scale(tmp_path: Path) -> None:
     """As transformers 5 ties them: GGUF says it with a head of its own."""
     rng = np.random.default_rng(0)
@@ -317,7 +328,7 @@ def _model(path: Path) -> Model:
         return Model(source, KERNELS["native"]())
 
 
-def _deepseek(name: str, folder: Path) -> tuple[Any, np.ndarray]:
+def saved_deepseek(name: str, folder: Path) -> tuple[Any, np.ndarray]:
     """A random model, saved by transformers, and its logits."""
     torch = pytest.importorskip("torch", reason="needs torch, the oracle")
     transformers = pytest.importorskip("transformers", reason="needs transformers, the oracle")

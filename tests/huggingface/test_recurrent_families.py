@@ -12,7 +12,10 @@ import pytest
 from motet import UnsupportedError
 from motet.errors import ModelFileError, MotetError
 from motet.huggingface import HuggingFaceDirectory
+from motet.huggingface.config import ConfigReader
+from motet.huggingface.families import plan_of
 from motet.huggingface.families.mamba import negative_exp
+from motet.huggingface.files import Directory
 from tests.huggingface.making import write, write_gguf
 from tests.huggingface.sources import differing, logits
 from tests.models.running import logits as gguf_logits
@@ -118,7 +121,7 @@ def test_the_authors_own_checkpoints(name: str, tmp_path: Path) -> None:
 def test_rwkv6(name: str, tmp_path: Path) -> None:
     sizes = oracle_rwkv6.CASES[name]
     weights = oracle_rwkv6.random_weights(sizes, 1)
-    path = write(tmp_path, _rwkv6_config(sizes), _rwkv6_tensors(weights), shards=2)
+    path = rwkv6(name, tmp_path)
     right = oracle_rwkv6.logits(weights, sizes, TOKENS)
     for kernels in KERNELS.values():
         ours = logits(path, kernels, TOKENS)
@@ -191,6 +194,65 @@ def test_keys_that_change_the_arithmetic_are_refused_by_name(
         HuggingFaceDirectory.open(path)
 
 
+_TRAINING = {
+    "initializer_range": 0.1,
+    "rescale_prenorm_residual": False,
+    "residual_in_fp32": True,
+    "time_step_floor": 1e-4,
+    "time_step_init_scheme": "random",
+    "time_step_max": 0.1,
+    "time_step_min": 0.001,
+    "time_step_scale": 1.0,
+    "use_bias": False,
+    "use_cache": True,
+    "use_conv_bias": True,
+}
+PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "state-spaces/mamba-130m-hf": (
+        _MAMBA | _TRAINING,
+        {"d_inner": 16, "d_model": 8, "n_layer": 1, "ssm_cfg": {}, "time_step_rank": 1, "expand": 2}
+        | {"fused_add_norm": True, "rms_norm": True, "pad_vocab_size_multiple": 8},
+    ),
+    "tiiuae/falcon-mamba-7b": (
+        _MAMBA | _TRAINING | {"model_type": "falcon_mamba"},
+        {"expand": 16, "intermediate_size": 16, "mixer_rms_eps": 1e-6, "use_mambapy": False},
+    ),
+    "mistralai/Mamba-Codestral-7B-v0.1": (
+        _MAMBA2 | _TRAINING,
+        {"norm_before_gate": True, "rms_norm": True, "num_heads": 4, "intermediate_size": 16}
+        | {"time_step_rank": 256, "time_step_limit": [0.0, float("inf")], "chunk_size": 256},
+    ),
+    "state-spaces/mamba-130m": (
+        _BARE,
+        {"rms_norm": True, "residual_in_fp32": True, "fused_add_norm": True}
+        | {"pad_vocab_size_multiple": 8},
+    ),
+    "state-spaces/mamba2-130m": (
+        _BARE | {"ssm_cfg": {"layer": "Mamba2"}, "d_model": 64},
+        {"d_intermediate": 0, "attn_layer_idx": [], "attn_cfg": {}, "tie_embeddings": True}
+        | {"pad_vocab_size_multiple": 16},
+    ),
+    "ai21labs/Jamba-v0.1": (
+        _JAMBA,
+        {"attn_layer_offset": 4, "attn_layer_period": 8, "calc_logits_for_entire_prompt": False}
+        | {"mamba_inner_layernorms": True, "n_ctx": 262144, "num_logits_to_keep": 1}
+        | {"use_mamba_kernels": True, "sliding_window": None, "mamba_dt_rank": "auto"}
+        | {"mamba_conv_bias": True, "mamba_proj_bias": False, "router_aux_loss_coef": 0.001},
+    ),
+    "RWKV/v6-Finch-1B6-HF": (
+        _RWKV,
+        {"attention_hidden_size": 64, "head_size_divisor": 8, "num_attention_heads": 64}
+        | {"rescale_every": 6, "auto_map": {"AutoConfig": "configuration_rwkv6.Rwkv6Config"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_keys_are_known(name: str, tmp_path: Path) -> None:
+    config, more = PUBLISHED[name]
+    plan_of(ConfigReader(config | more, "config.json"), Directory(str(tmp_path)))
+
+
 def _saved(name: str, folder: Path, **changes: Any) -> tuple[Any, np.ndarray]:
     """A random model of BF16 weights, saved by transformers, and its logits in float32."""
     torch = pytest.importorskip("torch", reason="needs torch, the oracle")
@@ -229,6 +291,13 @@ def _rwkv6_config(sizes: oracle_rwkv6.Sizes) -> dict[str, Any]:
         "tie_word_embeddings": False,
         "use_cache": True,
     }
+
+
+def rwkv6(name: str, folder: Path) -> Path:
+    """A directory of random weights, in two files."""
+    sizes = oracle_rwkv6.CASES[name]
+    tensors = _rwkv6_tensors(oracle_rwkv6.random_weights(sizes, 1))
+    return write(folder, _rwkv6_config(sizes), tensors, shards=2)
 
 
 _RWKV_NAMES = {

@@ -133,6 +133,26 @@ class Reordered(Weights):
         return span[order - least]
 
 
+class OfEach(Weights):
+    """``count`` rows of each matrix of ``[…, rows, columns]``, from row ``first`` on."""
+
+    def __init__(self, weights: Weights, first: int, count: int) -> None:
+        *matrices, rows, columns = weights.shape
+        super().__init__((*matrices, count, columns), weights.type)
+        self._weights = weights
+        self._first, self._count, self._all = first, count, rows
+
+    def read(self, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
+        out = np.empty((last - first, row_bytes(self.type, self.columns)), np.uint8)
+        at = first
+        while at < last:
+            matrix, row = divmod(at, self._count)
+            start, count = matrix * self._all + self._first + row, min(self._count - row, last - at)
+            out[at - first : at - first + count] = self._weights.read(start, start + count)
+            at += count
+        return out
+
+
 class Halved(Weights):
     """Divided by two so many ``times``, in its own type."""
 
@@ -317,11 +337,10 @@ def part(index: int, count: int) -> Change:
     """One of ``count`` equal parts of each matrix's rows: gate or up, of both in one."""
 
     def change(weights: Weights) -> Weights:
-        *matrices, rows, columns = weights.shape
+        rows = weights.shape[-2]
         if rows % count:
             raise ValueError(f"{rows} rows are not {count} equal parts")
-        order = _rows(weights).reshape(-1, count, rows // count)[:, index].ravel()
-        return Reordered(weights, order, (*matrices, rows // count, columns))
+        return OfEach(weights, rows // count * index, rows // count)
 
     return change
 

@@ -31,7 +31,7 @@ def t5(config: ConfigReader, files: Directory) -> Plan:
         ),
     }
     config.only("relative_attention_max_distance", 128, "another reach of the biases by distance")
-    _check_activation(config, kind)
+    gated = _is_gated(config, kind)
     config.ignore("scalable_attention", "is_encoder_decoder")
     has_own = config.has("num_decoder_layers")
     decoder = layer_count(config, "num_decoder_layers") if has_own else layers
@@ -52,7 +52,17 @@ def t5(config: ConfigReader, files: Directory) -> Plan:
         keys["decoder_block_count"] = decoder
         keys["decoder_start_token_id"] = _decoder_start(config, files)
     return Plan(
-        "t5encoder" if alone else "t5", max(layers, decoder), keys, same=same, unused=unused
+        "t5encoder" if alone else "t5",
+        max(layers, decoder),
+        keys,
+        # A network of the other kind than config.json says is not known.
+        renamed=(
+            (r"\.wi\.", ".wi, of a network without gates.")
+            if gated
+            else (r"\.wi_([01])\.", r".wi_\1, of a network with gates."),
+        ),
+        same=same,
+        unused=unused,
     )
 
 
@@ -66,8 +76,8 @@ def _decoder_start(config: ConfigReader, files: Directory) -> int:
     return config.integer(name, "pad_token_id", default=0)
 
 
-def _check_activation(config: ConfigReader, kind: str) -> None:
-    """Refuse networks that are neither T5's nor T5 1.1's. Which of them shows in the tensors."""
+def _is_gated(config: ConfigReader, kind: str) -> bool:
+    """Whether networks are T5 1.1's, or T5's. Refuses others."""
     name = "feed_forward_proj"
     given = config.text(name, default="relu" if kind == "t5" else _GATED)
     if given not in ("relu", _GATED):
@@ -77,3 +87,4 @@ def _check_activation(config: ConfigReader, kind: str) -> None:
         )
     config.only("dense_act_fn", "relu" if given == "relu" else "gelu_new", "another activation")
     config.only("is_gated_act", given == _GATED, f"not what {name} says")
+    return given == _GATED
