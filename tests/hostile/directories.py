@@ -309,6 +309,13 @@ ATTACKS: dict[str, Attack] = {
     "config.json: a lone surrogate": _config('{"model_type": "\\ud800"}'),
     "config.json: no model_type": _config("{}"),
     "config.json: everything is null": _config(json.dumps(dict.fromkeys(CONFIG))),
+    "generation_config.json: link outside": lambda folder: _outside(
+        folder / "generation_config.json"
+    ),
+    "generation_config.json: a FIFO": lambda folder: os.mkfifo(folder / "generation_config.json"),
+    "generation_config.json: deep": lambda folder: (folder / "generation_config.json").write_text(
+        "[" * _DEEP
+    ),
     "code of its own": _changed(
         model_type="my_model", auto_map={"AutoModel": "modeling.MyModel"}, trust_remote_code=True
     ),

@@ -42,6 +42,7 @@ def differing(directory: Path, file: Path) -> tuple[set[str], dict[str, float]]:
             for key in ours.metadata.keys() | theirs.metadata.keys()
             if not key.startswith("tokenizer.")
             and key not in NAMED
+            and not key.startswith("general.sampling.")
             and ours.metadata.get(key) != theirs.metadata.get(key)
         }
         tensors = dict.fromkeys(ours.tensors.keys() ^ theirs.tensors.keys(), 1.0)

@@ -7,6 +7,7 @@ import pytest
 from motet.errors import ModelFileError
 from motet.huggingface.card import described
 from motet.huggingface.files import Directory
+from motet.huggingface.generation import sampling
 from motet.weights.formats import TensorType
 from motet.weights.source import TensorInfo
 
@@ -38,8 +39,7 @@ def made(folder: Path, card: str = CARD, config: str = "{}", **files: str) -> Di
 
 
 def test_a_card(tmp_path: Path) -> None:
-    generation = '{"temperature": 0.5, "top_k": 20, "top_p": null, "do_sample": true}'
-    files = made(tmp_path / "tiny-8x1M-it", generation_config=generation)
+    files = made(tmp_path / "tiny-8x1M-it")
     assert described(files, TENSORS) == {
         "general.name": "Tiny 8x1M It",
         "general.basename": "tiny",
@@ -57,8 +57,23 @@ def test_a_card(tmp_path: Path) -> None:
         "general.dataset.0.name": "Some Data",
         "general.dataset.0.organization": "Org",
         "general.dataset.0.repo_url": "https://huggingface.co/org/some-data",
-        "general.sampling.temp": 0.5,
-        "general.sampling.top_k": 20,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("{}", {}),
+        ('{"temperature": 1, "top_k": 20, "top_p": null}', {"temp": 1.0, "top_k": 20}),
+        ('{"top_p": NaN, "temperature": "1", "top_k": 0.5, "min_p": true}', {}),
+        ('{"top_k": 99999999999999, "penalty_repeat": 1.5}', {"penalty_repeat": 1.5}),
+    ],
+)
+def test_how_to_sample(text: str, keys: dict[str, float], tmp_path: Path) -> None:
+    said = sampling(made(tmp_path, generation_config=text))
+    assert said == {f"general.sampling.{key}": value for key, value in keys.items()}
+    assert {key: type(value) for key, value in said.items()} == {
+        f"general.sampling.{key}": type(value) for key, value in keys.items()
     }
 
 

@@ -10,43 +10,28 @@ import numpy as np
 from motet.huggingface.files import Directory
 from motet.weights.source import MetadataValue, TensorInfo
 
-_CARD, _CONFIG, _GENERATION = "README.md", "config.json", "generation_config.json"
+_CARD, _CONFIG = "README.md", "config.json"
 _MOST_CARD = 1 << 22
 _MOST_HEAD, _MOST_HEAD_SLOWLY = 1 << 20, 1 << 12
 """Characters of a card's YAML: the longest list the results of embeddings in hundreds of tasks.
 Without libyaml, reading it takes time that grows with their square."""
-_SAMPLING = {
-    "sequence": "sequence",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "xtc_probability": "xtc_probability",
-    "xtc_threshold": "xtc_threshold",
-    "temperature": "temp",
-    "penalty_last_n": "penalty_last_n",
-    "penalty_repeat": "penalty_repeat",
-    "mirostat": "mirostat",
-    "mirostat_tau": "mirostat_tau",
-    "mirostat_eta": "mirostat_eta",
-}
-"""Keys of generation_config.json, and what gguf calls them."""
 _log = logging.getLogger(__name__)
 
 
 def described(files: Directory, tensors: Mapping[str, TensorInfo]) -> dict[str, MetadataValue]:
-    """``general.*`` as llama.cpp's converter writes it, without type, file type and architecture.
+    """``general.*`` as llama.cpp's converter writes it, but for the file's
+    type, the architecture and how to sample: see ``generation``.
 
     It is of no use to run a model, and takes a while. A card that cannot be read counts as none.
     Raises ModelFileError for files that lead outside the directory or are no sound JSON.
     """
     card, config = _card(files), files.json_if_there(_CONFIG)
-    generation = files.json_if_there(_GENERATION)
     try:
-        return _described(files, tensors, card, config, generation)
+        return _described(files, tensors, card, config)
     # A stranger's values, in rules that don't look at their types.
     except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
         _log.warning("%s: its model card is not used: %s", files.path, error)
-        return _described(files, tensors, {}, {}, {})
+        return _described(files, tensors, {}, {})
 
 
 def _described(
@@ -54,7 +39,6 @@ def _described(
     tensors: Mapping[str, TensorInfo],
     card: dict[str, Any],
     config: dict[str, Any],
-    generation: dict[str, Any],
 ) -> dict[str, MetadataValue]:
     import gguf
 
@@ -67,9 +51,6 @@ def _described(
     metadata = gguf.Metadata.apply_metadata_heuristic(
         gguf.Metadata(), card, config, Path(files.name), total
     )
-    for key, name in _SAMPLING.items():
-        if type(generation.get(key)) in (int, float):
-            setattr(metadata, f"sampling_{name}", generation[key])
     metadata.name = metadata.name or files.name
     if metadata.size_label is None and total > 0:
         metadata.size_label = gguf.size_label(total, shared, expert, experts)

@@ -14,6 +14,7 @@ from motet.huggingface.config import ConfigReader
 from motet.huggingface.families import plan_of
 from motet.huggingface.files import Directory
 from motet.huggingface.fp8 import Fp8, read_fp8
+from motet.huggingface.generation import sampling
 from motet.huggingface.plan import Plan
 from motet.huggingface.safetensors import Stored, read_file, read_tensors
 from motet.huggingface.tensors import Change, Plain, Scaled, Stacked, Weights, widened
@@ -128,6 +129,8 @@ def _metadata(files: Directory, plan: Plan, n_vocab: int) -> dict[str, MetadataV
         "general.type": "model",
         "general.name": files.name,
     }
+    for key, value in sampling(files).items():
+        metadata[key] = _as_stored(value)
     for key, value in plan.keys.items():
         metadata[f"{plan.architecture}.{key}"] = _as_stored(value)
     metadata |= read_tokenizer(files, plan.architecture, n_vocab)

@@ -4,10 +4,10 @@ from motet.errors import UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.families.common import layer_count
 from motet.huggingface.files import Directory
+from motet.huggingface.generation import GENERATION
 from motet.huggingface.plan import Plan
 
 _GATED = "gated-gelu"
-_GENERATION = "generation_config.json"
 
 
 def t5(config: ConfigReader, files: Directory) -> Plan:
@@ -70,7 +70,7 @@ def _decoder_start(config: ConfigReader, files: Directory) -> int:
     """The token that a decoder begins with; T5's own habit is the padding token."""
     name = "decoder_start_token_id"
     if not config.has(name):
-        generation = ConfigReader(files.json_if_there(_GENERATION), files.located(_GENERATION))
+        generation = ConfigReader(files.json_if_there(GENERATION), files.located(GENERATION))
         if generation.has(name):
             return generation.integer(name)
     return config.integer(name, "pad_token_id", default=0)
