@@ -1,10 +1,18 @@
 """What a family's config.json and checkpoint are in GGUF's terms."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from motet.huggingface.tensors import Change, Weights
 from motet.weights.source import MetadataValue
+
+_BLOCK = re.compile(r"(enc\.|dec\.)?blk\.\d+\.")
+
+
+def within_block(name: str) -> str:
+    """GGUF's name of a tensor without the block that it is in."""
+    return _BLOCK.sub("", name, count=1)
 
 
 @dataclass(frozen=True)
@@ -39,3 +47,21 @@ class Plan:
     """Tensors, by GGUF's names, that follow from config.json."""
     tokenizer: Mapping[str, MetadataValue] = field(default_factory=dict)
     """Keys of ``tokenizer.``, without it, beside those from the tokenizer's own files."""
+
+    def rename(self, name: str) -> str:
+        """A checkpoint's name as the map of names knows it."""
+        for pattern, replacement in self.renamed:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    def change_of(self, name: str) -> Change | None:
+        """How the tensor of GGUF's ``name`` differs from the checkpoint's; None if it does not."""
+        return self.changes.get(name) or self.changes.get(within_block(name))
+
+    def gguf_names(self) -> Callable[[str], str | None]:
+        """From a checkpoint's (renamed) name of a tensor to GGUF's; None for an unknown one."""
+        import gguf
+
+        arch = next(a for a, name in gguf.MODEL_ARCH_NAMES.items() if name == self.architecture)
+        names = gguf.get_tensor_name_map(arch, self.n_layers)
+        return lambda name: names.get_name(name, try_suffixes=(".weight", ".bias"))

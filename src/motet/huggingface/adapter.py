@@ -1,0 +1,168 @@
+"""A PEFT directory, adapter_config.json and adapter_model.safetensors, as GGUF has adapters."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from motet.arrays import UInt8
+from motet.errors import ModelFileError, UnsupportedError, shown
+from motet.huggingface.config import ConfigReader
+from motet.huggingface.families import plan_of
+from motet.huggingface.files import Directory
+from motet.huggingface.plan import Plan
+from motet.huggingface.safetensors import read_file
+from motet.huggingface.tensors import Plain, Reordered, Weights
+from motet.weights.source import MetadataValue, TensorInfo
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PLACE = re.compile(
+    r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<part>[AB])(?:\.[^.]+)?\.weight", re.DOTALL
+)
+_CHANGES_NOTHING = (
+    *("r", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+    *("rank_pattern", "task_type", "inference_mode", "base_model_name_or_path", "revision"),
+    *("auto_mapping", "peft_version", "megatron_core", "megatron_config", "runtime_config"),
+    *("loftq_config", "eva_config", "corda_config", "qalora_group_size", "arrow_config"),
+    *("ensure_weight_tying",),
+)
+"""What was trained and how: the tensors show what came of it."""
+_LISTED = 4
+
+
+class AdapterDirectory:
+    """A low-rank adapter (LoRA) under GGUF's names. It is a ``ModelSource`` of type "adapter"."""
+
+    format = "PEFT directory"
+
+    def __init__(self, files: Directory, config: ConfigReader, plan: Plan) -> None:
+        """``plan``: of the model that it changes; ``open`` is the way to make one."""
+        self.path = files.path
+        self.architecture = plan.architecture
+        alpha = _alpha(config)
+        stored = read_file(files, WEIGHTS)
+        self._file = next(iter(stored.values())).file if stored else files.opened(WEIGHTS)
+        self._weights: dict[str, Weights] = {}
+        unknown: list[str] = []
+        named = plan.gguf_names()
+        for full, tensor in stored.items():
+            place = _PLACE.fullmatch(full)
+            name = named(plan.rename(f"{place['module']}.weight")) if place else None
+            if place is None or name is None:
+                unknown.append(full)
+                continue
+            part = Plain(tensor)
+            if place["part"] == "B":
+                part = _reordered(files.path, plan, name, part)
+            self._weights[f"{name}.lora_{place['part'].lower()}"] = part
+        if unknown:
+            listed = ", ".join(map(shown, unknown[:_LISTED]))
+            raise UnsupportedError(
+                f"{files.path}: has tensors that are not A and B of a matrix: {listed}",
+                hint="Motet takes adapters of low rank alone: merge it with PEFT's"
+                " merge_and_unload, and save the model",
+            )
+        self.tensors = {
+            name: TensorInfo(name, weights.shape, weights.type)
+            for name, weights in self._weights.items()
+        }
+        self.files, self.nbytes = 1, self._file.size
+        self.metadata: dict[str, MetadataValue] = {
+            "general.architecture": plan.architecture,
+            "general.type": "adapter",
+            "general.name": files.name,
+            "adapter.type": "lora",
+            "adapter.lora.alpha": float(np.float32(alpha)),
+        }
+
+    @classmethod
+    def open(cls, path: str | Path, base: str | Path | None = None) -> "AdapterDirectory":
+        """Open the directory ``path``.
+
+        ``base``: the directory of the model that it changes, whose config.json is needed, and
+        nothing else; None for what adapter_config.json names, if that is a directory. Raises
+        ModelFileError for damaged files, UnsupportedError for another kind of adapter.
+        """
+        files = Directory(str(path))
+        config = ConfigReader(files.json(CONFIG), files.located(CONFIG))
+        named = config.text("base_model_name_or_path", default="")
+        found = Path(base if base is not None else named or ".")
+        if not (found / "config.json").exists():
+            raise ModelFileError(
+                f"{files.path}: is an adapter of {shown(named)}, whose config.json is needed to"
+                f" know its tensors, and {found} has none",
+                hint="give the directory of that model (base, --base)",
+            )
+        model = Directory(str(found))
+        model_config = ConfigReader(model.json("config.json"), model.located("config.json"))
+        return cls(files, config, plan_of(model_config, model))
+
+    def raw(self, name: str) -> UInt8:
+        """The bytes of a tensor, uint8 [rows, row_bytes]. Raises as ``read_rows`` does."""
+        return self.read_rows(name, 0, self.tensors[name].rows if name in self.tensors else 0)
+
+    def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
+        """Rows ``first`` to ``last`` - 1 of a tensor. Raises ModelFileError if there is none."""
+        if name not in self._weights:
+            raise ModelFileError(f"{self.path}: there is no tensor {name!r}")
+        return self._weights[name].read(first, last, buffer)
+
+    def require_unchanged(self) -> None:
+        """Raise ModelFileError if a file was written to since it was opened."""
+        self._file.require_unchanged()
+
+    def close(self) -> None:
+        """Let go of the files: metadata and the list of tensors stay."""
+        self._file.close()
+
+    def __enter__(self) -> "AdapterDirectory":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _alpha(config: ConfigReader) -> float:
+    """GGUF's alpha: B · A counts alpha / rank. Refuses adapters that are more than B · A."""
+    config.only("peft_type", "LORA", "another kind of adapter")
+    config.only("use_dora", False, "magnitudes beside the directions (DoRA)")
+    config.only("use_qalora", False, "pooled inputs (QA-LoRA)")
+    config.only("lora_bias", False, "biases beside the matrices")
+    config.only("bias", "none", "biases beside the matrices")
+    config.only("fan_in_fan_out", False, "matrices that are transposed")
+    for name in ("modules_to_save", "trainable_token_indices", "layer_replication"):
+        config.only(name, None, "whole tensors or layers beside A and B")
+    config.only("target_parameters", None, "parameters that are no layer's weight")
+    config.only("alpha_pattern", {}, "a strength of its own for each layer")
+    config.only("alora_invocation_tokens", None, "an adapter that some tokens switch on")
+    start = config.value("init_lora_weights", default=True)
+    if isinstance(start, str) and start.split("_")[0] in ("pissa", "olora", "corda", "loftq"):
+        raise UnsupportedError(
+            f"{config.where}: init_lora_weights is {shown(start)}: the adapter belongs to a changed"
+            " model, not to the original",
+            hint="convert it to plain LoRA with PEFT's path_initial_model_for_weight_conversion",
+        )
+    rank = config.integer("r")
+    alpha = config.number("lora_alpha")
+    if config.flag("use_rslora", default=False):
+        alpha *= math.sqrt(rank)  # Kalajdzievski 2023, arXiv 2312.03732: alpha / sqrt(rank)
+    config.ignore(*_CHANGES_NOTHING)
+    config.refuse_unread()
+    if not rank >= 1 or not alpha:
+        raise ModelFileError(f"{config.where}: r is {rank} and lora_alpha {alpha:g}")
+    return alpha
+
+
+def _reordered(path: str, plan: Plan, name: str, part: Weights) -> Weights:
+    """B in the order that the matrix's rows have in GGUF."""
+    change = plan.change_of(name)
+    if change is None:
+        return part
+    after = change(part)
+    if not isinstance(after, Reordered) or after.shape != part.shape:
+        raise UnsupportedError(
+            f"{path}: changes {name}, which GGUF has in another form than the checkpoint",
+            hint="merge it with PEFT's merge_and_unload, and save the model",
+        )
+    return after
