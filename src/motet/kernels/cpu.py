@@ -23,7 +23,7 @@ from motet.kernels import _cpu
 from motet.kernels.bias import PositionBias
 from motet.kernels.host_memory import HostMemory, HostPages
 from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Rows, Runs
-from motet.kernels.quantizing import check_quantized, refuse_value, refused_bits
+from motet.kernels.quantizing import check_quantized, error_weights, refuse_value, refused_bits
 from motet.kernels.rope import Rope
 from motet.kernels.routing import SCORES, WEIGHTS, Routing
 from motet.kernels.sizes import PAGE
@@ -173,7 +173,8 @@ class CPU(HostMemory):
             if wrong >= 0:
                 refuse_value(values, wrong, type)
         out = np.empty((len(values), width), np.uint8)
-        self._native.quantize(self._pool, int(type), values, out)
+        weights = error_weights(importance, type)
+        self._native.quantize(self._pool, int(type), values, weights, out)
         return out
 
     def linear(

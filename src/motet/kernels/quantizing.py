@@ -6,20 +6,28 @@ from motet.arrays import Float32
 from motet.errors import NumericalError, OptionError, UnsupportedError
 from motet.weights.formats import TensorType, row_bytes
 
-QUANTIZED_TYPES = frozenset(
+FLOATS = frozenset({TensorType.F32, TensorType.F16, TensorType.BF16})
+ROUNDED = frozenset(
+    {TensorType.Q4_0, TensorType.Q4_1, TensorType.Q5_0, TensorType.Q5_1, TensorType.Q8_0}
+)
+"""Blocks whose scale follows from the range of their values, where there is no importance."""
+SUPER_BLOCKS = frozenset(
     {
-        TensorType.F32,
-        TensorType.F16,
-        TensorType.BF16,
-        TensorType.Q4_0,
-        TensorType.Q4_1,
-        TensorType.Q5_0,
-        TensorType.Q5_1,
-        TensorType.Q8_0,
+        TensorType.Q2_K,
+        TensorType.Q3_K,
+        TensorType.Q4_K,
+        TensorType.Q5_K,
+        TensorType.Q6_K,
+        TensorType.IQ4_XS,
     }
 )
+QUANTIZED_TYPES = FLOATS | ROUNDED | SUPER_BLOCKS | {TensorType.IQ4_NL}
 """Types that floats can be quantised to."""
+UNSEARCHED = FLOATS | {TensorType.Q8_0}
+"""Types that leave nothing to choose, and so pass an importance over."""
 
+_LEAST_WEIGHT = np.float32(2.0**-20)
+"""Of the largest in a block. With none at all a value could become anything."""
 _INFINITE, _ANY = 0x7F800000, 0x7FFFFFFF
 _OVER_HALF, _OVER_BF16 = 0x477FF000, 0x7F7F8000
 """The least magnitudes, as bits, that float16 and bfloat16 round to infinity."""
@@ -52,6 +60,16 @@ def refuse_value(values: Float32, at: int, type: TensorType) -> None:
         f"the value at row {row}, column {column} is {value:g}, which {type.name} cannot hold",
         hint=hint,
     )
+
+
+def error_weights(importance: Float32 | None, type: TensorType) -> Float32 | None:
+    """``importance`` by the largest of its block, ``[columns]``: only ratios matter in one."""
+    if importance is None or type in UNSEARCHED:
+        return None
+    blocks: Float32 = importance.astype(np.float32).reshape(-1, type.block)
+    most = blocks.max(axis=1, keepdims=True)
+    weights = np.divide(blocks, np.where(most > 0, most, 1), dtype=np.float32)
+    return np.where(most > 0, np.maximum(weights, _LEAST_WEIGHT), np.float32(1)).ravel()
 
 
 def check_quantized(type: TensorType, columns: int, importance: Float32 | None) -> int:

@@ -3,6 +3,7 @@
 #include "elementwise.hpp"
 #include "pack.hpp"
 #include "quantize_round.hpp"
+#include "quantize_search.hpp"
 #include "threads.hpp"
 
 namespace {
@@ -78,21 +79,8 @@ inline void to_bf16(const float* x, int64_t n, uint16_t* out) {
   }
 }
 
-// Call f with a type of blocks as a constant; false if there is none.
-template <class Function>
-inline bool with_quantized(int type, Function&& f) {
-  // clang-format off
-#define CASE(t) case t: f(std::integral_constant<int, t>{}); return true;
-  switch (type) {
-    CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0)
-    default: return false;
-  }
-  // clang-format on
-#undef CASE
-}
-
 template <int type>
-void quantize_blocks(const float* x, int64_t blocks, uint8_t* out) {
+void round_all(const float* x, int64_t blocks, uint8_t* out) {
   constexpr int bytes = Source<type>::BYTES;
   alignas(64) float lanes[BLOCK * LANES];
   RoundedBlocks rounded;
@@ -106,20 +94,60 @@ void quantize_blocks(const float* x, int64_t blocks, uint8_t* out) {
   }
 }
 
+// Half of half of the least float16: what is smaller is as good as 0, and its squares are none.
+constexpr float VANISHING = 0x1p-26f;
+
+// Blocks from number `first` of a matrix on; `weights` of a row of `across` blocks, or null.
+template <int type, bool weighted>
+void search_all(const float* x, const float* weights, int64_t first, int64_t across, int64_t blocks,
+                uint8_t* out) {
+  using To = Search<type>;
+  constexpr int values = To::VALUES, block = values * To::GROUPS, bytes = Source<type>::BYTES;
+  Groups<values, weighted> group;
+  typename To::Out coded;
+  uint8_t q[values * LANES];
+  for (int64_t b = 0; b < blocks; b += To::TOGETHER) {
+    const int64_t count = std::min<int64_t>(To::TOGETHER, blocks - b);
+    to_lanes<values>(x + b * block, count * block, group.x);
+    for (int i = 0; i < values; i++) {
+      const f32x16 v = group.at(i), zero = f32x16::set(0);
+      choose_below(magnitude(v), f32x16::set(VANISHING), zero, v).store(group.x + i * LANES);
+    }
+    if constexpr (weighted) {
+      float own[values * LANES];
+      for (int64_t k = 0; k < To::TOGETHER; k++)
+        memcpy(own + k * block, weights + (first + b + k) % across * block, block * sizeof(float));
+      to_lanes<values>(own, values * LANES, group.weight);
+    }
+    To::search(group, coded);
+    from_lanes<values>(coded.q, q);
+    for (int64_t k = 0; k < count; k++) {
+      const int64_t g = k * To::GROUPS;
+      uint8_t* p = out + (b + k) * bytes;
+      if constexpr (To::GROUPS == 1)
+        put_block<type>(p, coded.d[g], coded.m[g], q + k * block);
+      else
+        put_super<type>(p, coded.d[g], coded.m[g], coded.s + g, coded.t + g, q + k * block);
+    }
+  }
+}
+
 // Bytes of `columns` values; -1 if they are no whole blocks, or this is no type to quantise to.
 inline int64_t quantized_bytes(int type, int64_t columns) {
   if (type == F32) return columns * 4;
   if (type == F16 || type == BF16) return columns * 2;
   int64_t bytes = -1;
-  with_quantized(type, [&](auto t) {
+  with_type(type, [&](auto t) {
     using To = Source<t()>;
     if (columns % (To::SUB * BLOCK) == 0) bytes = columns / (To::SUB * BLOCK) * To::BYTES;
   });
   return bytes;
 }
 
-// n values, whole blocks of a type that quantized_bytes knows.
-inline void quantize(ThreadPool& pool, int type, const float* x, int64_t n, uint8_t* out) {
+// n values in rows of `columns`, whole blocks of a type that quantized_bytes knows. `weights` of a
+// row's squared errors, or null.
+inline void quantize(ThreadPool& pool, int type, const float* x, int64_t n, int64_t columns,
+                     const float* weights, uint8_t* out) {
   if (type == F32) {
     memcpy(out, x, n * sizeof(float));
   } else if (type == F16 || type == BF16) {
@@ -127,9 +155,19 @@ inline void quantize(ThreadPool& pool, int type, const float* x, int64_t n, uint
       (type == F16 ? to_half : to_bf16)(x + from, to - from, (uint16_t*)out + from);
     });
   } else {
-    with_quantized(type, [&](auto t) {
-      in_parts(pool, n / BLOCK, QUANTIZED_AT_ONCE / BLOCK, [&](int64_t from, int64_t to) {
-        quantize_blocks<t()>(x + from * BLOCK, to - from, out + from * Source<t()>::BYTES);
+    with_type(type, [&](auto t) {
+      constexpr int type = t(), block = Source<type>::SUB * BLOCK, bytes = Source<type>::BYTES;
+      in_parts(pool, n / block, QUANTIZED_AT_ONCE / block, [&](int64_t from, int64_t to) {
+        const float* own = x + from * block;
+        uint8_t* p = out + from * bytes;
+        if constexpr (type == Q8_0)
+          round_all<type>(own, to - from, p);
+        else if (weights)
+          search_all<type, true>(own, weights, from, columns / block, to - from, p);
+        else if constexpr (type == Q4_0 || type == Q4_1 || type == Q5_0 || type == Q5_1)
+          round_all<type>(own, to - from, p);
+        else
+          search_all<type, false>(own, nullptr, from, columns / block, to - from, p);
       });
     });
   }
