@@ -5,7 +5,7 @@
 
 DIRECTORY holds libggml-base.so, as a build of llama.cpp or llama-cpp-python does. Speed is that of
 one matrix of Gemma-2-2B; the two take turns, and the best of the turns counts. Errors are
-root-mean-square ones, of random and of models' weights (F32 or F16), plain and by an importance,
+root-mean-square ones, of random and of models' weights, plain and by an importance,
 and, as the ratio of the two, errors weighted by the squares of the values too.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from motet.kernels import CPU
-from motet.kernels.quantizing import QUANTIZED_TYPES
+from motet.kernels.quantizing import FLOATS, QUANTIZED_TYPES
 from motet.weights.formats import TensorType, dequantize, row_bytes
 from motet.weights.gguf import GGUFFile
 
@@ -45,8 +45,8 @@ class Ggml:
         self._library.ggml_init.restype = ctypes.c_void_p
         self._library.ggml_init(_Parameters(1024, None, False))
         chunk = self._library.ggml_quantize_chunk
-        chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3]
-        chunk.argtypes.append(ctypes.c_void_p)
+        where, count = ctypes.c_void_p, ctypes.c_int64
+        chunk.argtypes = [ctypes.c_int, where, where, count, count, count, where]
         chunk.restype = ctypes.c_size_t
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads)
@@ -108,12 +108,16 @@ def inputs(models: list[str]) -> Iterator[tuple[str, np.ndarray]]:
         yield Path(path).stem, whole[: rows * 1024].reshape(rows, 1024)
 
 
+def ratio(pair: list[float]) -> float:
+    return 1.0 if pair[0] == pair[1] else pair[0] / pair[1]
+
+
 def errors(ours: Quantize, theirs: Quantize, models: list[str]) -> None:
     gamma = np.random.default_rng(3).gamma(0.7, 1, 1024)
     importance = gamma.astype(np.float32) + np.float32(1e-3)
     print("| Type | Values | Importance | Motet | GGML | ratio | ratio by x² |")
     print("|---|---|---|---|---|---|---|")
-    for type in TYPES:
+    for type in [t for t in TYPES if t not in FLOATS]:
         for name, values in inputs(models):
             for weights in (None, importance) if type in IMPORTANT else (None,):
                 weight = 1.0 if weights is None else weights / weights.mean(dtype=np.float64)
@@ -126,8 +130,8 @@ def errors(ours: Quantize, theirs: Quantize, models: list[str]) -> None:
                     squares.append(float(np.sqrt((squared * np.square(values)).mean())))
                 print(
                     f"| {type.name} | {name} | {'no' if weights is None else 'yes'} "
-                    f"| {plain[0]:.4e} | {plain[1]:.4e} | {plain[0] / plain[1]:.4f} "
-                    f"| {squares[0] / squares[1]:.3f} |",
+                    f"| {plain[0]:.4e} | {plain[1]:.4e} | {ratio(plain):.4f} "
+                    f"| {ratio(squares):.3f} |",
                     flush=True,
                 )
 
@@ -139,7 +143,7 @@ def main() -> None:
     parser.add_argument("--ggml", required=True, metavar="DIRECTORY")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=3)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     ours = CPU(given.threads).quantize
     theirs = Ggml(given.ggml, given.threads)
     if given.what == "speed":
