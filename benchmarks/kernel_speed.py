@@ -5,7 +5,8 @@
 
 A variant is a source tree (its `src` with the compiled kernels in it), and after an @ a tuning of
 the matrix kernels: strips read side by side for 1, 2 and 4 rows and for two scales a block / bytes
-of prefetch for the same / chains of sums. Each has a process of its own; they take turns, and one
+of prefetch for the same / chains of sums / 1 or 0 for BF16 products with or without the processor's
+own instruction (with it, where there is one, if left out). Each has a process of its own; they take turns, and one
 runs at a time. Printed are the median times, and for each variant after the first the median (and
 quartiles) over the turns of its time by that of the first in the same turn. With one thread the
 time is the thread's own: what other programs take of its core does not count.
@@ -112,9 +113,10 @@ def work(threads: int, isa: str | None, tuning: str) -> None:
 
     kernels = CPU(threads, isa)
     if tuning:
-        streams, ahead, chains = (list(map(int, part.split(","))) for part in tuning.split("/"))
         native = kernels._native
-        native.set_tuning(native.Tuning(streams, ahead, chains[0]))
+        streams, ahead, chains, *dots = (list(map(int, p.split(","))) for p in tuning.split("/"))
+        with_dots = bool(dots[0][0]) if dots else native.tuning().dots
+        native.set_tuning(native.Tuning(streams, ahead, chains[0], with_dots))
     # Of one thread, without what other programs take of its core.
     clock = thread_time if threads == 1 else perf_counter
     held: tuple[Any, Any] = (None, None)

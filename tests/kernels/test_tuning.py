@@ -43,7 +43,8 @@ def test_no_tuning_changes_a_bit(native: Any, type: TensorType) -> None:
     ]
 
     def products(streams: int, ahead: int, chains: int) -> list[np.ndarray]:
-        native.set_tuning(native.Tuning([streams] * 4, [ahead] * 4, chains))
+        dots = native.tuning().dots
+        native.set_tuning(native.Tuning([streams] * 4, [ahead] * 4, chains, dots))
         outs = []
         for x in inputs:
             for pool in pools:
@@ -71,6 +72,6 @@ def test_no_tuning_changes_a_bit(native: Any, type: TensorType) -> None:
 def test_a_tuning_that_there_is_no_kernel_for_is_refused(native: Any, wrong: tuple) -> None:
     before = native.tuning()
     with pytest.raises(ValueError, match="tuning"):
-        native.set_tuning(native.Tuning(*wrong))
+        native.set_tuning(native.Tuning(*wrong, before.dots))
     now = native.tuning()
     assert (now.streams, now.ahead, now.chains) == (before.streams, before.ahead, before.chains)

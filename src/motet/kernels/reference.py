@@ -68,7 +68,9 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
         out: list[Float32] = []
         for w, bias in zip(weights, biases or [None] * len(weights), strict=True):
             source = x
-            if w.type not in FLOAT_TYPES and w.columns % ACTIVATION_GROUP == 0:
+            if w.type is TensorType.BF16:
+                source = _floats(rounded_to_bf16(x))
+            elif w.type not in FLOAT_TYPES and w.columns % ACTIVATION_GROUP == 0:
                 rounded = round_activations(x) if rounded is None else rounded
                 source = rounded
             y = source @ np.transpose(w.weights)
@@ -365,8 +367,7 @@ def store(pages: HostPages, k: Float32, v: Float32 | None, slots: Int64) -> None
         if stored is None or x is None:
             continue
         if pages.kv_type == "bf16":
-            bits = x.view(np.uint32)
-            stored[page, slot] = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+            stored[page, slot] = rounded_to_bf16(x)
         elif scales is not None:
             width = scale_groups(x.shape[2]) * SCALE_GROUP
             padded = np.pad(x, ((0, 0), (0, 0), (0, width - x.shape[2])))
@@ -379,6 +380,17 @@ def store(pages: HostPages, k: Float32, v: Float32 | None, slots: Int64) -> None
             stored[page, slot] = rounded[..., : x.shape[2]]
         else:
             stored[page, slot] = x
+
+
+def rounded_to_bf16(x: Float32) -> Array:
+    """The nearest BF16 of each number, ties to even, as its bits. NaN stays NaN."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    rounded = np.where(np.isnan(x), bits | 0x400000, bits + 0x7FFF + ((bits >> 16) & 1))
+    return (rounded >> 16).astype(np.uint16)
+
+
+def _floats(bf16: Array) -> Float32:
+    return (bf16.astype(np.uint32) << 16).view(np.float32)
 
 
 def _held(
@@ -399,7 +411,7 @@ def _held(
 def _opened(stored: Array, scales: Array | None, page: Int32, slot: Int64) -> Float32:
     """Stored numbers, ``[n, kv_heads, channels]``, as float32."""
     if stored.dtype == np.uint16:  # bf16
-        return (stored.astype(np.uint32) << 16).view(np.float32)
+        return _floats(stored)
     x = stored.astype(np.float32)
     if scales is None:
         return x

@@ -7,6 +7,7 @@
 
 #include "layouts.hpp"
 #include "threads.hpp"
+#include "tuning.hpp"
 #if MOTET_TILES
 #include "linear_tiles.hpp"
 #endif
@@ -64,6 +65,30 @@ void interleave(const float* x, int64_t columns, float* out) {
   }
   for (; k < columns; k++)
     for (int r = 0; r < H; r++) out[k * H + r] = x[r * columns + k];
+}
+
+// H rows rounded to BF16, an odd number of columns filled up with zeros: as words of two columns,
+// [two columns][row], or as floats, [column][row].
+template <int H>
+void interleave_rounded(const float* x, int64_t columns, bool words, uint32_t* out) {
+  for (int64_t k = 0; k < columns; k += LANES) {
+    const int count = (int)std::min<int64_t>(LANES, columns - k);
+    uint32_t part[H][LANES];
+    for (int r = 0; r < H; r++) {
+      float v[LANES];
+      load_part(x + r * columns + k, count).store(v);
+      for (int c = 0; c < LANES; c++) part[r][c] = rounded_to_bf16(v[c]);
+    }
+    for (int c = 0; c < count; c += 2)
+      for (int r = 0; r < H; r++) {
+        if (words) {
+          out[(k + c) / 2 * H + r] = part[r][c] >> 16 | part[r][c + 1];
+        } else {
+          out[(k + c) * H + r] = part[r][c];
+          out[(k + c + 1) * H + r] = part[r][c + 1];
+        }
+      }
+  }
 }
 
 template <class T>
@@ -197,9 +222,26 @@ class Input {
     return floats_->p;
   }
 
+  // Rounded to BF16; of a row so many items follow those of the row before.
+  const uint32_t* rounded() {
+    if (!rounded_) {
+      rounded_ = std::make_unique<Buffer<uint32_t>>(rows * rounded_items());
+      pool.run((int64_t)tiles.size(), [&](int t, int) {
+        const Tile tile = tiles[t];
+        with_height(tile, [&](auto H) {
+          interleave_rounded<H()>(x + tile.row * columns, columns, dots,
+                                  rounded_->p + tile.row * rounded_items());
+        });
+      });
+    }
+    return rounded_->p;
+  }
+  int64_t rounded_items() const { return (columns + 1) / 2 * (dots ? 1 : 2); }
+
   ThreadPool& pool;
   const float* x;
   const int64_t rows, columns;
+  const bool dots = tuning().dots;
   const std::vector<Tile> tiles;
 
  private:
@@ -209,6 +251,7 @@ class Input {
   };
   std::unique_ptr<Quantised> quantised_;
   std::unique_ptr<Buffer<float>> floats_;
+  std::unique_ptr<Buffer<uint32_t>> rounded_;
   std::vector<OneSide> sides_;
 };
 

@@ -4,7 +4,7 @@
 // the call: the products inside a block are exact in int32 (quantised weights) or in a fixed order
 // (float weights). So it does not depend on how many rows there are or which thread computes it.
 #pragma once
-#include "multiply.hpp"
+#include "multiply_bf16.hpp"
 #include "pack.hpp"
 
 namespace {
@@ -15,7 +15,9 @@ constexpr int L2_BYTES = 256 << 10;  // of activations that stay at hand while w
 struct Product {
   Product(Input& input, const Matrix& w, float* y, const float* bias = nullptr)
       : input(input), w(w), y(y), bias(bias) {
-    if (w.is_float()) {
+    if (w.type == BF16) {
+      rounded = input.rounded();
+    } else if (w.is_float()) {
       floats = input.interleaved();
     } else {
       with_type(w.type, [&](auto t) {
@@ -50,12 +52,17 @@ struct Product {
     return rows >= PAIRED ? most : std::min(tuned.streams[tuning_entry(rows, groups)], most);
   }
 
+  // Of x, as the kernels read it.
+  int64_t row_bytes() const {
+    if (w.type == BF16) return 4 * input.rounded_items();
+    return input.columns * (w.is_float() ? 4 : 1);
+  }
+
   void run(int64_t piece) const {
     const int64_t first = piece * strips_a_piece;
     const int64_t last = std::min(w.strips, first + strips_a_piece);
     const size_t tall = run_tall(first, last);
-    const size_t at_hand =
-        std::max<size_t>(1, L2_BYTES / (size_t)(input.columns * TILE * (w.is_float() ? 4 : 1)));
+    const size_t at_hand = std::max<size_t>(1, L2_BYTES / (size_t)(row_bytes() * TILE));
     for (size_t t0 = tall; t0 < input.tiles.size(); t0 += at_hand) {
       const size_t t1 = std::min(input.tiles.size(), t0 + at_hand);
       for (int64_t s = first; s < last; s += together)
@@ -161,12 +168,13 @@ struct Product {
     const uint8_t* strips = w.data + s * w.strip_bytes;
     const float* a = floats + tile.row * w.columns;
     f32x16 out[S][R];
-    if (w.type == F32)
+    if (w.type == BF16)
+      multiply_bf16<R, S>(input.dots, strips, w.strip_bytes, (w.columns + 1) / 2,
+                          rounded + tile.row * input.rounded_items(), ahead(R), out);
+    else if (w.type == F32)
       multiply_floats<float, R>(strips, w.strip_bytes, w.columns, a, ahead(R), out);
-    else if (w.type == F16)
-      multiply_floats<Half, R>(strips, w.strip_bytes, w.columns, a, ahead(R), out);
     else
-      multiply_floats<Brain, R>(strips, w.strip_bytes, w.columns, a, ahead(R), out);
+      multiply_floats<Half, R>(strips, w.strip_bytes, w.columns, a, ahead(R), out);
     put<R, S>(s, tile, out);
   }
 
@@ -197,6 +205,7 @@ struct Product {
   const Quantised* x = nullptr;
   const Side::Value* side = nullptr;
   const float* floats = nullptr;
+  const uint32_t* rounded = nullptr;
   const Tuning tuned = tuning();
   int groups = 1;  // scales in a block
   int64_t strips_a_piece, together, pieces;
@@ -229,12 +238,17 @@ inline void unpack_row(const Matrix& w, int64_t row, float* out) {
   const uint8_t* strip = w.data + row / STRIP * w.strip_bytes;
   const int lane = (int)(row % STRIP);
   float lanes[LANES];
+  if (w.type == BF16) {
+    for (int64_t k = 0; k < w.columns; k++) {
+      const uint32_t bits = (uint32_t)((const uint16_t*)strip)[pair_place(k, lane)] << 16;
+      memcpy(out + k, &bits, 4);
+    }
+    return;
+  }
   if (w.is_float()) {
     for (int64_t k = 0; k < w.columns; k++) {
       const uint8_t* p = strip + k * w.item_bytes * STRIP;
-      const f32x16 v = w.type == F32   ? load_weights<float>(p)
-                       : w.type == F16 ? load_weights<Half>(p)
-                                       : load_weights<Brain>(p);
+      const f32x16 v = w.type == F32 ? load_weights<float>(p) : load_weights<Half>(p);
       v.store(lanes);
       out[k] = lanes[lane];
     }

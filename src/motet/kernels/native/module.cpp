@@ -169,10 +169,11 @@ NB_MODULE(MOTET_MODULE, m) {
   // How to go through memory: see tuning.hpp. For benchmarks and tests.
   nb::class_<Tuning>(m, "Tuning")
       .def("__init__", [](Tuning* t, std::array<int, TUNED> streams, std::array<int, TUNED> ahead,
-                          int chains) { new (t) Tuning{streams, ahead, chains}; })
+                          int chains, bool dots) { new (t) Tuning{streams, ahead, chains, dots}; })
       .def_ro("streams", &Tuning::streams)
       .def_ro("ahead", &Tuning::ahead)
-      .def_ro("chains", &Tuning::chains);
+      .def_ro("chains", &Tuning::chains)
+      .def_ro("dots", &Tuning::dots);
   m.def("tuning", [] { return tuning(); });
   m.def("set_tuning", [](const Tuning& t) {
     for (int i = 0; i < TUNED; i++) {
@@ -180,6 +181,7 @@ NB_MODULE(MOTET_MODULE, m) {
       need((n == 1 || n == 2 || n == 4 || n == 8) && t.ahead[i] >= 0, "no such tuning");
     }
     need(t.chains == 1 || t.chains == 2, "no such tuning");
+    need(!t.dots || processor_has_dots(), "no such tuning: this processor has no BF16 products");
     tuning() = t;
   });
   m.def("pack", &pack, nb::call_guard<nb::gil_scoped_release>());

@@ -100,11 +100,17 @@ NOINLINE void multiply_streams(const uint8_t* strips, int64_t strip_bytes, int64
     for (int r = 0; r < R; r++) out[s][r] = acc[s][r];
 }
 
+// Rows whose sums have room in the registers, with float weights: two sums for each.
+#if MOTET_AVX512
+constexpr int FLOAT_ROWS = 8;
+#else
+constexpr int FLOAT_ROWS = 2;
+#endif
+
 // Float weights: a is [column][row] a tile. Blocks of 64 columns, even and odd ones apart.
 template <class W>
 inline f32x16 load_weights(const void* p);
 struct Half {};
-struct Brain {};
 template <>
 inline f32x16 load_weights<float>(const void* p) {
   return f32x16::load((const float*)p);
@@ -112,10 +118,6 @@ inline f32x16 load_weights<float>(const void* p) {
 template <>
 inline f32x16 load_weights<Half>(const void* p) {
   return f32x16::half((const uint16_t*)p);
-}
-template <>
-inline f32x16 load_weights<Brain>(const void* p) {
-  return f32x16::bf16((const uint16_t*)p);
 }
 
 // R of a tile's STRIDE rows against S strips side by side.
@@ -160,12 +162,7 @@ NOINLINE void multiply_float(const uint8_t* strips, int64_t strip_bytes, int64_t
 template <class W, int R, int S>
 inline void multiply_floats(const uint8_t* strips, int64_t strip_bytes, int64_t columns,
                             const float* a, int ahead, f32x16 (&acc)[S][R]) {
-#if MOTET_AVX512
-  constexpr int most = 8;
-#else
-  constexpr int most = 2;
-#endif
-  constexpr int part = R < most ? R : most;
+  constexpr int part = std::min(R, FLOAT_ROWS);
   for (int r = 0; r < R; r += part)
     multiply_float<W, part, R, S>(strips, strip_bytes, columns, a + r, ahead, &acc[0][r]);
 }

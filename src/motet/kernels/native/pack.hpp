@@ -168,6 +168,17 @@ void pack_float_row(const uint8_t* raw, int64_t columns, uint8_t* strip, int r) 
   for (int64_t k = 0; k < columns; k++) memcpy(out + k * STRIP, raw + k * sizeof(T), sizeof(T));
 }
 
+// BF16: strip[two columns][16 rows][2].
+inline int64_t pair_place(int64_t k, int r) { return (k / 2 * STRIP + r) * 2 + k % 2; }
+inline void pack_pairs_row(const uint8_t* raw, int64_t columns, uint8_t* strip, int r) {
+  for (int64_t k = 0; k + 1 < columns; k += 2) memcpy(strip + 2 * pair_place(k, r), raw + 2 * k, 4);
+  if (columns % 2) {
+    uint8_t* last = strip + 2 * pair_place(columns - 1, r);
+    memcpy(last, raw + 2 * (columns - 1), 2);
+    memset(last + 2, 0, 2);
+  }
+}
+
 class Matrix {
  public:
   Matrix(Arena& arena, int type, int64_t rows, int64_t columns)
@@ -219,7 +230,9 @@ inline void Matrix::pack_row(const uint8_t* raw, int64_t row) {
   uint8_t* strip = data + row / STRIP * strip_bytes;
   const int r = (int)(row % STRIP);
   if (is_float()) {
-    if (item_bytes == 4)
+    if (type == BF16)
+      pack_pairs_row(raw, columns, strip, r);
+    else if (item_bytes == 4)
       pack_float_row<uint32_t>(raw, columns, strip, r);
     else
       pack_float_row<uint16_t>(raw, columns, strip, r);

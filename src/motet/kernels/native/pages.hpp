@@ -90,9 +90,7 @@ inline bool store_token(const float* x, int channels, int kind, uint8_t* out, in
       for (int i = 0; i < count; i++) memcpy(at + i * stride, &h[i], 2);
     } else if (kind == KIND_BF16) {
       for (int i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &v[i], 4);
-        const uint16_t b = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+        const uint16_t b = (uint16_t)(rounded_to_bf16(v[i]) >> 16);
         memcpy(at + i * stride, &b, 2);
       }
     } else {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <array>
 
-#include "simd.hpp"
+#include "bf16.hpp"
 
 namespace {
 
@@ -32,15 +32,18 @@ struct Tuning {
   // Independent int32 sums for each sum of products in tiles of many rows, 1 or 2: a dot product
   // waits for the one before it if both add to one register.
   int chains;
+  // Whether words of BF16 are multiplied by the processor's own instruction for them.
+  bool dots;
 };
 
 inline Tuning tuning_of_processor() {
   __builtin_cpu_init();
+  const bool dots = processor_has_dots();
   // Measured on Emerald Rapids: one stream has too few cache lines on their way.
-  if (__builtin_cpu_is("intel")) return {{8, 4, 4, 4}, {512, 512, 512, 512}, 2};
+  if (__builtin_cpu_is("intel")) return {{8, 4, 4, 4}, {512, 512, 512, 512}, 2, dots};
   // Measured on Zen 4: its own prefetchers are best on one stream, unless so much is computed on
   // each block that they fall behind.
-  return {{1, 1, 4, 1}, {0, 0, 512, 512}, 1};
+  return {{1, 1, 4, 1}, {0, 0, 512, 512}, 1, dots};
 }
 
 inline Tuning& tuning() {
