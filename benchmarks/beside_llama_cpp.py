@@ -1,13 +1,16 @@
 """Motet beside llama.cpp on the same files, in one run, turn by turn.
 
     python benchmarks/beside_llama_cpp.py MODEL.gguf… [--peer-python PYTHON] [--busy] [--json FILE]
+    python benchmarks/beside_llama_cpp.py MODEL-bf16.gguf… --torch [--peer-python PYTHON]
     python benchmarks/beside_llama_cpp.py MODEL.gguf… --tree DIR
 
-`--peer-python` is a Python that has llama-cpp-python (this one if not given); `--tree` is another
-checkout of Motet, with its kernels built in src/motet/kernels, to compare with instead (run this
-one so too, with PYTHONPATH=src); `--busy` keeps one other process computing meanwhile. Each
+`--peer-python` is a Python that has llama-cpp-python (this one if not given); `--torch` takes
+Hugging Face's model of the same shape as well, with random BF16 weights in its memory; `--tree` is
+another checkout of Motet, with its kernels built in src/motet/kernels, to compare with instead (run
+this one so too, with PYTHONPATH=src); `--busy` keeps one other process computing meanwhile. Each
 measurement alternates the engines and reports medians, the spread (least to greatest) and the
-median of the ratios turn by turn.
+median of the ratios turn by turn. With one thread times are the process's own: what other programs
+take of its core does not count.
 """
 
 import argparse
@@ -76,13 +79,21 @@ def compute_forever() -> None:
 
 
 def measure(
-    model: str, peer: str, tree: Path | None, threads: int, turns: int, only: list[str]
+    model: str,
+    peer: str,
+    tree: Path | None,
+    torch: bool,
+    threads: int,
+    turns: int,
+    only: list[str],
 ) -> dict:
     workers = {"motet": Worker(sys.executable, "motet", model, threads)}
     if tree is None:
         workers["llama_cpp"] = Worker(peer, "llama_cpp", model, threads)
     else:
         workers["other tree"] = Worker(sys.executable, "motet", model, threads, tree)
+    if torch:
+        workers["torch"] = Worker(peer, "torch", model, threads)
     facts = {name: worker.ask("facts") for name, worker in workers.items()}
     rows = {}
     measurements = ENCODED if facts["motet"]["encodes"] else MEASUREMENTS
@@ -106,17 +117,25 @@ def measure(
 def report(result: dict) -> None:
     bandwidth = max(result["read_gb_s"])
     print(f"\n{result['model']}: reading {bandwidth:.1f} GB/s")
-    _, peer = result["facts"]
-    print(f"| | Motet tokens/s | {peer} tokens/s | ratio |\n|---|---|---|---|")
+    _, *peers = result["facts"]
+    heads = "".join(f" {peer} tokens/s | ratio |" for peer in peers)
+    print(f"| | Motet tokens/s |{heads}\n|---|---|{'---|---|' * len(peers)}")
     for name, rates in result["rates"].items():
-        ours, theirs = rates["motet"], rates[peer]
-        ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
-        cells = [f"{median(r):.1f} ({min(r):.1f} to {max(r):.1f})" for r in (ours, theirs)]
-        print(f"| {name} | {cells[0]} | {cells[1]} | {ratio:.2f} |")
+        ours = rates["motet"]
+        cells = f"| {name} | {_spread(ours)} |"
+        for theirs in (rates[peer] for peer in peers):
+            ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
+            cells += f" {_spread(theirs)} | {ratio:.2f} |"
+        print(cells)
         if name == "decode":
             gb = result["facts"]["motet"]["bytes_per_token"] / 1e9
             share = median(ours) * gb / bandwidth
-            print(f"| … of the read bandwidth | {share:.2f} ({gb:.2f} GB a token) | | |")
+            share_cell = f"{share:.2f} ({gb:.2f} GB a token)"
+            print(f"| … of the read bandwidth | {share_cell} |{' | |' * len(peers)}")
+
+
+def _spread(rates: list[float]) -> str:
+    return f"{median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})"
 
 
 def main() -> None:
@@ -124,6 +143,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--tree", type=Path, metavar="DIR")
+    parser.add_argument("--torch", action="store_true")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--only", action="append", default=[], choices=[*MEASUREMENTS, *ENCODED])
@@ -139,6 +159,7 @@ def main() -> None:
             model,
             options.peer_python,
             options.tree,
+            options.torch,
             options.threads,
             options.turns,
             options.only,

@@ -360,6 +360,10 @@ class T5:
 
 MODELS: dict[str, Shape] = {
     "gemma2-2b": Attention("gemma2", 26, 2304, 9216, 8, 4, 256, 256000, 8192, 1e-6, 1e4, 4096),
+    # A layer's work is the model's own; for engines that are in memory side by side.
+    "gemma2-2b-6-layers": Attention(
+        "gemma2", 6, 2304, 9216, 8, 4, 256, 32768, 8192, 1e-6, 1e4, 4096
+    ),
     "gemma3-1b": Attention("gemma3", 26, 1152, 6912, 4, 1, 256, 262144, 32768, 1e-6, 1e6, 512),
     "llama-3.2-1b": Attention("llama", 16, 2048, 8192, 32, 8, 64, 128256, 131072, 1e-5, 5e5),
     "mamba-130m": Mamba("mamba", 24, 768, 50280, 1 << 20),

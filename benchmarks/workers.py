@@ -1,12 +1,13 @@
 """Engines behind one small interface, each in a process of its own, for runs that interleave them.
 
 A worker reads one JSON command a line and answers with seconds (or what it measured). It is run as
-`python workers.py motet|llama_cpp MODEL THREADS` by the Python that has the engine installed.
+`python workers.py motet|llama_cpp|torch MODEL THREADS` by the Python that has the engine installed.
 """
 
 import json
 import sys
-from time import perf_counter
+from collections.abc import Callable
+from time import perf_counter, process_time
 
 import numpy as np
 
@@ -104,7 +105,71 @@ class LlamaCpp:
         return {"system": self.ll.llama_print_system_info().decode().strip()}
 
 
-def run(engine: Motet | LlamaCpp, what: str, size: int, parallel: int, before: int) -> float:
+class Torch:
+    """Hugging Face's model of the same shape, of random BF16 weights: for speed, not for logits."""
+
+    encodes = False
+
+    def __init__(self, path: str, threads: int) -> None:
+        import gguf
+        import torch
+        import transformers
+
+        self.torch = torch
+        torch.set_num_threads(threads)
+        reader = gguf.GGUFReader(path)
+        kind = str(reader.fields["general.architecture"].contents())
+        of = {name: field.contents() for name, field in reader.fields.items()}
+        classes = {
+            "gemma2": (transformers.Gemma2Config, transformers.Gemma2ForCausalLM),
+            "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+        }
+        if kind not in classes:
+            raise SystemExit(f"torch is measured on {', '.join(classes)} alone, not on {kind}")
+        config, model = classes[kind]
+        self.n_vocab = int(of[f"{kind}.vocab_size"])
+        shape = config(
+            vocab_size=self.n_vocab,
+            hidden_size=of[f"{kind}.embedding_length"],
+            intermediate_size=of[f"{kind}.feed_forward_length"],
+            num_hidden_layers=of[f"{kind}.block_count"],
+            num_attention_heads=of[f"{kind}.attention.head_count"],
+            num_key_value_heads=of[f"{kind}.attention.head_count_kv"],
+            head_dim=of[f"{kind}.attention.key_length"],
+            max_position_embeddings=of[f"{kind}.context_length"],
+            tie_word_embeddings=True,
+        )
+        torch.set_default_dtype(torch.bfloat16)
+        self.model = model(shape).eval()
+        self.clear()
+
+    def clear(self) -> None:
+        self.past: dict[int, object] = {}
+
+    def step(self, runs: list[tuple[int, int, list[int]]]) -> None:
+        """One sequence after the other: lengths may differ."""
+        with self.torch.inference_mode():
+            for seq, _, tokens in runs:
+                ids = self.torch.tensor([tokens])
+                past = self.past.get(seq)
+                out = self.model(ids, past_key_values=past, use_cache=True, logits_to_keep=1)
+                self.past[seq] = out.past_key_values
+
+    def encode(self, runs: list[tuple[int, int, list[int]]]) -> None:
+        raise NotImplementedError
+
+    def facts(self) -> dict:
+        return {"system": f"torch {self.torch.__version__}"}
+
+
+def run(
+    engine: Motet | LlamaCpp | Torch,
+    clock: Callable[[], float],
+    what: str,
+    size: int,
+    parallel: int,
+    before: int,
+) -> float:
     """Seconds of `size` tokens of prefill or encoding, or of `size` steps of `parallel` sequences.
 
     `before`: tokens that each of these goes on from, or that are encoded for it.
@@ -112,9 +177,9 @@ def run(engine: Motet | LlamaCpp, what: str, size: int, parallel: int, before: i
     engine.clear()
     if what != "decode":
         tokens = some_tokens(size, engine.n_vocab)
-        start = perf_counter()
+        start = clock()
         (engine.step if what == "prefill" else engine.encode)([(0, 0, tokens)])
-        return perf_counter() - start
+        return clock() - start
     prompt = some_tokens(before, engine.n_vocab)
     if engine.encodes:
         engine.encode([(seq, 0, prompt) for seq in range(parallel)])
@@ -123,23 +188,25 @@ def run(engine: Motet | LlamaCpp, what: str, size: int, parallel: int, before: i
         for seq in range(parallel):
             engine.step([(seq, 0, prompt)])
     tokens = some_tokens(parallel * size, engine.n_vocab)
-    start = perf_counter()
+    start = clock()
     for i in range(size):
         engine.step([(s, before + i, [tokens[i * parallel + s]]) for s in range(parallel)])
-    return perf_counter() - start
+    return clock() - start
 
 
 def main() -> None:
     name, path, threads = sys.argv[1:4]
     start = perf_counter()
-    engine = {"motet": Motet, "llama_cpp": LlamaCpp}[name](path, int(threads))
+    engine = {"motet": Motet, "llama_cpp": LlamaCpp, "torch": Torch}[name](path, int(threads))
+    # Of one thread, without what other programs take of its core.
+    clock = process_time if threads == "1" else perf_counter
     print(json.dumps({"load": perf_counter() - start}), flush=True)
     for line in sys.stdin:
         command = json.loads(line)
         if command["what"] == "facts":
             print(json.dumps(engine.facts()), flush=True)
         else:
-            print(json.dumps(run(engine, **command)), flush=True)
+            print(json.dumps(run(engine, clock, **command)), flush=True)
 
 
 if __name__ == "__main__":

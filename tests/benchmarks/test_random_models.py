@@ -48,11 +48,11 @@ def test_weights_are_finite_scaled_and_the_same_again(
 
 
 def test_published_sizes() -> None:
-    """Parameters of the published models, from the shapes that are written."""
+    """Parameters of the published models, from the shapes that are written; some have no size."""
     counts = {
         model: sum(int(np.prod(dims)) for name, dims in shape.tensors() if name[:4] != "rope")
         for model, shape in MODELS.items()
-        if model not in ("jamba-like", "deepseek2-lite-8-experts")  # of no published size
+        if model not in ("jamba-like", "deepseek2-lite-8-experts", "gemma2-2b-6-layers")
     }
     assert counts == {
         "gemma2-2b": 2_614_341_888,

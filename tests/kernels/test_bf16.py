@@ -88,6 +88,16 @@ def test_the_order_of_the_sum_is_as_defined(native: Any, columns: int) -> None:
         assert np.array_equal(product(native, weights, x), expected), dots
 
 
+def test_rounding_activations_costs_no_more_than_promised(native: Any) -> None:
+    """docs/numerics.md: 2^-8 · Σ|x·w|, and float32's rounding of the sum."""
+    weights = rounded_to_bf16(ordinary(33, 700, 11) / 30)
+    x = np.random.default_rng(12).standard_normal((20, 700)).astype(np.float32)
+    w = floats(weights).astype(np.float64)
+    apart = np.abs(product(native, weights, x) - x.astype(np.float64) @ w.T)
+    assert (apart <= (2.0**-8 + 2.0**-20) * (np.abs(x) @ np.abs(w.T))).all()
+    assert apart.max() > 1e-4 * (np.abs(x) @ np.abs(w.T)).max()
+
+
 def extreme(rng: np.random.Generator, shape: tuple[int, int], middle: float) -> np.ndarray:
     """Numbers around 2^middle, zeros and subnormals among them, and equal ones that cancel."""
     exponents = np.round(rng.uniform(middle - 8, middle + 8, shape))

@@ -69,23 +69,25 @@ void interleave(const float* x, int64_t columns, float* out) {
 
 // H rows rounded to BF16, an odd number of columns filled up with zeros: as words of two columns,
 // [two columns][row], or as floats, [column][row].
-template <int H>
-void interleave_rounded(const float* x, int64_t columns, bool words, uint32_t* out) {
+template <int H, bool words>
+void interleave_rounded(const float* x, int64_t columns, uint32_t* out) {
   for (int64_t k = 0; k < columns; k += LANES) {
     const int count = (int)std::min<int64_t>(LANES, columns - k);
-    uint32_t part[H][LANES];
+    uint64_t pairs[H][LANES / 2];
     for (int r = 0; r < H; r++) {
-      float v[LANES];
-      load_part(x + r * columns + k, count).store(v);
-      for (int c = 0; c < LANES; c++) part[r][c] = rounded_to_bf16(v[c]);
+      const float* from = x + r * columns + k;
+      const f32x16 v = count == LANES ? f32x16::load(from) : load_part(from, count);
+      store_int(pairs[r], rounded_to_bf16(v));
     }
-    for (int c = 0; c < count; c += 2)
+    for (int i = 0; i < (count + 1) / 2; i++)
       for (int r = 0; r < H; r++) {
-        if (words) {
-          out[(k + c) / 2 * H + r] = part[r][c] >> 16 | part[r][c + 1];
+        const uint32_t even = (uint32_t)pairs[r][i], odd = (uint32_t)(pairs[r][i] >> 32);
+        const int64_t at = k / 2 + i;
+        if constexpr (words) {
+          out[at * H + r] = even >> 16 | odd;
         } else {
-          out[(k + c) * H + r] = part[r][c];
-          out[(k + c + 1) * H + r] = part[r][c + 1];
+          out[2 * at * H + r] = even;
+          out[(2 * at + 1) * H + r] = odd;
         }
       }
   }
@@ -228,9 +230,13 @@ class Input {
       rounded_ = std::make_unique<Buffer<uint32_t>>(rows * rounded_items());
       pool.run((int64_t)tiles.size(), [&](int t, int) {
         const Tile tile = tiles[t];
+        const float* from = x + tile.row * columns;
+        uint32_t* to = rounded_->p + tile.row * rounded_items();
         with_height(tile, [&](auto H) {
-          interleave_rounded<H()>(x + tile.row * columns, columns, dots,
-                                  rounded_->p + tile.row * rounded_items());
+          if (dots)
+            interleave_rounded<H(), true>(from, columns, to);
+          else
+            interleave_rounded<H(), false>(from, columns, to);
         });
       });
     }

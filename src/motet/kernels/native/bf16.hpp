@@ -1,16 +1,20 @@
 // BF16: how numbers are rounded to it, and how the products of two of them enter a sum.
 #pragma once
+#include <cmath>
+
 #include "simd.hpp"
 
 namespace {
 
-// The bits of x rounded to the nearest BF16, ties to even: the upper half of a float's. NaN stays
-// NaN, and what is beyond the greatest BF16 (3.39e38) becomes infinite.
-inline uint32_t rounded_to_bf16(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, 4);
-  const uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x00400000;
-  return ((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded) & 0xffff0000;
+// x rounded to the nearest BF16, ties to even, as a float's bits: the lower half of each is zero.
+// NaN stays NaN, and what is beyond the greatest BF16 (3.39e38) becomes infinite.
+inline i32x16 rounded_to_bf16(f32x16 x) {
+  const i32x16 bits = as_int(x), tie = right<16>(bits) & set_int(1);
+  f32x16 rounded = as_float(bits + set_int(0x7fff) + tie);
+  const f32x16 size = bit_and(x, as_float(set_int(0x7fffffff))), quiet = x + x;
+  EACH
+  rounded.v[r] = f_choose_below(size.v[r], f_set(INFINITY), rounded.v[r], quiet.v[r]);
+  return as_int(rounded) & set_int((int32_t)0xffff0000);
 }
 
 // While it lives, subnormal numbers are zeros, coming in and going out: as they always are in the

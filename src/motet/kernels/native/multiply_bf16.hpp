@@ -41,8 +41,7 @@ NOINLINE void multiply_words(const uint8_t* strips, int64_t strip_bytes, int64_t
     for (int s = 0; s < S; s++) {
       if (k < stop) {
         const i32x16 w = load_int(strips + s * strip_bytes + k * size);
-        for (int r = 0; r < R; r++)
-          even[s][r] = Way::add(even[s][r], w, x + k * step + r, STRIDE);
+        for (int r = 0; r < R; r++) even[s][r] = Way::add(even[s][r], w, x + k * step + r, STRIDE);
       }
       for (int r = 0; r < R; r++) total[s][r] = total[s][r] + (even[s][r] + odd[s][r]);
     }

@@ -89,8 +89,11 @@ inline bool store_token(const float* x, int channels, int kind, uint8_t* out, in
       f32x16::load(v + 16).store_half(h + 16);
       for (int i = 0; i < count; i++) memcpy(at + i * stride, &h[i], 2);
     } else if (kind == KIND_BF16) {
+      uint32_t bits[32];
+      store_int(bits, rounded_to_bf16(f32x16::load(v)));
+      store_int(bits + 16, rounded_to_bf16(f32x16::load(v + 16)));
       for (int i = 0; i < count; i++) {
-        const uint16_t b = (uint16_t)(rounded_to_bf16(v[i]) >> 16);
+        const uint16_t b = (uint16_t)(bits[i] >> 16);
         memcpy(at + i * stride, &b, 2);
       }
     } else {
