@@ -16,9 +16,8 @@ template <class Way, int R, int STRIDE, int S>
 NOINLINE void multiply_words(const uint8_t* strips, int64_t strip_bytes, int64_t words,
                              const uint32_t* x, int ahead, f32x16* out) {
   constexpr int size = 4 * STRIP, step = Way::ITEMS * STRIDE;
-  f32x16 total[S][R];
   for (int s = 0; s < S; s++)
-    for (int r = 0; r < R; r++) total[s][r] = f32x16::set(0);
+    for (int r = 0; r < R; r++) out[s * STRIDE + r] = f32x16::set(0);
   for (int64_t start = 0; start < words; start += BLOCK_WORDS) {
     const int64_t stop = std::min(words, start + BLOCK_WORDS);
     f32x16 even[S][R], odd[S][R];
@@ -30,12 +29,14 @@ NOINLINE void multiply_words(const uint8_t* strips, int64_t strip_bytes, int64_t
       for (int s = 0; s < S; s++) {
         const uint8_t* p = strips + s * strip_bytes + k * size;
         if (ahead) prefetch(p + ahead, 2 * size);
-        const i32x16 w0 = load_int(p), w1 = load_int(p + size);
+        // One after the other: both words, opened, would take the registers.
+        const i32x16 w0 = load_int(p);
 #pragma GCC unroll 8
-        for (int r = 0; r < R; r++) {
-          even[s][r] = Way::add(even[s][r], w0, x + k * step + r, STRIDE);
+        for (int r = 0; r < R; r++) even[s][r] = Way::add(even[s][r], w0, x + k * step + r, STRIDE);
+        const i32x16 w1 = load_int(p + size);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++)
           odd[s][r] = Way::add(odd[s][r], w1, x + (k + 1) * step + r, STRIDE);
-        }
       }
     }
     for (int s = 0; s < S; s++) {
@@ -43,11 +44,10 @@ NOINLINE void multiply_words(const uint8_t* strips, int64_t strip_bytes, int64_t
         const i32x16 w = load_int(strips + s * strip_bytes + k * size);
         for (int r = 0; r < R; r++) even[s][r] = Way::add(even[s][r], w, x + k * step + r, STRIDE);
       }
-      for (int r = 0; r < R; r++) total[s][r] = total[s][r] + (even[s][r] + odd[s][r]);
+      f32x16* total = out + s * STRIDE;
+      for (int r = 0; r < R; r++) total[r] = total[r] + (even[s][r] + odd[s][r]);
     }
   }
-  for (int s = 0; s < S; s++)
-    for (int r = 0; r < R; r++) out[s * STRIDE + r] = total[s][r];
 }
 
 // A tile of R rows, so many at a time as there are registers for their sums.
