@@ -31,7 +31,7 @@ def copies(model: Path, folder: Path) -> dict[str, Path]:
         writer = gguf.GGUFWriter(path, architecture)
         for key, field in reader.fields.items():
             if not key.startswith("GGUF.") and key != "general.architecture":
-                item = field.types[-1] if len(field.types) > 1 else None
+                item = field.types[1] if len(field.types) > 1 else None
                 writer.add_key_value(key, field.contents(), field.types[0], item)
         for tensor in reader.tensors:
             data = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
