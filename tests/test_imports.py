@@ -6,12 +6,13 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "motet"
 FLOORS = [
     {"errors", "spec", "arrays", "machine", "cached"},
-    {"checks"},
+    {"checks", "replacing"},
     {"weights", "hub"},
     {"kernels"},
     {"tokenizer"},
     {"huggingface"},
     {"opening"},
+    {"conversion"},
     {"memory", "models"},
     {"batch", "runnable", "state", "finite"},
     {"split", "encoding", "pooling", "output"},

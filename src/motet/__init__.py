@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from motet.async_llm import AsyncLLM, AsyncStream
     from motet.batch import Batch
     from motet.context import Context
+    from motet.conversion.convert import convert
+    from motet.conversion.quantize import quantize
+    from motet.conversion.report import Conversion
     from motet.engine import Chunk, Completion, Stream
     from motet.llm import LLM
     from motet.memory import Memory
@@ -43,6 +46,7 @@ _LAZY = {
     "Chunk": "motet.engine",
     "Completion": "motet.engine",
     "Context": "motet.context",
+    "Conversion": "motet.conversion.report",
     "LLM": "motet.llm",
     "Memory": "motet.memory",
     "Model": "motet.model",
@@ -51,6 +55,8 @@ _LAZY = {
     "SelfExtend": "motet.self_extend",
     "Stream": "motet.engine",
     "Tokenizer": "motet.tokenizer",
+    "convert": "motet.conversion.convert",
+    "quantize": "motet.conversion.quantize",
 }
 
 __all__ = [
@@ -65,6 +71,7 @@ __all__ = [
     "Chunk",
     "Completion",
     "Context",
+    "Conversion",
     "HubError",
     "Memory",
     "Model",
@@ -80,6 +87,8 @@ __all__ = [
     "Tokenizer",
     "TokenizerError",
     "UnsupportedError",
+    "convert",
+    "quantize",
 ]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from motet.cli.pictures import check_plot, heat_maps, save_curves, save_heat_maps, save_matrices
-from motet.errors import OptionError, StateFileError, UnsupportedError
+from motet.errors import MotetError, OptionError, UnsupportedError
 
 GRIDS = [{"plain": {(64, 0.0): 0.0, (128, 0.0): 0.25}, "Self-Extend": {(64, 0.5): 1.0}}]
 
@@ -128,7 +128,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(matplotlib, tmp_pat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("motet.cli.pictures.Sink.write", full)
-    with pytest.raises(StateFileError, match=r"a.svg: cannot be written: No space left on device"):
+    with pytest.raises(MotetError, match=r"a.svg: cannot be written: No space left on device"):
         draw(path)
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["a.svg"]

@@ -94,6 +94,7 @@ class World:
             "Sampling": motet.Sampling,
             "SelfExtend": lambda: motet.SelfExtend(2, 8),
             "Tokenizer": lambda: self.model.tokenizer,
+            "motet": lambda: motet,
         }
         return objects[function.owner]()
 
@@ -103,6 +104,8 @@ class World:
             return io.BytesIO(b"" if function.name == "save" else self.saved)
         if str(function) == "Context.restore" and name == "into":
             return {0: 1}
+        if function.owner == "motet":
+            return {"model": shipped_model(), "out": "out.gguf", "type": "f32"}[name]
         return copy.copy(
             {
                 "llm": self.llm,

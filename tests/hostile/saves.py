@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motet.state import paths
+from motet import replacing
 from tests.hostile.harness import main
 from tests.memory.talk import Talk
 from tests.state.files import KINDS, everything, saved
@@ -65,10 +65,10 @@ def killed(path: Path, processes: int, delay: float) -> None:
 def case(random: np.random.Generator) -> None:
     """One folder."""
     one, _, *files = talks()
-    nameless, named = random.random() < 0.5, paths._open_nameless
+    nameless, named = random.random() < 0.5, replacing._open_nameless
     processes = int(random.integers(1, 3))
     if not nameless:
-        paths._open_nameless = lambda directory: None
+        replacing._open_nameless = lambda directory: None
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "state"
@@ -86,7 +86,7 @@ def case(random: np.random.Generator) -> None:
             again.context.restore(path)
             assert everything(again.context) == everything(one.context)
     finally:
-        paths._open_nameless = named
+        replacing._open_nameless = named
 
 
 if __name__ == "__main__":

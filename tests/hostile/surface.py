@@ -17,6 +17,7 @@ import motet
 from motet.sampling import Sampling
 
 CALLED = {("Context.restore", "into"), ("Model.load", "progress")}
+CALLED |= {("motet.convert", "progress"), ("motet.quantize", "progress")}
 CALLED |= {
     (f"{kind}.{name}", "progress") for kind in ("LLM", "AsyncLLM") for name in ("embed", "rank")
 }
@@ -31,7 +32,17 @@ BETWEEN_ROOMS = {
 }
 """What ``Context`` and state files call, with what only they make."""
 
-RESULTS = {"AsyncStream", "Chunk", "Completion", "Memory", "Model", "Output", "Stream", "Tokenizer"}
+RESULTS = {
+    "AsyncStream",
+    "Chunk",
+    "Completion",
+    "Conversion",
+    "Memory",
+    "Model",
+    "Output",
+    "Stream",
+}
+RESULTS |= {"Tokenizer"}
 """Classes whose objects Motet makes (``Model.load`` does): constructors are nobody else's."""
 
 ARGUED = {"__getitem__", "__contains__"}
@@ -43,7 +54,7 @@ class Function:
     """A function, method, constructor or property's setter."""
 
     owner: str
-    """The class."""
+    """The class, or the module."""
     name: str
     """The method; "" for the constructor."""
     parameters: tuple[str, ...]
@@ -69,8 +80,10 @@ def surface() -> list[Function]:
         exported = getattr(motet, name)
         if isinstance(exported, type) and issubclass(exported, Exception):
             continue
-        assert isinstance(exported, type), f"{name}: say here how functions are called"
-        found += _methods(exported)
+        if isinstance(exported, type):
+            found += _methods(exported)
+        else:
+            found.append(_function("motet", name, inspect.signature(exported)))
     return [function for function in found if str(function) not in BETWEEN_ROOMS]
 
 

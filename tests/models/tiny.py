@@ -170,9 +170,7 @@ def write(
     """
     rng = np.random.default_rng(0)
     writer = gguf.GGUFWriter(path, keys["general.architecture"])
-    for key, value in keys.items():
-        if key != "general.architecture":
-            _add(writer, key, value)
+    add_keys(writer, keys)
     for name, shape in (shapes(keys) if tensors is None else tensors).items():
         values = rng.standard_normal(shape) / np.sqrt(shape[-1])
         values += "norm" in name
@@ -194,6 +192,13 @@ def load(folder: Path, architecture: str, threads: int = 1, **changes: Any) -> M
     """The tiny model of an architecture, loaded; ``changes`` as in ``metadata``."""
     path = folder / f"{architecture}.gguf"
     return Model.load(write(path, metadata(architecture, **changes)), threads)
+
+
+def add_keys(writer: gguf.GGUFWriter, keys: Mapping[str, Any]) -> None:
+    """All but the architecture, which the writer has."""
+    for key, value in keys.items():
+        if key != "general.architecture":
+            _add(writer, key, value)
 
 
 def _add(writer: Any, key: str, value: Any) -> None:

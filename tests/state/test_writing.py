@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from motet import replacing
 from motet.errors import StateFileError
-from motet.state import file_objects, paths
+from motet.state import file_objects
 from tests.memory.talk import Talk
 from tests.state.files import everything, restored, saved
 from tests.toy import ALL_KINDS
@@ -31,7 +32,7 @@ def talk() -> Talk:
 def as_asked(nameless: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the file system has files without names."""
     if not nameless:
-        monkeypatch.setattr(paths, "_open_nameless", lambda directory: None)
+        monkeypatch.setattr(replacing, "_open_nameless", lambda directory: None)
 
 
 def fail_after(count: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +115,7 @@ def test_the_last_steps_fail(talk, tmp_path, nameless, call, monkeypatch):
     def fail(*args, **options):
         raise OSError(errno.EIO, "Input/output error")
 
-    owner = Path if call == "replace" else paths.os
+    owner = Path if call == "replace" else replacing.os
     with monkeypatch.context() as patch:
         patch.setattr(owner, call, fail)
         with pytest.raises(StateFileError, match="cannot be written: Input/output error"):
@@ -156,7 +157,7 @@ def test_a_process_that_is_killed_while_it_writes(tmp_path, number):
     assert child.returncode != 0
     assert path.read_bytes() == b"old"
     left = [entry.name for entry in tmp_path.iterdir()]
-    if number == signal.SIGINT or paths._open_nameless(tmp_path) is not None:
+    if number == signal.SIGINT or replacing._open_nameless(tmp_path) is not None:
         assert left == ["state"]
 
 
@@ -249,15 +250,15 @@ def test_what_killed_processes_left_is_removed(talk, tmp_path):
 def test_a_temporary_file_taken_for_abandoned_is_made_anew(talk, tmp_path, monkeypatch):
     """It has a name for a moment before it is locked."""
     as_asked(False, monkeypatch)
-    lock, locks = paths._lock, []
+    lock, locks = replacing._lock, []
 
     def slow(descriptor: int) -> None:
         locks.append(descriptor)
         if len(locks) == 1:
-            paths._remove_abandoned(tmp_path / "state")
+            replacing._remove_abandoned(tmp_path / "state")
         lock(descriptor)
 
-    monkeypatch.setattr(paths, "_lock", slow)
+    monkeypatch.setattr(replacing, "_lock", slow)
     talk.context.save(tmp_path / "state")
     assert len(locks) == 2
     assert [entry.name for entry in tmp_path.iterdir()] == ["state"]

@@ -27,6 +27,11 @@ _ELSEWHERE = {
 
 _ARGUMENTS = (
     (r"\btruncate=True\b", "--truncate"),
+    (r"\boverwrite=True\b", "--force"),
+    (r"\ballow_requantize=True\b", "--allow-requantize"),
+    (r"^tensor_types:", "--tensor-type:"),
+    (r"^(output|embedding)_type:", r"--\1-type:"),
+    (r"^split_size is", "--split-size is"),
     (r"\bpooling='(mean|cls|last)'", r"--pooling \1"),
     (r"(?<= )kv_(bytes|type)(?=[ ,)]|$)", r"--kv-\1"),
 )

@@ -40,7 +40,7 @@ def write_npy(path: str, array: "Float32") -> None:
 
     Raises MotetError, with the path, where that fails.
     """
-    from motet.state.paths import replacing
+    from motet.replacing import replacing
 
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
         try:
@@ -56,9 +56,9 @@ def write_npy(path: str, array: "Float32") -> None:
 def _write(file: BinaryIO, array: "Float32") -> None:
     import numpy as np
 
+    from motet.replacing import write_all
+
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
-    for data in (header.getvalue(), np.ascontiguousarray(array).reshape(-1).view(np.uint8).data):
-        rest = memoryview(data)
-        while rest:  # files without a buffer may take less than all
-            rest = rest[file.write(rest) :]
+    write_all(file, header.getvalue())
+    write_all(file, np.ascontiguousarray(array).reshape(-1).data)

@@ -128,7 +128,7 @@ def kv_type_option(command: Command) -> Command:
     )(command)
 
 
-class _Bytes(click.ParamType):
+class Bytes(click.ParamType):
     """``1000000``, ``500M`` or ``2G``, the letters in powers of 1024."""
 
     name = "bytes"
@@ -143,7 +143,7 @@ class _Bytes(click.ParamType):
 def kv_bytes_option(command: Command) -> Command:
     return click.option(
         "--kv-bytes",
-        type=_Bytes(),
+        type=Bytes(),
         metavar="N",
         help="The most that keys, values and states take, as in 500M or 2G (default: three quarters"
         " of the memory that is left).",

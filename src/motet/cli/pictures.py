@@ -10,8 +10,8 @@ import click
 import numpy as np
 
 from motet.errors import OptionError, UnsupportedError
+from motet.replacing import replacing
 from motet.state.file_objects import Sink
-from motet.state.paths import replacing
 
 if TYPE_CHECKING:
     from types import ModuleType

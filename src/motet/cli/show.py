@@ -8,7 +8,8 @@ import click
 
 from motet.cli.inputs import existing_model
 from motet.cli.options import context_option, json_option, kv_type_option, model_argument
-from motet.cli.output import amount, printable
+from motet.cli.output import amount
+from motet.cli.tables import print_tables, table
 from motet.machine import format_bytes
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 _LONG = 8
 """Elements of an array, and lines of a string, from which it is abbreviated in tables."""
 _KEEPS_NOTHING = "none: an encoder reads a text whole, and keeps nothing of it"
-_NUMBERS = {"tensors", "parameters", "size", "share", "offset"}
-"""Titles of right-aligned columns."""
 
 
 @click.command("show")
@@ -71,19 +70,15 @@ def _finite(value: object) -> object:
 
 def _print(facts: "Facts") -> None:
     """Tables on standard output."""
-    from rich.console import Console
-
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(width=200, markup=False, highlight=False, emoji=False)
-    console.print(_overview(facts))
+    tables = [_overview(facts)]
     if facts["tensor_types"]:
-        console.print(_types_table(facts["tensor_types"]))
+        tables.append(_types_table(facts["tensor_types"]))
     if "tensors" in facts:
-        console.print(_tensors_table(facts["tensors"]))
+        tables.append(_tensors_table(facts["tensors"]))
     if "metadata" in facts:
         rows = [(key, _abbreviated(value)) for key, value in facts["metadata"].items()]
-        console.print(_table(["metadata", ""], rows))
+        tables.append(table(["metadata", ""], rows))
+    print_tables(tables)
 
 
 def _overview(facts: "Facts") -> "Table":
@@ -113,7 +108,7 @@ def _overview(facts: "Facts") -> "Table":
         ("chat template", "yes" if facts["chat_template"] else "no"),
         ("context memory", _memory(facts["context"]) if not facts["encoder"] else _KEEPS_NOTHING),
     ]
-    return _table(None, rows)
+    return table(None, rows)
 
 
 def _kind(facts: "Facts") -> str:
@@ -186,7 +181,7 @@ def _memory(context: "Facts") -> str:
 
 def _types_table(types: "list[Facts]") -> "Table":
     total = sum(row["bytes"] for row in types)
-    return _table(
+    return table(
         ["type", "tensors", "parameters", "size", "share"],
         [
             (
@@ -202,7 +197,7 @@ def _types_table(types: "list[Facts]") -> "Table":
 
 
 def _tensors_table(tensors: "list[Facts]") -> "Table":
-    return _table(
+    return table(
         ["tensor", "shape", "type", "size", "offset"],
         [
             (
@@ -215,19 +210,6 @@ def _tensors_table(tensors: "list[Facts]") -> "Table":
             for row in tensors
         ],
     )
-
-
-def _table(titles: list[str] | None, rows: list[tuple[str, ...]]) -> "Table":
-    """Columns side by side without lines; long cells are folded, never cut."""
-    from rich.table import Table
-
-    table = Table(box=None, show_header=titles is not None, pad_edge=False, header_style="bold")
-    for title in titles or ["", ""]:
-        right = title in _NUMBERS
-        table.add_column(title, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(printable, row))
-    return table
 
 
 def _shown(value: object) -> str:

@@ -16,7 +16,7 @@ from motet.huggingface.plan import Plan
 from motet.huggingface.planned import EMBEDDING, planned
 from motet.huggingface.safetensors import Stored, read_file, read_tensors
 from motet.huggingface.tokenizer import read_tokenizer
-from motet.weights.source import MetadataValue, TensorInfo
+from motet.weights.source import MetadataValue, TensorInfo, ValueType
 
 CONFIG = "config.json"
 _MAX_CONFIG = 1 << 24
@@ -48,6 +48,7 @@ class HuggingFaceDirectory:
         self.nbytes = sum(file.size for file in self._files.values())
         n_vocab = self.tensors[EMBEDDING].rows if EMBEDDING in self.tensors else 0
         self.metadata = _metadata(files, plan, n_vocab)
+        self.metadata_types: dict[str, ValueType] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> "HuggingFaceDirectory":

@@ -27,6 +27,11 @@ class TensorType(IntEnum):
         member.block_bytes = block_bytes
         return member
 
+    @property
+    def is_integer(self) -> bool:
+        """Whether it holds indices and not weights."""
+        return self in (TensorType.I8, TensorType.I16, TensorType.I32, TensorType.I64)
+
     F32 = 0, 1, 4
     F16 = 1, 1, 2
     Q4_0 = 2, 32, 18
@@ -106,7 +111,7 @@ def _dequantize(raw: UInt8, type: TensorType) -> Float32:
             return _words(raw, np.float64).astype(np.float32)
         case TensorType.BF16:
             return (_words(raw, np.uint16).astype(np.uint32) << 16).view(np.float32)
-        case TensorType.I8 | TensorType.I16 | TensorType.I32 | TensorType.I64:
+        case _ if type.is_integer:
             raise UnsupportedError(f"a tensor of type {type.name} holds integers, not weights")
     from gguf import GGMLQuantizationType, quants  # 0.1 s, and only rare types need it
 

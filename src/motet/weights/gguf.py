@@ -14,7 +14,7 @@ from motet.weights.gguf_metadata import read_metadata
 from motet.weights.gguf_tensors import GGUFTensor, read_tensors
 from motet.weights.identify import describe
 from motet.weights.open_file import OpenFile
-from motet.weights.source import MetadataValue
+from motet.weights.source import MetadataValue, ValueType
 
 _MAGIC = b"GGUF"
 _DEFAULT_ALIGNMENT = 32
@@ -26,7 +26,8 @@ _SPLIT_NAME = re.compile(r"(?P<prefix>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\
 class GGUFFile:
     """An open GGUF model.
 
-    ``metadata``: key -> int, float, bool, str or list, in the file's order.
+    ``metadata``: key -> int, float, bool, str or list, in the file's order; ``metadata_types``: as
+    which type each is stored.
     ``tensors``: name -> GGUFTensor, in the file's order.
     ``path``, ``version``, ``alignment``: of the file given (of the first part, if it is split).
     ``files``: how many files the model is split into. ``nbytes``: their size together.
@@ -41,6 +42,7 @@ class GGUFFile:
         self.version = first.version
         self.alignment = first.alignment
         self.metadata = first.metadata
+        self.metadata_types = first.metadata_types
         self.tensors = {name: info for part in parts for name, info in part.tensors.items()}
         self.files = len(parts)
         self.nbytes = sum(part.source.size for part in parts)
@@ -124,6 +126,7 @@ class _Part:
     version: int
     alignment: int
     metadata: dict[str, MetadataValue]
+    metadata_types: dict[str, ValueType]
     tensors: dict[str, GGUFTensor]
 
     def integer(self, key: str, default: int) -> int:
@@ -146,13 +149,13 @@ def _open_part(path: str) -> _Part:
     version = _check_version(cursor)
     tensor_count = cursor.u64("the tensor count")
     key_count = cursor.u64("the metadata key count")
-    metadata = read_metadata(cursor, key_count)
+    metadata, types = read_metadata(cursor, key_count)
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1):
         cursor.field = "metadata key 'general.alignment'"
         raise cursor.error(f"{shown(alignment)} is not a power of two of at least 8")
     tensors = read_tensors(cursor, tensor_count, alignment, source.size)
-    return _Part(path, source, version, alignment, metadata, tensors)
+    return _Part(path, source, version, alignment, metadata, types, tensors)
 
 
 def _check_version(cursor: Cursor) -> int:

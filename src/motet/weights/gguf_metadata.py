@@ -6,7 +6,7 @@ import numpy as np
 
 from motet.errors import shown
 from motet.weights.cursor import Cursor
-from motet.weights.source import MetadataValue
+from motet.weights.source import MetadataValue, ValueType
 
 MAX_KEYS = 1 << 16
 MAX_ELEMENTS = 1 << 22
@@ -36,8 +36,12 @@ _SMALLEST_PAIR = 8 + 1 + 4 + 1  # a key of one byte, its type, and a value of on
 _LENGTH = struct.Struct("<Q")
 
 
-def read_metadata(cursor: Cursor, count: int) -> dict[str, MetadataValue]:
-    """``count`` pairs, in the file's order. Arrays become lists of int, float, bool, str or lists.
+def read_metadata(
+    cursor: Cursor, count: int
+) -> tuple[dict[str, MetadataValue], dict[str, ValueType]]:
+    """``count`` pairs, in the file's order, and as which type each value is stored.
+
+    Arrays become lists of int, float, bool, str or lists.
 
     A string that is not UTF-8 (some vocabularies hold raw bytes) keeps its bytes as surrogates:
     ``value.encode("utf-8", "surrogateescape")`` gives them back.
@@ -48,6 +52,7 @@ def read_metadata(cursor: Cursor, count: int) -> dict[str, MetadataValue]:
     cursor.check_count(count, "keys", _SMALLEST_PAIR, MAX_KEYS)
     reader = _Reader(cursor)
     metadata: dict[str, MetadataValue] = {}
+    types: dict[str, ValueType] = {}
     for index in range(count):
         cursor.field = f"metadata key {index}"
         start = cursor.position
@@ -60,7 +65,8 @@ def read_metadata(cursor: Cursor, count: int) -> dict[str, MetadataValue]:
         if key == "general.alignment" and kind != _UINT32:
             raise cursor.error(f"has value type {kind}, must be {_UINT32} (uint32)", at=at)
         metadata[key] = reader.value(kind, at)
-    return metadata
+        types[key] = (kind, reader.element) if kind == _ARRAY else (kind,)
+    return metadata, types
 
 
 class _Reader:
@@ -72,6 +78,8 @@ class _Reader:
         """Of arrays."""
         self._nested = 0
         """Arrays that are elements."""
+        self.element = 0
+        """Of the last array, the type of its elements."""
 
     def value(self, kind: int, kind_at: int) -> MetadataValue:
         if kind == _ARRAY:
@@ -92,6 +100,8 @@ class _Reader:
                 f"an array of {count} elements is past the limit of {MAX_ELEMENTS} in all",
                 at=count_at,
             )
+        if depth == 1:
+            self.element = kind
         if kind == _STRING:
             return self._strings(count)
         if kind == _ARRAY:

@@ -9,6 +9,8 @@ from motet.arrays import UInt8
 from motet.weights.formats import TensorType, row_bytes
 
 MetadataValue = int | float | bool | str | list[Any]
+ValueType = tuple[int, ...]
+"""GGUF's number for the type of a value; of an array, the array's and that of its elements."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class ModelSource(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, MetadataValue]: ...
+    @property
+    def metadata_types(self) -> Mapping[str, ValueType]:
+        """As which type a key is stored, where the files say so; else its value is all there is."""
+        ...
+
     @property
     def tensors(self) -> Mapping[str, TensorInfo]: ...
     @property

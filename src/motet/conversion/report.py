@@ -1,0 +1,95 @@
+"""What a conversion makes of a model, tensor by tensor."""
+
+import re
+from collections.abc import Container
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from motet.errors import UnsupportedError
+from motet.weights.formats import TensorType
+from motet.weights.identify import describe_other
+from motet.weights.source import ModelSource
+
+_ENDS = re.compile(r"([-._](f32|f16|bf16|q8_0))?(-00001-of-\d{5})?$", re.IGNORECASE)
+"""Of the names of files: parts, and types that others are made of."""
+_UNWEIGHED = (TensorType.F32, TensorType.F16, TensorType.BF16, TensorType.Q8_0)
+"""Types that leave nothing to choose."""
+QUANTIZATION_VERSION = 2
+"""Of GGML's block formats, as files say it."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of one tensor. ``shape`` is in NumPy order."""
+
+    name: str
+    shape: tuple[int, ...]
+    before: TensorType
+    after: TensorType
+    nbytes_before: int
+    nbytes: int
+    weighed: bool
+    """Whether errors were weighed by an importance matrix."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was made, or with ``dry_run`` would be: ``files``, and every tensor."""
+
+    files: tuple[Path, ...]
+    type: str
+    tensors: tuple[Change, ...]
+
+    @property
+    def nbytes_before(self) -> int:
+        """Of all tensors."""
+        return sum(each.nbytes_before for each in self.tensors)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors."""
+        return sum(each.nbytes for each in self.tensors)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Of all tensors."""
+        return 8 * self.nbytes / sum(prod(each.shape) for each in self.tensors)
+
+
+def changes(
+    source: ModelSource, retyped: ModelSource, weighed: Container[str] = ()
+) -> tuple[Change, ...]:
+    """What becomes of each tensor."""
+    return tuple(
+        Change(
+            name,
+            info.shape,
+            before=info.type,
+            after=retyped.tensors[name].type,
+            nbytes_before=info.nbytes,
+            nbytes=retyped.tensors[name].nbytes,
+            weighed=name in weighed and retyped.tensors[name].type not in (info.type, *_UNWEIGHED),
+        )
+        for name, info in source.tensors.items()
+    )
+
+
+def default_path(source: ModelSource, type: str) -> Path:
+    """``NAME-TYPE.gguf`` in the current folder: a file's name, or what a directory's model has."""
+    path = Path(source.path).resolve()
+    if path.suffix == ".gguf":
+        name = _ENDS.sub("", path.stem)
+    else:
+        found = source.metadata.get("general.name")
+        name = found if isinstance(found, str) else path.name
+    safe = re.sub(r"[\s/]+", "-", name).strip("-.")
+    return Path(f"{safe or 'model'}-{type}.gguf")
+
+
+def require_model(source: ModelSource) -> None:
+    """Raise UnsupportedError for a GGUF file that holds something else than a model."""
+    other = describe_other(source.metadata, source.tensors)
+    if other is not None:
+        what, hint = other
+        raise UnsupportedError(f"{source.path}: is {what}", hint=hint)

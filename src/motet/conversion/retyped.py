@@ -1,0 +1,97 @@
+"""A model whose tensors have other types: converted as they are read, with no copy in between."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from motet.arrays import Float32, UInt8
+from motet.errors import ModelFileError, NumericalError
+from motet.kernels.interface import Kernels
+from motet.weights.formats import TensorType, dequantize
+from motet.weights.source import MetadataValue, ModelSource, TensorInfo, ValueType
+
+Importance = Mapping[str, Float32]
+"""How much each column of a tensor matters, ``[matrices, columns]`` float32, by the tensor's name.
+
+One row for each matrix of a tensor of three axes (experts, heads), else one alone."""
+
+_CHUNK = 1 << 20
+"""Values that are converted at once: floats that stay in the processor's cache."""
+
+
+class Retyped:
+    """``source`` with the tensors in ``types`` in another type; it closes the source.
+
+    ``importance``: what quantising weighs errors by, for tensors that it has. ``metadata``: takes
+    the place of the source's.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        types: Mapping[str, TensorType],
+        kernels: Kernels,
+        importance: Importance | None = None,
+        metadata: Mapping[str, MetadataValue] | None = None,
+    ) -> None:
+        self._source = source
+        self._kernels = kernels
+        self._importance = importance or {}
+        self.path = source.path
+        self.format = source.format
+        self.architecture = source.architecture
+        self.metadata = source.metadata if metadata is None else metadata
+        self.metadata_types: Mapping[str, ValueType] = source.metadata_types
+        self.tensors: Mapping[str, TensorInfo] = {
+            name: replace(info, type=types.get(name, info.type))
+            for name, info in source.tensors.items()
+        }
+        self.files = source.files
+        self.nbytes = sum(info.nbytes for info in self.tensors.values())
+
+    def raw(self, name: str) -> UInt8:
+        """The bytes of a tensor, uint8 [rows, row_bytes]. Raises as ``read_rows`` does."""
+        rows = self.tensors[name].rows if name in self.tensors else 0
+        return self.read_rows(name, 0, rows)
+
+    def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
+        """As a ModelSource does; NumericalError too, for a value that the type cannot hold."""
+        if name not in self.tensors:
+            raise ModelFileError(f"{self.path}: there is no tensor {name!r}")
+        before, info = self._source.tensors[name], self.tensors[name]
+        if info.type is before.type:
+            return self._source.read_rows(name, first, last, buffer)
+        size = (last - first) * info.row_bytes
+        out = np.empty(size, np.uint8) if buffer is None else buffer[:size]
+        out = out.reshape(last - first, info.row_bytes)
+        importance = self._importance.get(name)
+        # Rows that share a row of importance.
+        span = info.rows if importance is None else info.rows // len(importance)
+        step, start = max(1, _CHUNK // info.columns), first
+        while start < last:
+            stop = min(start + step, last, (start // span + 1) * span)
+            values = dequantize(self._source.read_rows(name, start, stop), before.type)
+            weights = None if importance is None else importance[start // span]
+            try:
+                rows = self._kernels.quantize(values, info.type, weights)
+            except NumericalError as error:
+                place = f"{self.path}: tensor {name}, rows from {start}"
+                raise NumericalError(f"{place}: {error.message}", hint=error.hint) from error
+            out[start - first : stop - first] = rows
+            start = stop
+        return out
+
+    def require_unchanged(self) -> None:
+        """Raise ModelFileError if a file was written to since it was opened."""
+        self._source.require_unchanged()
+
+    def close(self) -> None:
+        """Let go of the files: metadata and the list of tensors stay."""
+        self._source.close()
+
+    def __enter__(self) -> "Retyped":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
