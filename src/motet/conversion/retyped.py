@@ -38,6 +38,8 @@ class Retyped:
         self._source = source
         self._kernels = kernels
         self._importance = importance or {}
+        self._read, self._floats = np.empty(0, np.uint8), np.empty(0, np.float32)
+        """Used again and again, so that they stay in the processor's cache."""
         self.path = source.path
         self.format = source.format
         self.architecture = source.architecture
@@ -71,7 +73,7 @@ class Retyped:
         step, start = max(1, _CHUNK // info.columns), first
         while start < last:
             stop = min(start + step, last, (start // span + 1) * span)
-            values = dequantize(self._source.read_rows(name, start, stop), before.type)
+            values = self._widened(name, start, stop)
             weights = None if importance is None else importance[start // span]
             try:
                 rows = self._kernels.quantize(values, info.type, weights)
@@ -81,6 +83,29 @@ class Retyped:
             out[start - first : stop - first] = rows
             start = stop
         return out
+
+    def _widened(self, name: str, first: int, last: int) -> Float32:
+        """Rows as float32, until the next ones are read."""
+        info = self._source.tensors[name]
+        size = (last - first) * info.row_bytes
+        if len(self._read) < size:
+            self._read = np.empty(size, np.uint8)
+        raw = self._source.read_rows(name, first, last, self._read)
+        if info.type is TensorType.F32:
+            return raw.view(np.float32)
+        if info.type not in (TensorType.F16, TensorType.BF16):
+            return dequantize(raw, info.type)
+        count = (last - first) * info.columns
+        if len(self._floats) < count:
+            self._floats = np.empty(count, np.float32)
+        values = self._floats[:count].reshape(-1, info.columns)
+        if info.type is TensorType.F16:
+            np.copyto(values, raw.view(np.float16))
+        else:
+            words = values.view(np.uint32)
+            np.copyto(words, raw.view(np.uint16))
+            words <<= 16
+        return values
 
     def require_unchanged(self) -> None:
         """Raise ModelFileError if a file was written to since it was opened."""
