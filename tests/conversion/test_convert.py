@@ -42,6 +42,7 @@ def test_types(model, tmp_path, type, matrices, odd, file_type):
         assert types[name] is F32, name
     with GGUFFile.open(model) as before, GGUFFile.open(tmp_path / "out.gguf") as after:
         added = {"general.quantization_version": 2, "general.file_type": file_type}
+        added["general.size_label"] = "4x23K"
         assert after.metadata == {**before.metadata, **added}
         for name, info in after.tensors.items():
             assert info.type is types[name]
