@@ -49,11 +49,11 @@ def command(
     """
     from motet.conversion.convert import convert
 
-    existing_model(model)
+    found = existing_model(model)
 
     def run(progress: Callable[[int, int], None]) -> "Conversion":
         return convert(
-            model,
+            found,
             out,
             type,
             split_size=split_size,

@@ -58,7 +58,8 @@ def command(
     if text_file is None:
         raise click.UsageError("give a text with -f, as in motet imatrix MODEL -f text.txt")
     text = read_text(text_file)
-    require_free(Path(out), (existing_model(model),), force)
+    model = existing_model(model)
+    require_free(Path(out), (model,), force)
     with progress_bar() as show:
         matrix = importance_matrix(
             model,

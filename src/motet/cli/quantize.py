@@ -99,11 +99,11 @@ def command(
             "give a model, a file to write and a type, as in motet quantize IN OUT Q4_K_M"
         )
     model, *out, type = arguments
-    existing_model(model)
+    found = existing_model(model)
 
     def run(progress: Callable[[int, int], None]) -> "Conversion":
         return quantize(
-            model,
+            found,
             out[0] if out else None,
             type,
             imatrix=imatrix,

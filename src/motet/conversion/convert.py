@@ -16,6 +16,7 @@ from motet.conversion.report import (
 )
 from motet.conversion.retyped import Retyped
 from motet.errors import OptionError
+from motet.hub import local_path
 from motet.kernels import CPU
 from motet.opening import open_model
 from motet.weights.formats import TensorType
@@ -65,7 +66,7 @@ def convert(
     if progress is not None:
         checks.function("progress", progress, "the bytes done and the bytes in all")
     kernels = CPU(checks.optional_whole("threads", threads, 1))
-    with open_model(found) as source:
+    with open_model(local_path(found)) as source:
         require_model(source)
         _require_floats(source)
         wanted = _first_half(source) if type == "auto" else TensorType[type.upper()]

@@ -16,6 +16,7 @@ from motet.conversion.report import (
 )
 from motet.conversion.retyped import Retyped
 from motet.errors import OptionError
+from motet.hub import local_path
 from motet.kernels import CPU
 from motet.opening import open_model
 from motet.weights.formats import TensorType
@@ -80,7 +81,7 @@ def quantize(
     matrix = None
     if imatrix is not None:
         matrix = ImportanceMatrix.read(checks.path("imatrix", imatrix, "give the path of a file"))
-    with open_model(found) as source:
+    with open_model(local_path(found)) as source:
         require_model(source)
         important = matrix is not None
         types = assign(source.metadata, source.tensors, mix, wishes, important=important)

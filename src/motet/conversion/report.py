@@ -77,12 +77,12 @@ def changes(
 
 def default_path(source: ModelSource, type: str) -> Path:
     """``NAME-TYPE.gguf`` in the current folder: a file's name, or what a directory's model has."""
-    path = Path(source.path).resolve()
+    path = Path(source.path)
     if path.suffix == ".gguf":
         name = _ENDS.sub("", path.stem)
     else:
         found = source.metadata.get("general.name")
-        name = found if isinstance(found, str) else path.name
+        name = found if isinstance(found, str) else path.resolve().name
     safe = re.sub(r"[\s/]+", "-", name).strip("-.")
     return Path(f"{safe or 'model'}-{type}.gguf")
 

@@ -17,6 +17,7 @@ from motet.conversion.importance import Entry, ImportanceMatrix
 from motet.conversion.retyped import Retyped
 from motet.errors import NumericalError, OptionError, UnsupportedError
 from motet.evals.predictions import max_positions
+from motet.hub import local_path
 from motet.kernels import CPU
 from motet.kernels.interface import Rows
 from motet.model import Model
@@ -55,7 +56,7 @@ def importance_matrix(
     """
     ctx = checks.optional_whole("ctx", ctx, 4)
     chunks = checks.optional_whole("chunks", chunks, 1)
-    with open_model(path) as source:
+    with open_model(local_path(path)) as source:
         watched = _Watched(source)
         kernels = _Observer(watched, checks.optional_whole("threads", threads, 1))
         model = Model(watched, kernels)
