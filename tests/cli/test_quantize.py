@@ -124,6 +124,7 @@ def test_convert(model, out, tmp_path):
     assert len(files) > 1 and "bits a weight (BF16)" in result.stdout
     assert invoke("convert", model, "--outtype", "q4_0").exit_code == 2
     assert invoke("convert", tmp_path / "nothing").exit_code == 1
+    assert "-o names the file to write" in invoke("convert", model, out).stderr
 
 
 def test_imatrix_and_what_is_made_with_it(tmp_path, out):

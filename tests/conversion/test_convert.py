@@ -7,9 +7,11 @@ import pytest
 
 import motet
 from motet.errors import ModelFileError, OptionError, UnsupportedError
+from motet.opening import open_model
 from motet.weights.formats import TensorType, dequantize
 from motet.weights.gguf import GGUFFile
 from motet.weights.gguf_writer import write
+from tests.huggingface import making
 from tests.models import tiny
 from tests.weights.sources import ArraySource
 
@@ -97,3 +99,83 @@ def test_refusals(model, tmp_path):
     with pytest.raises(UnsupportedError, match="is a LoRA adapter"):
         motet.convert(tmp_path / "lora.gguf", tmp_path / "out.gguf")
     assert not (tmp_path / "out.gguf").exists()
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A Llama of two layers, stored in BF16."""
+    rng = np.random.default_rng(0)
+    config = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": tiny.VOCAB,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 96,
+        "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": True,
+    }
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (tiny.VOCAB, 64),
+        "model.norm.weight": (64,),
+    }
+    for i in range(2):
+        layer = f"model.layers.{i}"
+        for name, rows, columns in (
+            ("self_attn.q_proj", 64, 64),
+            ("self_attn.k_proj", 32, 64),
+            ("self_attn.v_proj", 32, 64),
+            ("self_attn.o_proj", 64, 64),
+            ("mlp.gate_proj", 96, 64),
+            ("mlp.up_proj", 96, 64),
+            ("mlp.down_proj", 64, 96),
+        ):
+            shapes[f"{layer}.{name}.weight"] = rows, columns
+        shapes[f"{layer}.input_layernorm.weight"] = (64,)
+        shapes[f"{layer}.post_attention_layernorm.weight"] = (64,)
+    tensors = {
+        name: (rng.standard_normal(shape).astype(np.float32).view(np.uint32) >> 16).astype(
+            np.uint16
+        )
+        for name, shape in shapes.items()
+    }
+    return making.write(tmp_path / "my model", config, tensors)
+
+
+def test_a_directory(directory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = motet.convert(directory)
+    assert made.type == "BF16" and made.files == (Path("my-model-BF16.gguf"),)
+    types = {each.name: (each.before, each.after) for each in made.tensors}
+    assert types["blk.0.attn_q.weight"] == (BF16, BF16)
+    assert types["blk.0.attn_norm.weight"][1] is F32
+    with open_model(directory) as source, GGUFFile.open(made.files[0]) as file:
+        assert file.metadata.items() >= dict(source.metadata).items()
+        assert file.metadata["general.size_label"]
+        for name, info in source.tensors.items():
+            before = dequantize(source.raw(name), info.type)
+            after = dequantize(file.raw(name), file.tensors[name].type)
+            assert np.array_equal(before, after), name
+
+
+def test_a_directory_is_quantised_as_the_file_of_it(directory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = motet.convert(directory).files[0]
+    for type in ("Q8_0", "Q4_0", "F16"):
+        motet.quantize(directory, "one.gguf", type, pure=True, overwrite=True)
+        motet.quantize(file, "other.gguf", type, pure=True, overwrite=True)
+        assert Path("one.gguf").read_bytes() == Path("other.gguf").read_bytes()
+    assert motet.quantize(directory, None, "Q8_0").files == (Path("my-model-Q8_0.gguf"),)
+
+
+def test_nothing_in_the_directory_is_replaced(directory):
+    (weights,) = directory.glob("*.safetensors")
+    before = weights.read_bytes()
+    with pytest.raises(OptionError, match="is not a GGUF file, and is not overwritten"):
+        motet.convert(directory, weights, overwrite=True)
+    assert weights.read_bytes() == before

@@ -114,6 +114,8 @@ def _instead(command: click.Command) -> str:
     """How to give a command what it takes for one argument too many."""
     if any(param.name == "text" for param in command.params):
         return ": a text of several words goes in quotes"
+    if any("--out" in param.opts for param in command.params):
+        return ": -o names the file to write"
     return ": -f names a file" if any("--file" in param.opts for param in command.params) else ""
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from os import PathLike
 
-import numpy as np
-
 from motet import checks
 from motet.conversion.mixes import MIXES
 from motet.conversion.report import (
@@ -13,6 +11,7 @@ from motet.conversion.report import (
     changes,
     default_path,
     require_model,
+    size_label,
 )
 from motet.conversion.retyped import Retyped
 from motet.errors import OptionError
@@ -75,7 +74,7 @@ def convert(
         types = {name: _type(info, wanted) for name, info in source.tensors.items()}
         made = {**source.metadata, "general.file_type": _file_type(types, wanted)}
         made["general.quantization_version"] = QUANTIZATION_VERSION
-        made.setdefault("general.size_label", _size_label(source))
+        made.setdefault("general.size_label", size_label(source))
         retyped = Retyped(source, types, kernels, metadata=made)
         files = []
         if not dry_run:
@@ -105,17 +104,6 @@ def _file_type(types: Mapping[str, TensorType], wanted: TensorType) -> int:
     if TensorType.MXFP4 in types.values():
         return _MXFP4_FILE
     return MIXES[wanted.name].file_type
-
-
-def _size_label(source: ModelSource) -> str:
-    """How large the model is, as in "7B" or "8x7B"."""
-    from gguf import GGUFWriter, size_label
-
-    counter = GGUFWriter(None, "")
-    for info in source.tensors.values():
-        counter.add_tensor_info(info.name, info.shape, np.dtype(np.float32), 0)
-    total, shared, expert, count = counter.get_total_parameter_count()
-    return size_label(total, shared, expert, count)
 
 
 def _require_floats(source: ModelSource) -> None:

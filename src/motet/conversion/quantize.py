@@ -13,6 +13,7 @@ from motet.conversion.report import (
     changes,
     default_path,
     require_model,
+    size_label,
 )
 from motet.conversion.retyped import Retyped
 from motet.errors import OptionError
@@ -20,6 +21,7 @@ from motet.hub import local_path
 from motet.kernels import CPU
 from motet.opening import open_model
 from motet.weights.formats import TensorType
+from motet.weights.gguf import GGUFFile
 from motet.weights.gguf_writer import write
 from motet.weights.source import ModelSource
 
@@ -91,6 +93,8 @@ def quantize(
             _require_weighed(types, weights)
         made = {**source.metadata, "general.quantization_version": QUANTIZATION_VERSION}
         made["general.file_type"] = mix.file_type
+        if not isinstance(source, GGUFFile):
+            made.setdefault("general.size_label", size_label(source))
         made |= {} if matrix is None else matrix.keys()
         retyped = Retyped(source, types, kernels, weights, made)
         if target is None:
