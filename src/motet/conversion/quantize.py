@@ -91,8 +91,8 @@ def quantize(
         weights = {} if matrix is None else matrix.weights_for(source, types)
         if mix.name == "Q2_K_S" and not dry_run:
             _require_weighed(types, weights)
-        made = {**source.metadata, "general.quantization_version": QUANTIZATION_VERSION}
-        made["general.file_type"] = mix.file_type
+        made = {**source.metadata, "general.file_type": mix.file_type}
+        made["general.quantization_version"] = QUANTIZATION_VERSION
         if not isinstance(source, GGUFFile):
             made.setdefault("general.size_label", size_label(source))
         made |= {} if matrix is None else matrix.keys()
