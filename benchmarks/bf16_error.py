@@ -41,7 +41,7 @@ def copies(model: Path, folder: Path) -> dict[str, Path]:
                 continue
             rounded = gguf.quants.quantize(data, types.BF16)
             widened = gguf.quants.dequantize(rounded, types.BF16)
-            fits = data.shape[-1] % 32 == 0
+            fits = tensor.shape[0] % 32 == 0
             wanted = types[name] if name != "Q8_0" or fits else types.BF16
             stored = widened if name == "F32" else gguf.quants.quantize(widened, wanted)
             writer.add_tensor(tensor.name, stored, raw_dtype=None if name == "F32" else wanted)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from motet.kernels import _cpu
-from motet.kernels.reference import rounded_to_bf16
+from motet.kernels.reference_quantize import rounded_to_bf16
 from motet.weights.formats import TensorType
 
 FUSED = [isa for isa in (*_cpu.supported(), "emulated") if isa != "baseline"]

@@ -15,7 +15,7 @@ from motet.arrays import Array, Bool, Float32, Int32, Int64, UInt64
 from motet.kernels.bias import PositionBias
 from motet.kernels.host_memory import SCALE_GROUP, HostMemory, HostPages, scale_groups
 from motet.kernels.interface import PagedKV, Rows
-from motet.kernels.reference_quantize import QuantizeReference
+from motet.kernels.reference_quantize import QuantizeReference, rounded_to_bf16
 from motet.kernels.reference_recurrent import RecurrentReference
 from motet.kernels.rope import Rope
 from motet.kernels.routing import Routing
@@ -380,13 +380,6 @@ def store(pages: HostPages, k: Float32, v: Float32 | None, slots: Int64) -> None
             stored[page, slot] = rounded[..., : x.shape[2]]
         else:
             stored[page, slot] = x
-
-
-def rounded_to_bf16(x: Float32) -> Array:
-    """The nearest BF16 of each number, ties to even, as its bits. NaN stays NaN."""
-    bits = np.ascontiguousarray(x).view(np.uint32)
-    rounded = np.where(np.isnan(x), bits | 0x400000, bits + 0x7FFF + ((bits >> 16) & 1))
-    return (rounded >> 16).astype(np.uint16)
 
 
 def _floats(bf16: Array) -> Float32:

@@ -64,14 +64,18 @@ class QuantizeReference:
 def _words(values: Float32, type: TensorType) -> UInt8:
     if type == TensorType.F32:
         return values.view(np.uint8)
-    if type == TensorType.F16:
-        half = values.astype(np.float16).view(np.uint16)
-        word = np.where(np.isnan(values), half & 0x8000 | 0x7E00, half)
-    else:
-        bits = values.view(np.uint32)
-        rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-        word = np.where(np.isnan(values), bits >> 16 | 64, rounded)
-    return word.astype(np.uint16).view(np.uint8)
+    if type == TensorType.BF16:
+        return rounded_to_bf16(values).view(np.uint8)
+    half = values.astype(np.float16).view(np.uint16)
+    half = np.where(np.isnan(values), half & 0x8000 | 0x7E00, half)
+    return half.astype(np.uint16).view(np.uint8)
+
+
+def rounded_to_bf16(x: Float32) -> Array:
+    """The nearest BF16 of each number, ties to even, as its bits. NaN stays NaN."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    rounded = np.where(np.isnan(x), bits | 0x400000, bits + 0x7FFF + ((bits >> 16) & 1))
+    return (rounded >> 16).astype(np.uint16)
 
 
 def _by_value(values: Float32, block: int) -> Float32:

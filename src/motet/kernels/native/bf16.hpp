@@ -10,11 +10,9 @@ namespace {
 // NaN stays NaN, and what is beyond the greatest BF16 (3.39e38) becomes infinite.
 inline i32x16 rounded_to_bf16(f32x16 x) {
   const i32x16 bits = as_int(x), tie = right<16>(bits) & set_int(1);
-  f32x16 rounded = as_float(bits + set_int(0x7fff) + tie);
-  const f32x16 size = bit_and(x, as_float(set_int(0x7fffffff))), quiet = x + x;
-  EACH
-  rounded.v[r] = f_choose_below(size.v[r], f_set(INFINITY), rounded.v[r], quiet.v[r]);
-  return as_int(rounded) & set_int((int32_t)0xffff0000);
+  const f32x16 rounded = as_float(bits + set_int(0x7fff) + tie), quiet = x + x;
+  const f32x16 kept = choose_below(magnitude(x), f32x16::set(INFINITY), rounded, quiet);
+  return as_int(kept) & set_int((int32_t)0xffff0000);
 }
 
 // While it lives, subnormal numbers are zeros, coming in and going out: as they always are in the

@@ -1,5 +1,6 @@
 // Floats into GGML's types. A row is a whole number of blocks, so a matrix is one run of blocks.
 #pragma once
+#include "bf16.hpp"
 #include "elementwise.hpp"
 #include "pack.hpp"
 #include "quantize_round.hpp"
@@ -71,11 +72,12 @@ inline void to_half(const float* x, int64_t n, uint16_t* out) {
 }
 
 inline void to_bf16(const float* x, int64_t n, uint16_t* out) {
-  for (int64_t i = 0; i < n; i++) {
-    uint32_t bits;
-    memcpy(&bits, x + i, 4);
-    const bool nan = (bits & 0x7fffffff) > 0x7f800000;
-    out[i] = (uint16_t)(nan ? bits >> 16 | 64 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+  for (int64_t i = 0; i < n; i += LANES) {
+    const int count = (int)std::min<int64_t>(LANES, n - i);
+    uint32_t bits[LANES];
+    store_int(bits,
+              rounded_to_bf16(count == LANES ? f32x16::load(x + i) : load_part(x + i, count)));
+    for (int c = 0; c < count; c++) out[i + c] = (uint16_t)(bits[c] >> 16);
   }
 }
 
