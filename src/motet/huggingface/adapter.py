@@ -14,7 +14,7 @@ from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
 from motet.huggingface.safetensors import read_file
 from motet.huggingface.tensors import Plain, Reordered, Weights
-from motet.weights.source import MetadataValue, TensorInfo
+from motet.weights.source import MetadataValue, TensorInfo, ValueType
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PLACE = re.compile(
@@ -75,6 +75,7 @@ class AdapterDirectory:
             "adapter.type": "lora",
             "adapter.lora.alpha": float(np.float32(alpha)),
         }
+        self.metadata_types: dict[str, ValueType] = {}
 
     @classmethod
     def open(cls, path: str | Path, base: str | Path | None = None) -> "AdapterDirectory":
