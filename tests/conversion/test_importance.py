@@ -92,7 +92,9 @@ def test_the_first_layers_inputs_are_the_normed_embeddings():
         norm = file.raw("blk.0.attn_norm.weight").view(np.float32).reshape(-1)
         from motet.tokenizer import from_gguf
 
-        tokens = np.array(from_gguf(file.metadata).encode(STORY, add_special=True)[:64])
+        tokenizer = from_gguf(file.metadata)
+        assert tokenizer is not None
+        tokens = np.array(tokenizer.encode(STORY, add_special=True)[:64])
     tokens[32] = tokens[0]  # BOS begins a chunk
     x = table[tokens].astype(np.float64)
     x = x / np.sqrt((x**2).mean(axis=1, keepdims=True)) * norm
@@ -133,10 +135,11 @@ def test_experts_are_seen_apart():
     gate, up = (rng.standard_normal((3, 32, 64)).astype(np.float32) for _ in range(2))
     down = rng.standard_normal((3, 64, 32)).astype(np.float32)
     kernels, loader = observer(gate=gate, up=up, down=down)
-    packed = [
-        loader.experts(f"{name}.weight", 3, *shape)
-        for name, shape in (("gate", (32, 64)), ("up", (32, 64)), ("down", (64, 32)))
-    ]
+    packed = (
+        loader.experts("gate.weight", 3, 32, 64),
+        loader.experts("up.weight", 3, 32, 64),
+        loader.experts("down.weight", 3, 64, 32),
+    )
     x = rng.standard_normal((5, 64)).astype(np.float32)
     ids = np.array([[0, 2], [2, 0], [0, 2], [2, 0], [0, 2]], np.int32)
     weights = np.full((5, 2), 0.5, np.float32)

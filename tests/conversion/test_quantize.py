@@ -165,7 +165,7 @@ def test_what_matters_is_kept_better(wide, name, type, tmp_path):
         GGUFFile.open(tmp_path / "plain.gguf") as one,
         GGUFFile.open(tmp_path / "weighed.gguf") as other,
     ):
-        assert other.metadata["quantize.imatrix.entries_count"] > 0
+        assert other.metadata["quantize.imatrix.entries_count"]
         assert other.metadata["quantize.imatrix.chunks_count"] == 5
         assert other.metadata["quantize.imatrix.dataset"] == "text.txt"
         assert other.metadata["quantize.imatrix.file"] == str(matrix)
