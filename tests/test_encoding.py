@@ -120,7 +120,7 @@ def test_scores_that_are_not_finite(tmp_path, architecture: str) -> None:
     keys = metadata(architecture, pooling_type=4)
     path = write(tmp_path / "m.gguf", keys, shapes(keys) | {"cls.output.weight": (1, 16)})
     with motet.weights.gguf.GGUFFile.open(path) as file:
-        at = file.tensors["cls.output.weight"].offset
+        at = file.stored["cls.output.weight"].offset
     data = bytearray(path.read_bytes())
     data[at : at + 4] = np.array([np.nan], np.float32).tobytes()
     path.write_bytes(data)
@@ -176,7 +176,7 @@ def test_self_extend_is_refused(bert: Model) -> None:
 def test_numbers_that_are_not_finite(tmp_path, tensor: str, place: str, pooling: str) -> None:
     path = write(tmp_path / "m.gguf", metadata("bert"))
     reader = motet.weights.gguf.GGUFFile.open(path)
-    at = reader.tensors[tensor].offset
+    at = reader.stored[tensor].offset
     reader.close()
     data = bytearray(path.read_bytes())
     data[at : at + 4] = np.array([np.nan], np.float32).tobytes()

@@ -25,7 +25,7 @@ def model(folder: Path, architecture: str, broken: str = "", row: int | None = N
     path = write(folder / "m.gguf", keys, shapes(keys) | {"output.weight": (VOCAB, 16)})
     if broken:
         with GGUFFile.open(path) as file:
-            info = file.tensors[broken]
+            info = file.stored[broken]
         values = np.memmap(path, np.float32, "r+", info.offset, (info.rows, info.columns))
         values[slice(None) if row is None else row] = np.nan
         values.flush()
@@ -127,7 +127,7 @@ def test_keys_beyond_their_type(tmp_path: Path) -> None:
     keys = metadata("llama")
     path = write(tmp_path / "m.gguf", keys)
     with GGUFFile.open(path) as file:
-        info = file.tensors["blk.1.attn_v.weight"]
+        info = file.stored["blk.1.attn_v.weight"]
     values = np.memmap(path, np.float32, "r+", info.offset, (info.rows, info.columns))
     values *= 1e7
     values.flush()

@@ -2,28 +2,32 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from motet import checks
+from motet.conversion.loading import prepared
 from motet.errors import CapacityError, ModelFileError, MotetError
-from motet.hub import local_path
 from motet.kernels import CPU
 from motet.kernels.interface import Kernels
 from motet.machine import available_memory
 from motet.models.config import Config
 from motet.models.registry import declared
 from motet.models.tensors import EMBEDDING, OUTPUT, POSITIONS, TensorLoader, only_f32, packed_bytes
-from motet.opening import open_model
+from motet.opening import open_adapter, open_model
 from motet.weights.fingerprint import Fingerprint, fingerprint_of
 from motet.weights.source import ModelSource
 
 if TYPE_CHECKING:
     from motet.context import Context
+    from motet.conversion.lora import Adapter
     from motet.self_extend import AutoExtend, SelfExtend
 
+LoraPath: TypeAlias = "str | PathLike[str]"
+_STRONGEST = 1e6
+"""Of an adapter's strength, in either direction."""
 _EXPERTS = "_exps.weight"
 _ENCODED = re.compile(r"^enc\.|\.cross_attn_[kv]\.")
 
@@ -69,6 +73,8 @@ class Model:
         path: "str | PathLike[str]",
         threads: int | None = None,
         *,
+        type: str | None = None,
+        lora: "LoraPath | Sequence[LoraPath | tuple[LoraPath, float]]" = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> "Model":
         """Open a model and pack its weights.
@@ -78,7 +84,11 @@ class Model:
         which ``motet.hub.local_path`` fetches.
 
         ``threads``: how many compute; None for MOTET_THREADS, or the cores this process may use.
-        ``progress`` is called with the bytes done and the bytes in all, every few megabytes.
+        ``type``: quantise float matrices while they are packed, to a mixture such as "q8_0",
+        "q4_0" or "q4_k_m" (``conversion.mixes.MIXES``). ``lora``: low-rank adapters that are merged
+        into the weights: the path of a GGUF file or a PEFT directory, or several, each alone or
+        with a strength, ``(path, 0.5)``. ``progress`` is called with the bytes done and the bytes
+        in all, every few megabytes.
         Raises ModelFileError for a damaged or contradictory file, UnsupportedError for one that
         asks for what Motet does not do, CapacityError for one that does not fit into memory,
         TokenizerError for an unusable vocabulary, OptionError for a wrong number of threads,
@@ -91,16 +101,17 @@ class Model:
         if progress is not None:
             checks.function("progress", progress, "the bytes done and the bytes in all")
         kernels = CPU(threads)
-        found = Path(local_path(found))
+        mix = None if type is None else checks.text("type", type)
+        adapters = [_adapter(*each, found) for each in _with_scales(lora)]
         with open_model(found) as file:
             try:
-                return cls(file, kernels, progress)
+                return cls(prepared(file, mix, adapters, kernels), kernels, progress)
             except MemoryError as error:
                 raise _too_large(f"{found}: ", packed_bytes(file, kernels)) from error
             except MotetError as error:
                 if error.message.startswith(file.path):
                     raise
-                raise type(error)(f"{found}: {error.message}", hint=error.hint) from error
+                raise error.__class__(f"{found}: {error.message}", hint=error.hint) from error
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -166,6 +177,24 @@ class Model:
             context_length=context_length,
             pooling=pooling,
         )
+
+
+def _with_scales(lora: Any) -> list[tuple[Path, float]]:
+    if isinstance(lora, str | PathLike):
+        lora = [lora]
+    pairs: list[tuple[Path, float]] = []
+    for each in checks.listed("lora", lora, "of paths, or of pairs of a path and a number"):
+        path, scale = each if isinstance(each, tuple) and len(each) == 2 else (each, 1.0)
+        found = checks.path("lora", path, "give the path of an adapter, or (path, scale)")
+        pairs.append((found, checks.number("lora's scale", scale, -_STRONGEST, _STRONGEST)))
+    return pairs
+
+
+def _adapter(path: Path, scale: float, model: Path) -> "Adapter":
+    from motet.conversion.lora import read_adapter
+
+    with open_adapter(path, model) as source:
+        return read_adapter(source, scale)
 
 
 def _require_memory(needed: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from motet.conversion.loading import prepared
 from motet.huggingface import HuggingFaceDirectory
 from motet.models.family import Family
 from motet.models.registry import declared
@@ -26,9 +27,10 @@ def logits(path: Path, kernels: Callable[[], Any], tokens: np.ndarray) -> np.nda
 
 
 def loaded(source: ModelSource, kernels: Any) -> Family[Any]:
-    """The source's family with its weights."""
-    declaration = declared(source)
-    return type(declaration)(declaration.config, TensorLoader(source, kernels), kernels)
+    """The source's family with its weights, as float32: BF16 ones would round activations."""
+    widened = prepared(source, "f32", (), kernels)
+    declaration = declared(widened)
+    return type(declaration)(declaration.config, TensorLoader(widened, kernels), kernels)
 
 
 def differing(directory: Path, file: Path) -> tuple[set[str], dict[str, float]]:

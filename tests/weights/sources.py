@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from motet.weights.formats import TensorType
-from motet.weights.source import MetadataValue, TensorInfo, ValueType
+from motet.weights.source import MetadataValue, ModelSource, TensorInfo, ValueType
 
 _TYPES = {np.dtype(np.float32): TensorType.F32, np.dtype(np.float16): TensorType.F16}
 
 
-class ArraySource:
+class ArraySource(ModelSource):
     """Arrays of float32 and float16 as a ModelSource. ``reads``: how often rows were read."""
 
     format = "arrays"
@@ -20,9 +20,8 @@ class ArraySource:
         self, metadata: Mapping[str, MetadataValue], arrays: Mapping[str, np.ndarray]
     ) -> None:
         self.path = "arrays"
-        self.metadata = metadata
+        self.metadata = dict(metadata)
         self.metadata_types: dict[str, ValueType] = {}
-        self.architecture = str(metadata.get("general.architecture"))
         self.tensors = {
             name: TensorInfo(name, array.shape, _TYPES[array.dtype])
             for name, array in arrays.items()
@@ -46,9 +45,3 @@ class ArraySource:
 
     def close(self) -> None:
         pass
-
-    def __enter__(self) -> "ArraySource":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

@@ -150,7 +150,7 @@ def test_real_files_read_as_the_gguf_package_reads_them(path: Path) -> None:
         for key, value in file.metadata.items():
             assert value == (reader.fields[key].contents() or type(value)())
         for tensor in reader.tensors:
-            info = file.tensors[tensor.name]
+            info = file.stored[tensor.name]
             assert info.shape == tuple(tensor.shape.tolist()[::-1])
             assert (info.type, info.offset) == (tensor.tensor_type, tensor.data_offset)
             assert np.array_equal(file.raw(info.name).reshape(-1), tensor.data.view(np.uint8).flat)

@@ -49,7 +49,7 @@ def test_the_first_part_opens_all(parts: list[Path]) -> None:
         assert file.nbytes == sum(path.stat().st_size for path in parts)
         assert file.metadata["llama.context_length"] == 64
         assert list(file.tensors) == list(VALUES)
-        assert {info.path for info in file.tensors.values()} == set(map(str, parts))
+        assert {info.path for info in file.stored.values()} == set(map(str, parts))
         for name, values in VALUES.items():
             assert np.array_equal(file.raw(name).view(np.float32), values)
 

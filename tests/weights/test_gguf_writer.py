@@ -120,7 +120,7 @@ def test_alignment_is_the_files_own(tmp_path):
     write(ArraySource(keys, arrays), tmp_path / "a.gguf")
     with GGUFFile.open(tmp_path / "a.gguf") as file:
         assert file.alignment == 128
-        assert [info.offset % 128 for info in file.tensors.values()] == [0, 0]
+        assert [info.offset % 128 for info in file.stored.values()] == [0, 0]
         assert np.array_equal(file.raw("b.weight").view(np.float32), arrays["b.weight"])
 
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import load_model
+from motet.cli.inputs import Loading, load_model
 from motet.cli.options import (
     WholeNumber,
     json_option,
     kv_type_option,
+    loading_options,
     max_tokens_option,
     model_argument,
     self_extend_options,
-    threads_option,
     ubatch_option,
 )
 
@@ -65,7 +65,7 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> lis
 @self_extend_options
 @ubatch_option
 @kv_type_option
-@threads_option
+@loading_options
 @json_option
 def command(
     model: str,
@@ -76,7 +76,7 @@ def command(
     self_extend: "SelfExtend | AutoExtend | None",
     ubatch: int,
     kv_type: str,
-    threads: int | None,
+    loading: Loading,
     as_json: bool,
 ) -> None:
     """Speed of the model in MODEL on this machine.
@@ -88,7 +88,7 @@ def command(
     from motet.evals.speed import longest_prompt, measure
     from motet.kernels import CPU
 
-    loaded = load_model(model, threads)
+    loaded = load_model(model, loading)
     if lengths is None:
         room = longest_prompt(loaded, max_tokens, self_extend)
         if self_extend is None:  # without attention there is no limit

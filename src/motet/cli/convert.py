@@ -32,11 +32,18 @@ if TYPE_CHECKING:
     show_default=True,
     help="What matrices are written in; auto: what the model is stored in, of f16 and bf16.",
 )
+@click.option(
+    "--base",
+    type=click.Path(),
+    metavar="DIR",
+    help="The model that an adapter changes (default: the one that it names).",
+)
 @conversion_options
 def command(
     model: str,
     out: str | None,
     type: str,
+    base: str | None,
     split_size: int | None,
     force: bool,
     dry_run: bool,
@@ -45,6 +52,7 @@ def command(
 ) -> None:
     """Write the Hugging Face directory DIR as a GGUF file, which llama.cpp reads too.
 
+    DIR may be a low-rank adapter that PEFT wrote: what is made goes with --lora.
     motet quantize makes smaller files, of DIR itself or of what this makes.
     """
     from motet.conversion.convert import convert
@@ -56,6 +64,7 @@ def command(
             found,
             out,
             type,
+            base=base,
             split_size=split_size,
             overwrite=force,
             threads=threads,

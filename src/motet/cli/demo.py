@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import load_text_model, predicting
+from motet.cli.inputs import Loading, load_text_model, predicting
 from motet.cli.options import WholeNumber, max_tokens_option, threads_option
 from motet.cli.output import in_colour, print_stream, statistics
 from motet.errors import MotetError, UnsupportedError
@@ -69,7 +69,7 @@ def command(model: str | None, seed: int, max_tokens: int, threads: int | None) 
     key far beyond the trained length (with a model trained for at most 512 tokens)."""
     from motet.evals.predictions import require_predictions
 
-    loaded = predicting(load_text_model(model or str(shipped_model()), threads))
+    loaded = predicting(load_text_model(model or str(shipped_model()), Loading(threads)))
     require_predictions(loaded, "the demo")
     _title("A story")
     _story(loaded, seed)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from motet.cli.inputs import (
+    Loading,
     counted_from_one,
     existing_model,
     load_text_model,
@@ -13,7 +14,7 @@ from motet.cli.inputs import (
     read_texts,
 )
 from motet.cli.npy import check_npy, write_npy
-from motet.cli.options import json_option, model_argument, threads_option
+from motet.cli.options import json_option, loading_options, model_argument
 from motet.cli.output import shortened
 from motet.cli.progress import delayed_progress
 
@@ -52,7 +53,7 @@ _WIDTH = 40
 @click.option(
     "--npy", type=click.Path(), metavar="FILE", help="Write a NumPy array, float32 [n, d], to FILE."
 )
-@threads_option
+@loading_options
 @json_option
 def command(
     model: str,
@@ -63,7 +64,7 @@ def command(
     no_normalize: bool,
     truncate: bool,
     npy: str | None,
-    threads: int | None,
+    loading: Loading,
     as_json: bool,
 ) -> None:
     """Vectors of texts by the model in MODEL, such that like texts have like vectors.
@@ -79,7 +80,7 @@ def command(
     if npy is not None:
         check_npy(npy, path)
     given = read_texts((*texts, *prompts), path, "texts")
-    loaded = load_text_model(model, threads)
+    loaded = load_text_model(model, loading)
     done = [0, 1]
 
     def progress(so_far: int, total: int) -> None:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import load_model, predicting, read_text
+from motet.cli.inputs import Loading, load_model, predicting, read_text
 from motet.cli.options import (
     WholeNumber,
     batch_option,
     json_option,
     kv_type_option,
+    loading_options,
     model_argument,
     self_extend_options,
     split_option,
-    threads_option,
     ubatch_option,
 )
 from motet.cli.progress import progress_bar
@@ -60,7 +60,7 @@ SOURCE = "https://raw.githubusercontent.com/klosax/hellaswag_text_data/main/hell
 @ubatch_option
 @split_option
 @kv_type_option
-@threads_option
+@loading_options
 @json_option
 def command(
     model: str,
@@ -74,7 +74,7 @@ def command(
     ubatch: int,
     split: str,
     kv_type: str,
-    threads: int | None,
+    loading: Loading,
     as_json: bool,
 ) -> None:
     """HellaSwag accuracy of the model in MODEL, by llama.cpp's definition.
@@ -94,7 +94,7 @@ def command(
     result = None
     with progress_bar() as show:
         for result in hellaswag(
-            predicting(load_model(model, threads)),
+            predicting(load_model(model, loading)),
             chosen,
             parallel=parallel,
             batch=batch,

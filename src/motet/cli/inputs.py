@@ -9,6 +9,7 @@ import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,15 @@ PATIENCE = 2.0
 """Seconds after which it is said that standard input is waited for."""
 _BOM = "\ufeff"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded: see ``Model.load``."""
+
+    threads: int | None = None
+    type: str | None = None
+    lora: tuple[tuple[str, float], ...] = ()
 
 
 def existing_model(path: str) -> str:
@@ -64,7 +74,7 @@ def fetched(
         return local_path(address, progress=show, revision=revision, token=token, offline=offline)
 
 
-def load_model(path: str, threads: int | None) -> "Model":
+def load_model(path: str, loading: Loading) -> "Model":
     """``Model.load`` with progress on standard error; raises what that does."""
     from motet.model import Model
 
@@ -75,12 +85,14 @@ def load_model(path: str, threads: int | None) -> "Model":
         done[:] = so_far, max(total, 1)
 
     with delayed_progress("loading", lambda: done[0] / done[1]):
-        return Model.load(path, threads, progress=progress)
+        return Model.load(
+            path, loading.threads, type=loading.type, lora=loading.lora, progress=progress
+        )
 
 
-def load_text_model(path: str, threads: int | None) -> "Model":
+def load_text_model(path: str, loading: Loading) -> "Model":
     """As ``load_model``; raises UnsupportedError for a model without a tokenizer."""
-    model = load_model(path, threads)
+    model = load_model(path, loading)
     if model.tokenizer is None:
         raise UnsupportedError(f"{path} has no vocabulary, so it cannot tokenize a text")
     return model

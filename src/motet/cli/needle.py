@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from motet.cli.inputs import load_text_model, model_name, predicting, read_text
+from motet.cli.inputs import Loading, load_text_model, model_name, predicting, read_text
 from motet.cli.options import (
     WholeNumber,
     json_option,
     kv_type_option,
+    loading_options,
     model_argument,
     plain_and_extended,
     plot_option,
     self_extend_options,
-    threads_option,
     ubatch_option,
 )
 from motet.cli.output import in_colour
@@ -201,7 +201,7 @@ def _check(haystack: HaystackOptions) -> None:
 @self_extend_options
 @ubatch_option
 @kv_type_option
-@threads_option
+@loading_options
 @json_option
 def command(
     model: str,
@@ -212,7 +212,7 @@ def command(
     self_extend: "SelfExtend | AutoExtend | None",
     ubatch: int,
     kv_type: str,
-    threads: int | None,
+    loading: Loading,
     as_json: bool,
 ) -> None:
     """Hide needles in long texts and see whether the model in MODEL finds them.
@@ -225,7 +225,7 @@ def command(
 
     picture = check_plot(plot) if plot else None
     text = read_text(haystack.text_file) if haystack.text_file else None
-    loaded = predicting(load_text_model(model, threads))
+    loaded = predicting(load_text_model(model, loading))
     trained = loaded.config.context_length
     variants = plain_and_extended(loaded, self_extend)
     make = _examples if haystack.of_examples else _trials

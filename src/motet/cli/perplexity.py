@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from motet.cli.inputs import load_text_model, model_name, predicting, read_text
+from motet.cli.inputs import Loading, load_text_model, model_name, predicting, read_text
 from motet.cli.options import (
     WholeNumber,
     batch_option,
     context_option,
     json_option,
     kv_type_option,
+    loading_options,
     model_argument,
     plain_and_extended,
     plot_option,
     self_extend_options,
     split_option,
-    threads_option,
     ubatch_option,
 )
 from motet.cli.progress import progress_bar
@@ -78,7 +78,7 @@ _OF_CHUNKS = ("parallel", "batch", "split")
 @ubatch_option
 @split_option
 @kv_type_option
-@threads_option
+@loading_options
 @json_option
 def command(
     model: str,
@@ -93,7 +93,7 @@ def command(
     ubatch: int,
     split: str,
     kv_type: str,
-    threads: int | None,
+    loading: Loading,
     as_json: bool,
 ) -> None:
     """Perplexity of the model in MODEL on a text, by llama.cpp's definition."""
@@ -104,7 +104,7 @@ def command(
         raise click.UsageError("give a text with -f, as in motet perplexity MODEL -f text.txt")
     picture = _picture(by_position, plot)
     text = read_text(text_file)
-    loaded = predicting(load_text_model(model, threads))
+    loaded = predicting(load_text_model(model, loading))
     tokens = loaded.tokenizer.encode(text, add_special=True, parse_special=False)
     if by_position:
         _by_position(

@@ -5,13 +5,14 @@ import json
 import click
 
 from motet.cli.inputs import (
+    Loading,
     counted_from_one,
     existing_model,
     load_text_model,
     model_name,
     read_texts,
 )
-from motet.cli.options import WholeNumber, json_option, model_argument, threads_option
+from motet.cli.options import WholeNumber, json_option, loading_options, model_argument
 from motet.cli.output import shortened
 from motet.cli.progress import delayed_progress
 
@@ -33,7 +34,7 @@ _WIDTH = 100
 )
 @click.option("--top", type=WholeNumber(1), metavar="N", help="Print the N best alone.")
 @click.option("--truncate", is_flag=True, help="Cut pairs that are too long for the model.")
-@threads_option
+@loading_options
 @json_option
 def command(
     model: str,
@@ -42,7 +43,7 @@ def command(
     path: str | None,
     top: int | None,
     truncate: bool,
-    threads: int | None,
+    loading: Loading,
     as_json: bool,
 ) -> None:
     """Score documents for a query with the reranker in MODEL; the best comes first.
@@ -53,7 +54,7 @@ def command(
 
     model = existing_model(model)
     documents = read_texts(texts, path, "documents")
-    loaded = load_text_model(model, threads)
+    loaded = load_text_model(model, loading)
     done = [0, 1]
 
     def progress(so_far: int, total: int) -> None:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from motet.cli.inputs import load_model, predicting, read_prompt
+from motet.cli.inputs import Loading, load_model, predicting, read_prompt
 from motet.cli.options import (
     context_option,
     json_option,
     kv_bytes_option,
     kv_type_option,
+    loading_options,
     max_tokens_option,
     model_argument,
     sampling_options,
     self_extend_options,
-    threads_option,
     ubatch_option,
 )
 from motet.cli.output import Interrupted, print_stream, statistics
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 @ubatch_option
 @kv_type_option
 @kv_bytes_option
-@threads_option
+@loading_options
 @json_option
 def command(
     model: str,
@@ -92,7 +92,7 @@ def command(
     ubatch: int,
     kv_type: str,
     kv_bytes: int | None,
-    threads: int | None,
+    loading: Loading,
     as_json: bool,
 ) -> None:
     """Answer PROMPT with the model in MODEL, or talk to it on a terminal.
@@ -121,7 +121,7 @@ def command(
             stack.enter_context(locked(session))
             if begun := session.exists():
                 kv_type, self_extend = _settings_of(session, kv_type, self_extend)
-        loaded = predicting(load_model(model, threads))
+        loaded = predicting(load_model(model, loading))
         if session is not None and begun:
             refuse_other_models(loaded, session)
         _check_context(loaded, ctx, self_extend)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from os import PathLike
+from pathlib import Path
 
 from motet import checks
 from motet.conversion.mixes import MIXES
@@ -11,13 +12,12 @@ from motet.conversion.report import (
     changes,
     default_path,
     require_model,
-    size_label,
 )
 from motet.conversion.retyped import Retyped
-from motet.errors import OptionError
+from motet.errors import MotetError, OptionError
 from motet.hub import local_path
 from motet.kernels import CPU
-from motet.opening import open_model
+from motet.opening import is_adapter, open_adapter, open_model
 from motet.weights.formats import TensorType
 from motet.weights.gguf import GGUFFile
 from motet.weights.gguf_writer import write
@@ -37,6 +37,7 @@ def convert(
     out: "str | PathLike[str] | None" = None,
     type: str = "auto",
     *,
+    base: "str | PathLike[str] | None" = None,
     split_size: int | None = None,
     overwrite: bool = False,
     threads: int | None = None,
@@ -45,6 +46,8 @@ def convert(
 ) -> Conversion:
     """Write ``model``, a Hugging Face directory or a GGUF file of floats, as GGUF.
 
+    A PEFT directory becomes an adapter; ``base``: the directory of the model that it changes, whose
+    config.json is needed, or None for what the adapter itself names.
     ``out``: None for ``NAME-TYPE.gguf`` in the current folder. ``type``: "f32", "f16", "bf16",
     "q8_0", or "auto" for the one of f16 and bf16 that the first matrix in either has. Norms,
     vectors and routers are float32 in each, as in the files of llama.cpp's converter, and a matrix
@@ -65,16 +68,18 @@ def convert(
     if progress is not None:
         checks.function("progress", progress, "the bytes done and the bytes in all")
     kernels = CPU(checks.optional_whole("threads", threads, 1))
-    with open_model(local_path(found)) as source:
-        require_model(source)
+    with _opened(local_path(found), base) as source:
         _require_floats(source)
         wanted = _first_half(source) if type == "auto" else TensorType[type.upper()]
         if target is None:
             target = default_path(source, wanted.name)
         types = {name: _type(info, wanted) for name, info in source.tensors.items()}
-        made = {**source.metadata, "general.file_type": _file_type(types, wanted)}
+        made = {
+            **source.metadata,
+            **source.described(),
+            "general.file_type": _file_type(types, wanted),
+        }
         made["general.quantization_version"] = QUANTIZATION_VERSION
-        made.setdefault("general.size_label", size_label(source))
         retyped = Retyped(source, types, kernels, metadata=made)
         files = []
         if not dry_run:
@@ -82,6 +87,22 @@ def convert(
                 retyped, target, split_size=split_size, overwrite=overwrite, progress=progress
             )
         return Conversion(tuple(files), wanted.name, changes(source, retyped))
+
+
+def _opened(path: str | Path, base: "str | PathLike[str] | None") -> ModelSource:
+    """A model, or a PEFT directory's adapter. Raises as ``open_model`` does."""
+    if is_adapter(path):
+        given = None if base is None else checks.path("base", base, "give a model's directory")
+        return open_adapter(path, given)
+    if base is not None:
+        raise OptionError(f"base is given, but {path} is no adapter", hint="leave base out")
+    source = open_model(path)
+    try:
+        require_model(source)
+    except MotetError:
+        source.close()
+        raise
+    return source
 
 
 def _type(info: TensorInfo, wanted: TensorType) -> TensorType:

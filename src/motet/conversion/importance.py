@@ -17,7 +17,7 @@ from motet.weights.formats import TensorType
 from motet.weights.gguf import GGUFFile
 from motet.weights.gguf_writer import write
 from motet.weights.open_file import OpenFile
-from motet.weights.source import MetadataValue, ModelSource, TensorInfo, ValueType
+from motet.weights.source import MetadataValue, ModelSource, TensorInfo
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _DATASETS, _CHUNKS, _CHUNK_SIZE = (
@@ -141,22 +141,21 @@ class ImportanceMatrix:
         return keys
 
 
-class _AsSource:
+class _AsSource(ModelSource):
     """An importance matrix as a model to be written: two tensors for each entry."""
 
-    architecture = ""
     format = "importance matrix"
     files = 0
 
     def __init__(self, matrix: ImportanceMatrix) -> None:
         self.path = matrix.path
-        self.metadata: dict[str, MetadataValue] = {
+        self.metadata = {
             "general.type": "imatrix",
             _DATASETS: list(matrix.datasets),
             _CHUNKS: matrix.chunks,
             _CHUNK_SIZE: matrix.chunk_size,
         }
-        self.metadata_types: dict[str, ValueType] = {}
+        self.metadata_types = {}
         self._arrays: dict[str, Float32] = {}
         for name, entry in sorted(matrix.entries.items()):
             self._arrays[name + _SUMS] = entry.sums
@@ -167,23 +166,19 @@ class _AsSource:
         }
         self.nbytes = sum(info.nbytes for info in self.tensors.values())
 
-    def raw(self, name: str) -> UInt8:
-        return np.ascontiguousarray(self._arrays[name]).view(np.uint8)
+    @property
+    def architecture(self) -> str:
+        """It belongs to no architecture's names."""
+        return ""
 
     def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
-        return self.raw(name)[first:last]
+        return np.ascontiguousarray(self._arrays[name][first:last]).view(np.uint8)
 
     def require_unchanged(self) -> None:
         """Nothing else has it."""
 
     def close(self) -> None:
         """There is nothing to let go of."""
-
-    def __enter__(self) -> "_AsSource":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def _entry(file: GGUFFile, name: str) -> Entry:

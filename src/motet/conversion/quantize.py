@@ -13,7 +13,6 @@ from motet.conversion.report import (
     changes,
     default_path,
     require_model,
-    size_label,
 )
 from motet.conversion.retyped import Retyped
 from motet.errors import OptionError
@@ -21,7 +20,6 @@ from motet.hub import local_path
 from motet.kernels import CPU
 from motet.opening import open_model
 from motet.weights.formats import TensorType
-from motet.weights.gguf import GGUFFile
 from motet.weights.gguf_writer import write
 from motet.weights.source import ModelSource
 
@@ -91,10 +89,9 @@ def quantize(
         weights = {} if matrix is None else matrix.weights_for(source, types)
         if mix.name == "Q2_K_S" and not dry_run:
             _require_weighed(types, weights)
-        made = {**source.metadata, "general.file_type": mix.file_type}
+        made = {**source.metadata, **source.described()}
+        made["general.file_type"] = mix.file_type
         made["general.quantization_version"] = QUANTIZATION_VERSION
-        if not isinstance(source, GGUFFile):
-            made.setdefault("general.size_label", size_label(source))
         made |= {} if matrix is None else matrix.keys()
         retyped = Retyped(source, types, kernels, weights, made)
         if target is None:

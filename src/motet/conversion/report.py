@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import numpy as np
-
 from motet.errors import UnsupportedError
 from motet.weights.formats import TensorType
 from motet.weights.identify import describe_other
@@ -87,18 +85,6 @@ def default_path(source: ModelSource, type: str) -> Path:
         name = found if isinstance(found, str) else path.resolve().name
     safe = re.sub(r"[\s/]+", "-", name).strip("-.")
     return Path(f"{safe or 'model'}-{type}.gguf")
-
-
-def size_label(source: ModelSource) -> str:
-    """How large the model is, as in "7B" or "8x7B"."""
-    from gguf import GGUFWriter
-    from gguf import size_label as label
-
-    counter = GGUFWriter(None, "")
-    for info in source.tensors.values():
-        counter.add_tensor_info(info.name, info.shape, np.dtype(np.float32), 0)
-    total, shared, expert, count = counter.get_total_parameter_count()
-    return label(total, shared, expert, count)
 
 
 def require_model(source: ModelSource) -> None:

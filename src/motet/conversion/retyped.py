@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from motet.arrays import Float32, UInt8
-from motet.errors import ModelFileError, NumericalError
+from motet.errors import NumericalError
 from motet.kernels.interface import Kernels
 from motet.weights.formats import TensorType, dequantize
-from motet.weights.source import MetadataValue, ModelSource, TensorInfo, ValueType
+from motet.weights.source import ChangedSource, MetadataValue, ModelSource
 
 Importance = Mapping[str, Float32]
 """How much each column of a tensor matters, ``[matrices, columns]`` float32, by the tensor's name.
@@ -20,7 +20,7 @@ _CHUNK = 1 << 20
 """Values that are converted at once: floats that stay in the processor's cache."""
 
 
-class Retyped:
+class Retyped(ChangedSource):
     """``source`` with the tensors in ``types`` in another type; it closes the source.
 
     ``importance``: what quantising weighs errors by, for tensors that it has. ``metadata``: takes
@@ -35,32 +35,23 @@ class Retyped:
         importance: Importance | None = None,
         metadata: Mapping[str, MetadataValue] | None = None,
     ) -> None:
-        self._source = source
+        super().__init__(source)
         self._kernels = kernels
         self._importance = importance or {}
         self._read, self._floats = np.empty(0, np.uint8), np.empty(0, np.float32)
         """Used again and again, so that they stay in the processor's cache."""
-        self.path = source.path
-        self.format = source.format
-        self.architecture = source.architecture
-        self.metadata = source.metadata if metadata is None else metadata
-        self.metadata_types: Mapping[str, ValueType] = source.metadata_types
-        self.tensors: Mapping[str, TensorInfo] = {
+        if metadata is not None:
+            self.metadata = dict(metadata)
+        self.tensors = {
             name: replace(info, type=types.get(name, info.type))
             for name, info in source.tensors.items()
         }
-        self.files = source.files
         self.nbytes = sum(info.nbytes for info in self.tensors.values())
-
-    def raw(self, name: str) -> UInt8:
-        """The bytes of a tensor, uint8 [rows, row_bytes]. Raises as ``read_rows`` does."""
-        rows = self.tensors[name].rows if name in self.tensors else 0
-        return self.read_rows(name, 0, rows)
 
     def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
         """As a ModelSource does; NumericalError too, for a value that the type cannot hold."""
         if name not in self.tensors:
-            raise ModelFileError(f"{self.path}: there is no tensor {name!r}")
+            raise self.missing(name)
         before, info = self._source.tensors[name], self.tensors[name]
         if info.type is before.type:
             return self._source.read_rows(name, first, last, buffer)
@@ -106,17 +97,3 @@ class Retyped:
             np.copyto(words, raw.view(np.uint16))
             words <<= 16
         return values
-
-    def require_unchanged(self) -> None:
-        """Raise ModelFileError if a file was written to since it was opened."""
-        self._source.require_unchanged()
-
-    def close(self) -> None:
-        """Let go of the files: metadata and the list of tensors stay."""
-        self._source.close()
-
-    def __enter__(self) -> "Retyped":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

@@ -14,7 +14,7 @@ from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
 from motet.huggingface.safetensors import read_file
 from motet.huggingface.tensors import Plain, Reordered, Weights
-from motet.weights.source import MetadataValue, TensorInfo, ValueType
+from motet.weights.source import MetadataValue, ModelSource, TensorInfo, ValueType
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PLACE = re.compile(
@@ -31,7 +31,7 @@ _CHANGES_NOTHING = (
 _LISTED = 4
 
 
-class AdapterDirectory:
+class AdapterDirectory(ModelSource):
     """A low-rank adapter (LoRA) under GGUF's names. It is a ``ModelSource`` of type "adapter"."""
 
     format = "PEFT directory"
@@ -39,7 +39,6 @@ class AdapterDirectory:
     def __init__(self, files: Directory, config: ConfigReader, plan: Plan) -> None:
         """``plan``: of the model that it changes; ``open`` is the way to make one."""
         self.path = files.path
-        self.architecture = plan.architecture
         alpha = _alpha(config)
         stored = read_file(files, WEIGHTS)
         self._file = next(iter(stored.values())).file if stored else files.opened(WEIGHTS)
@@ -99,29 +98,16 @@ class AdapterDirectory:
         model_config = ConfigReader(model.json("config.json"), model.located("config.json"))
         return cls(files, config, plan_of(model_config, model))
 
-    def raw(self, name: str) -> UInt8:
-        """The bytes of a tensor, uint8 [rows, row_bytes]. Raises as ``read_rows`` does."""
-        return self.read_rows(name, 0, self.tensors[name].rows if name in self.tensors else 0)
-
     def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
-        """Rows ``first`` to ``last`` - 1 of a tensor. Raises ModelFileError if there is none."""
         if name not in self._weights:
-            raise ModelFileError(f"{self.path}: there is no tensor {name!r}")
+            raise self.missing(name)
         return self._weights[name].read(first, last, buffer)
 
     def require_unchanged(self) -> None:
-        """Raise ModelFileError if a file was written to since it was opened."""
         self._file.require_unchanged()
 
     def close(self) -> None:
-        """Let go of the files: metadata and the list of tensors stay."""
         self._file.close()
-
-    def __enter__(self) -> "AdapterDirectory":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def _alpha(config: ConfigReader) -> float:

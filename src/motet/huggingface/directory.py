@@ -16,14 +16,14 @@ from motet.huggingface.plan import Plan
 from motet.huggingface.planned import EMBEDDING, planned
 from motet.huggingface.safetensors import Stored, read_file, read_tensors
 from motet.huggingface.tokenizer import read_tokenizer
-from motet.weights.source import MetadataValue, TensorInfo, ValueType
+from motet.weights.source import MetadataValue, ModelSource, TensorInfo, ValueType
 
 CONFIG = "config.json"
 _MAX_CONFIG = 1 << 24
 """Bytes of config.json: some name thousands of labels."""
 
 
-class HuggingFaceDirectory:
+class HuggingFaceDirectory(ModelSource):
     """config.json, safetensors and a tokenizer, under the names that GGUF has for them.
 
     It is a ``ModelSource``: what ``motet convert`` writes is what this gives.
@@ -37,7 +37,6 @@ class HuggingFaceDirectory:
         """Of what has been read; ``open`` is the way to make one."""
         self.path = files.path
         self._directory = files
-        self.architecture = plan.architecture
         self._files = {stored.file.path: stored.file for stored in tensors.values()}
         self._weights = planned(files.path, plan, tensors, fp8)
         self.tensors = {
@@ -71,17 +70,9 @@ class HuggingFaceDirectory:
             tensors |= {prefix + own: stored for own, stored in read_file(files, name).items()}
         return cls(files, plan, tensors, fp8)
 
-    def raw(self, name: str) -> UInt8:
-        """The bytes of a tensor, uint8 [rows, row_bytes]. Raises as ``read_rows`` does."""
-        return self.read_rows(name, 0, self.tensors[name].rows if name in self.tensors else 0)
-
     def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
-        """Rows ``first`` to ``last`` - 1 of a tensor.
-
-        Raises ModelFileError if there is no such tensor, or if a file has been closed or cut short.
-        """
         if name not in self._weights:
-            raise ModelFileError(f"{self.path}: there is no tensor {name!r}")
+            raise self.missing(name)
         return self._weights[name].read(first, last, buffer)
 
     def described(self) -> dict[str, MetadataValue]:
@@ -94,20 +85,12 @@ class HuggingFaceDirectory:
         return described(self._directory, self.tensors)
 
     def require_unchanged(self) -> None:
-        """Raise ModelFileError if a file was written to since it was opened."""
         for file in self._files.values():
             file.require_unchanged()
 
     def close(self) -> None:
-        """Let go of the files: metadata and the list of tensors stay."""
         for file in self._files.values():
             file.close()
-
-    def __enter__(self) -> "HuggingFaceDirectory":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def _metadata(files: Directory, plan: Plan, n_vocab: int) -> dict[str, MetadataValue]:

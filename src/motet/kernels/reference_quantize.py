@@ -6,7 +6,7 @@ the same on every instruction set and here. Arrays are ``[values of a block, blo
 
 import numpy as np
 
-from motet.arrays import Bool, Float32, Int32, Int64, UInt8
+from motet.arrays import Array, Bool, Float32, Int32, Int64, UInt8
 from motet.kernels.quantizing import (
     FLOATS,
     ROUNDED,

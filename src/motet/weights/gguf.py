@@ -14,7 +14,7 @@ from motet.weights.gguf_metadata import read_metadata
 from motet.weights.gguf_tensors import GGUFTensor, read_tensors
 from motet.weights.identify import describe
 from motet.weights.open_file import OpenFile
-from motet.weights.source import MetadataValue, ValueType
+from motet.weights.source import MetadataValue, ModelSource, ValueType
 
 _MAGIC = b"GGUF"
 _DEFAULT_ALIGNMENT = 32
@@ -23,16 +23,11 @@ _MAX_HEADER = 1 << 28
 _SPLIT_NAME = re.compile(r"(?P<prefix>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 
 
-class GGUFFile:
-    """An open GGUF model.
+class GGUFFile(ModelSource):
+    """An open GGUF model; keys and tensors are in the file's order.
 
-    ``metadata``: key -> int, float, bool, str or list, in the file's order; ``metadata_types``: as
-    which type each is stored.
-    ``tensors``: name -> GGUFTensor, in the file's order.
     ``path``, ``version``, ``alignment``: of the file given (of the first part, if it is split).
-    ``files``: how many files the model is split into. ``nbytes``: their size together.
-
-    Tensors are read when they are asked for, so the file must stay as it is while it is open.
+    ``stored``: the tensors, with the places where they lie.
     """
 
     def __init__(self, parts: "list[_Part]") -> None:
@@ -43,7 +38,9 @@ class GGUFFile:
         self.alignment = first.alignment
         self.metadata = first.metadata
         self.metadata_types = first.metadata_types
-        self.tensors = {name: info for part in parts for name, info in part.tensors.items()}
+        self.stored = {name: info for part in parts for name, info in part.tensors.items()}
+        self.tensors = self.stored
+        self.format = f"GGUF version {self.version}"
         self.files = len(parts)
         self.nbytes = sum(part.source.size for part in parts)
         self._sources = {part.path: part.source for part in parts}
@@ -62,59 +59,21 @@ class GGUFFile:
             return cls([first])
         return cls(_open_split(first, count))
 
-    @property
-    def format(self) -> str:
-        """What it stands in, for people."""
-        return f"GGUF version {self.version}"
-
-    @property
-    def architecture(self) -> str:
-        """The value of ``general.architecture``."""
-        value = self.metadata.get("general.architecture")
-        if not isinstance(value, str) or not value:
-            raise ModelFileError(
-                f"{self.path}: metadata key 'general.architecture' is "
-                + ("missing" if value is None else f"{shown(value)}, must be a name"),
-                hint="the file does not say which model it holds",
-            )
-        return value
-
-    def raw(self, name: str) -> UInt8:
-        """The bytes of a tensor, uint8 [rows, row_bytes].
-
-        ``rows`` is the product of all but the last axis. Raises as ``read_rows`` does.
-        """
-        rows = self.tensors[name].rows if name in self.tensors else 0
-        return self.read_rows(name, 0, rows)
-
     def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
-        """Rows ``first`` to ``last`` - 1 of a tensor, in the beginning of ``buffer`` if given.
-
-        Raises ModelFileError if there is no such tensor, or if the file has been closed or cut
-        short.
-        """
-        if name not in self.tensors:
-            raise ModelFileError(f"{self.path}: there is no tensor {name!r}")
-        info = self.tensors[name]
+        if name not in self.stored:
+            raise self.missing(name)
+        info = self.stored[name]
         start, size = info.offset + first * info.row_bytes, (last - first) * info.row_bytes
         data = self._sources[info.path].read(start, size, buffer)
         return data.reshape(last - first, info.row_bytes)
 
     def require_unchanged(self) -> None:
-        """Raise ModelFileError if the file, or a part, was written to since it was opened."""
         for source in self._sources.values():
             source.require_unchanged()
 
     def close(self) -> None:
-        """Let go of the file: metadata and the list of tensors stay."""
         for source in self._sources.values():
             source.close()
-
-    def __enter__(self) -> "GGUFFile":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 @dataclass(frozen=True)

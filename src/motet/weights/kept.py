@@ -20,7 +20,7 @@ def stays_f32(name: str, shape: tuple[int, ...]) -> bool:
     return (
         len(shape) <= 1
         or name.endswith("_norm.weight")
-        or not name.endswith(".weight")
+        or not name.endswith((".weight", ".lora_a", ".lora_b"))
         or name in _KEPT_OUTSIDE
         or _KEPT.fullmatch(within) is not None
     )
