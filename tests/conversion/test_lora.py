@@ -97,7 +97,7 @@ def added(scale: float) -> dict[str, np.ndarray]:
 
 def logits(model: Model) -> np.ndarray:
     batch = Batch()
-    batch.extend([3, 1, 4, 1, 5, 9, 2, 6], 0, [0], "all")
+    batch.extend([3, 1, 4, 1, 5, 9, 2, 6], 0, 0, "all")
     return model.context().decode(batch).logits
 
 
@@ -179,7 +179,7 @@ def test_of_another_model(tmp_path):
         write_gguf(source, tmp_path / "lora.gguf")
     with pytest.raises(ModelFileError, match=r"is for another model: it changes blk\.0\.attn_k"):
         Model.load(other, lora=tmp_path / "lora.gguf")
-    with pytest.raises(ModelFileError, match=r"whose config\.json is needed"):
+    with pytest.raises(ModelFileError, match=r"of .org/base., whose config\.json is needed"):
         Model.load(other, lora=lora)
     with pytest.raises(UnsupportedError, match="is not a LoRA adapter"):
         Model.load(other, lora=other)

@@ -11,8 +11,8 @@ import pytest
 
 from motet.errors import MotetError, TokenizerError, UnsupportedError
 from motet.huggingface.files import Directory
-from motet.huggingface.merges import numerals_stay_apart
-from motet.huggingface.tokenizer import read_tokenizer
+from motet.huggingface.tokenizer.merges import numerals_stay_apart
+from motet.huggingface.tokenizer.reading import read_tokenizer
 from motet.weights.gguf import GGUFFile
 from tests.huggingface.fuzz_tokenizers import compared
 from tests.huggingface.tokenizer_jsons import (

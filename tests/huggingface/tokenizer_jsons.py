@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from motet.huggingface.files import Directory
-from motet.huggingface.tokenizer import read_tokenizer
+from motet.huggingface.tokenizer.reading import read_tokenizer
 from motet.tokenizer import Tokenizer
 from motet.weights.gguf import GGUFFile
 from tests.tokenizer.texts import random_text

@@ -90,8 +90,8 @@ class AdapterDirectory(ModelSource):
         found = Path(base if base is not None else named or ".")
         if not (found / "config.json").exists():
             raise ModelFileError(
-                f"{files.path}: is an adapter of {shown(named)}, whose config.json is needed to"
-                f" know its tensors, and {found} has none",
+                f"{files.path}: is an adapter of {shown(named) if named else 'an unnamed model'},"
+                " whose config.json is needed to know its tensors",
                 hint="give the directory of that model (base, --base)",
             )
         model = Directory(str(found))

@@ -15,7 +15,7 @@ from motet.huggingface.generation import sampling
 from motet.huggingface.plan import Plan
 from motet.huggingface.planned import EMBEDDING, planned
 from motet.huggingface.safetensors import Stored, read_file, read_tensors
-from motet.huggingface.tokenizer import read_tokenizer
+from motet.huggingface.tokenizer.reading import read_tokenizer
 from motet.weights.source import MetadataValue, ModelSource, TensorInfo, ValueType
 
 CONFIG = "config.json"

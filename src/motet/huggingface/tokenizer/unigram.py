@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from motet.errors import shown
-from motet.huggingface.description import Description, Draft
-from motet.huggingface.pre_tokenizers import steps
+from motet.huggingface.tokenizer.description import Description, Draft
+from motet.huggingface.tokenizer.pre_tokenizers import steps
 from motet.tokenizer.spm import SPACE
 from motet.tokenizer.types import BYTE_TEXTS, TokenType
 from motet.weights.gguf_metadata import MetadataValue

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from motet.errors import UnsupportedError, shown
-from motet.huggingface.added_tokens import AddedToken
-from motet.huggingface.bpe import read_bpe
-from motet.huggingface.description import Description, Draft
-from motet.huggingface.unigram import read_unigram
-from motet.huggingface.wordpiece import read_wordpiece
+from motet.huggingface.tokenizer.added_tokens import AddedToken
+from motet.huggingface.tokenizer.bpe import read_bpe
+from motet.huggingface.tokenizer.description import Description, Draft
+from motet.huggingface.tokenizer.unigram import read_unigram
+from motet.huggingface.tokenizer.wordpiece import read_wordpiece
 
 _READERS = {"BPE": read_bpe, "Unigram": read_unigram, "WordPiece": read_wordpiece}
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from motet.errors import TokenizerError, UnsupportedError, shown
-from motet.huggingface.post_processor import Around
-from motet.huggingface.tokenizer_files import (
+from motet.huggingface.tokenizer.files import (
     CONFIG,
     GENERATION,
     MODEL_CONFIG,
@@ -13,6 +12,7 @@ from motet.huggingface.tokenizer_files import (
     TokenizerFiles,
     token_text,
 )
+from motet.huggingface.tokenizer.post_processor import Around
 from motet.tokenizer.special import END_OF_GENERATION
 
 _PARTS = {

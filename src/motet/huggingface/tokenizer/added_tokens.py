@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from motet.errors import shown
-from motet.huggingface.tokenizer_files import (
+from motet.huggingface.tokenizer.files import (
     CONFIG,
     FAST,
     SPECIAL_MAP,

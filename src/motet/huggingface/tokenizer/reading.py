@@ -5,17 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from motet.errors import TokenizerError, UnsupportedError, shown
-from motet.huggingface.added_tokens import AddedToken, read_added_tokens
-from motet.huggingface.chat_templates import chat_template_keys
-from motet.huggingface.description import Draft
 from motet.huggingface.files import Directory
-from motet.huggingface.post_processor import Around, read_post_processor
-from motet.huggingface.sentencepiece_model import as_draft, fairseq_order, read_model
-from motet.huggingface.special_tokens import SpecialTokens, special_keys
-from motet.huggingface.token_table import looks_special
-from motet.huggingface.tokenizer_files import CONFIG, FAST, MODEL_CONFIG, TokenizerFiles
-from motet.huggingface.tokenizer_json import read_tokenizer_json
-from motet.huggingface.wordlists import (
+from motet.huggingface.tokenizer.added_tokens import AddedToken, read_added_tokens
+from motet.huggingface.tokenizer.chat_templates import chat_template_keys
+from motet.huggingface.tokenizer.description import Draft
+from motet.huggingface.tokenizer.files import CONFIG, FAST, MODEL_CONFIG, TokenizerFiles
+from motet.huggingface.tokenizer.post_processor import Around, read_post_processor
+from motet.huggingface.tokenizer.sentencepiece_model import as_draft, fairseq_order, read_model
+from motet.huggingface.tokenizer.special_tokens import SpecialTokens, special_keys
+from motet.huggingface.tokenizer.token_table import looks_special
+from motet.huggingface.tokenizer.tokenizer_json import read_tokenizer_json
+from motet.huggingface.tokenizer.wordlists import (
     MERGES,
     RWKV,
     VOCABULARY,

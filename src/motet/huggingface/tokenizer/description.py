@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from motet.errors import TokenizerError, UnsupportedError, shown
-from motet.huggingface.added_tokens import AddedToken
-from motet.huggingface.token_table import TokenTable
+from motet.huggingface.tokenizer.added_tokens import AddedToken
+from motet.huggingface.tokenizer.token_table import TokenTable
 from motet.weights.gguf_metadata import MetadataValue
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from motet.errors import TokenizerError, UnsupportedError, shown
-from motet.huggingface.added_tokens import AddedToken
+from motet.huggingface.tokenizer.added_tokens import AddedToken
 from motet.tokenizer.spm import SPACE
 from motet.tokenizer.types import TokenType
 

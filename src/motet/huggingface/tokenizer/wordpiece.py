@@ -1,8 +1,8 @@
 """WordPiece of a ``tokenizer.json`` or ``vocab.txt``: GGUF's ``bert``."""
 
 from motet.errors import shown
-from motet.huggingface.description import Description, Draft
-from motet.huggingface.pre_tokenizers import steps
+from motet.huggingface.tokenizer.description import Description, Draft
+from motet.huggingface.tokenizer.pre_tokenizers import steps
 from motet.tokenizer.spm import SPACE
 from motet.tokenizer.types import TokenType
 from motet.weights.gguf_metadata import MetadataValue

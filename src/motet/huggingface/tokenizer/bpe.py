@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from motet.errors import shown
-from motet.huggingface.description import Description, Draft
-from motet.huggingface.merges import (
+from motet.huggingface.tokenizer.description import Description, Draft
+from motet.huggingface.tokenizer.merges import (
     Merge,
     differs_from_scores,
     merge_scores,
@@ -14,7 +14,7 @@ from motet.huggingface.merges import (
     numerals_stay_apart,
     read_merges,
 )
-from motet.huggingface.pre_tokenizers import described, name_of, steps
+from motet.huggingface.tokenizer.pre_tokenizers import described, name_of, steps
 from motet.tokenizer.bpe import BYTE_OF
 from motet.tokenizer.spm import SPACE
 from motet.tokenizer.types import BYTE_TEXTS, TokenType

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from motet.errors import TokenizerError, UnsupportedError, shown
-from motet.huggingface.description import Draft
-from motet.huggingface.token_table import TokenTable
+from motet.huggingface.tokenizer.description import Draft
+from motet.huggingface.tokenizer.token_table import TokenTable
 from motet.tokenizer.protobuf import fields
 from motet.tokenizer.spm import SPACE, Algorithm
 from motet.tokenizer.types import TokenType

@@ -4,7 +4,7 @@ import re
 
 from motet.errors import shown
 from motet.huggingface.files import Directory
-from motet.huggingface.tokenizer_files import CONFIG, TokenizerFiles
+from motet.huggingface.tokenizer.files import CONFIG, TokenizerFiles
 from motet.weights.gguf_metadata import MetadataValue
 
 _FILE = "chat_template.jinja"

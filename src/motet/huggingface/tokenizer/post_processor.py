@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from motet.errors import TokenizerError, UnsupportedError, shown
-from motet.huggingface.pre_tokenizers import steps
+from motet.huggingface.tokenizer.pre_tokenizers import steps
 
 
 @dataclass(frozen=True)

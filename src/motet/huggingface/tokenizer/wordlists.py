@@ -5,9 +5,9 @@ import re
 from typing import Any
 
 from motet.errors import TokenizerError, UnsupportedError, shown
-from motet.huggingface.description import Draft
-from motet.huggingface.token_table import TokenTable
-from motet.huggingface.tokenizer_files import CONFIG, TokenizerFiles, token_text
+from motet.huggingface.tokenizer.description import Draft
+from motet.huggingface.tokenizer.files import CONFIG, TokenizerFiles, token_text
+from motet.huggingface.tokenizer.token_table import TokenTable
 from motet.tokenizer.types import TokenType
 
 WORDS = "vocab.txt"

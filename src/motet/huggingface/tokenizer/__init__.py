@@ -1,0 +1,1 @@
+"""A directory's tokenizer as GGUF's keys: ``reading.read_tokenizer``."""
