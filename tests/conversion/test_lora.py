@@ -159,6 +159,7 @@ def test_two_adapters_add_up(tmp_path):
         ({"modules_to_save": ["lm_head"]}, "modules_to_save is"),
         ({"alpha_pattern": {"q_proj": 3}}, "alpha_pattern is"),
         ({"init_lora_weights": "pissa_niter_4"}, "belongs to a changed model"),
+        ({"use_rslora": True, "rank_pattern": {"q_proj": 2}}, "rank_pattern is"),
         ({"something_new": 1}, "something_new = 1"),
         ({"r": 0}, "r is 0"),
         ({"lora_alpha": "8"}, "lora_alpha is '8'"),

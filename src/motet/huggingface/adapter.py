@@ -133,6 +133,7 @@ def _alpha(config: ConfigReader) -> float:
     rank = config.integer("r")
     alpha = config.number("lora_alpha")
     if config.flag("use_rslora", default=False):
+        config.only("rank_pattern", {}, "a rank of its own for each layer, with use_rslora")
         alpha *= math.sqrt(rank)  # Kalajdzievski 2023, arXiv 2312.03732: alpha / sqrt(rank)
     config.ignore(*_CHANGES_NOTHING)
     config.refuse_unread()
