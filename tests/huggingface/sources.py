@@ -11,6 +11,7 @@ from motet.huggingface import HuggingFaceDirectory
 from motet.models.family import Family
 from motet.models.registry import declared
 from motet.models.tensors import TensorLoader
+from motet.opening import open_model
 from motet.weights.formats import dequantize
 from motet.weights.gguf import GGUFFile
 from motet.weights.source import ModelSource
@@ -21,8 +22,8 @@ NAMED = ("general.name", "general.size_label", "general.file_type", "general.qua
 
 
 def logits(path: Path, kernels: Callable[[], Any], tokens: np.ndarray) -> np.ndarray:
-    """Logits of every token of one sequence, by the directory ``path``."""
-    with HuggingFaceDirectory.open(path) as source:
+    """Logits of every token of one sequence, by the directory or the file ``path``."""
+    with open_model(path) as source:
         return OneSequence(loaded(source, kernels()), len(tokens)).feed(tokens)
 
 

@@ -14,7 +14,6 @@ from motet.huggingface import HuggingFaceDirectory
 from motet.weights.formats import dequantize
 from tests.huggingface.making import write, write_gguf
 from tests.huggingface.sources import differing, logits
-from tests.models.running import logits as gguf_logits
 from tests.parity.common import KERNELS
 from tests.parity.test_t5 import CASES as T5_CASES
 from tests.parity.test_t5 import NEAR, run
@@ -33,7 +32,7 @@ def test_a_directory_is_its_conversion(tmp_path: Path) -> None:
     with HuggingFaceDirectory.open(folder / "hf") as source:
         path = write_gguf(source, tmp_path / "m.gguf")
     ours = logits(folder / "hf", KERNELS["native"], tokens)
-    assert np.array_equal(ours, gguf_logits(path, KERNELS["native"](), tokens))
+    assert np.array_equal(ours, logits(path, KERNELS["native"], tokens))
     np.testing.assert_allclose(ours, np.load(folder / "logits_hf.npy"), rtol=0, atol=1e-4)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from motet import Batch, Model
+from motet.conversion.loading import prepared
 from motet.huggingface import HuggingFaceDirectory
 from motet.weights.gguf import GGUFFile
 from motet.weights.source import ModelSource
@@ -41,9 +42,13 @@ def directory(name: str, folder: Path) -> Path:
 
 
 def results(source: ModelSource, tokens: np.ndarray) -> list[np.ndarray]:
-    """Logits or states of all tokens, and the vector or the scores that are made of them."""
-    source.metadata["tokenizer.ggml.model"] = "no_vocab"  # pyright: ignore[reportIndexIssue]
-    model = Model(source, KERNELS["native"]())
+    """Logits or states of all tokens, and the vector or the scores that are made of them.
+
+    As float32: BF16 weights would round activations.
+    """
+    source.metadata["tokenizer.ggml.model"] = "no_vocab"
+    kernels = KERNELS["native"]()
+    model = Model(prepared(source, "f32", (), kernels), kernels)
     made = []
     encodes = hasattr(model.family, "encode")
     for pooling in ("none", None):

@@ -18,7 +18,6 @@ from motet.huggingface.families.mamba import negative_exp
 from motet.huggingface.files import Directory
 from tests.huggingface.making import write, write_gguf
 from tests.huggingface.sources import differing, logits
-from tests.models.running import logits as gguf_logits
 from tests.parity import oracle_rwkv6
 from tests.parity.common import KERNELS, tolerance
 from tests.shared import SHARED, needs_shared
@@ -43,7 +42,7 @@ def test_a_directory_is_its_conversion(name: str, tmp_path: Path) -> None:
         path = write_gguf(source, tmp_path / "m.gguf")
     tokens = np.load(PARITY / name / "tokens.npy")
     ours = logits(tmp_path / name, KERNELS["native"], tokens)
-    assert np.array_equal(ours, gguf_logits(path, KERNELS["native"](), tokens))
+    assert np.array_equal(ours, logits(path, KERNELS["native"], tokens))
     theirs = np.load(PARITY / name / "logits_hf.npy")
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance(name))
 
@@ -130,7 +129,7 @@ def test_rwkv6(name: str, tmp_path: Path) -> None:
     keys, tensors = differing(path, tmp_path / "m.gguf")
     assert keys == {"general.type"}
     assert all("time_mix_lerp_" in key for key in tensors)  # fused, or not
-    assert np.array_equal(ours, gguf_logits(tmp_path / "m.gguf", kernels(), TOKENS))
+    assert np.array_equal(ours, logits(tmp_path / "m.gguf", kernels, TOKENS))
 
 
 _MAMBA = {

@@ -1,5 +1,6 @@
 """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685), merged into a model as it is read."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from motet.kernels.quantizing import QUANTIZED_TYPES
 from motet.weights.formats import TensorType, dequantize
 from motet.weights.source import ChangedSource, ModelSource, TensorInfo
 
+_log = logging.getLogger("motet")
 _A, _B = ".lora_a", ".lora_b"
 _LISTED = 4
 _MOST_RANK = 1 << 14
@@ -103,14 +105,33 @@ class Merged(ChangedSource):
     The sum is float32, in an order that is the same on every machine.
     """
 
-    def __init__(self, source: ModelSource, adapters: Sequence[Adapter], kernels: Kernels) -> None:
-        """Raises ModelFileError for an adapter of another model."""
+    def __init__(
+        self,
+        source: ModelSource,
+        adapters: Sequence[Adapter],
+        kernels: Kernels,
+        *,
+        widens: bool = False,
+    ) -> None:
+        """``widens``: float matrices that are changed become float32.
+
+        Raises ModelFileError for an adapter of another model.
+        """
         super().__init__(source)
         self._kernels = kernels
+        self._widens = widens
         self.tensors = self._infos = dict(source.tensors)
         self._added: dict[str, list[tuple[Float32, Matrix]]] = {}
         for adapter in adapters:
             self._add(adapter)
+        rounded = [name for name in self._added if self.tensors[name].type.block > 1]
+        if rounded:
+            _log.warning(
+                "%s: %d matrices that adapters change are quantised again, which costs more than"
+                " merging them into the original and quantising that",
+                self.path,
+                len(rounded),
+            )
 
     def _add(self, adapter: Adapter) -> None:
         if adapter.architecture != self.architecture:
@@ -126,7 +147,7 @@ class Merged(ChangedSource):
                     f"{adapter.path}: is for another model: it changes {name} of the shape"
                     f" {[len(b), len(a)]}, which {found} in {self.path}"
                 )
-            if info.type not in QUANTIZED_TYPES:
+            if info.type not in QUANTIZED_TYPES or (self._widens and info.type.block == 1):
                 self._infos[name] = TensorInfo(name, info.shape, TensorType.F32)
             scaled = b * np.float32(adapter.factors[name])
             matrix = self._kernels.pack(a.view(np.uint8), TensorType.F32, *a.shape)
