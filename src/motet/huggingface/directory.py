@@ -19,6 +19,8 @@ from motet.huggingface.tokenizer.reading import read_tokenizer
 from motet.weights.source import MetadataValue, ModelSource, TensorInfo, ValueType
 
 CONFIG = "config.json"
+_SEPARATORS = "tokenizer.ggml.seperator_token_id", "tokenizer.ggml.eos_token_id"
+"""What ends each text of a pair; the first is so spelt in the format."""
 _MAX_CONFIG = 1 << 24
 """Bytes of config.json: some name thousands of labels."""
 
@@ -104,6 +106,9 @@ def _metadata(files: Directory, plan: Plan, n_vocab: int) -> dict[str, MetadataV
     for key, value in plan.keys.items():
         metadata[f"{plan.architecture}.{key}"] = _as_stored(value)
     metadata |= read_tokenizer(files, plan.architecture, n_vocab)
+    separators = [metadata[key] for key in _SEPARATORS if key in metadata]
+    if plan.types_pairs and separators:
+        metadata[f"{plan.architecture}.classifier.pair_separator_token_id"] = separators[0]
     return metadata | {f"tokenizer.{key}": value for key, value in plan.tokenizer.items()}
 
 

@@ -45,6 +45,8 @@ class Plan:
     """By GGUF's name, whole or else within its block: how the tensor differs."""
     added: Mapping[str, Weights] = field(default_factory=dict)
     """Tensors, by GGUF's names, that follow from config.json."""
+    types_pairs: bool = False
+    """Whether the second text of a pair is of token type 1, as BERT's classifiers have it."""
     tokenizer: Mapping[str, MetadataValue] = field(default_factory=dict)
     """Keys of ``tokenizer.``, without it, beside those from the tokenizer's own files."""
 

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
+
 from motet.arrays import Float32, Int32, Int64
+from motet.errors import ModelFileError
 from motet.kernels.bias import PositionBias
 from motet.kernels.interface import Kernels
 from motet.kernels.rope import Rope
@@ -28,6 +31,9 @@ class EncoderConfig(HeadsConfig):
     n_kv_heads: int
     position: str
     """How tokens know where they stand: "learned", "rotary" or "alibi"."""
+    pair_separator: int | None = None
+    """The token that ends a text: what follows it in a sequence is a second text, of token type 1
+    (Devlin et al. 2018, §3); None where all are of type 0."""
 
     @property
     def positional(self) -> str:
@@ -40,8 +46,13 @@ C = TypeVar("C", bound=EncoderConfig)
 def read_encoder(keys: Keys, n_vocab: int, position: str) -> EncoderConfig:
     """The keys that encoders of BERT's kind have."""
     heads = read_heads(keys, read_sizes(keys, n_vocab, eps=LAYER_EPS, causal=False))
-    n_kv_heads = read_kv_heads(keys, heads.n_heads)
-    return EncoderConfig(**vars(heads), n_kv_heads=n_kv_heads, position=position)
+    key = "classifier.pair_separator_token_id"
+    return EncoderConfig(
+        **vars(heads),
+        n_kv_heads=read_kv_heads(keys, heads.n_heads),
+        position=position,
+        pair_separator=keys.integer(key, 0, n_vocab - 1) if keys.has(key) else None,
+    )
 
 
 class EncoderAttention:
@@ -138,7 +149,7 @@ class EncoderBlock(Protocol):
 
 
 class Encoder(Generic[C]):
-    """Embedding of tokens, of type 0, and of positions where these are learned; its norm; blocks.
+    """Embedding of tokens, of their types, and of positions where these are learned; norm; blocks.
 
     ``block`` makes layer i of its tensors. ``output_norm``: whether a norm follows the last one.
     """
@@ -158,9 +169,14 @@ class Encoder(Generic[C]):
         d, eps = config.d_model, config.norm_eps
         self.token_embd = tensors.matrix(EMBEDDING, config.n_vocab, d)
         self.type_embd = None
-        if tensors.has("token_types.weight"):
-            types = tensors.rows("token_types.weight")
-            self.type_embd = tensors.array("token_types.weight", types, d)[0]
+        types = tensors.rows("token_types.weight") if tensors.has("token_types.weight") else 0
+        if types:
+            self.type_embd = tensors.array("token_types.weight", types, d)
+        if config.pair_separator is not None and types < 2:
+            raise ModelFileError(
+                "classifier.pair_separator_token_id tells two texts apart, but token_types.weight"
+                f" has {types} rows"
+            )
         self.position_embd = None
         if config.position == "learned":
             rows = config.context_length
@@ -179,7 +195,7 @@ class Encoder(Generic[C]):
         """See ``EncoderFamily``."""
         x = self.kernels.embedding(self.token_embd, tokens)
         if self.type_embd is not None:
-            x += self.type_embd
+            x += self.type_embd[self._types(tokens, view)]
         if self.position_embd is not None:
             x += self.kernels.embedding(self.position_embd, view.positions)
         x = self.token_embd_norm(x)
@@ -187,3 +203,12 @@ class Encoder(Generic[C]):
         for block in self.blocks:
             x = block.forward(x, view, wanted if block is last else None)
         return x if self.output_norm is None else self.output_norm(x)
+
+    def _types(self, tokens: Int32, view: Whole) -> int | Int64:
+        """The type of all tokens, or int64 ``[T]``: 1 after a sequence's first separator."""
+        if self.config.pair_separator is None:
+            return 0
+        separates = tokens == self.config.pair_separator
+        before = np.cumsum(separates) - separates
+        lengths = np.diff(view.starts)
+        return (before > np.repeat(before[view.starts[:-1]], lengths)).astype(np.int64)

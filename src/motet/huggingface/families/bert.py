@@ -27,6 +27,7 @@ def bert(config: ConfigReader, files: Directory) -> Plan:
     """The ``bert`` architecture for model type bert, or ``jina-bert-v2`` where it has ALiBi."""
     if config.value("position_embedding_type", default=None) == "alibi":
         return _jina(config, files)
+    types = config.integer("type_vocab_size", default=2)
     keys = _keys(config) | vectors(config, files)
     renamed, unused = (_CLASSIFIER, ()) if classifies(config) else ((), _POOLER)
     return Plan(
@@ -35,6 +36,7 @@ def bert(config: ConfigReader, files: Directory) -> Plan:
         keys,
         renamed=(*RENAMED, *renamed),
         unused=(*UNUSED, *unused),
+        types_pairs=classifies(config) and types > 1,
     )
 
 
