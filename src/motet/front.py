@@ -70,10 +70,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
     def __init__(
         self, model: Model, engine: Engine, max_sequences: int, rewinds_anywhere: bool
     ) -> None:
-        """``rewinds_anywhere``: whether memory needs no checkpoints.
-
-        Raises ModelFileError where the model's file recommends a sampling that can't be.
-        """
+        """``rewinds_anywhere``: whether memory needs no checkpoints."""
         self.model = model
         self.max_sequences = max_sequences
         self.sampling = recommended(model.file.metadata)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from motet.self_extend import AutoExtend, SelfExtend
 
 LoraPath: TypeAlias = "str | PathLike[str]"
+LoraPair: TypeAlias = "tuple[LoraPath, float]"
 _STRONGEST = 1e6
 """Of an adapter's strength, in either direction."""
 _EXPERTS = "_exps.weight"
@@ -74,7 +75,7 @@ class Model:
         threads: int | None = None,
         *,
         type: str | None = None,
-        lora: "LoraPath | Sequence[LoraPath | tuple[LoraPath, float]]" = (),
+        lora: "LoraPath | LoraPair | Sequence[LoraPath | LoraPair]" = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> "Model":
         """Open a model and pack its weights.
@@ -91,7 +92,7 @@ class Model:
         in all, every few megabytes.
         Raises ModelFileError for a damaged or contradictory file, UnsupportedError for one that
         asks for what Motet does not do, CapacityError for one that does not fit into memory,
-        TokenizerError for an unusable vocabulary, OptionError for a wrong number of threads,
+        TokenizerError for an unusable vocabulary, OptionError for a wrong option,
         HubError where a model on the hub can't be had.
         """
         found = checks.path(
@@ -180,14 +181,18 @@ class Model:
 
 
 def _with_scales(lora: Any) -> list[tuple[Path, float]]:
-    if isinstance(lora, str | PathLike):
+    if isinstance(lora, str | PathLike) or _is_pair(lora):
         lora = [lora]
     pairs: list[tuple[Path, float]] = []
-    for each in checks.listed("lora", lora, "of paths, or of pairs of a path and a number"):
-        path, scale = each if isinstance(each, tuple) and len(each) == 2 else (each, 1.0)
+    for each in checks.listed("lora", lora, "paths, or pairs of a path and a number"):
+        path, scale = each if _is_pair(each) else (each, 1.0)
         found = checks.path("lora", path, "give the path of an adapter, or (path, scale)")
         pairs.append((found, checks.number("lora's scale", scale, -_STRONGEST, _STRONGEST)))
     return pairs
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], int | float)
 
 
 def _adapter(path: Path, scale: float, model: Path) -> "Adapter":

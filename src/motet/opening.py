@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from motet.errors import UnsupportedError
 from motet.hub import local_path
 from motet.weights.gguf import GGUFFile
 from motet.weights.source import ModelSource
@@ -20,6 +21,11 @@ def open_model(path: str | Path) -> ModelSource:
         from motet.huggingface import HuggingFaceDirectory
 
         return HuggingFaceDirectory.open(found)
+    if is_adapter(found):
+        raise UnsupportedError(
+            f"{found}: is a LoRA adapter, not a model",
+            hint="give the model that it changes, and it beside that with --lora",
+        )
     return GGUFFile.open(found)
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from motet import LLM, Model, Sampling
 from motet.cli.demo import shipped_model
-from motet.errors import ModelFileError
 from motet.sampling.recommended import recommended
 
 
@@ -38,9 +37,10 @@ def test_keys_become_fields(caplog):
 
 
 @pytest.mark.parametrize(("key", "value"), [("temp", -1.0), ("top_k", "many"), ("top_p", 1.5)])
-def test_what_cannot_be_names_the_key(key, value):
-    with pytest.raises(ModelFileError, match=f"general.sampling.{key}"):
-        recommended({f"general.sampling.{key}": value})
+def test_what_cannot_be_is_left_out(key, value, caplog):
+    found = recommended({f"general.sampling.{key}": value, "general.sampling.min_p": 0.5})
+    assert found == Sampling(min_p=0.5)
+    assert f"general.sampling.{key} is not used" in caplog.text
 
 
 def test_an_llm_samples_as_its_model_recommends():

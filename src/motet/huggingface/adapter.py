@@ -28,6 +28,8 @@ _CHANGES_NOTHING = (
     *("ensure_weight_tying",),
 )
 """What was trained and how: the tensors show what came of it."""
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_MERGE = "merge it with PEFT's merge_and_unload, and save the model"
 _LISTED = 4
 
 
@@ -39,7 +41,10 @@ class AdapterDirectory(ModelSource):
     def __init__(self, files: Directory, config: ConfigReader, plan: Plan) -> None:
         """``plan``: of the model that it changes; ``open`` is the way to make one."""
         self.path = files.path
-        alpha = _alpha(config)
+        try:
+            alpha = _alpha(config)
+        except UnsupportedError as error:
+            raise UnsupportedError(error.message, hint=_MERGE) from error
         stored = read_file(files, WEIGHTS)
         self._file = next(iter(stored.values())).file if stored else files.opened(WEIGHTS)
         self._weights: dict[str, Weights] = {}
@@ -59,8 +64,7 @@ class AdapterDirectory(ModelSource):
             listed = ", ".join(map(shown, unknown[:_LISTED]))
             raise UnsupportedError(
                 f"{files.path}: has tensors that are not A and B of a matrix: {listed}",
-                hint="Motet takes adapters of low rank alone: merge it with PEFT's"
-                " merge_and_unload, and save the model",
+                hint=_MERGE,
             )
         self.tensors = {
             name: TensorInfo(name, weights.shape, weights.type)
@@ -88,11 +92,13 @@ class AdapterDirectory(ModelSource):
         config = ConfigReader(files.json(CONFIG), files.located(CONFIG))
         named = config.text("base_model_name_or_path", default="")
         found = Path(base if base is not None else named or ".")
+        address = f"hf://{named}" if _HUB_NAME.fullmatch(named) else "DIRECTORY"
         if not (found / "config.json").exists():
             raise ModelFileError(
                 f"{files.path}: is an adapter of {shown(named) if named else 'an unnamed model'},"
                 " whose config.json is needed to know its tensors",
-                hint="give the directory of that model (base, --base)",
+                hint=f"motet convert {files.path} --base {address} makes a file of it that goes with"
+                " any file of the model",
             )
         model = Directory(str(found))
         model_config = ConfigReader(model.json("config.json"), model.located("config.json"))
@@ -151,6 +157,6 @@ def _reordered(path: str, plan: Plan, name: str, part: Weights) -> Weights:
     if not isinstance(after, Reordered) or after.shape != part.shape:
         raise UnsupportedError(
             f"{path}: changes {name}, which GGUF has in another form than the checkpoint",
-            hint="merge it with PEFT's merge_and_unload, and save the model",
+            hint=_MERGE,
         )
     return after

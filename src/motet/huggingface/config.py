@@ -129,7 +129,7 @@ class ConfigReader:
     def only(self, name: str, accepted: Any, meaning: str) -> None:
         """Refuse any other value than the one that Motet does. ``meaning``: of the others."""
         value = self.value(name, default=accepted)
-        if value != accepted:
+        if value != accepted and value not in _NOTHING:
             raise UnsupportedError(
                 f"{self.where}: {name} is {shown(value)}: {meaning}",
                 hint=f"Motet runs such models where it is {shown(accepted)}",

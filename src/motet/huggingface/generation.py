@@ -15,22 +15,29 @@ _KEYS = {
     "xtc_threshold": "xtc_threshold",
     "penalty_last_n": "penalty_last_n",
     "penalty_repeat": "penalty_repeat",
+    "repetition_penalty": "penalty_repeat",
     "mirostat": "mirostat",
     "mirostat_tau": "mirostat_tau",
     "mirostat_eta": "mirostat_eta",
 }
-"""What llama.cpp's converter takes over, and what it is called in ``general.sampling``."""
+"""What llama.cpp's converter takes over, with transformers' name of the penalty beside its own; and
+what it is called in ``general.sampling``."""
 _WHOLE = ("top_k", "penalty_last_n", "mirostat")
 
 
 def sampling(files: Directory) -> dict[str, MetadataValue]:
     """``general.sampling.*``: numbers that the file gives; others are not understood.
 
+    ``do_sample`` false is greedy.
+
     Raises ModelFileError for a file that is no JSON object, or leads outside the directory.
     """
     given = files.json_if_there(GENERATION)
-    said = {key: _number(given.get(name), key in _WHOLE) for name, key in _KEYS.items()}
-    return {f"general.sampling.{key}": value for key, value in said.items() if value is not None}
+    numbers = {name: _number(given.get(name), key in _WHOLE) for name, key in _KEYS.items()}
+    said = {_KEYS[name]: number for name, number in numbers.items() if number is not None}
+    if given.get("do_sample") is False:
+        said["temp"] = 0.0
+    return {f"general.sampling.{key}": value for key, value in said.items()}
 
 
 def _number(value: object, whole: bool) -> int | float | None:

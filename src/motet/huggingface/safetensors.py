@@ -13,6 +13,7 @@ import numpy as np
 from motet.arrays import UInt8
 from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.huggingface.files import Directory, parsed
+from motet.weights.identify import describe
 from motet.weights.open_file import OpenFile
 
 SINGLE = "model.safetensors"
@@ -132,6 +133,12 @@ def read_file(files: Directory, name: str) -> dict[str, Stored]:
         raise ModelFileError(f"{file.path}: has {file.size} bytes, no header", hint=_DAMAGED)
     length = int.from_bytes(file.read(0, 8).tobytes(), "little")
     if not 2 <= length <= min(file.size - 8, _MAX_HEADER):
+        beginning = file.read(0, min(file.size, 64)).tobytes()
+        if beginning.startswith((b"version https://git-lfs", b"<")):
+            problem, hint = describe(beginning, file.size)
+            raise ModelFileError(
+                f"{file.path}: {problem.replace('GGUF', 'safetensors')}", hint=hint
+            )
         raise ModelFileError(
             f"{file.path}: its header takes {length} bytes, but the file has {file.size} and a"
             f" header at most {_MAX_HEADER} (byte 0)",

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from motet.errors import ModelFileError, OptionError, shown
+from motet.errors import OptionError, shown
 from motet.sampling.options import Sampling, SamplingFields
 
 _PREFIX = "general.sampling."
@@ -23,8 +23,8 @@ _log = logging.getLogger("motet")
 def recommended(metadata: Mapping[str, Any]) -> Sampling:
     """``Sampling()`` with what the ``general.sampling.*`` keys say.
 
-    What asks for a way of sampling that Motet does not have is left out, with a note in the log.
-    Raises ModelFileError, naming the key, for a value that makes no sense.
+    What asks for a way of sampling that Motet does not have, or makes no sense, is left out with a
+    note in the log: it is advice.
     """
     given: SamplingFields = {}
     for key, value in metadata.items():
@@ -37,6 +37,7 @@ def recommended(metadata: Mapping[str, Any]) -> Sampling:
         try:
             Sampling(**{field: value})
         except OptionError as error:
-            raise ModelFileError(f"{key}: {error.message}", hint=error.hint) from None
+            _log.warning("%s is not used: %s", key, error.message)
+            continue
         given[field] = value
     return Sampling(**given)

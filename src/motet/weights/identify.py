@@ -67,10 +67,7 @@ def describe_other(metadata: Mapping[str, Any], tensors: Iterable[str]) -> tuple
     if architecture == "controlvector":
         return "a control vector", "give the file of the model that it steers"
     if kind == "adapter" or "adapter.type" in metadata or "lora_a" in endings:
-        merge = (
-            "merge it into its model, as llama.cpp's llama-export-lora does, and give the result"
-        )
-        return "a LoRA adapter", merge
+        return "a LoRA adapter", "give the model that it changes, and it beside that with --lora"
     if kind == "imatrix" or "imatrix.chunk_count" in metadata or "in_sum2" in endings:
         return "an importance matrix, used to quantise a model", "give the file of the model"
     if kind == "mmproj" or architecture == "clip":

@@ -150,9 +150,9 @@ def special_keys(
     keys |= {f"{_PARTS[part]}_token_id": index for part, index in parts.items()}
     if len(ends) > 2:
         raise UnsupportedError(
-            f"{where}: {len(ends)} ids beside EOS end a generation ({shown(ends)}); "
-            "GGUF has room for 2",
-            hint="take those out of generation_config.json that a chat does not need",
+            f"{where}, generation_config.json: {len(ends)} ids beside EOS end a generation"
+            f" ({shown(ends)}); Motet takes 2 beside those whose names say so",
+            hint="take those out of eos_token_id that a chat does not need",
         )
     keys |= dict(zip(("eot_token_id", "eom_token_id"), ends, strict=False))
     if suppressed := special.suppressed():
