@@ -179,3 +179,9 @@ def test_nothing_in_the_directory_is_replaced(directory):
     with pytest.raises(OptionError, match="is not a GGUF file, and is not overwritten"):
         motet.convert(directory, weights, overwrite=True)
     assert weights.read_bytes() == before
+
+
+def test_a_file_without_tensors_has_no_bits(tmp_path):
+    write(ArraySource({"general.architecture": "llama"}, {}), tmp_path / "empty.gguf")
+    made = motet.convert(tmp_path / "empty.gguf", tmp_path / "out.gguf")
+    assert made.bits_per_weight == 0

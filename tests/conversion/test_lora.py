@@ -206,3 +206,18 @@ def test_a_type_while_loading_is_that_of_the_file(tmp_path, type):
         assert info.type.block == 1 or again.file.tensors[name].type is info.type
     with pytest.raises(OptionError, match="type is 'q9'"):
         Model.load(model, type="q9")
+
+
+def test_an_adapter_that_is_written_to_while_it_is_read(tmp_path):
+    file = adapter(tmp_path / "lora") / "adapter_model.safetensors"
+    with open_adapter(file.parent, base(tmp_path / "base")) as source:
+        file.write_bytes(file.read_bytes()[:-8] + bytes(8))
+        with pytest.raises(ModelFileError, match="was changed while it was read"):
+            read_adapter(source)
+
+
+def test_a_strange_name_of_the_model_is_shown_safely(tmp_path):
+    lora = adapter(tmp_path / "lora", base_model_name_or_path="\x1b[2J\n")
+    with pytest.raises(ModelFileError, match=r"whose config\.json is needed") as error:
+        open_adapter(lora)
+    assert str(error.value).isprintable()

@@ -76,6 +76,7 @@ def read_adapter(source: ModelSource, scale: float = 1.0) -> Adapter:
         parts[name] = b, np.ascontiguousarray(a.T)
         # As llama.cpp: without an alpha, B · A as it is.
         factors[name] = scale * (alpha / a.shape[0] if alpha else 1.0)
+    source.require_unchanged()
     return Adapter(source.path, source.architecture, parts, factors)
 
 

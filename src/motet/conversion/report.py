@@ -54,7 +54,7 @@ class Conversion:
     @property
     def bits_per_weight(self) -> float:
         """Of all tensors."""
-        return 8 * self.nbytes / sum(prod(each.shape) for each in self.tensors)
+        return 8 * self.nbytes / max(1, sum(prod(each.shape) for each in self.tensors))
 
 
 def changes(
