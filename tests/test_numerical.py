@@ -61,6 +61,15 @@ def test_the_place_is_named(tmp_path: Path, architecture: str, tensor: str, plac
 
 
 @pytest.mark.parametrize("ubatch", [1, 3, 512])
+def test_a_query_that_is_no_number_is_found(tmp_path: Path, ubatch: int) -> None:
+    """A softmax takes the greatest of a query's scores, and so could lose it."""
+    for row in (None, 3):
+        context = model(tmp_path, "llama", "blk.1.attn_q.weight", row).context(ubatch=ubatch)
+        with pytest.raises(NumericalError, match=r"^layer 1 \(blk\.1\)"):
+            context.decode(batch(([1, 2, 3, 4, 5, 6], 0, 0)))
+
+
+@pytest.mark.parametrize("ubatch", [1, 3, 512])
 @pytest.mark.parametrize("architecture", DECODERS)
 def test_memory_is_as_before(tmp_path: Path, architecture: str, ubatch: int) -> None:
     loaded = model(tmp_path, architecture, "token_embd.weight", BROKEN)

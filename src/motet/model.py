@@ -199,7 +199,13 @@ def _adapter(path: Path, scale: float, model: Path) -> "Adapter":
     from motet.conversion.lora import read_adapter
 
     with open_adapter(path, model) as source:
-        return read_adapter(source, scale)
+        try:
+            return read_adapter(source, scale)
+        except MemoryError as error:
+            raise CapacityError(
+                f"{path}: the adapter does not fit into memory",
+                hint="free some, or use a smaller one",
+            ) from error
 
 
 def _require_memory(needed: int) -> None:

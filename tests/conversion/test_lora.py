@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 import motet
 from motet import Batch, Model
 from motet.conversion.lora import Merged, read_adapter
-from motet.errors import ModelFileError, OptionError, UnsupportedError
+from motet.errors import ModelFileError, MotetError, OptionError, UnsupportedError
 from motet.kernels import CPU
 from motet.opening import open_adapter, open_model
 from motet.weights.formats import TensorType, dequantize
@@ -159,7 +159,9 @@ def test_two_adapters_add_up(tmp_path):
         ({"modules_to_save": ["lm_head"]}, "modules_to_save is"),
         ({"alpha_pattern": {"q_proj": 3}}, "alpha_pattern is"),
         ({"init_lora_weights": "pissa_niter_4"}, "belongs to a changed model"),
-        ({"use_rslora": True, "rank_pattern": {"q_proj": 2}}, "rank_pattern is"),
+        ({"use_rslora": True, "r": 16}, "is of rank 4, and r is 16"),
+        ({"lora_alpha": 1e-50}, "lora_alpha 1e-50"),
+        ({"base_model_name_or_path": "x" * 5000, "r": True}, "r is True"),
         ({"something_new": 1}, "something_new = 1"),
         ({"r": 0}, "r is 0"),
         ({"lora_alpha": "8"}, "lora_alpha is '8'"),
@@ -169,6 +171,25 @@ def test_what_is_more_than_b_a_is_refused(tmp_path, changes, said):
     model, lora = base(tmp_path / "base"), adapter(tmp_path / "lora", **changes)
     with pytest.raises((UnsupportedError, ModelFileError), match=said):
         Model.load(model, lora=lora)
+
+
+def test_damaged_parts(tmp_path):
+    model, sound = base(tmp_path / "base"), parts()
+    name, (a, b) = next(iter(sound.items()))
+    full = f"base_model.model.{name}.lora"
+    for i, (tensors, said) in enumerate(
+        (
+            ({f"{full}_A.weight": a, f"{full}_B.weight": b * np.inf}, "are not finite"),
+            ({f"{full}_A.weight": a, f"{full}_B.weight": np.ones(4, "f")}, "is no matrix"),
+            ({f"{full}_A.weight": a, f"{full}_A.zz.weight": a}, "is there twice"),
+            ({f"{full}_A.weight": a}, "lacks blk.0.attn_q.weight.lora_b"),
+            ({f"{full}_A.weight": a[:2], f"{full}_B.weight": b}, "which have no rank in common"),
+        )
+    ):
+        lora = adapter(tmp_path / str(i))
+        save_file(tensors, lora / "adapter_model.safetensors")
+        with pytest.raises(MotetError, match=said):
+            Model.load(model, lora=lora)
 
 
 def test_of_another_model(tmp_path):

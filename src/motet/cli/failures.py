@@ -14,6 +14,7 @@ from contextlib import suppress
 
 import click
 
+from motet.cli.output import printable
 from motet.errors import MotetError, OptionError
 
 _ELSEWHERE = {
@@ -63,7 +64,7 @@ def _report(error: Exception) -> int:
             _discard(sys.stderr)
             return FAILURE
     try:
-        click.echo(f"error: {' '.join(_text(error).split())}", err=True)
+        click.echo(f"error: {printable(' '.join(_text(error).split()))}", err=True)
     except OSError:
         _discard(sys.stderr)
     return BAD_USE if isinstance(error, click.UsageError | OptionError) else FAILURE

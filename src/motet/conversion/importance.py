@@ -20,6 +20,7 @@ from motet.weights.open_file import OpenFile
 from motet.weights.source import MetadataValue, ModelSource, TensorInfo
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
+_MOST_COUNTS = 1 << 53
 _DATASETS, _CHUNKS, _CHUNK_SIZE = (
     f"imatrix.{name}" for name in ("datasets", "chunk_count", "chunk_size")
 )
@@ -195,6 +196,6 @@ def _entry(file: GGUFFile, name: str) -> Entry:
             f"{file.path}: {sums.name} has {sums.rows * sums.columns} values for {size} counts"
         )
     seen = file.raw(counts.name).view(np.float32).reshape(-1)
-    if not (np.isfinite(seen) & (seen >= 0) & (seen == np.round(seen))).all():
+    if not ((seen >= 0) & (seen <= _MOST_COUNTS) & (seen == np.round(seen))).all():
         raise ModelFileError(f"{file.path}: {counts.name} has something else than counts")
     return Entry(file.raw(sums.name).view(np.float32).reshape(size, -1), seen.astype(np.int64))

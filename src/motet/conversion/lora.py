@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from motet.arrays import Float32, UInt8
-from motet.errors import CapacityError, ModelFileError, OptionError, UnsupportedError, shown
+from motet.errors import (
+    CapacityError,
+    ModelFileError,
+    NumericalError,
+    OptionError,
+    UnsupportedError,
+    shown,
+)
 from motet.kernels.interface import Kernels, Matrix
 from motet.kernels.quantizing import QUANTIZED_TYPES
 from motet.weights.formats import TensorType, dequantize
@@ -17,8 +24,9 @@ from motet.weights.source import ChangedSource, ModelSource, TensorInfo
 _log = logging.getLogger("motet")
 _A, _B = ".lora_a", ".lora_b"
 _LISTED = 4
+_STRONGEST = 1e12
 _MOST_RANK = 1 << 14
-_MOST_BYTES = 1 << 33
+_MOST_BYTES = 1 << 32
 """Of an adapter as float32, which is held in memory while the model is read."""
 
 
@@ -73,9 +81,16 @@ def read_adapter(source: ModelSource, scale: float = 1.0) -> Adapter:
                 f"{source.path}: {name}: A is {list(a.shape)} and B {list(b.shape)}, which have no"
                 " rank in common"
             )
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            raise NumericalError(
+                f"{source.path}: {name}: A or B has values that are not finite",
+                hint="the adapter is damaged: get it again",
+            )
         parts[name] = b, np.ascontiguousarray(a.T)
         # As llama.cpp: without an alpha, B · A as it is.
         factors[name] = scale * (alpha / a.shape[0] if alpha else 1.0)
+        if abs(factors[name]) > _STRONGEST:
+            raise ModelFileError(f"{source.path}: {name} would count {factors[name]:g} times")
     source.require_unchanged()
     return Adapter(source.path, source.architecture, parts, factors)
 

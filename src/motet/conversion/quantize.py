@@ -103,6 +103,7 @@ def quantize(
                 target,
                 split_size=split_size,
                 overwrite=overwrite,
+                reads=() if imatrix is None else (str(imatrix),),
                 progress=progress,
             )
         return Conversion(tuple(files), mix.name, changes(source, retyped, weights))

@@ -15,6 +15,7 @@ _ENDS = re.compile(r"([-._](f32|f16|bf16|q8_0))?(-00001-of-\d{5})?$", re.IGNOREC
 """Of the names of files: parts, and types that others are made of."""
 _UNWEIGHED = (TensorType.F32, TensorType.F16, TensorType.BF16, TensorType.Q8_0)
 """Types that leave nothing to choose."""
+_LONGEST = 100
 QUANTIZATION_VERSION = 2
 """Of GGML's block formats, as files say it."""
 
@@ -83,7 +84,7 @@ def default_path(source: ModelSource, type: str) -> Path:
     else:
         found = source.metadata.get("general.name")
         name = found if isinstance(found, str) else path.resolve().name
-    safe = re.sub(r"[\s/]+", "-", name).strip("-.")
+    safe = re.sub(r"[^\w.+-]+", "-", name)[:_LONGEST].strip("-.")
     return Path(f"{safe or 'model'}-{type}.gguf")
 
 

@@ -42,6 +42,11 @@ class Retyped(ChangedSource):
         """Used again and again, so that they stay in the processor's cache."""
         if metadata is not None:
             self.metadata = dict(metadata)
+            self.metadata_types = {
+                key: type
+                for key, type in source.metadata_types.items()
+                if metadata.get(key) is source.metadata.get(key)
+            }
         self.tensors = {
             name: replace(info, type=types.get(name, info.type))
             for name, info in source.tensors.items()

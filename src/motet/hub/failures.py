@@ -1,12 +1,15 @@
 """What went wrong with the hub, in words for people."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from motet.errors import CapacityError, HubError, MotetError, shown
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_BEARER = re.compile(r"Bearer [^'\"]*")
+"""A token, which some libraries show where they find it malformed."""
 _LATER = (408, 425, 429, 500, 502, 503, 504)
 """Statuses of a server that may answer at another time."""
 
@@ -92,5 +95,5 @@ def _of_files(error: OSError) -> MotetError:
 
 def _reason(error: Exception) -> str:
     """The first line of what the library says, on one line."""
-    first = str(error).strip().partition("\n")[0]
+    first = _BEARER.sub("Bearer …", str(error).strip().partition("\n")[0])
     return shown(first)[1:-1] if first else type(error).__name__

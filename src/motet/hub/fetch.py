@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar, cast, overload
 
 from motet import checks
-from motet.errors import CapacityError, HubError, MotetError
+from motet.errors import CapacityError, HubError, MotetError, OptionError
 from motet.hub.address import DEFAULT_REVISION, Address, is_address, parse_address
 from motet.hub.choose import INDEX, Chosen, choose
 from motet.hub.download import download, missing_bytes
@@ -75,7 +75,7 @@ def local_path(
     if progress is not None:
         checks.function("progress", progress, "the bytes done and the bytes in all")
     revision = None if revision is None else checks.text("revision", revision)
-    token = None if token is None else checks.text("token", token)
+    token = None if token is None else _sound_token(token)
     offline = checks.flag("offline", offline)
     if not is_address(path):
         return path
@@ -97,6 +97,14 @@ def local_path(
     chosen = choose(listing.files, address)
     _fetch(hub, address, listing, chosen, progress)
     return _opened(hub, address, listing.commit, chosen)
+
+
+def _sound_token(token: object) -> str:
+    """Without the line break of a file. Its text is in no error."""
+    text = checks.text("token", token).strip()
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise OptionError("token is not one word of letters and digits", hint="it begins with hf_")
+    return text
 
 
 def _fetch(

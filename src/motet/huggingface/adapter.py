@@ -1,6 +1,7 @@
 """A PEFT directory, adapter_config.json and adapter_model.safetensors, as GGUF has adapters."""
 
 import math
+import os
 import re
 from pathlib import Path
 
@@ -31,6 +32,8 @@ _CHANGES_NOTHING = (
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _MERGE = "merge it with PEFT's merge_and_unload, and save the model"
 _LISTED = 4
+_LEAST, _MOST = 1e-30, 1e30
+"""Of alpha: GGUF has it as a float32, of which 0 means that there is none."""
 
 
 class AdapterDirectory(ModelSource):
@@ -41,6 +44,8 @@ class AdapterDirectory(ModelSource):
     def __init__(self, files: Directory, config: ConfigReader, plan: Plan) -> None:
         """``plan``: of the model that it changes; ``open`` is the way to make one."""
         self.path = files.path
+        rank = config.integer("r")
+        stable = config.flag("use_rslora", default=False)
         try:
             alpha = _alpha(config)
         except UnsupportedError as error:
@@ -56,10 +61,20 @@ class AdapterDirectory(ModelSource):
             if place is None or name is None:
                 unknown.append(full)
                 continue
-            part = Plain(tensor)
-            if place["part"] == "B":
+            part: Weights = Plain(tensor)
+            if place["part"] == "B" and len(part.shape) == 2:
                 part = _reordered(files.path, plan, name, part)
-            self._weights[f"{name}.lora_{place['part'].lower()}"] = part
+            target = f"{name}.lora_{place['part'].lower()}"
+            if target in self._weights or len(part.shape) != 2:
+                problem = "is there twice" if target in self._weights else "is no matrix"
+                raise ModelFileError(f"{files.path}: {shown(full)}, {target}, {problem}")
+            if place["part"] == "A" and stable and part.shape[0] != rank:
+                raise UnsupportedError(
+                    f"{files.path}: {shown(full)} is of rank {part.shape[0]}, and r is {rank}: with"
+                    " use_rslora all have to be of one",
+                    hint=_MERGE,
+                )
+            self._weights[target] = part
         if unknown:
             listed = ", ".join(map(shown, unknown[:_LISTED]))
             raise UnsupportedError(
@@ -93,12 +108,12 @@ class AdapterDirectory(ModelSource):
         named = config.text("base_model_name_or_path", default="")
         found = Path(base if base is not None else named or ".")
         address = f"hf://{named}" if _HUB_NAME.fullmatch(named) else "DIRECTORY"
-        if not (found / "config.json").exists():
+        if not os.path.lexists(os.path.join(found, "config.json")):  # noqa: PTH118 — for odd names
             raise ModelFileError(
                 f"{files.path}: is an adapter of {shown(named) if named else 'an unnamed model'},"
                 " whose config.json is needed to know its tensors",
-                hint=f"motet convert {files.path} --base {address} makes a file of it that goes with"
-                " any file of the model",
+                hint=f"motet convert {files.path} --base {address} makes a file of it that goes"
+                " with any file of the model",
             )
         model = Directory(str(found))
         model_config = ConfigReader(model.json("config.json"), model.located("config.json"))
@@ -139,11 +154,10 @@ def _alpha(config: ConfigReader) -> float:
     rank = config.integer("r")
     alpha = config.number("lora_alpha")
     if config.flag("use_rslora", default=False):
-        config.only("rank_pattern", {}, "a rank of its own for each layer, with use_rslora")
         alpha *= math.sqrt(rank)  # Kalajdzievski 2023, arXiv 2312.03732: alpha / sqrt(rank)
     config.ignore(*_CHANGES_NOTHING)
     config.refuse_unread()
-    if not rank >= 1 or not alpha:
+    if rank < 1 or not _LEAST < abs(alpha) < _MOST:
         raise ModelFileError(f"{config.where}: r is {rank} and lora_alpha {alpha:g}")
     return alpha
 

@@ -18,6 +18,8 @@ from motet.weights.source import MetadataValue, ModelSource, ValueType
 
 _MAGIC = b"GGUF"
 _DEFAULT_ALIGNMENT = 32
+_MAX_ALIGNMENT = 1 << 16
+"""What pads between tensors has to be written, and takes room."""
 _MAX_HEADER = 1 << 28
 """The most bytes that metadata and tensor table may take; real ones take up to about 40 MB."""
 _SPLIT_NAME = re.compile(r"(?P<prefix>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
@@ -110,9 +112,13 @@ def _open_part(path: str) -> _Part:
     key_count = cursor.u64("the metadata key count")
     metadata, types = read_metadata(cursor, key_count)
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
-    if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1):
+    if (
+        not isinstance(alignment, int)
+        or not 8 <= alignment <= _MAX_ALIGNMENT
+        or alignment & (alignment - 1)
+    ):
         cursor.field = "metadata key 'general.alignment'"
-        raise cursor.error(f"{shown(alignment)} is not a power of two of at least 8")
+        raise cursor.error(f"{shown(alignment)} is not a power of two from 8 to {_MAX_ALIGNMENT}")
     tensors = read_tensors(cursor, tensor_count, alignment, source.size)
     return _Part(path, source, version, alignment, metadata, types, tensors)
 

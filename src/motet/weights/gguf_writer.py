@@ -3,14 +3,15 @@
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
-from motet.errors import CapacityError, OptionError
+from motet.errors import CapacityError, ModelFileError, OptionError
 from motet.machine import format_bytes
 from motet.replacing import replacing, write_all
 from motet.weights.gguf_tensors import GGUFTensor
@@ -53,6 +54,7 @@ def write(
     *,
     split_size: int | None = None,
     overwrite: bool = False,
+    reads: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write ``source`` to ``path``; returns the files that were written.
@@ -67,12 +69,20 @@ def write(
     """
     if os.path.isdir(path):  # noqa: PTH112 — a part's name is another
         raise OptionError(f"{path}: is a directory", hint="give the name of a file in it")
-    plan = _planned(source, Path(path), split_size)
+    with _explained(source):
+        plan = _planned(source, Path(path), split_size)
     names = plan.format_shard_names(Path(path))
     parts = [[source.tensors[name] for name in part] for part in plan.tensors]
     for name in names:
-        require_free(name, _files(source), overwrite)
-    headers = _headers(plan, len(names))
+        require_free(name, {*_files(source), *reads}, overwrite)
+    if len(names) > 1 and any(map(os.path.exists, names)):
+        raise OptionError(
+            f"{path}: some of its {len(names)} files are there already, and several files cannot be"
+            " replaced as one",
+            hint="delete the old ones first, or give another name",
+        )
+    with _explained(source):
+        headers = _headers(plan, len(names))
     total = sum(info.nbytes for part in parts for info in part)
     _require_space(names[0].parent, total + sum(map(len, headers)))
     done = 0
@@ -92,6 +102,17 @@ def write(
                 _write_tensor(file, source, info, plan.data_alignment, advance)
         source.require_unchanged()
     return names
+
+
+@contextmanager
+def _explained(source: ModelSource) -> Iterator[None]:
+    """gguf's writer looks at values when it packs them: its errors become a ModelFileError."""
+    try:
+        yield
+    except (struct.error, UnicodeError, ValueError, TypeError, OverflowError) as error:
+        raise ModelFileError(
+            f"{source.path}: has metadata that cannot be written: {error}"
+        ) from error
 
 
 def require_free(path: Path, read: Iterable[str], overwrite: bool) -> None:

@@ -1,5 +1,6 @@
 // One block of keys and values against some rows of queries: scores, softmax in the making, sums.
 #pragma once
+#include <bit>
 #include <numeric>
 
 #include "block_tables.hpp"
@@ -222,6 +223,15 @@ inline float exp_one(float x) {
   float out[LANES];
   exp(f32x16::set(x)).store(out);
   return out[0];
+}
+
+// 1, or NaN where a query is not finite: of its scores the greatest is taken, and NaN is lost
+// there.
+inline float soundness(const float* query, int channels) {
+  uint32_t most = 0;  // of the magnitudes' bits, which are in the magnitudes' order
+  for (int c = 0; c < channels; c++)
+    most = std::max(most, std::bit_cast<uint32_t>(query[c]) & 0x7fffffffu);
+  return most < 0x7f800000u ? 1.0f : NAN;
 }
 
 // A softmax in the making for some rows: greatest score, sum of weights, weighted values.

@@ -58,9 +58,10 @@ class EncoderWorker {
     }
     for (int r = 0; r < rows; r++) {
       const int64_t token = start + part.first + r / a.group();
-      float* to =
-          a.out + (token * a.heads + part.kv_head * a.group() + r % a.group()) * a.value_dim;
-      const float inverse = 1 / state.total.p[r];
+      const int64_t head = token * a.heads + part.kv_head * a.group() + r % a.group();
+      float* to = a.out + head * a.value_dim;
+      const float sound = soundness(a.q + head * a.head_dim, a.head_dim);
+      const float inverse = 1 / state.total.p[r] * sound;
       for (int i = 0; i < a.value_dim; i++) to[i] = state.values.p[r * padded + i] * inverse;
     }
   }

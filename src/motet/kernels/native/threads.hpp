@@ -32,6 +32,16 @@ void Forks::in_child() {
   new (&forks.renewing) std::mutex;
 }
 
+// Floats as IEEE has them, to nearest and with subnormals, whatever a library has set for the
+// caller (what is built with -ffast-math flushes subnormals in the thread that loads it).
+struct PlainFloats {
+  PlainFloats() : before(_mm_getcsr()) { _mm_setcsr(PLAIN); }
+  ~PlainFloats() { _mm_setcsr(before); }
+  PlainFloats(const PlainFloats&) = delete;
+  static constexpr uint32_t PLAIN = 0x1f80;
+  const uint32_t before;
+};
+
 // The threads of a pool, in the process that started them.
 class Crew {
  public:
@@ -58,6 +68,7 @@ class Crew {
   template <class Function>
   void run(int64_t pieces, const Function& f) {
     if (pieces <= 0) return;
+    const PlainFloats plain;
     if (pieces == 1 || workers_.empty()) {
       for (int64_t i = 0; i < pieces; i++) f((int)i, 0);
       return;
@@ -129,6 +140,7 @@ class Crew {
 
   void work(int thread) {
     uint32_t seen = 0;
+    _mm_setcsr(PlainFloats::PLAIN);  // a thread begins with that of the one that made it
     while (!stop_.load()) {
       for (int spin = 0; spin < SPINS && epoch_.load() == seen; spin++) _mm_pause();
       if (epoch_.load() == seen) {
