@@ -72,7 +72,7 @@ def test_pull_prints_the_path(repo: Repo) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["pull", "org/tiny"], 2, "org/tiny is no address on the hub; it is like hf://org/name"),
+        (["pull", "org/tiny"], 2, "org/tiny is no address on the hub; it is like hf://org/tiny"),
         (["pull", "hf://tiny"], 2, "'hf://tiny' is no address of a model (as in hf://org/name"),
         (["pull", "hf://org/none"], 1, "there is no model org/none at"),
         (["pull", "hf://org/tiny:Q8_0"], 1, "no GGUF file of Q8_0 (it has F16, Q2_K)"),

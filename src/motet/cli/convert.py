@@ -52,6 +52,8 @@ def command(
 ) -> None:
     """Write the Hugging Face directory DIR as a GGUF file, which llama.cpp reads too.
 
+    A GGUF file of floats, or an address on the hub, does as well.
+
     DIR may be a low-rank adapter that PEFT wrote: what is made goes with --lora.
     motet quantize makes smaller files, of DIR itself or of what this makes.
     """

@@ -94,8 +94,15 @@ def load_text_model(path: str, loading: Loading) -> "Model":
     """As ``load_model``; raises UnsupportedError for a model without a tokenizer."""
     model = load_model(path, loading)
     if model.tokenizer is None:
-        raise UnsupportedError(f"{path} has no vocabulary, so it cannot tokenize a text")
+        raise UnsupportedError(
+            f"{path} has no vocabulary, so it cannot tokenize a text", hint=_hint(model)
+        )
     return model
+
+
+def _hint(model: "Model") -> str:
+    directory = os.path.isdir(model.file.path)  # noqa: PTH112
+    return "put tokenizer.json or tokenizer.model beside config.json" if directory else ""
 
 
 def predicting(model: "Model") -> "Model":

@@ -7,6 +7,7 @@ import click
 from motet.cli.inputs import fetched
 from motet.cli.options import json_option
 from motet.hub import is_address
+from motet.hub.address import meant
 
 
 @click.command("pull")
@@ -29,6 +30,7 @@ def command(
     where the model is published as safetensors. What was interrupted goes on where it was.
     """
     if not is_address(address):
-        raise click.UsageError(f"{address} is no address on the hub; it is like hf://org/name")
+        like = meant(address) or "hf://org/name"
+        raise click.UsageError(f"{address} is no address on the hub; it is like {like}")
     path = fetched(address, revision, token, offline)
     click.echo(json.dumps({"address": address, "path": path}) if as_json else path)

@@ -99,6 +99,8 @@ def command(
             "give a model, a file to write and a type, as in motet quantize IN OUT Q4_K_M"
         )
     model, *out, type = arguments
+    if type.lower().endswith(".gguf"):
+        raise click.UsageError(f"TYPE comes last, and {type!r} is a file")
     found = existing_model(model)
 
     def run(progress: Callable[[int, int], None]) -> "Conversion":

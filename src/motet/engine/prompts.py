@@ -80,7 +80,7 @@ def encode(
         if tokenizer is None:
             raise UnsupportedError(
                 "the model file has no vocabulary, so text means nothing to it",
-                hint="give token ids",
+                hint="give token ids; a model's directory needs tokenizer.json or tokenizer.model",
             )
         ids = tokenizer.encode(prompt, add_special=True, parse_special=parse_special)
     else:

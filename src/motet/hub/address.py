@@ -106,5 +106,12 @@ def _check_revision(revision: str) -> None:
         )
 
 
+def meant(text: str) -> str | None:
+    """The address that was meant by a name or a page's; None where there is none in it."""
+    plain = re.sub(r"^(https?://)?(www\.)?(huggingface\.co|hf\.co)/", "", text)
+    found = re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", plain, re.ASCII)
+    return f"hf://{plain}" if found else None
+
+
 def _malformed(text: str) -> OptionError:
     return OptionError(f"{shown(text)} is no address of a model", hint=_FORMS)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from motet.arrays import UInt8
-from motet.errors import ModelFileError
+from motet.errors import ModelFileError, shown
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.families import plan_of
 from motet.huggingface.files import Directory
@@ -70,7 +70,15 @@ class HuggingFaceDirectory(ModelSource):
         tensors = read_tensors(files)
         for name, prefix in plan.parts.items():
             tensors |= {prefix + own: stored for own, stored in read_file(files, name).items()}
-        return cls(files, plan, tensors, fp8)
+        directory = cls(files, plan, tensors, fp8)
+        embedding, said = directory.tensors.get(EMBEDDING), config.values.get("vocab_size")
+        padded = config.has("pad_vocab_size_multiple")
+        if embedding and not padded and said not in (None, embedding.rows):
+            raise ModelFileError(
+                f"{config.where}: vocab_size is {shown(said)}, but the embedding has"
+                f" {embedding.rows} rows"
+            )
+        return directory
 
     def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
         if name not in self._weights:

@@ -90,7 +90,7 @@ def _keys(reading: TokenizerFiles, architecture: str, n_vocab: int) -> dict[str,
     keys: dict[str, MetadataValue] = {"model": draft.kind, **draft.keys, "tokens": table.tokens}
     if draft.scored:
         keys["scores"] = np.asarray(table.scores, np.float32).tolist()
-    keys["token_type"] = table.types
+    keys["token_type"] = list(map(int, table.types))
     keys |= special_keys(special, found.around, found.adds, reading.where(CONFIG))
     keys |= _token_types(reading, architecture)
     templates = chat_template_keys(reading)
