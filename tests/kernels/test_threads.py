@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from motet.errors import OptionError
-from motet.kernels import CPU, cpu
+from motet.kernels import CPU, choosing
 from motet.machine import usable_cores
 from motet.weights.formats import TensorType
 
@@ -22,12 +22,12 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_by_default_as_many_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MOTET_THREADS", raising=False)
-    assert cpu.default_threads() == usable_cores()
-    monkeypatch.setattr(cpu, "usable_cores", lambda: 5000)
-    assert cpu.default_threads() == cpu.MOST_THREADS
+    assert choosing.default_threads() == usable_cores()
+    monkeypatch.setattr(choosing, "usable_cores", lambda: 5000)
+    assert choosing.default_threads() == choosing.MOST_THREADS
 
 
-@pytest.mark.parametrize("threads", [0, -1, cpu.MOST_THREADS + 1, 1 << 31, 1 << 70])
+@pytest.mark.parametrize("threads", [0, -1, choosing.MOST_THREADS + 1, 1 << 31, 1 << 70])
 def test_an_absurd_number_is_refused(threads: int) -> None:
     with pytest.raises(OptionError, match=rf"threads is {threads} \(.*from 1 to 1024"):
         CPU(threads)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import Loading, load_model
+from motet.cli.inputs import load_model
+from motet.cli.loading import Loading, loading_options
 from motet.cli.options import (
     WholeNumber,
     json_option,
     kv_type_option,
-    loading_options,
     max_tokens_option,
     model_argument,
     self_extend_options,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import Loading, load_text_model, predicting
+from motet.cli.inputs import load_text_model, predicting
+from motet.cli.loading import Loading
 from motet.cli.options import WholeNumber, max_tokens_option, threads_option
 from motet.cli.output import in_colour, print_stream, statistics
 from motet.errors import MotetError, UnsupportedError

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import Loading, load_model, predicting, read_text
+from motet.cli.inputs import load_model, predicting, read_text
+from motet.cli.loading import Loading, loading_options
 from motet.cli.options import (
     WholeNumber,
     batch_option,
     json_option,
     kv_type_option,
-    loading_options,
     model_argument,
     self_extend_options,
     split_option,

@@ -9,12 +9,12 @@ import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from motet.cli.loading import Loading
 from motet.cli.output import printable
 from motet.cli.progress import delayed_progress, transfer_progress
 from motet.errors import ModelFileError, MotetError, UnsupportedError
@@ -27,15 +27,6 @@ PATIENCE = 2.0
 """Seconds after which it is said that standard input is waited for."""
 _BOM = "\ufeff"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How a model is loaded: see ``Model.load``."""
-
-    threads: int | None = None
-    type: str | None = None
-    lora: tuple[tuple[str, float], ...] = ()
 
 
 def existing_model(path: str) -> str:

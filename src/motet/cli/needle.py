@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from motet.cli.inputs import Loading, load_text_model, model_name, predicting, read_text
+from motet.cli.inputs import load_text_model, model_name, predicting, read_text
+from motet.cli.loading import Loading, loading_options
 from motet.cli.options import (
     WholeNumber,
     json_option,
     kv_type_option,
-    loading_options,
     model_argument,
     plain_and_extended,
     plot_option,

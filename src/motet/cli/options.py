@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from motet.cli.inputs import Loading
-
 if TYPE_CHECKING:
     from motet.evals.variants import Variant
     from motet.model import Model
@@ -89,51 +87,6 @@ def threads_option(command: Command) -> Command:
         metavar="N",
         help="Threads that compute (default: MOTET_THREADS, or the cores this process may use).",
     )(command)
-
-
-class _Lora(click.ParamType):
-    """``FILE`` or ``FILE:SCALE``."""
-
-    name = "FILE[:SCALE]"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, float]:
-        file, _, scale = str(value).rpartition(":")
-        try:
-            return (file, float(scale)) if file else (scale, 1.0)
-        except ValueError:
-            return str(value), 1.0
-
-
-def loading_options(command: Callable[..., None]) -> Callable[..., None]:
-    """``--threads``, ``--type`` and ``--lora``, passed as one ``loading``."""
-
-    @functools.wraps(command)
-    def gathered(
-        threads: int | None,
-        weight_type: str | None,
-        lora: tuple[tuple[str, float], ...],
-        **parameters: object,
-    ) -> None:
-        command(loading=Loading(threads, weight_type, lora), **parameters)
-
-    gathered = click.option(
-        "--lora",
-        type=_Lora(),
-        multiple=True,
-        metavar="FILE[:SCALE]",
-        help="Merge a low-rank adapter (GGUF, or a PEFT directory) into the weights, SCALE times"
-        " as strong as it was trained; may be repeated.",
-    )(gathered)
-    gathered = click.option(
-        "--type",
-        "weight_type",
-        metavar="TYPE",
-        help="Quantise float weights while they are loaded: q8_0, q4_0, q4_k_m, … as motet quantize"
-        " has them.",
-    )(gathered)
-    return threads_option(gathered)
 
 
 def context_option(

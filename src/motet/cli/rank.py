@@ -5,14 +5,14 @@ import json
 import click
 
 from motet.cli.inputs import (
-    Loading,
     counted_from_one,
     existing_model,
     load_text_model,
     model_name,
     read_texts,
 )
-from motet.cli.options import WholeNumber, json_option, loading_options, model_argument
+from motet.cli.loading import Loading, loading_options
+from motet.cli.options import WholeNumber, json_option, model_argument
 from motet.cli.output import shortened
 from motet.cli.progress import delayed_progress
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from motet.cli.inputs import Loading, load_model, predicting, read_prompt
+from motet.cli.inputs import load_model, predicting, read_prompt
+from motet.cli.loading import Loading, loading_options
 from motet.cli.options import (
     context_option,
     json_option,
     kv_bytes_option,
     kv_type_option,
-    loading_options,
     max_tokens_option,
     model_argument,
     sampling_options,

@@ -7,8 +7,6 @@ bit, for any number of rows and threads.
 
 import logging
 import math
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,16 +16,15 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from motet.arrays import Float32, Int32, Int64, UInt8, UInt64
-from motet.errors import NumericalError, OptionError, UnsupportedError
-from motet.kernels import _cpu
+from motet.errors import NumericalError, UnsupportedError
 from motet.kernels.bias import PositionBias
+from motet.kernels.choosing import checked_threads, choose_isa, default_threads
 from motet.kernels.host_memory import HostMemory, HostPages
 from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Rows, Runs
 from motet.kernels.quantizing import check_quantized, error_weights, refuse_value, refused_bits
 from motet.kernels.rope import Rope
 from motet.kernels.routing import SCORES, WEIGHTS, Routing
 from motet.kernels.sizes import PAGE
-from motet.machine import usable_cores
 from motet.weights.formats import TensorType, dequantize, row_bytes
 
 _log = logging.getLogger("motet")
@@ -70,49 +67,10 @@ ROUNDS_AS = "motet 0.1.0"
 State files say it, and from those of another arithmetic prompts can't go on. To be raised, to the
 version that comes, with any change to a kernel that changes a bit of a result; then
 tests/state/test_before.py fails, and needs files of the new one."""
-MOST_THREADS = 1024
-"""More than any machine of today has cores; threads that have none only cost."""
 _STRIP, _LINE = 16, 64
 """Rows that are packed together, and the bytes that what they take as floats is a multiple of."""
 _PACK_BYTES = 2 << 20
 """Bytes of a file that are read, and packed while they are in a core's cache."""
-
-
-def default_threads() -> int:
-    """MOTET_THREADS, or the cores that this process can keep busy.
-
-    Raises OptionError where MOTET_THREADS is not a number of threads.
-    """
-    value = os.environ.get("MOTET_THREADS")
-    if value is None:
-        return min(usable_cores(), MOST_THREADS)
-    if not re.fullmatch("[0-9]{1,9}", value):
-        raise _wrong_threads("MOTET_THREADS", repr(value))
-    return checked_threads(int(value), "MOTET_THREADS")
-
-
-def checked_threads(threads: int, source: str = "threads") -> int:
-    """``threads``, if so many can be asked for; else OptionError, in which ``source`` had it."""
-    if not 1 <= threads <= MOST_THREADS:
-        raise _wrong_threads(source, str(threads))
-    return threads
-
-
-def _wrong_threads(source: str, value: str) -> OptionError:
-    return OptionError(f"{source} is {value}", hint=f"give a whole number from 1 to {MOST_THREADS}")
-
-
-def choose_isa(isa: str | None = None) -> str:
-    """``isa``, or MOTET_ISA, or the best instruction set of this machine."""
-    supported = _cpu.supported()
-    wanted = isa or os.environ.get("MOTET_ISA")
-    if wanted and wanted not in supported:
-        source = "isa" if isa else "MOTET_ISA"
-        raise OptionError(
-            f"{source} is {wanted!r}, which is not an instruction set of this machine",
-            hint=f"use one of {', '.join(supported)}",
-        )
-    return wanted or supported[0]
 
 
 class CPU(HostMemory):
