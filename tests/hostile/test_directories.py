@@ -18,6 +18,7 @@ import pytest
 
 from motet import Batch, Model
 from motet.errors import ModelFileError, MotetError, NumericalError
+from motet.huggingface.files import Directory
 from motet.kernels import CPU
 from motet.models.registry import declared
 from motet.opening import open_model
@@ -193,3 +194,14 @@ def test_broken_directories_are_refused_or_read() -> None:
     report = run(case, range(300))
     assert not report.failures, str(report)
     assert report.answered and report.refused
+
+
+def test_a_link_that_changes_while_it_is_followed(tmp_path, monkeypatch):
+    """What was looked at is not what is opened: where that lies counts."""
+    (tmp_path / "secret.json").write_text("{}")
+    (tmp_path / "model").mkdir()
+    files = Directory(str(tmp_path / "model"))
+    monkeypatch.setattr(Directory, "located", lambda self, name: str(tmp_path / "secret.json"))
+    for read in (files.json, files.opened):
+        with pytest.raises(ModelFileError, match="leads out of the directory"):
+            read("config.json")

@@ -62,23 +62,34 @@ class Directory:
             real = Path(os.path.realpath(path))
         except ValueError as error:  # a null character
             raise ModelFileError(f"{self.path}: {shown(name)}: {error}") from error
-        if not any(real.is_relative_to(root) for root in self._roots):
-            raise ModelFileError(
-                f"{self.path}: {shown(name)} leads out of the directory",
-                hint="a model's files have to be in its own directory: copy what is meant there",
-            )
+        if not self._holds(real):
+            raise self._outside(name)
         return str(path)
+
+    def _holds(self, real: Path) -> bool:
+        return any(real.is_relative_to(root) for root in self._roots)
+
+    def _outside(self, name: str) -> ModelFileError:
+        return ModelFileError(
+            f"{self.path}: {shown(name)} leads out of the directory",
+            hint="a model's files have to be in its own directory: copy what is meant there",
+        )
 
     def opened(self, name: str) -> OpenFile:
         """A file in it. Raises ModelFileError if it leads outside, is missing or not regular."""
-        return OpenFile(self.located(name))
+        file = OpenFile(self.located(name))
+        # A link may have been changed between the two looks.
+        if not self._holds(Path(file.place())):
+            file.close()
+            raise self._outside(name)
+        return file
 
     def data(self, name: str, most: int = MOST_TEXT) -> bytes:
         """All bytes of a file. Raises ModelFileError for more than ``most``."""
         path = Path(self.located(name))
         if path.is_file() and not path.stat().st_size:
             return b""
-        file = OpenFile(str(path))
+        file = self.opened(name)
         try:
             if file.size > most:
                 raise ModelFileError(f"{path}: has {file.size} bytes, at most {most} are read")

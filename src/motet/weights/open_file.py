@@ -53,6 +53,10 @@ class OpenFile:
             done += count
         return data
 
+    def place(self) -> str:
+        """Where the open file really lies, whatever its name leads to by now."""
+        return os.path.realpath(f"/proc/self/fd/{self._descriptor}")
+
     def require_unchanged(self) -> None:
         """Raise ModelFileError if the file was written to since it was opened."""
         now = os.fstat(self._descriptor)
