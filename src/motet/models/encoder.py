@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-import numpy as np
-
 from motet.arrays import Float32, Int32, Int64
 from motet.errors import ModelFileError
 from motet.kernels.bias import PositionBias
@@ -209,6 +207,6 @@ class Encoder(Generic[C]):
         if self.config.pair_separator is None:
             return 0
         separates = tokens == self.config.pair_separator
-        before = np.cumsum(separates) - separates
-        lengths = np.diff(view.starts)
-        return (before > np.repeat(before[view.starts[:-1]], lengths)).astype(np.int64)
+        before = separates.cumsum() - separates
+        begin, end = view.starts[:-1], view.starts[1:]
+        return (before > before[begin].repeat(end - begin)).astype("int64")
