@@ -136,10 +136,11 @@ class Merged(ChangedSource):
         super().__init__(source)
         self._kernels = kernels
         self._widens = widens
-        self.tensors = self._infos = dict(source.tensors)
+        infos = dict(source.tensors)
         self._added: dict[str, list[tuple[Float32, Matrix]]] = {}
         for adapter in adapters:
-            self._add(adapter)
+            self._add(adapter, infos)
+        self.tensors = infos
         rounded = [name for name in self._added if self.tensors[name].type.block > 1]
         if rounded:
             _log.warning(
@@ -149,14 +150,15 @@ class Merged(ChangedSource):
                 len(rounded),
             )
 
-    def _add(self, adapter: Adapter) -> None:
+    def _add(self, adapter: Adapter, infos: dict[str, TensorInfo]) -> None:
+        """Note what it adds to which matrices, and in ``infos`` their types."""
         if adapter.architecture != self.architecture:
             raise ModelFileError(
                 f"{adapter.path}: is an adapter of a {shown(adapter.architecture)} model, and"
                 f" {self.path} is {self.architecture}"
             )
         for name, (b, a) in adapter.parts.items():
-            info = self.tensors.get(name)
+            info = infos.get(name)
             if info is None or info.shape != (len(b), len(a)):
                 found = f"has the shape {list(info.shape)}" if info else "is not there"
                 raise ModelFileError(
@@ -164,7 +166,7 @@ class Merged(ChangedSource):
                     f" {[len(b), len(a)]}, which {found} in {self.path}"
                 )
             if info.type not in QUANTIZED_TYPES or (self._widens and info.type.block == 1):
-                self._infos[name] = TensorInfo(name, info.shape, TensorType.F32)
+                infos[name] = TensorInfo(name, info.shape, TensorType.F32)
             scaled = b * np.float32(adapter.factors[name])
             matrix = self._kernels.pack(a.view(np.uint8), TensorType.F32, *a.shape)
             self._added.setdefault(name, []).append((scaled, matrix))

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from motet.arrays import UInt8
 from motet.errors import ModelFileError, UnsupportedError, shown
+from motet.hub.address import meant
+from motet.huggingface.checkpoint import Checkpoint
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.families import plan_of
 from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
 from motet.huggingface.safetensors import read_file
 from motet.huggingface.tensors import Plain, Reordered, Weights
-from motet.weights.source import MetadataValue, ModelSource, TensorInfo, ValueType
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PLACE = re.compile(
@@ -29,30 +29,27 @@ _CHANGES_NOTHING = (
     *("ensure_weight_tying",),
 )
 """What was trained and how: the tensors show what came of it."""
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _MERGE = "merge it with PEFT's merge_and_unload, and save the model"
 _LISTED = 4
 _LEAST, _MOST = 1e-30, 1e30
 """Of alpha: GGUF has it as a float32, of which 0 means that there is none."""
 
 
-class AdapterDirectory(ModelSource):
+class AdapterDirectory(Checkpoint):
     """A low-rank adapter (LoRA) under GGUF's names. It is a ``ModelSource`` of type "adapter"."""
 
     format = "PEFT directory"
 
     def __init__(self, files: Directory, config: ConfigReader, plan: Plan) -> None:
         """``plan``: of the model that it changes; ``open`` is the way to make one."""
-        self.path = files.path
         rank = config.integer("r")
         stable = config.flag("use_rslora", default=False)
         try:
-            alpha = _alpha(config)
+            alpha = _alpha(config, rank, stable)
         except UnsupportedError as error:
             raise UnsupportedError(error.message, hint=_MERGE) from error
         stored = read_file(files, WEIGHTS)
-        self._file = next(iter(stored.values())).file if stored else files.opened(WEIGHTS)
-        self._weights: dict[str, Weights] = {}
+        parts: dict[str, Weights] = {}
         unknown: list[str] = []
         named = plan.gguf_names()
         for full, tensor in stored.items():
@@ -65,8 +62,8 @@ class AdapterDirectory(ModelSource):
             if place["part"] == "B" and len(part.shape) == 2:
                 part = _reordered(files.path, plan, name, part)
             target = f"{name}.lora_{place['part'].lower()}"
-            if target in self._weights or len(part.shape) != 2:
-                problem = "is there twice" if target in self._weights else "is no matrix"
+            if target in parts or len(part.shape) != 2:
+                problem = "is there twice" if target in parts else "is no matrix"
                 raise ModelFileError(f"{files.path}: {shown(full)}, {target}, {problem}")
             if place["part"] == "A" and stable and part.shape[0] != rank:
                 raise UnsupportedError(
@@ -74,26 +71,21 @@ class AdapterDirectory(ModelSource):
                     " use_rslora all have to be of one",
                     hint=_MERGE,
                 )
-            self._weights[target] = part
+            parts[target] = part
         if unknown:
             listed = ", ".join(map(shown, unknown[:_LISTED]))
             raise UnsupportedError(
                 f"{files.path}: has tensors that are not A and B of a matrix: {listed}",
                 hint=_MERGE,
             )
-        self.tensors = {
-            name: TensorInfo(name, weights.shape, weights.type)
-            for name, weights in self._weights.items()
-        }
-        self.files, self.nbytes = 1, self._file.size
-        self.metadata: dict[str, MetadataValue] = {
+        super().__init__(files.path, parts, (tensor.file for tensor in stored.values()))
+        self.metadata = {
             "general.architecture": plan.architecture,
             "general.type": "adapter",
             "general.name": files.name,
             "adapter.type": "lora",
             "adapter.lora.alpha": float(np.float32(alpha)),
         }
-        self.metadata_types: dict[str, ValueType] = {}
 
     @classmethod
     def open(cls, path: str | Path, base: str | Path | None = None) -> "AdapterDirectory":
@@ -107,7 +99,7 @@ class AdapterDirectory(ModelSource):
         config = ConfigReader(files.json(CONFIG), files.located(CONFIG))
         named = config.text("base_model_name_or_path", default="")
         found = Path(base if base is not None else named or ".")
-        address = f"hf://{named}" if _HUB_NAME.fullmatch(named) else "DIRECTORY"
+        address = meant(named) or "DIRECTORY"
         if not os.path.lexists(os.path.join(found, "config.json")):  # noqa: PTH118 — for odd names
             raise ModelFileError(
                 f"{files.path}: is an adapter of {shown(named) if named else 'an unnamed model'},"
@@ -119,19 +111,8 @@ class AdapterDirectory(ModelSource):
         model_config = ConfigReader(model.json("config.json"), model.located("config.json"))
         return cls(files, config, plan_of(model_config, model))
 
-    def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
-        if name not in self._weights:
-            raise self.missing(name)
-        return self._weights[name].read(first, last, buffer)
 
-    def require_unchanged(self) -> None:
-        self._file.require_unchanged()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _alpha(config: ConfigReader) -> float:
+def _alpha(config: ConfigReader, rank: int, stable: bool) -> float:
     """GGUF's alpha: B · A counts alpha / rank. Refuses adapters that are more than B · A."""
     config.only("peft_type", "LORA", "another kind of adapter")
     config.only("use_dora", False, "magnitudes beside the directions (DoRA)")
@@ -148,12 +129,10 @@ def _alpha(config: ConfigReader) -> float:
     if isinstance(start, str) and start.split("_")[0] in ("pissa", "olora", "corda", "loftq"):
         raise UnsupportedError(
             f"{config.where}: init_lora_weights is {shown(start)}: the adapter belongs to a changed"
-            " model, not to the original",
-            hint="convert it to plain LoRA with PEFT's path_initial_model_for_weight_conversion",
+            " model, not to the original"
         )
-    rank = config.integer("r")
     alpha = config.number("lora_alpha")
-    if config.flag("use_rslora", default=False):
+    if stable:
         alpha *= math.sqrt(rank)  # Kalajdzievski 2023, arXiv 2312.03732: alpha / sqrt(rank)
     config.ignore(*_CHANGES_NOTHING)
     config.refuse_unread()

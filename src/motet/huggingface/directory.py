@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from motet.arrays import UInt8
 from motet.errors import ModelFileError, shown
+from motet.huggingface.checkpoint import Checkpoint
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.families import plan_of
 from motet.huggingface.files import Directory
@@ -16,7 +16,7 @@ from motet.huggingface.plan import Plan
 from motet.huggingface.planned import EMBEDDING, planned
 from motet.huggingface.safetensors import Stored, read_file, read_tensors
 from motet.huggingface.tokenizer.reading import read_tokenizer
-from motet.weights.source import MetadataValue, ModelSource, TensorInfo, ValueType
+from motet.weights.source import MetadataValue
 
 CONFIG = "config.json"
 _SEPARATORS = "tokenizer.ggml.seperator_token_id", "tokenizer.ggml.eos_token_id"
@@ -25,7 +25,7 @@ _MAX_CONFIG = 1 << 24
 """Bytes of config.json: some name thousands of labels."""
 
 
-class HuggingFaceDirectory(ModelSource):
+class HuggingFaceDirectory(Checkpoint):
     """config.json, safetensors and a tokenizer, under the names that GGUF has for them.
 
     It is a ``ModelSource``: what ``motet convert`` writes is what this gives.
@@ -37,19 +37,11 @@ class HuggingFaceDirectory(ModelSource):
         self, files: Directory, plan: Plan, tensors: dict[str, Stored], fp8: Fp8 | None
     ) -> None:
         """Of what has been read; ``open`` is the way to make one."""
-        self.path = files.path
+        weights = planned(files.path, plan, tensors, fp8)
+        super().__init__(files.path, weights, (stored.file for stored in tensors.values()))
         self._directory = files
-        self._files = {stored.file.path: stored.file for stored in tensors.values()}
-        self._weights = planned(files.path, plan, tensors, fp8)
-        self.tensors = {
-            name: TensorInfo(name, weights.shape, weights.type)
-            for name, weights in self._weights.items()
-        }
-        self.files = len(self._files)
-        self.nbytes = sum(file.size for file in self._files.values())
         n_vocab = self.tensors[EMBEDDING].rows if EMBEDDING in self.tensors else 0
         self.metadata = _metadata(files, plan, n_vocab)
-        self.metadata_types: dict[str, ValueType] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> "HuggingFaceDirectory":
@@ -80,11 +72,6 @@ class HuggingFaceDirectory(ModelSource):
             )
         return directory
 
-    def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
-        if name not in self._weights:
-            raise self.missing(name)
-        return self._weights[name].read(first, last, buffer)
-
     def described(self) -> dict[str, MetadataValue]:
         """``general.*`` of a file that is written of it: name, size, licence, languages, …
 
@@ -93,14 +80,6 @@ class HuggingFaceDirectory(ModelSource):
         from motet.huggingface.card import described
 
         return described(self._directory, self.tensors)
-
-    def require_unchanged(self) -> None:
-        for file in self._files.values():
-            file.require_unchanged()
-
-    def close(self) -> None:
-        for file in self._files.values():
-            file.close()
 
 
 def _metadata(files: Directory, plan: Plan, n_vocab: int) -> dict[str, MetadataValue]:
