@@ -9,22 +9,18 @@ from motet.conversion.mixes import MIXES
 from motet.conversion.report import (
     QUANTIZATION_VERSION,
     Conversion,
-    changes,
-    default_path,
+    Destination,
     require_model,
 )
 from motet.conversion.retyped import Retyped
 from motet.errors import MotetError, OptionError
-from motet.hub import local_path
 from motet.kernels import CPU
 from motet.opening import is_adapter, open_adapter, open_model
 from motet.weights.formats import TensorType
 from motet.weights.gguf import GGUFFile
-from motet.weights.gguf_writer import write
 from motet.weights.kept import stays_f32
 from motet.weights.source import ModelSource, TensorInfo
 
-_OUT = "give the path of the file to be written"
 CONVERTED = ("auto", "f32", "f16", "bf16", "q8_0")
 _HALF = (TensorType.F16, TensorType.BF16)
 _MXFP4_FILE = 38
@@ -60,19 +56,12 @@ def convert(
     then as it was.
     """
     found = checks.path("model", model, "give the path of a model's directory")
-    target = None if out is None else checks.path("out", out, _OUT)
+    to = Destination(out, split_size, overwrite, dry_run, progress)
     checks.choice("type", type, CONVERTED)
-    split_size = checks.optional_whole("split_size", split_size, 1)
-    checks.flag("overwrite", overwrite)
-    checks.flag("dry_run", dry_run)
-    if progress is not None:
-        checks.function("progress", progress, "the bytes done and the bytes in all")
     kernels = CPU(checks.optional_whole("threads", threads, 1))
-    with _opened(local_path(found), base) as source:
+    with _opened(found, base) as source:
         _require_floats(source)
         wanted = _first_half(source) if type == "auto" else TensorType[type.upper()]
-        if target is None:
-            target = default_path(source, wanted.name)
         types = {name: _type(info, wanted) for name, info in source.tensors.items()}
         made = {
             **source.metadata,
@@ -81,12 +70,7 @@ def convert(
         }
         made["general.quantization_version"] = QUANTIZATION_VERSION
         retyped = Retyped(source, types, kernels, metadata=made)
-        files = []
-        if not dry_run:
-            files = write(
-                retyped, target, split_size=split_size, overwrite=overwrite, progress=progress
-            )
-        return Conversion(tuple(files), wanted.name, changes(source, retyped))
+        return to.write(source, retyped, wanted.name)
 
 
 def _opened(path: str | Path, base: "str | PathLike[str] | None") -> ModelSource:

@@ -10,20 +10,15 @@ from motet.conversion.mixes import EMBEDDINGS, OUTPUT, Wishes, assign, mix_of, t
 from motet.conversion.report import (
     QUANTIZATION_VERSION,
     Conversion,
-    changes,
-    default_path,
+    Destination,
     require_model,
 )
 from motet.conversion.retyped import Retyped
 from motet.errors import OptionError
-from motet.hub import local_path
 from motet.kernels import CPU
 from motet.opening import open_model
 from motet.weights.formats import TensorType
-from motet.weights.gguf_writer import write
 from motet.weights.source import ModelSource
-
-_OUT = "give the path of the file to be written"
 
 
 @checks.named
@@ -62,7 +57,7 @@ def quantize(
     and CapacityError where the disk lacks the space; ``out`` is then as it was.
     """
     found = checks.path("model", model, "give the path of a GGUF file or a model's directory")
-    target = None if out is None else checks.path("out", out, _OUT)
+    to = Destination(out, split_size, overwrite, dry_run, progress)
     mix = mix_of(checks.text("type", type))
     wishes = Wishes(
         pure=checks.flag("pure", pure),
@@ -72,16 +67,11 @@ def quantize(
         embedding=_optional_type("embedding_type", embedding_type),
     )
     checks.flag("allow_requantize", allow_requantize)
-    split_size = checks.optional_whole("split_size", split_size, 1)
-    checks.flag("overwrite", overwrite)
-    checks.flag("dry_run", dry_run)
-    if progress is not None:
-        checks.function("progress", progress, "the bytes done and the bytes in all")
     kernels = CPU(checks.optional_whole("threads", threads, 1))
     matrix = None
     if imatrix is not None:
         matrix = ImportanceMatrix.read(checks.path("imatrix", imatrix, "give the path of a file"))
-    with open_model(local_path(found)) as source:
+    with open_model(found) as source:
         require_model(source)
         important = matrix is not None
         types = assign(source.metadata, source.tensors, mix, wishes, important=important)
@@ -94,19 +84,8 @@ def quantize(
         made["general.quantization_version"] = QUANTIZATION_VERSION
         made |= {} if matrix is None else matrix.keys()
         retyped = Retyped(source, types, kernels, weights, made)
-        if target is None:
-            target = default_path(source, mix.name)
-        files = []
-        if not dry_run:
-            files = write(
-                retyped,
-                target,
-                split_size=split_size,
-                overwrite=overwrite,
-                reads=() if imatrix is None else (str(imatrix),),
-                progress=progress,
-            )
-        return Conversion(tuple(files), mix.name, changes(source, retyped, weights))
+        reads = () if imatrix is None else (str(imatrix),)
+        return to.write(source, retyped, mix.name, weights, reads)
 
 
 def _optional_type(name: str, value: str | None) -> TensorType | None:

@@ -1,13 +1,16 @@
 """What a conversion makes of a model, tensor by tensor."""
 
 import re
-from collections.abc import Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from math import prod
+from os import PathLike
 from pathlib import Path
 
+from motet import checks
 from motet.errors import UnsupportedError
 from motet.weights.formats import TensorType
+from motet.weights.gguf_writer import write
 from motet.weights.identify import describe_other
 from motet.weights.source import ModelSource
 
@@ -56,6 +59,48 @@ class Conversion:
     def bits_per_weight(self) -> float:
         """Of all tensors."""
         return 8 * self.nbytes / max(1, sum(prod(each.shape) for each in self.tensors))
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a conversion is written, and how: see ``motet.convert``."""
+
+    out: "str | PathLike[str] | None"
+    split_size: int | None
+    overwrite: bool
+    dry_run: bool
+    progress: Callable[[int, int], None] | None
+
+    def __post_init__(self) -> None:
+        """Raises OptionError for what makes no sense."""
+        if self.out is not None:
+            checks.path("out", self.out, "give the path of the file to be written")
+        checks.optional_whole("split_size", self.split_size, 1)
+        checks.flag("overwrite", self.overwrite)
+        checks.flag("dry_run", self.dry_run)
+        if self.progress is not None:
+            checks.function("progress", self.progress, "the bytes done and the bytes in all")
+
+    def write(
+        self,
+        source: ModelSource,
+        made: ModelSource,
+        type: str,
+        weighed: Container[str] = (),
+        reads: Iterable[str] = (),
+    ) -> Conversion:
+        """Write ``made``, of ``source``; ``reads``: what else is read, and not to be replaced."""
+        files: list[Path] = []
+        if not self.dry_run:
+            files = write(
+                made,
+                default_path(source, type) if self.out is None else Path(self.out),
+                split_size=self.split_size,
+                overwrite=self.overwrite,
+                reads=reads,
+                progress=self.progress,
+            )
+        return Conversion(tuple(files), type, changes(source, made, weighed))
 
 
 def changes(
