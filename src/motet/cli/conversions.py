@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from motet.cli.options import Bytes, json_option, threads_option
-from motet.cli.progress import delayed_progress
+from motet.cli.progress import counted_progress
 from motet.cli.tables import print_tables, table
 from motet.machine import format_bytes
 
@@ -43,12 +43,7 @@ def conversion_options(command: Command) -> Command:
 
 def run_conversion(run: Run, what: str, as_json: bool) -> None:
     """Run it with its progress on standard error, and print what was made."""
-    done = [0, 1]
-
-    def progress(so_far: int, total: int) -> None:
-        done[:] = so_far, max(total, 1)
-
-    with delayed_progress(what, lambda: done[0] / done[1]):
+    with counted_progress(what) as progress:
         made = run(progress)
     if as_json:
         click.echo(json.dumps(_facts(made), indent=2))

@@ -16,7 +16,7 @@ from motet.cli.loading import Loading, loading_options
 from motet.cli.npy import check_npy, write_npy
 from motet.cli.options import json_option, model_argument
 from motet.cli.output import shortened
-from motet.cli.progress import delayed_progress
+from motet.cli.progress import counted_progress
 
 if TYPE_CHECKING:
     from motet.arrays import Float32
@@ -81,14 +81,9 @@ def command(
         check_npy(npy, path)
     given = read_texts((*texts, *prompts), path, "texts")
     loaded = load_text_model(model, loading)
-    done = [0, 1]
-
-    def progress(so_far: int, total: int) -> None:
-        done[:] = so_far, total
-
     with (
         LLM(loaded, max_sequences=1, prefix_reuse=False) as llm,
-        delayed_progress("embedding", lambda: done[0] / done[1]),
+        counted_progress("embedding") as progress,
         counted_from_one(),
     ):
         vectors = llm.embed(

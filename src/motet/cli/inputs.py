@@ -16,7 +16,7 @@ import click
 
 from motet.cli.loading import Loading
 from motet.cli.output import printable
-from motet.cli.progress import delayed_progress, transfer_progress
+from motet.cli.progress import counted_progress, transfer_progress
 from motet.errors import ModelFileError, MotetError, UnsupportedError
 from motet.hub import is_address, local_path
 
@@ -70,12 +70,7 @@ def load_model(path: str, loading: Loading) -> "Model":
     from motet.model import Model
 
     path = existing_model(path)
-    done = [0, 1]
-
-    def progress(so_far: int, total: int) -> None:
-        done[:] = so_far, max(total, 1)
-
-    with delayed_progress("loading", lambda: done[0] / done[1]):
+    with counted_progress("loading") as progress:
         return Model.load(
             path, loading.threads, type=loading.type, lora=loading.lora, progress=progress
         )

@@ -19,6 +19,18 @@ _CLEAR = "\r\x1b[K"
 
 
 @contextmanager
+def counted_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """``delayed_progress`` of a share; the result is called with what is done, and with all."""
+    done = [0, 1]
+
+    def count(so_far: int, total: int) -> None:
+        done[:] = so_far, max(total, 1)
+
+    with delayed_progress(what, lambda: done[0] / done[1]):
+        yield count
+
+
+@contextmanager
 def delayed_progress(
     what: str, fraction: Callable[[], float] | None = None
 ) -> Iterator[Callable[[], None]]:

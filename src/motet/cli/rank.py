@@ -14,7 +14,7 @@ from motet.cli.inputs import (
 from motet.cli.loading import Loading, loading_options
 from motet.cli.options import WholeNumber, json_option, model_argument
 from motet.cli.output import shortened
-from motet.cli.progress import delayed_progress
+from motet.cli.progress import counted_progress
 
 _WIDTH = 100
 """Characters of a document that are shown."""
@@ -55,14 +55,9 @@ def command(
     model = existing_model(model)
     documents = read_texts(texts, path, "documents")
     loaded = load_text_model(model, loading)
-    done = [0, 1]
-
-    def progress(so_far: int, total: int) -> None:
-        done[:] = so_far, total
-
     with (
         LLM(loaded, max_sequences=1, prefix_reuse=False) as llm,
-        delayed_progress("ranking", lambda: done[0] / done[1]),
+        counted_progress("ranking") as progress,
         counted_from_one(),
     ):
         scores = llm.rank(query, documents, truncate=truncate, progress=progress)
