@@ -5,10 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
-
-from motet.weights.source import ModelSource
 
 _NAMES = {"f4": "F32", "f2": "F16", "f8": "F64", "u1": "F8_E4M3", "u2": "BF16", "i8": "I64"}
 
@@ -48,30 +45,3 @@ def write(
         listed |= dict.fromkeys(own, name)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": listed}))
     return folder
-
-
-def write_gguf(source: ModelSource, path: Path) -> Path:
-    """The source's keys and tensors, as a GGUF file."""
-    writer = gguf.GGUFWriter(path, source.architecture)
-    for key, value in source.metadata.items():
-        if key == "general.architecture":
-            continue
-        if isinstance(value, bool):
-            writer.add_bool(key, value)
-        elif isinstance(value, int):
-            writer.add_uint32(key, value)
-        elif isinstance(value, float):
-            writer.add_float32(key, value)
-        elif isinstance(value, str):
-            writer.add_string(key, value)
-        else:
-            writer.add_array(key, value)
-    for name, info in source.tensors.items():
-        shape = (*info.shape[:-1], info.row_bytes)
-        raw = source.raw(name).reshape(shape)
-        writer.add_tensor(name, raw, raw_dtype=gguf.GGMLQuantizationType(info.type))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path

@@ -12,7 +12,8 @@ from motet import Batch, Model
 from motet.errors import MotetError, UnsupportedError
 from motet.huggingface import HuggingFaceDirectory
 from motet.weights.formats import dequantize
-from tests.huggingface.making import write, write_gguf
+from motet.weights.gguf_writer import write as write_gguf
+from tests.huggingface.making import write
 from tests.huggingface.sources import differing, logits
 from tests.parity.common import KERNELS
 from tests.parity.test_t5 import CASES as T5_CASES
@@ -30,7 +31,7 @@ def test_a_directory_is_its_conversion(tmp_path: Path) -> None:
     assert differing(folder / "hf", folder / "model.gguf") == (set(), {})
     tokens = np.load(folder / "tokens.npy")
     with HuggingFaceDirectory.open(folder / "hf") as source:
-        path = write_gguf(source, tmp_path / "m.gguf")
+        (path,) = write_gguf(source, tmp_path / "m.gguf")
     ours = logits(folder / "hf", KERNELS["native"], tokens)
     assert np.array_equal(ours, logits(path, KERNELS["native"], tokens))
     np.testing.assert_allclose(ours, np.load(folder / "logits_hf.npy"), rtol=0, atol=1e-4)

@@ -16,7 +16,8 @@ from motet.huggingface.config import ConfigReader
 from motet.huggingface.families import plan_of
 from motet.huggingface.families.mamba import negative_exp
 from motet.huggingface.files import Directory
-from tests.huggingface.making import write, write_gguf
+from motet.weights.gguf_writer import write as write_gguf
+from tests.huggingface.making import write
 from tests.huggingface.sources import differing, logits
 from tests.parity import oracle_rwkv6
 from tests.parity.common import KERNELS, tolerance
@@ -39,7 +40,7 @@ def test_a_directory_is_its_conversion(name: str, tmp_path: Path) -> None:
     assert not keys
     assert all(key.endswith("ssm_a") and share < 0.02 for key, share in tensors.items())
     with HuggingFaceDirectory.open(tmp_path / name) as source:
-        path = write_gguf(source, tmp_path / "m.gguf")
+        (path,) = write_gguf(source, tmp_path / "m.gguf")
     tokens = np.load(PARITY / name / "tokens.npy")
     ours = logits(tmp_path / name, KERNELS["native"], tokens)
     assert np.array_equal(ours, logits(path, KERNELS["native"], tokens))
