@@ -26,6 +26,7 @@ FLOORS = [
     {"llm"},
     {"async_llm"},
     {"evals"},
+    {"server"},
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -45,8 +45,7 @@ class AsyncStream(AsyncIterator[Chunk]):
             )
         self._waiting = True
         try:
-            if not self._begun:
-                await self._begin()
+            await self.begin()
             output = await self._outputs.get() if self._answers.unfinished else None
             if output is None:
                 raise StopAsyncIteration
@@ -59,8 +58,13 @@ class AsyncStream(AsyncIterator[Chunk]):
         finally:
             self._waiting = False
 
-    async def _begin(self) -> None:
-        """Tokenize in another thread, and hand the requests in."""
+    async def begin(self) -> None:
+        """Hand the call's requests in now, not when the first chunk is waited for.
+
+        Raises what refuses the call. A call that has begun is left alone.
+        """
+        if self._begun:
+            return
         self._begun = True
         # Not self: the engine must not keep the stream alive.
         requests = await asyncio.to_thread(self._call.prepare, _into(self._outputs))

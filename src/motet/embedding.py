@@ -12,7 +12,13 @@ from motet.context import position_limit
 from motet.engine import Slice, VectorRequest, VectorSink
 from motet.engine.progress import Progress
 from motet.engine.prompts import Prompt, as_list, one_or_many
-from motet.errors import CapacityError, MotetError, OptionError, TokenizerError, UnsupportedError
+from motet.errors import (
+    ContextLengthError,
+    MotetError,
+    OptionError,
+    TokenizerError,
+    UnsupportedError,
+)
 from motet.model import Model
 from motet.pooling import choose_pooling
 from motet.runnable import Encodes
@@ -225,8 +231,10 @@ def _name(place: int, text: Prompt, kind: str = "text") -> str:
 
 def _check_length(what: str, tokens: int, limit: int) -> None:
     if tokens > limit:
-        raise CapacityError(
+        raise ContextLengthError(
             f"{what}: {tokens} tokens, and the model was trained for {limit}",
+            tokens=tokens,
+            limit=limit,
             hint="let it be cut (truncate=True), or use it in parts",
         )
 

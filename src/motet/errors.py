@@ -70,6 +70,27 @@ class CapacityError(MotetError):
     """More was asked for than the context or the machine holds; nothing was changed."""
 
 
+class ContextLengthError(CapacityError):
+    """A prompt of so many ``tokens`` is too long for a context that holds ``limit``."""
+
+    def __init__(self, message: str, *, tokens: int, limit: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.tokens = tokens
+        self.limit = limit
+
+
+class BusyError(CapacityError):
+    """As many requests wait as may; in ``retry_after`` seconds there may be room for another."""
+
+    def __init__(self, message: str, *, retry_after: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class TimedOut(MotetError):
+    """A request took longer than its ``timeout`` allows, and was ended."""
+
+
 class CannotRewind(MotetError):
     """``position`` can't be reached exactly; ``nearest`` is the closest earlier one that can."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from motet import checks
 from motet.arrays import Array
 from motet.engine.options import GenerationOptions
-from motet.errors import CapacityError, OptionError, TokenizerError, UnsupportedError
+from motet.errors import ContextLengthError, OptionError, TokenizerError, UnsupportedError
 from motet.tokenizer import Tokenizer, chat
 
 Prompt = str | Sequence[int] | Array
@@ -134,12 +134,14 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 def token_limit(prompt: int, wanted: int | None, context: int) -> int:
     """How many tokens an answer may have: as many as ``wanted``, or as the context has room for.
 
-    Raises CapacityError when the prompt leaves no room.
+    Raises ContextLengthError when the prompt leaves no room.
     """
     room = context - prompt
     if room < (1 if wanted is None else min(wanted, 1)):
-        raise CapacityError(
+        raise ContextLengthError(
             f"the prompt has {prompt} tokens and the context holds {context}, answer included",
+            tokens=prompt,
+            limit=context,
             hint="shorten the prompt, or ask for a longer context",
         )
     return room if wanted is None else min(wanted, room)
@@ -148,12 +150,14 @@ def token_limit(prompt: int, wanted: int | None, context: int) -> int:
 def require_encodable(prompt: int, longest: int, options: GenerationOptions) -> None:
     """Raise unless an encoder that was trained for ``longest`` tokens can take the prompt.
 
-    CapacityError for one that is longer, OptionError for options that mean nothing where answers
-    do not go on from the prompt.
+    ContextLengthError for one that is longer, OptionError for options that mean nothing where
+    answers do not go on from the prompt.
     """
     if prompt > longest:
-        raise CapacityError(
+        raise ContextLengthError(
             f"the prompt has {prompt} tokens, and the model was trained for {longest}",
+            tokens=prompt,
+            limit=longest,
             hint="shorten the prompt",
         )
     if options.echo:

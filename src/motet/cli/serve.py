@@ -1,0 +1,242 @@
+"""``motet serve``: a model behind HTTP."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from motet.cli.inputs import existing_model, load_model
+from motet.cli.loading import Loading, loading_options
+from motet.cli.options import (
+    Bytes,
+    WholeNumber,
+    context_option,
+    kv_bytes_option,
+    kv_type_option,
+    model_argument,
+    sampling_options,
+    self_extend_options,
+    ubatch_option,
+)
+from motet.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from motet.sampling import SamplingFields
+    from motet.self_extend import AutoExtend, SelfExtend
+    from motet.server.service import Served
+
+
+@click.command("serve")
+@model_argument
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port to listen at; 0: one that is free.",
+)
+@click.option(
+    "--api-key",
+    "api_keys",
+    multiple=True,
+    envvar="MOTET_API_KEY",
+    metavar="KEY",
+    help="Answer those alone who send it; may be repeated. Also read from MOTET_API_KEY, which"
+    " other users of this machine can't see.",
+)
+@click.option(
+    "--api-key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="API keys, one a line.",
+)
+@click.option("-a", "--alias", metavar="NAME", help="What clients see the model called.")
+@click.option(
+    "-np",
+    "--max-sequences",
+    "--parallel",
+    "max_sequences",
+    type=WholeNumber(1),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Answers computed at once; further requests wait.",
+)
+@context_option("Tokens of a conversation, answer included (default: the model's trained length).")
+@self_extend_options
+@ubatch_option
+@kv_type_option
+@kv_bytes_option
+@click.option(
+    "--embeddings", metavar="MODEL", help="A model beside MODEL that makes vectors of texts."
+)
+@click.option("--rerank", metavar="MODEL", help="A model beside MODEL that ranks documents.")
+@click.option(
+    "--pooling",
+    type=click.Choice(["mean", "cls", "last"]),
+    help="Make vectors so (default: as the model's file says).",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where conversations and slots are saved (default: they can't be).",
+)
+@click.option(
+    "--max-waiting",
+    type=WholeNumber(0),
+    default=512,
+    show_default=True,
+    metavar="N",
+    help="Requests that may wait; further ones are told to come again (429).",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="End a request that takes longer, waiting included; 0: none.",
+)
+@click.option(
+    "--shutdown-timeout",
+    type=click.FloatRange(0),
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help="What answers under way get to end when the server is told to stop.",
+)
+@click.option(
+    "--max-body",
+    type=Bytes(),
+    default="32M",
+    show_default=True,
+    metavar="N",
+    help="Bytes of a request at most.",
+)
+@click.option(
+    "--cors-origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Let web pages of ORIGIN ask, as in https://chat.example; *: of any. May be repeated.",
+)
+@click.option(
+    "--allowed-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Answer under this name too, as behind a proxy; *: under any. May be repeated.",
+)
+@click.option("--access-log", is_flag=True, help="A line on standard error for each request.")
+@sampling_options
+@loading_options
+def command(
+    model: str,
+    host: str,
+    port: int,
+    api_keys: tuple[str, ...],
+    api_key_file: Path | None,
+    alias: str | None,
+    max_sequences: int,
+    ctx: int | None,
+    self_extend: "SelfExtend | AutoExtend | None",
+    ubatch: int,
+    kv_type: str,
+    kv_bytes: int | None,
+    embeddings: str | None,
+    rerank: str | None,
+    pooling: str | None,
+    state_dir: Path | None,
+    max_waiting: int,
+    timeout: float,
+    shutdown_timeout: float,
+    max_body: int,
+    origins: tuple[str, ...],
+    hosts: tuple[str, ...],
+    access_log: bool,
+    sampling: "SamplingFields",
+    loading: Loading,
+) -> None:
+    """Serve the model in MODEL to clients of OpenAI's, Anthropic's and llama-server's APIs.
+
+    Sampling options are what requests get that don't ask for something else. /docs describes all
+    endpoints.
+    """
+    try:
+        from motet.server.run import bound, run
+    except ImportError as error:
+        raise UnsupportedError(
+            f"the server's libraries are missing: {error}", hint="pip install 'motet[serve]'"
+        ) from error
+    from motet.server.service import Served, Service
+    from motet.server.settings import ServerSettings
+
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        api_keys=(*api_keys, *_keys_in(api_key_file)),
+        origins=origins,
+        hosts=hosts,
+        alias=alias,
+        state_dir=state_dir,
+        body_bytes=max_body,
+        timeout=timeout or None,
+        shutdown_seconds=shutdown_timeout,
+        access_log=access_log,
+    )
+    paths = [existing_model(path) for path in (model, embeddings, rerank) if path is not None]
+    listening = bound(settings)
+    address = _address(host, listening.getsockname()[1])
+
+    def load() -> "list[Served]":
+        from motet.async_llm import AsyncLLM
+        from motet.llm import LLM
+
+        found: list[Served] = []
+        for place, path in enumerate(paths):
+            first = place == 0
+            llm = LLM(
+                load_model(path, loading if first else replace(loading, lora=())),
+                max_sequences=max_sequences if first else 1,
+                max_tokens=ctx if first else None,
+                ubatch=ubatch,
+                kv_type=kv_type,
+                kv_bytes=kv_bytes,
+                self_extend=self_extend if first else None,
+                max_waiting=max_waiting,
+            )
+            served = AsyncLLM(llm)
+            served.sampling = replace(served.sampling, **sampling)
+            name = alias if first and alias is not None else llm.model.name
+            found.append(Served(name, served, pooling))
+        click.echo(
+            f"{found[0].name} is ready at {address}: its endpoints are described at {address}/docs,"
+            f" OpenAI's clients take {address}/v1",
+            err=True,
+        )
+        return found
+
+    if not settings.loopback and not settings.api_keys:
+        click.echo(
+            f"anybody who reaches {host} may use the server: --api-key lets in those who know it",
+            err=True,
+        )
+    run(Service(settings, load), listening)
+
+
+def _keys_in(file: Path | None) -> list[str]:
+    """The API keys in a file. Raises UsageError where it has none: the server would be open."""
+    if file is None:
+        return []
+    keys = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+    if not keys:
+        raise click.UsageError(f"--api-key-file: there is no key in {file}")
+    return keys
+
+
+def _address(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

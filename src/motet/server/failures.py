@@ -1,0 +1,164 @@
+"""What went wrong, in the form that each API's clients parse."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from motet.errors import (
+    BusyError,
+    CannotRewind,
+    CapacityError,
+    ContextLengthError,
+    MotetError,
+    NumericalError,
+    OptionError,
+    StateFileError,
+    TimedOut,
+    TokenizerError,
+    UnsupportedError,
+)
+
+_log = logging.getLogger("motet")
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    415: "invalid_request_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    501: "not_supported_error",
+    503: "unavailable_error",
+}
+_ANTHROPIC_TYPES = {
+    **_TYPES,
+    409: "invalid_request_error",
+    500: "api_error",
+    501: "invalid_request_error",
+    503: "overloaded_error",
+}
+
+
+class Refused(Exception):
+    """An endpoint refuses a request: ``status`` is HTTP's, ``param`` the field that is to blame."""
+
+    def __init__(
+        self, status: int, message: str, *, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as HTTP has it."""
+
+    status: int
+    message: str
+    type: str | None = None
+    """None: what the status says."""
+    code: str | None = None
+    param: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Further entries of the error, which programs read."""
+    retry_after: float | None = None
+    """Seconds."""
+
+    def body(self, path: str) -> dict[str, Any]:
+        """As clients of ``path`` parse it: Anthropic's form, or that of OpenAI and llama.cpp."""
+        if path.startswith("/v1/messages"):
+            kind = _ANTHROPIC_TYPES.get(self.status, "api_error")
+            return {"type": "error", "error": {"type": kind, "message": self.message}}
+        error = {
+            "message": self.message,
+            "type": self.type or _TYPES.get(self.status, "server_error"),
+            "param": self.param,
+            "code": self.code or self.status,
+            **self.facts,
+        }
+        return {"error": error}
+
+    def response(self, path: str) -> JSONResponse:
+        """The answer to a request of ``path``."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(max(1, round(self.retry_after)))
+        return JSONResponse(self.body(path), self.status, headers)
+
+
+def failure(error: BaseException) -> Failure:
+    """An error as HTTP has it; what nobody expected is logged, and not told."""
+    if isinstance(error, Refused):
+        return Failure(error.status, error.message, code=error.code, param=error.param)
+    if isinstance(error, ContextLengthError):
+        return Failure(
+            400,
+            str(error),
+            "exceed_context_size_error",
+            "context_length_exceeded",
+            facts={"n_prompt_tokens": error.tokens, "n_ctx": error.limit},
+        )
+    if isinstance(error, BusyError):
+        return Failure(429, str(error), retry_after=error.retry_after)
+    if isinstance(error, TimedOut):
+        return Failure(408, str(error))
+    if isinstance(error, CannotRewind):
+        return Failure(409, str(error), facts={"nearest": error.nearest})
+    if isinstance(error, CapacityError | OptionError | TokenizerError | StateFileError):
+        return Failure(400, str(error))
+    if isinstance(error, UnsupportedError):
+        return Failure(501, str(error))
+    if not isinstance(error, MotetError):
+        _log.error("a request failed", exc_info=error)
+        return Failure(500, "the server failed; its log says why")
+    if isinstance(error, NumericalError):
+        _log.error("%s", error)
+    return Failure(500, str(error))
+
+
+def _validation(error: RequestValidationError) -> Failure:
+    """What is wrong with a request's fields, the first of them by name."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        said = "this server does not know the field, so it would have no effect; leave it out"
+    if first["type"] == "json_invalid":
+        place, said = "", f"the body is no JSON: {first.get('ctx', {}).get('error', said)}"
+    more = len(error.errors()) - 1
+    others = f" (and {more} more)" if more else ""
+    return Failure(400, f"{place}: {said}{others}" if place else said + others, param=place or None)
+
+
+def _http(error: HTTPException) -> Failure:
+    retry = 5.0 if error.status_code == 503 else None
+    return Failure(error.status_code, str(error.detail), retry_after=retry)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Let every error of an endpoint become its answer."""
+
+    def answer(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, RequestValidationError):
+            found = _validation(error)
+        elif isinstance(error, HTTPException):
+            found = _http(error)
+        else:
+            found = failure(error)
+        return found.response(request.url.path)
+
+    for kind in (RequestValidationError, HTTPException, MotetError, Refused, Exception):
+        app.add_exception_handler(kind, answer)

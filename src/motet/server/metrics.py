@@ -1,0 +1,104 @@
+"""What Prometheus collects, under the names of llama-server and of vLLM."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from motet.engine import Completion
+
+if TYPE_CHECKING:
+    from motet.server.service import Service
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
+
+
+class Metrics:
+    """Of one service. Each has a registry of its own."""
+
+    def __init__(self, service: "Service") -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Engine(service))
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+            return Histogram(name, text, buckets=buckets, registry=self._registry)
+
+        self._first = histogram("vllm:time_to_first_token_seconds", "Until the first token.")
+        self._between = histogram("vllm:time_per_output_token_seconds", "Between two tokens.")
+        self._whole = histogram("vllm:e2e_request_latency_seconds", "Of a whole answer.")
+        self._queued = histogram("vllm:request_queue_time_seconds", "Until a sequence was free.")
+        self._prompt = histogram("vllm:request_prompt_tokens", "Of an answer's prompt.", _TOKENS)
+        self._answer = histogram("vllm:request_generation_tokens", "Of an answer.", _TOKENS)
+        self._done = Counter(
+            "vllm:request_success", "Answers.", ("finished_reason",), registry=self._registry
+        )
+        self._http = Counter(
+            "motet:http_requests", "Requests.", ("path", "status"), registry=self._registry
+        )
+
+    def observe(self, completion: Completion) -> None:
+        """An answer has ended."""
+        timings = completion.timings
+        self._first.observe(timings.time_to_first_token)
+        self._whole.observe(timings.total)
+        self._queued.observe(timings.waiting)
+        if timings.completion_tokens > 1:
+            seconds = timings.total - timings.time_to_first_token
+            self._between.observe(seconds / (timings.completion_tokens - 1))
+        self._prompt.observe(completion.usage.prompt_tokens)
+        self._answer.observe(completion.usage.completion_tokens)
+        self._done.labels(completion.finish_reason).inc()
+
+    def responded(self, path: str, status: int) -> None:
+        """A request was answered; ``path``: the endpoint's, never what a client made up."""
+        self._http.labels(path, status).inc()
+
+    def text(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _Engine(Collector):
+    """What the engine of the model that writes counts."""
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        served = next((each for each in self._service.models if each.writes), None)
+        if served is None:
+            return
+        load = served.llm.load()
+        for name, text, value in (
+            ("llamacpp:prompt_tokens", "Prompt tokens computed.", load.prefilled_tokens),
+            ("vllm:prompt_tokens", "Prompt tokens computed.", load.prefilled_tokens),
+            ("llamacpp:prompt_seconds", "Seconds of prefill.", load.prefill_seconds),
+            ("llamacpp:tokens_predicted", "Tokens generated.", load.generated_tokens),
+            ("vllm:generation_tokens", "Tokens generated.", load.generated_tokens),
+            ("llamacpp:tokens_predicted_seconds", "Seconds of decoding.", load.generation_seconds),
+            ("llamacpp:n_decode", "Steps.", load.steps),
+            ("vllm:prefix_cache_queries", "Prompt tokens looked up.", load.prompt_tokens),
+            ("vllm:prefix_cache_hits", "Prompt tokens found.", load.cached_tokens),
+            ("vllm:num_preemptions", "Requests preempted.", load.preemptions),
+        ):
+            yield CounterMetricFamily(name, text, value)
+        prefill = load.prefilled_tokens / load.prefill_seconds if load.prefill_seconds else 0.0
+        predict = (
+            load.generated_tokens / load.generation_seconds if load.generation_seconds else 0.0
+        )
+        for name, text, value in (
+            ("llamacpp:prompt_tokens_seconds", "Prompt tokens a second.", prefill),
+            ("llamacpp:predicted_tokens_seconds", "Generated tokens a second.", predict),
+            ("llamacpp:requests_processing", "Requests running.", load.running),
+            ("vllm:num_requests_running", "Requests running.", load.running),
+            ("llamacpp:requests_deferred", "Requests waiting.", load.waiting),
+            ("vllm:num_requests_waiting", "Requests waiting.", load.waiting),
+            ("llamacpp:kv_cache_usage_ratio", "Bytes used of those allowed.", load.bytes_share),
+            ("vllm:kv_cache_usage_perc", "Bytes used of those allowed.", load.bytes_share),
+            ("motet:kv_bytes_used", "Bytes of caches.", load.bytes_used),
+            ("motet:kv_bytes_allowed", "Bytes that caches may take.", load.bytes_allowed),
+        ):
+            yield GaugeMetricFamily(name, text, value)

@@ -1,0 +1,50 @@
+"""The fields of requests that say how tokens are chosen, as all APIs have them."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from motet.sampling import SamplingFields
+
+
+class Asked(BaseModel):
+    """A request's body: fields that nobody declared are refused by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SamplingBody(Asked):
+    """Fields of ``motet.Sampling``, under the names that clients have for them.
+
+    What is not given is as the model's file recommends.
+    """
+
+    temperature: Annotated[float | None, Field(ge=0)] = None
+    top_p: Annotated[float | None, Field(ge=0, le=1)] = None
+    top_k: int | None = None
+    min_p: Annotated[float | None, Field(ge=0, le=1)] = None
+    typical_p: Annotated[float | None, Field(ge=0, le=1)] = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repeat_penalty: Annotated[float | None, Field(gt=0)] = None
+    repetition_penalty: Annotated[
+        float | None, Field(gt=0, description="vLLM's name for repeat_penalty.")
+    ] = None
+    repeat_last_n: int | None = None
+    seed: Annotated[int | None, Field(description="Below 0, or null: any.")] = None
+    logit_bias: dict[int, float] | None = None
+
+    def sampling(self) -> SamplingFields:
+        """The fields that are given. Raises ValueError for two that contradict each other."""
+        given: dict[str, Any] = {
+            name: value
+            for name in SamplingFields.__annotations__
+            if (value := getattr(self, name)) is not None
+        }
+        if self.repetition_penalty is not None:
+            given.setdefault("repeat_penalty", self.repetition_penalty)
+        if "top_k" in given:
+            given["top_k"] = max(given["top_k"], 0)  # -1 and 0: all of them
+        if given.get("seed", 0) < 0:
+            del given["seed"]
+        return SamplingFields(**given)

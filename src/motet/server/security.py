@@ -1,0 +1,83 @@
+"""Who may ask: API keys, names of the server, web pages of other origins."""
+
+import hmac
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from motet.server.failures import Failure
+from motet.server.settings import ServerSettings
+
+_OPEN = frozenset({"/health", "/v1/health"})
+"""What needs no key: whether the server is up is no secret."""
+
+
+class Gate:
+    """Lets through the requests that may come in; outside all endpoints."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self._app = app
+        self._keys = tuple(key.encode() for key in settings.api_keys)
+        self._any_origin = "*" in settings.origins
+        self._origins = settings.origins
+        self._names = {"localhost", settings.host, *settings.hosts}
+        self._any_host = "*" in settings.hosts or not settings.loopback
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await refusal.response(scope["path"])(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Failure | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._known_host(host):
+            return Failure(
+                403,
+                f"the server isn't called {host[:80]!r}: a web page may have sent this request"
+                " (--allowed-host allows further names)",
+            )
+        origin = headers.get("origin")
+        if origin is not None and not self._known_origin(origin, host):
+            return Failure(
+                403, f"pages of {origin[:80]!r} may not ask this server (--cors-origin allows them)"
+            )
+        if not self._keys or scope["path"] in _OPEN or scope["method"] == "OPTIONS":
+            return None
+        if self._opens(headers):
+            return None
+        return Failure(
+            401,
+            "Invalid API Key: send one as 'Authorization: Bearer …' or 'X-Api-Key: …'",
+            code="invalid_api_key",
+        )
+
+    def _opens(self, headers: Headers) -> bool:
+        """Whether a key was given. All are compared, each in constant time."""
+        given = headers.get("x-api-key", "").encode()
+        kind, _, value = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            given = value.strip().encode()
+        return any([hmac.compare_digest(given, key) for key in self._keys])
+
+    def _known_host(self, host: str) -> bool:
+        """Whether a request is for this server: a name may be anybody's that leads here."""
+        if self._any_host:
+            return True
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            if name in self._names:
+                return True
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def _known_origin(self, origin: str, host: str) -> bool:
+        if self._any_origin or origin in self._origins:
+            return True
+        return origin.partition("://")[2] == host

@@ -1,0 +1,36 @@
+"""How a server is set up, beside its models."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """See ``motet serve --help``."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0: any that is free."""
+    api_keys: tuple[str, ...] = ()
+    """Any of them opens the server; none: it is open."""
+    origins: tuple[str, ...] = ()
+    """Web pages of these origins may ask, as in https://chat.example; "*": all."""
+    hosts: tuple[str, ...] = ()
+    """Names under which the server may be asked for, beside its addresses; "*": any."""
+    alias: str | None = None
+    """What clients see the model called; None: the name of its file."""
+    state_dir: Path | None = None
+    """Where conversations and slots are saved; None: they can't be."""
+    body_bytes: int = 32 << 20
+    """Of a request, at most."""
+    timeout: float | None = 600.0
+    """Seconds that a request may take, waiting included."""
+    shutdown_seconds: float = 30.0
+    """That answers under way get to end when the server is told to stop."""
+    access_log: bool = False
+    """A line on standard error for each request."""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether this machine alone can reach the server."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
