@@ -56,7 +56,7 @@ wheels: $(VENV)/created
 
 $(VENV)/installed: pyproject.toml $(NATIVE) | $(VENV)/created
 	@echo "Building the kernels, one copy for each instruction set (some minutes, once)"
-	$(BIN)/pip install --quiet --editable . --config-settings=cmake.define.MOTET_EMULATE_TILES=ON
+	$(BIN)/pip install --quiet --editable '.[serve,grammar]' --config-settings=cmake.define.MOTET_EMULATE_TILES=ON
 	@touch $@
 
 $(CHECKED)/installed: pyproject.toml $(NATIVE) $(shell find src -name '*.py')
@@ -69,6 +69,7 @@ $(CHECKED)/installed: pyproject.toml $(NATIVE) $(shell find src -name '*.py')
 
 $(VENV)/tools: pyproject.toml | $(VENV)/created
 	$(BIN)/pip install --quiet 'pytest>=8' 'pytest-xdist>=3.6' 'hypothesis>=6' 'matplotlib>=3.8' \
+	  openai anthropic \
 	  ruff==0.17.6 pyright==1.1.414 clang-format==23.1.5
 	@touch $@
 

@@ -85,10 +85,8 @@ class _Engine(Collector):
             ("vllm:num_preemptions", "Requests preempted.", load.preemptions),
         ):
             yield CounterMetricFamily(name, text, value)
-        prefill = load.prefilled_tokens / load.prefill_seconds if load.prefill_seconds else 0.0
-        predict = (
-            load.generated_tokens / load.generation_seconds if load.generation_seconds else 0.0
-        )
+        prefill = load.prefilled_tokens / max(load.prefill_seconds, 1e-9)
+        predict = load.generated_tokens / max(load.generation_seconds, 1e-9)
         for name, text, value in (
             ("llamacpp:prompt_tokens_seconds", "Prompt tokens a second.", prefill),
             ("llamacpp:predicted_tokens_seconds", "Generated tokens a second.", predict),

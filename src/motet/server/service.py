@@ -95,9 +95,7 @@ class Service:
     @property
     def vectors(self) -> Served:
         """The model that makes vectors. Raises as ``text`` does."""
-        hint = (
-            "makes no vectors: serve a model made for that (--embeddings MODEL), or say --pooling"
-        )
+        hint = "makes no vectors: serve one made for that (--embeddings MODEL), or say --pooling"
         return self._first(lambda served: served.embeds, hint)
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.responses import StreamingResponse
 
 PING_SECONDS = 15.0
-"""After which a comment shows a client that waits, and what is between, that the server is there."""
+"""After which a comment shows a client that waits, and proxies, that the server is there."""
 DONE = b"data: [DONE]\n\n"
 
 
