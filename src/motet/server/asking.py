@@ -1,0 +1,113 @@
+"""What endpoints ask of the model that writes, whichever API the request came by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from fastapi import Request
+
+from motet.async_llm import AsyncStream
+from motet.engine import Completion
+from motet.engine.prompts import Prompt
+from motet.sampling import SamplingFields
+from motet.server.generation import begun, client_of, completed
+from motet.server.service import Service
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Of every answer: the arguments of ``LLM.generate`` and ``LLM.chat``."""
+
+    sampling: SamplingFields = field(default_factory=SamplingFields)
+    max_tokens: int | None = None
+    n: int = 1
+    stop: Sequence[str] = ()
+    logprobs: int | None = None
+    grammar: str | None = None
+    json_schema: Mapping[str, Any] | str | bool | None = None
+    regex: str | None = None
+
+
+@dataclass(frozen=True)
+class TextCall:
+    """Continue one prompt or several."""
+
+    prompt: Prompt | Sequence[Prompt]
+    wanted: Wanted = field(default_factory=Wanted)
+    echo: bool = False
+    slot: int | None = None
+
+    async def completed(self, service: Service, request: Request) -> list[Completion]:
+        """All answers. Raises ClientLeft where nobody waits for them, and what the model does."""
+        return await completed(service, request, self._ask(service, request, stream=False))
+
+    async def begun(self, service: Service, request: Request) -> AsyncStream:
+        """A stream whose requests are handed in. Raises what refuses them."""
+        return await begun(self._ask(service, request, stream=True))
+
+    def _ask(self, service: Service, request: Request, *, stream: bool) -> Any:
+        wanted = self.wanted
+        return service.text.llm.generate(
+            [self.prompt] if _is_one(self.prompt) else cast(Sequence[Prompt], self.prompt),
+            max_tokens=wanted.max_tokens,
+            n=wanted.n,
+            stop=wanted.stop or None,
+            logprobs=wanted.logprobs,
+            echo=self.echo,
+            grammar=wanted.grammar,
+            json_schema=wanted.json_schema,
+            regex=wanted.regex,
+            slot=self.slot,
+            client=client_of(request),
+            timeout=service.settings.timeout,
+            stream=stream,
+            **wanted.sampling,
+        )
+
+
+@dataclass(frozen=True)
+class ChatCall:
+    """Answer a conversation; messages and tools in OpenAI's form."""
+
+    messages: Sequence[Mapping[str, Any]]
+    wanted: Wanted = field(default_factory=Wanted)
+    tools: Sequence[Mapping[str, Any]] | None = None
+    tool_choice: str | Mapping[str, Any] = "auto"
+    parallel_tool_calls: bool = True
+    template_options: Mapping[str, Any] | None = None
+    slot: int | None = None
+
+    async def completed(self, service: Service, request: Request) -> list[Completion]:
+        """All answers. Raises ClientLeft where nobody waits for them, and what the model does."""
+        return await completed(service, request, self._ask(service, request, stream=False))
+
+    async def begun(self, service: Service, request: Request) -> AsyncStream:
+        """A stream whose requests are handed in. Raises what refuses them."""
+        return await begun(self._ask(service, request, stream=True))
+
+    def _ask(self, service: Service, request: Request, *, stream: bool) -> Any:
+        wanted = self.wanted
+        return service.text.llm.chat(
+            [self.messages],
+            tools=self.tools,
+            tool_choice=self.tool_choice,
+            parallel_tool_calls=self.parallel_tool_calls,
+            template_options=self.template_options,
+            max_tokens=wanted.max_tokens,
+            n=wanted.n,
+            stop=wanted.stop or None,
+            logprobs=wanted.logprobs,
+            grammar=wanted.grammar,
+            json_schema=wanted.json_schema,
+            regex=wanted.regex,
+            slot=self.slot,
+            client=client_of(request),
+            timeout=service.settings.timeout,
+            stream=stream,
+            **wanted.sampling,
+        )
+
+
+def _is_one(prompt: Prompt | Sequence[Prompt]) -> bool:
+    """Whether it is text or token ids, not a list of such."""
+    return isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], int))
