@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from motet.errors import (
     BatchError,
+    BusyError,
     CannotRewind,
     CapacityError,
     HubError,
@@ -16,6 +17,7 @@ from motet.errors import (
     NumericalError,
     OptionError,
     StateFileError,
+    TimedOut,
     TokenizerError,
     UnsupportedError,
 )
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from motet.conversion.convert import convert
     from motet.conversion.quantize import quantize
     from motet.conversion.report import Conversion
-    from motet.engine import Chunk, Completion, Stream
+    from motet.engine import Chunk, Completion, Load, Stream
     from motet.llm import LLM
     from motet.memory import Memory
     from motet.model import Model
@@ -48,6 +50,7 @@ _LAZY = {
     "Context": "motet.context",
     "Conversion": "motet.conversion.report",
     "LLM": "motet.llm",
+    "Load": "motet.engine",
     "Memory": "motet.memory",
     "Model": "motet.model",
     "Output": "motet.output",
@@ -66,6 +69,7 @@ __all__ = [
     "AutoExtend",
     "Batch",
     "BatchError",
+    "BusyError",
     "CannotRewind",
     "CapacityError",
     "Chunk",
@@ -73,6 +77,7 @@ __all__ = [
     "Context",
     "Conversion",
     "HubError",
+    "Load",
     "Memory",
     "Model",
     "ModelFileError",
@@ -84,6 +89,7 @@ __all__ = [
     "SelfExtend",
     "StateFileError",
     "Stream",
+    "TimedOut",
     "Tokenizer",
     "TokenizerError",
     "UnsupportedError",

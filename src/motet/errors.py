@@ -70,6 +70,19 @@ class CapacityError(MotetError):
     """More was asked for than the context or the machine holds; nothing was changed."""
 
 
+class BusyError(CapacityError):
+    """So much waits already that nothing more is taken; ``retry_after``: seconds after which there
+    is likely to be room."""
+
+    def __init__(self, message: str, *, retry_after: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class TimedOut(MotetError):
+    """A request was not done within the time that its caller gave it."""
+
+
 class CannotRewind(MotetError):
     """``position`` can't be reached exactly; ``nearest`` is the closest earlier one that can."""
 
