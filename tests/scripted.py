@@ -91,6 +91,7 @@ class ScriptedMemory:
         self.room: int | None = None
         """Tokens that all sequences may hold together."""
         self.being_exported: set[int] = set()
+        self.kv_bytes = self.used_bytes = 0
         self.budget: int | None = None
         """Checkpoints that may still be made."""
         self._points: set[tuple[int, ...]] = set()

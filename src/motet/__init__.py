@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from motet.conversion.convert import convert
     from motet.conversion.quantize import quantize
     from motet.conversion.report import Conversion
-    from motet.engine import Chunk, Completion, Stream
+    from motet.engine import Chunk, Completion, Load, Stream
     from motet.llm import LLM
     from motet.memory import Memory
     from motet.model import Model
@@ -51,6 +51,7 @@ _LAZY = {
     "Context": "motet.context",
     "Conversion": "motet.conversion.report",
     "LLM": "motet.llm",
+    "Load": "motet.engine",
     "Memory": "motet.memory",
     "Model": "motet.model",
     "Output": "motet.output",
@@ -78,6 +79,7 @@ __all__ = [
     "ContextLengthError",
     "Conversion",
     "HubError",
+    "Load",
     "Memory",
     "Model",
     "ModelFileError",

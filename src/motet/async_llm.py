@@ -129,11 +129,12 @@ class AsyncLLM(
         *,
         normalize: bool = True,
         truncate: bool = False,
+        timeout: float | None = None,
         progress: bool | Progress = False,
     ) -> Float32:
         """See ``LLM.embed``. A task that is cancelled meanwhile takes nothing further."""
         return await self._vectors(
-            embed_call(self.model, text, pooling, normalize, truncate, progress)
+            embed_call(self.model, text, pooling, normalize, truncate, timeout, progress)
         )
 
     async def rank(
@@ -142,10 +143,13 @@ class AsyncLLM(
         documents: str | Sequence[str] | Array,
         *,
         truncate: bool = False,
+        timeout: float | None = None,
         progress: bool | Progress = False,
     ) -> Float32:
         """See ``LLM.rank``."""
-        return await self._vectors(rank_call(self.model, query, documents, truncate, progress))
+        return await self._vectors(
+            rank_call(self.model, query, documents, truncate, timeout, progress)
+        )
 
     async def save(
         self,

@@ -82,6 +82,11 @@ def number(name: str, value: object, low: float, high: float) -> float:
     raise OptionError(f"{name} is {shown(value)}", hint=f"use a number from {low:g} to {high:g}")
 
 
+def optional_seconds(name: str, value: object) -> float | None:
+    """So many seconds, or None where there is no end."""
+    return None if value is None else number(name, value, 0, 1e9)
+
+
 def flag(name: str, value: object) -> bool:
     """True or False."""
     if isinstance(value, bool | np.bool_):

@@ -12,6 +12,7 @@ from motet.context import position_limit
 from motet.engine import Slice, VectorRequest, VectorSink
 from motet.engine.progress import Progress
 from motet.engine.prompts import Prompt, as_list, one_or_many
+from motet.engine.request import deadline_of
 from motet.errors import (
     ContextLengthError,
     MotetError,
@@ -69,16 +70,19 @@ def embed_call(
     pooling: str | None,
     normalize: bool,
     truncate: bool,
+    timeout: float | None,
     progress: bool | Progress,
 ) -> VectorCall:
     """See ``LLM.embed``."""
+    timeout = checks.optional_seconds("timeout", timeout)
     chosen = _pooling(model, pooling)
     normalize, truncate = checks.flag("normalize", normalize), checks.flag("truncate", truncate)
     _, texts = one_or_many(text, "text", "texts")
 
     def prepare(sink: VectorSink) -> VectorRequest:
+        deadline = deadline_of(timeout)
         ids = [_text_ids(model, each, truncate, _name(i, each)) for i, each in enumerate(texts)]
-        return VectorRequest(chosen, ids, sink)
+        return VectorRequest(chosen, ids, sink, deadline)
 
     result = normalized if normalize else _as_they_are
     width = model.config.d_model
@@ -90,9 +94,11 @@ def rank_call(
     query: str,
     documents: str | Sequence[str] | Array,
     truncate: bool,
+    timeout: float | None,
     progress: bool | Progress,
 ) -> VectorCall:
     """See ``LLM.rank``."""
+    timeout = checks.optional_seconds("timeout", timeout)
     query, truncate = checks.text("query", query), checks.flag("truncate", truncate)
     given = (
         [documents]
@@ -108,12 +114,13 @@ def rank_call(
     limit = position_limit(model)
 
     def prepare(sink: VectorSink) -> VectorRequest:
+        deadline = deadline_of(timeout)
         ids: list[list[int]] = []
         for i, each in enumerate(texts):
             pair = ids_of(each, limit if truncate else None)
             _check_length(f"the query and {_name(i, each, 'document')} together", len(pair), limit)
             ids.append(pair)
-        return VectorRequest("rank", ids, sink)
+        return VectorRequest("rank", ids, sink, deadline)
 
     return VectorCall(prepare, len(texts), labels, _first, shown)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar, overload
 
 from motet import checks
-from motet.engine import Completion, Engine, GenerationOptions, Request, Sink
+from motet.engine import Completion, Engine, GenerationOptions, Load, Request, Sink
 from motet.engine.options import ChatFields, GenerateFields
 from motet.engine.prompts import (
     Chat,
@@ -81,6 +81,10 @@ class Front(ABC, Generic[One, Many, Streamed]):
     def tokenizer(self) -> Tokenizer | None:
         """The model's; None where its file has no vocabulary."""
         return self.model.tokenizer
+
+    def load(self) -> Load:
+        """What there is to do, and what was done so far: at any time, without waiting."""
+        return self._engine.load()
 
     @property
     def max_tokens(self) -> int:
@@ -170,6 +174,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
         echo: bool = False,
         parse_special: bool = True,
         checkpoints: Sequence[int] = (),
+        client: str = "",
+        timeout: float | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -190,17 +196,22 @@ class Front(ABC, Generic[One, Many, Streamed]):
         ``echo``: the text begins with the prompt, and with ``logprobs`` its tokens are scored too.
         ``parse_special``: ``</s>`` in a text prompt means the token. ``checkpoints``: positions
         where prefixes of the prompt end that later prompts may share, for memory that can go back
-        to few places; elsewhere they do nothing. ``progress``: show on standard error how many of
+        to few places; elsewhere they do nothing. ``client``: on whose behalf; where requests have
+        to wait, those of the client who got least so far are next. ``timeout``: seconds after which
+        the request ends, whatever it has come to. ``progress``: show on standard error how many of
         the answers there are.
 
         Raises OptionError for an unusable value or an unknown name, CapacityError when a prompt
-        leaves no room in the context or ``n`` is more than ``max_sequences``, before anything is
-        computed; a MotetError when the computation fails.
+        leaves no room in the context or ``n`` is more than ``max_sequences``, BusyError when too
+        much waits already (``max_waiting``), before anything is computed; TimedOut after
+        ``timeout``; a MotetError when the computation fails.
         """
         self._require_decoder()
         function = f"{type(self).__name__}.generate"
         sampling = overridden(function, _GENERATE, self.sampling, sampling, fields)
-        options = GenerationOptions(max_tokens, n, stop, logprobs, echo, parse_special, checkpoints)
+        options = GenerationOptions(
+            max_tokens, n, stop, logprobs, echo, parse_special, checkpoints, client, timeout
+        )
         single, prompts = one_or_many(prompt)
 
         def prepare(sink: Sink) -> list[Request]:
@@ -272,6 +283,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
         n: int = 1,
         stop: str | Sequence[str] | None = None,
         logprobs: int | None = None,
+        client: str = "",
+        timeout: float | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -287,7 +300,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         self._require_decoder()
         function = f"{type(self).__name__}.chat"
         sampling = overridden(function, _CHAT, self.sampling, sampling, fields)
-        options = GenerationOptions(max_tokens, n, stop, logprobs)
+        options = GenerationOptions(max_tokens, n, stop, logprobs, client=client, timeout=timeout)
         single, chats = one_or_many_chats(messages)
 
         def prepare(sink: Sink) -> list[Request]:

@@ -11,6 +11,7 @@ from motet.arrays import Array, Float32
 from motet.embedding import Gathered, VectorCall, embed_call, rank_call
 from motet.engine import Chunk, Completion, Embedder, Engine, Slice, Stream, state
 from motet.engine.contexts import ContextFactory
+from motet.engine.pace import STEP_SECONDS
 from motet.engine.progress import Progress, answer_counter, token_counter
 from motet.engine.prompts import Chat, Prompt
 from motet.errors import MotetError, OptionError
@@ -49,6 +50,8 @@ class LLM(Front[Completion, list[Completion], Stream]):
         kv_bytes: int | None = None,
         checkpoint_bytes: int | None = None,
         self_extend: SelfExtend | AutoExtend | str | None = None,
+        max_waiting: int | None = None,
+        step_seconds: float = STEP_SECONDS,
     ) -> None:
         """``model``: a loaded one, or the path of one, as ``Model.load`` takes it.
 
@@ -60,10 +63,16 @@ class LLM(Front[Completion, list[Completion], Stream]):
         is given up first, then prompts wait; an answer for which that is not enough ends with a
         CapacityError. ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: keep a
         prefix cache; False computes each prompt anew and keeps no memory between requests, as an
-        encoder-decoder always does. Raises OptionError for an unusable value, UnsupportedError
-        where Self-Extend means nothing to the model, and what ``Model.load`` raises.
+        encoder-decoder always does. ``max_waiting``: answers that may wait for a sequence, and
+        calls to embed or rank for their turn; what is more is refused with a BusyError. None: any
+        number. ``step_seconds``: about how long those who write wait for their next token while
+        prompts of others are computed; shorter steps make prompts slower. Raises OptionError for
+        an unusable value, UnsupportedError where Self-Extend means nothing to the model, and what
+        ``Model.load`` raises.
         """
         setting = setting_of(self_extend)
+        max_waiting = checks.optional_whole("max_waiting", max_waiting)
+        step_seconds = checks.number("step_seconds", step_seconds, 0, 1e9)
         prefix_reuse = checks.flag("prefix_reuse", prefix_reuse)
         loaded = _loaded(model, threads)
         if loaded.config.decoder_start is not None:
@@ -80,7 +89,8 @@ class LLM(Front[Completion, list[Completion], Stream]):
             checkpoint_bytes,
         )
         context, length = self._contexts.make(setting)
-        engine = Engine(context, length, prefix_reuse, Embedder(self._contexts.pooled))
+        embedder = Embedder(self._contexts.pooled)
+        engine = Engine(context, length, prefix_reuse, embedder, max_waiting, step_seconds)
         super().__init__(loaded, engine, context.max_sequences, context.memory.rewinds_anywhere)
         self._close = weakref.finalize(self, engine.close)
 
@@ -92,6 +102,7 @@ class LLM(Front[Completion, list[Completion], Stream]):
         *,
         normalize: bool = True,
         truncate: bool = False,
+        timeout: float | None = None,
         progress: bool | Progress = False,
     ) -> Float32:
         """Vectors of texts, or of token ids taken as they are: float32 ``[n, d_model]``.
@@ -101,13 +112,16 @@ class LLM(Front[Completion, list[Completion], Stream]):
         one's, "last" the last one's; None for what the file says. ``normalize``: rows of length 1,
         whose products are cosines. ``truncate``: cut texts that are longer than the model was
         trained for, before their closing special token. ``progress``: True shows a bar on
-        standard error; a function is told how many tokens are done, and of how many.
+        standard error; a function is told how many tokens are done, and of how many. ``timeout``:
+        seconds after which the call ends with TimedOut.
 
         Raises OptionError for an unusable value, an empty text of a model that adds no tokens, and
         where neither ``pooling`` nor the file says what is meant; CapacityError for a text that is
         too long; NumericalError where states are not finite. Self-Extend does not reach here.
         """
-        return self._vectors(embed_call(self.model, text, pooling, normalize, truncate, progress))
+        return self._vectors(
+            embed_call(self.model, text, pooling, normalize, truncate, timeout, progress)
+        )
 
     @checks.named
     def rank(
@@ -116,6 +130,7 @@ class LLM(Front[Completion, list[Completion], Stream]):
         documents: str | Sequence[str] | Array,
         *,
         truncate: bool = False,
+        timeout: float | None = None,
         progress: bool | Progress = False,
     ) -> Float32:
         """How well each document answers the query: float32 ``[n]``, more is better.
@@ -123,13 +138,13 @@ class LLM(Front[Completion, list[Completion], Stream]):
         For rerankers, which read query and document together. A score is what the model's
         classifier gives: of a cross-encoder a number without bounds, whose sigmoid is a share; of
         Qwen3-Reranker the probability of "yes". ``truncate``: cut pairs that are longer than the
-        model was trained for, the longer text first. ``progress``: as for ``embed``.
+        model was trained for, the longer text first. ``progress``, ``timeout``: as for ``embed``.
 
         Raises UnsupportedError of a model that is no reranker, OptionError for an unusable value,
         CapacityError for a pair that is too long, TokenizerError where the vocabulary has no form
         for a pair.
         """
-        return self._vectors(rank_call(self.model, query, documents, truncate, progress))
+        return self._vectors(rank_call(self.model, query, documents, truncate, timeout, progress))
 
     @property
     def self_extend(self) -> SelfExtend | AutoExtend | None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from motet.engine import Chunk, Completion, Embedder, Engine, GenerationOptions, Request, Sink
+from motet.engine.load import Totals
+from motet.engine.pace import Pace
 from motet.engine.scheduler import Scheduler
 from motet.errors import MotetError
 from motet.sampling import Sampler, Sampling
@@ -171,7 +173,7 @@ def test_each_row_of_a_span_chooses_the_next_token():
 
 
 def test_prompts_and_answers_are_spans_of_one_batch(context: ScriptedContext):
-    scheduler = Scheduler(context, prefix_reuse=False)  # type: ignore[arg-type]
+    scheduler = Scheduler(context, False, Pace(), Totals())  # type: ignore[arg-type]
     writing, scored = make_request(print, n=2), make_request(print, [*b"pq"], echo=True, logprobs=0)
     long = make_request(print, [*range(20)])
 

@@ -37,6 +37,7 @@ RESULTS = {
     "Chunk",
     "Completion",
     "Conversion",
+    "Load",
     "Memory",
     "Model",
     "Output",

@@ -16,6 +16,7 @@ from motet.cli.demo import shipped_model
 from motet.embedding import normalized
 from motet.engine import Embedder, Slice, VectorRequest
 from motet.engine.contexts import ContextFactory
+from motet.engine.load import Totals
 from motet.errors import CapacityError, MotetError, NumericalError, OptionError, UnsupportedError
 from motet.model import Model
 from tests.interrupting import interrupted_at
@@ -168,11 +169,11 @@ def test_long_texts_and_short_ones_go_on_side_by_side(model_of: Any):
     asked = Asked(model_of("llama"), ubatch=16)
     _, long = asked.ask([[1] * 100, [2] * 100])
     _, other = asked.ask([[3] * 90])
-    asked.embedder.step()
+    asked.embedder.step(Totals())
     _, short = asked.ask([[n, n] for n in range(1, 13)])
     steps = 0
     while asked.embedder.busy:
-        asked.embedder.step()
+        asked.embedder.step(Totals())
         steps += 1
         assert asked.held() <= 100
         computed = sum(each.tokens for got in (long, other, short) for each in got)
@@ -185,11 +186,11 @@ def test_long_texts_and_short_ones_go_on_side_by_side(model_of: Any):
 def test_an_encoder_takes_long_texts_whole(model_of: Any):
     asked = Asked(model_of("bert"), ubatch=16)
     _, got = asked.ask([[1] * 5, [1] * 200, [1] * 5, [1] * 9])
-    asked.embedder.step()
+    asked.embedder.step(Totals())
     assert [each.tokens for each in got] == [200]
-    asked.embedder.step()
+    asked.embedder.step(Totals())
     assert [each.tokens for each in got] == [200, 14]
-    asked.embedder.step()
+    asked.embedder.step(Totals())
     assert [each.tokens for each in got] == [200, 14, 5] and not asked.embedder.busy
     assert sorted(place for each in got for place in each.places) == [0, 1, 2, 3]
 
@@ -198,10 +199,10 @@ def test_what_is_cancelled_leaves_nothing(model_of: Any):
     asked = Asked(model_of("jamba"), ubatch=8)
     request, got = asked.ask([[1] * 100, [2, 3]])
     other, others = asked.ask([[4, 5]])
-    asked.embedder.step()
+    asked.embedder.step(Totals())
     assert asked.held() > 0
     request.cancelled = True
-    asked.embedder.step()
+    asked.embedder.step(Totals())
     assert asked.held() == 0 and not any(each.places for each in got)
     assert not asked.embedder.busy and [list(each.places) for each in others] == [[0]]
     assert not other.cancelled
@@ -223,7 +224,7 @@ def test_a_call_whose_numbers_are_not_finite_fails_alone(folder: Path):
     _, bad = asked.ask([[1, 2, 3], [4, wrong, 5]])
     _, good = asked.ask([[1, 2], [3, 4, 5, 6]])
     while asked.embedder.busy:
-        asked.embedder.step()
+        asked.embedder.step(Totals())
     assert isinstance(bad[-1], NumericalError)
     assert sorted(place for each in good for place in each.places) == [0, 1]
 

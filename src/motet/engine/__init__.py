@@ -3,6 +3,7 @@
 from motet.engine.completion import Chunk, Completion, Timings, Usage
 from motet.engine.embedding import Embedder, Slice, VectorRequest, VectorSink
 from motet.engine.engine import Engine
+from motet.engine.load import Load
 from motet.engine.options import GenerationOptions
 from motet.engine.request import Request, Sink
 from motet.engine.stream import Stream
@@ -13,6 +14,7 @@ __all__ = [
     "Embedder",
     "Engine",
     "GenerationOptions",
+    "Load",
     "Request",
     "Sink",
     "Slice",

@@ -1,5 +1,6 @@
 """Vectors of texts, of which the engine's thread computes a slice between its other steps."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ import numpy as np
 from motet.arrays import Float32
 from motet.batch import Batch
 from motet.context import Context
-from motet.engine.request import as_motet_error, hand_out
+from motet.engine.load import Totals
+from motet.engine.request import as_motet_error, end_late, hand_out
 from motet.errors import CapacityError, MotetError, NumericalError
 from motet.runnable import Encodes
 
@@ -41,6 +43,7 @@ class VectorRequest:
     texts: Sequence[Sequence[int]]
     """Token ids, of none too few or too many for the model."""
     sink: VectorSink
+    deadline: float = math.inf
     cancelled: bool = False
     left: list[int] = field(init=False)
     """Places of the texts that nobody has begun, the longest one last: it is the next."""
@@ -97,6 +100,11 @@ class Embedder:
         return [*self._arrived, *(r for lane in self._lanes.values() for r in lane.requests)]
 
     @property
+    def count(self) -> int:
+        """How many are not done, in any thread."""
+        return len(self._arrived) + sum(len(lane.requests) for lane in list(self._lanes.values()))
+
+    @property
     def busy(self) -> bool:
         """Whether there is anything to compute."""
         return bool(self._arrived) or any(lane.requests for lane in self._lanes.values())
@@ -106,8 +114,8 @@ class Embedder:
         for lane in self._lanes.values():
             lane.trim()
 
-    def step(self) -> None:
-        """Compute a slice of each pooling, and hand out what is done."""
+    def step(self, totals: Totals) -> None:
+        """Compute a slice of each pooling, hand out what is done, and add it up."""
         while self._arrived:
             request = self._arrived.popleft()
             try:
@@ -117,7 +125,7 @@ class Embedder:
             except Exception as error:
                 hand_out(request, as_motet_error(error))
         for lane in self._lanes.values():
-            lane.step()
+            lane.step(totals)
 
 
 class _Lane:
@@ -134,8 +142,9 @@ class _Lane:
         """See ``Embedder``."""
         self._context.memory.trim()
 
-    def step(self) -> None:
+    def step(self, totals: Totals) -> None:
         """Compute a slice, without the calls that turn out to be impossible."""
+        totals.timed_out += end_late(self.requests)
         self._drop_cancelled()
         parts = list(self._slice())
         while parts:
@@ -147,6 +156,7 @@ class _Lane:
                 self._fail(parts, error)
             else:
                 self._hand_out(parts, vectors)
+                totals.vector_tokens += sum(part.end - part.start for part in parts)
                 break
             parts = [part for part in parts if part.request in self.requests]
         self.requests.rotate(-1)

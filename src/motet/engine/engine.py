@@ -2,9 +2,10 @@
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -14,8 +15,10 @@ from motet.batch import Batch
 from motet.context import Context
 from motet.engine import state
 from motet.engine.embedding import Embedder, VectorRequest
-from motet.engine.request import Answer, Request, as_motet_error, hand_out
-from motet.engine.scheduler import Scheduler, Span
+from motet.engine.load import Admission, Load, Totals
+from motet.engine.pace import STEP_SECONDS, Pace
+from motet.engine.request import Answer, Request, as_motet_error, end_late, hand_out
+from motet.engine.scheduler import ScheduledBatch, Scheduler, Span
 from motet.errors import CapacityError, MotetError, NumericalError
 from motet.memory.export import Export
 from motet.self_extend import AutoExtend, SelfExtend
@@ -60,14 +63,25 @@ class Engine:
     """
 
     def __init__(
-        self, context: Context, context_length: int, prefix_reuse: bool, embedder: Embedder
+        self,
+        context: Context,
+        context_length: int,
+        prefix_reuse: bool,
+        embedder: Embedder,
+        max_waiting: int | None = None,
+        step_seconds: float = STEP_SECONDS,
     ) -> None:
-        """``context_length``: tokens that a sequence holds at most."""
+        """``context_length``: tokens that a sequence holds at most; ``max_waiting``,
+        ``step_seconds``: see ``LLM``."""
         self.context_length = context_length
         self._context = context
         self._prefix_reuse = prefix_reuse
-        self._scheduler = Scheduler(context, prefix_reuse)
+        self._totals = Totals()
+        self._admission = Admission(context.max_sequences, max_waiting, self._totals)
+        self._pace = Pace(step_seconds)
+        self._scheduler = Scheduler(context, prefix_reuse, self._pace, self._totals)
         self._embedder = embedder
+        self._kv_bytes_used = 0
         self._inbox: list[Request] = []
         self._jobs: deque[_Job] = deque()
         self._lock = threading.RLock()
@@ -80,18 +94,44 @@ class Engine:
         self._thread.start()
 
     def submit(self, requests: list[Request]) -> None:
-        """Queue requests, next to each other. Raises MotetError when the engine has ended."""
+        """Queue requests, next to each other.
+
+        Raises MotetError when the engine has ended, BusyError when too much waits already.
+        """
 
         def add() -> None:
             if any(len(r.prompt) + r.token_limit > self.context_length for r in requests):
                 raise MotetError("the context became shorter meanwhile", hint="ask again")
+            scheduler = self._scheduler
+            asked = {*self._inbox, *list(scheduler.waiting), *list(scheduler.running)}
+            unfinished = sum(request.unfinished for request in asked)
+            self._admission.require_room(unfinished, sum(r.unfinished for r in requests))
             self._inbox.extend(requests)
 
         self._hand_in(add)
 
     def embed(self, request: VectorRequest) -> None:
-        """Queue texts. Raises MotetError when the engine has ended."""
-        self._hand_in(lambda: self._embedder.add(request))
+        """Queue texts. Raises what ``submit`` does."""
+
+        def add() -> None:
+            self._admission.require_turn(self._embedder.count)
+            self._embedder.add(request)
+
+        self._hand_in(add)
+
+    def load(self) -> Load:
+        """See ``LLM.load``; nothing is waited for."""
+        scheduler, memory = self._scheduler, self._context.memory
+        return Load(
+            running=len(scheduler.running),
+            waiting=len(scheduler.waiting) + len(self._inbox),
+            vector_requests=self._embedder.count,
+            sequences_used=scheduler.sequences.in_use,
+            sequences=self._context.max_sequences,
+            kv_bytes_used=self._kv_bytes_used,
+            kv_bytes=memory.kv_bytes,
+            total=replace(self._totals),
+        )
 
     def require_open(self) -> None:
         """Raise MotetError when the engine has ended."""
@@ -102,9 +142,8 @@ class Engine:
         """What the engine does, in a few words."""
         if self._ended is not None:
             return "closed"
-        running = len(self._scheduler.running) + len(self._embedder.requests)
-        waiting = len(self._scheduler.waiting)
-        return f"{running} requests running, {waiting + len(self._inbox)} waiting"
+        now = self.load()
+        return f"{now.running + now.vector_requests} requests running, {now.waiting} waiting"
 
     @property
     def self_extend(self) -> SelfExtend | AutoExtend | None:
@@ -120,7 +159,8 @@ class Engine:
         changed.
         """
         self._between_steps(self._require_idle)
-        scheduler, notes = Scheduler(context, self._prefix_reuse), dict[str, str]()
+        scheduler = Scheduler(context, self._prefix_reuse, self._pace, self._totals)
+        notes = dict[str, str]()
         if file is not None:
             found = state.contents_for(context, file, context_length)
             state.fill_new(context, scheduler.sequences, found)
@@ -182,6 +222,7 @@ class Engine:
     def step(self) -> None:
         """Schedule a batch, decode it, and hand out the rows of each of its spans."""
         while True:
+            began = time.perf_counter()
             scheduled = self._scheduler.schedule()
             if not scheduled.spans:
                 return
@@ -204,6 +245,20 @@ class Engine:
                 return
         for span in scheduled.spans:
             self._hand_out(span, logits[span.rows])
+        self._measure(scheduled, time.perf_counter() - began)
+
+    def _measure(self, scheduled: ScheduledBatch, seconds: float) -> None:
+        """Note what a step did and how long it took."""
+        total, writing = self._totals, scheduled.writing
+        prompt = sum(len(span.tokens) for span in scheduled.spans[writing:])
+        prompt += sum(len(request.asked) for request in scheduled.to_encode)
+        of_prompts = self._pace.learn(writing, prompt, seconds)
+        self._admission.spent(seconds)
+        total.steps += 1
+        total.busy_sequences += len(scheduled.spans)
+        total.prompt_tokens += prompt
+        total.prompt_seconds += of_prompts
+        total.generation_seconds += seconds - of_prompts
 
     def _encode(self, requests: list[Request]) -> bool:
         """Encode the sources of ``requests`` together; False where one of them failed."""
@@ -254,8 +309,12 @@ class Engine:
             self._fail(request, error)
 
     def _advance(self, answer: Answer, rows: Float32) -> None:
+        before = len(answer.tokens)
         answer.advance(rows)
+        self._totals.generated_tokens += len(answer.tokens) - before
         if answer.completion:
+            self._totals.finished += 1
+            self._admission.ended()
             self._scheduler.release(answer)
 
     def _fail(self, request: Request, error: Exception) -> None:
@@ -322,6 +381,8 @@ class Engine:
     def _run(self) -> None:
         try:
             while self._wait_for_work():
+                asked = (*self._scheduler.running, *self._scheduler.waiting)
+                self._totals.timed_out += end_late(asked)
                 self._scheduler.drop_cancelled()
                 while self._jobs:
                     self._jobs[0].do()
@@ -331,7 +392,8 @@ class Engine:
                 except Exception as error:
                     for request in list(self._scheduler.running):
                         self._fail(request, error)
-                self._embedder.step()
+                self._embedder.step(self._totals)
+                self._kv_bytes_used = self._context.memory.used_bytes
         except BaseException as error:
             self._ended = as_motet_error(error)
         with self._lock:

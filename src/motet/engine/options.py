@@ -18,6 +18,8 @@ class GenerationOptions:
     echo: bool = False
     parse_special: bool = True
     checkpoints: Sequence[int] = ()
+    client: str = ""
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         checked = {
@@ -31,6 +33,8 @@ class GenerationOptions:
                 checks.whole("a position in checkpoints", position)
                 for position in checks.listed("checkpoints", self.checkpoints, "positions")
             ),
+            "client": checks.text("client", self.client),
+            "timeout": checks.optional_seconds("timeout", self.timeout),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -52,6 +56,8 @@ class ChatFields(SamplingFields, total=False):
     max_tokens: int | None
     stop: str | Sequence[str] | None
     logprobs: int | None
+    client: str
+    timeout: float | None
 
 
 class GenerateFields(ChatFields, total=False):

@@ -1,15 +1,16 @@
 """A caller's request, and its answers while they are generated: their text, and when they end."""
 
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from motet.arrays import Float32
 from motet.engine.completion import Chunk, Completion, Timings, Usage
 from motet.engine.options import GenerationOptions
-from motet.errors import MotetError
+from motet.errors import MotetError, TimedOut
 from motet.sampling import Sampler, Sampling, StopStrings, TokenLogprob, token_logprob
 from motet.tokenizer import IncrementalDecoder, Tokenizer
 
@@ -37,6 +38,11 @@ class Asked(Protocol):
     cancelled: bool
 
     @property
+    def deadline(self) -> float:
+        """When it is too late for it, by ``time.perf_counter``."""
+        ...
+
+    @property
     def sink(self) -> Callable[[Any], object]: ...
 
 
@@ -51,6 +57,24 @@ def hand_out(request: Asked, output: object) -> None:
     except BaseException:  # asyncio.CancelledError too: it is the caller's, not the engine's
         request.cancelled = True
         _log.exception("a request is cancelled, for its sink raised")
+
+
+def end_late(requests: Iterable[Asked]) -> int:
+    """Cancel those whose time is over, and say so; how many."""
+    now = time.perf_counter()
+    late = [each for each in requests if each.deadline <= now and not each.cancelled]
+    for each in late:
+        hand_out(
+            each,
+            TimedOut("the request was not done in time", hint="allow more by timeout, or ask less"),
+        )
+        each.cancelled = True
+    return len(late)
+
+
+def deadline_of(timeout: float | None) -> float:
+    """When so many seconds from now are over, by ``time.perf_counter``."""
+    return math.inf if timeout is None else time.perf_counter() + timeout
 
 
 def as_motet_error(error: BaseException) -> MotetError:
@@ -98,7 +122,11 @@ class Request:
     """Those still to be finished."""
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=lambda: [None])
 
+    deadline: float = field(init=False)
+    """When it is too late, by ``time.perf_counter``."""
+
     def __post_init__(self) -> None:
+        self.deadline = deadline_of(self.options.timeout)
         self.answers = [Answer(self, number) for number in range(self.options.n)]
 
     def admit(self, sequences: list[int], reused: int) -> None:
@@ -108,6 +136,11 @@ class Request:
             self.admitted, self.reused = time.perf_counter(), reused
         for answer, seq in zip(self.answers, sequences, strict=True):
             answer.seq = seq
+
+    @property
+    def unfinished(self) -> int:
+        """Answers that somebody waits for; known in every thread at any time."""
+        return 0 if self.cancelled else sum(a.completion is None for a in list(self.answers))
 
     @property
     def asked(self) -> list[int]:

@@ -8,6 +8,8 @@ from typing import Literal
 
 from motet.batch import Batch
 from motet.context import Context
+from motet.engine.load import Totals
+from motet.engine.pace import Pace
 from motet.engine.request import Answer, Request
 from motet.engine.sequences import Acquired, Sequences
 from motet.errors import CapacityError
@@ -56,6 +58,8 @@ class ScheduledBatch:
     """Tokens that may still be added."""
     batch: Batch = field(default_factory=Batch)
     spans: list[Span] = field(default_factory=list[Span])
+    writing: int = 0
+    """Spans of answers that go on, which are the first ones."""
     rows: int = 0
     """Rows of logits asked for."""
     to_encode: list[Request] = field(default_factory=list[Request])
@@ -84,11 +88,13 @@ class ScheduledBatch:
 class Scheduler:
     """Gives the context's sequences to requests, first come first served, and fills batches."""
 
-    def __init__(self, context: Context, prefix_reuse: bool) -> None:
+    def __init__(self, context: Context, prefix_reuse: bool, pace: Pace, totals: Totals) -> None:
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self.sequences = Sequences(context.memory, context.max_sequences)
         self._memory = context.memory
+        self._pace = pace
+        self._totals = totals
         self._ubatch = context.ubatch
         self._scored_at_once = max(1, LOGIT_VALUES // context.model.config.n_vocab)
         self._reuse = prefix_reuse
@@ -120,7 +126,9 @@ class Scheduler:
             for answer in request.answers:
                 if answer.held >= len(request.prompt) and len(answer.pending) == 1:
                     scheduled.add(answer, answer.held, answer.pending, "last")
-        scheduled.room = max(scheduled.room, 1)  # prompts go on, however many answers there are
+        scheduled.writing = len(scheduled.spans)
+        room = max(scheduled.room, 1)  # prompts go on, however many answers there are
+        scheduled.room = self._pace.room(scheduled.writing, room)
         for request in self.running:
             self._prefill(scheduled, request)
             self._recompute(scheduled, request)
@@ -182,6 +190,7 @@ class Scheduler:
         for answer in request.answers:
             self.sequences.release(answer.seq, keep=False)
         request.preempt()
+        self._totals.preemptions += 1
         self.waiting.appendleft(request)
         self._short = True
         return True
@@ -193,6 +202,9 @@ class Scheduler:
         reuse = self._reuse and not self._scores(request)
         acquired = self.sequences.acquire(request.prompt, len(request.answers), reuse)
         request.admit(acquired.sequences, acquired.reused)
+        if reuse:
+            self._totals.prefix_queries += len(request.prompt)
+            self._totals.cached_tokens += acquired.reused
         if reuse and not self._memory.rewinds_anywhere:
             positions = {*request.options.checkpoints, len(request.prompt) - 1}
             if acquired.common >= acquired.reused + CHECKPOINT_GAIN:

@@ -54,6 +54,11 @@ class Sequences:
         return len(self._available())
 
     @property
+    def in_use(self) -> int:
+        """How many answers have one."""
+        return len(self._all) - len(self._free)
+
+    @property
     def idle(self) -> list[int]:
         """Those that are not in use and hold tokens, least recently used first."""
         held = [seq for seq in self._free if self._memory.length(seq)]
