@@ -10,6 +10,7 @@ FLOORS = [
     {"weights", "hub"},
     {"kernels"},
     {"tokenizer"},
+    {"chat_formats"},
     {"huggingface"},
     {"opening"},
     {"conversion"},

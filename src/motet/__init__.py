@@ -26,6 +26,7 @@ from motet.errors import (
 if TYPE_CHECKING:
     from motet.async_llm import AsyncLLM, AsyncStream
     from motet.batch import Batch
+    from motet.chat_formats import ToolCall, ToolCallDelta
     from motet.context import Context
     from motet.conversion.convert import convert
     from motet.conversion.quantize import quantize
@@ -59,6 +60,8 @@ _LAZY = {
     "SelfExtend": "motet.self_extend",
     "Stream": "motet.engine",
     "Tokenizer": "motet.tokenizer",
+    "ToolCall": "motet.chat_formats",
+    "ToolCallDelta": "motet.chat_formats",
     "convert": "motet.conversion.convert",
     "quantize": "motet.conversion.quantize",
 }
@@ -94,6 +97,8 @@ __all__ = [
     "TimedOut",
     "Tokenizer",
     "TokenizerError",
+    "ToolCall",
+    "ToolCallDelta",
     "UnsupportedError",
     "convert",
     "quantize",

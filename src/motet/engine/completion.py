@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
 
+from motet.chat_formats import ToolCall, ToolCallDelta
 from motet.checks import shown
 from motet.sampling import TokenLogprob
 
@@ -52,7 +53,9 @@ class Completion:
 
     ``text`` ends before the stop string or the end-of-generation token that ended it; ``tokens``
     are all the tokens chosen, that one included. ``finish_reason`` is "stop", or "length" when
-    ``max_tokens`` or the context ended it. ``index``: place among the answers of one call.
+    ``max_tokens`` or the context ended it, or "tool_calls" when a chat's answer ended with
+    ``tool_calls``. ``reasoning``: what a chat's model thought before it said ``text``; None where
+    its template marks no thinking. ``index``: place among the answers of one call.
     ``seed`` gives the same text again. Where they were asked for, ``logprobs`` has an entry a token
     and ``prompt_logprobs`` an entry a prompt token (None for the first, which nothing precedes).
     """
@@ -66,6 +69,8 @@ class Completion:
     timings: Timings
     logprobs: tuple[TokenLogprob, ...] | None = None
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON: dictionaries, lists, text and finite numbers.
@@ -87,7 +92,8 @@ class Chunk:
 
     ``text`` may be empty: half a character, or text that may become part of a stop string, is held
     back. The last chunk of an answer has the whole ``completion``, all others None. The texts of
-    an answer's chunks together are its completion's text.
+    an answer's chunks together are its completion's text, and so are ``reasoning`` and
+    ``tool_calls``.
     """
 
     index: int
@@ -95,6 +101,8 @@ class Chunk:
     tokens: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] | None = None
     completion: Completion | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON, as ``Completion.to_dict`` has it."""
@@ -102,7 +110,7 @@ class Chunk:
 
     @property
     def finish_reason(self) -> str | None:
-        """ "stop" or "length" on the last chunk, None before."""
+        """Of the completion, on the last chunk; None before."""
         return self.completion.finish_reason if self.completion else None
 
 
