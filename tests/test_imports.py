@@ -10,6 +10,7 @@ FLOORS = [
     {"weights", "hub"},
     {"kernels"},
     {"tokenizer"},
+    {"grammar"},
     {"huggingface"},
     {"opening"},
     {"conversion"},

@@ -2,9 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from motet import checks
 from motet.engine import Completion, Engine, GenerationOptions, Request, Sink
@@ -21,6 +21,7 @@ from motet.engine.prompts import (
     token_limit,
 )
 from motet.errors import CapacityError, OptionError, UnsupportedError
+from motet.grammar import Grammar, GrammarCompiler
 from motet.model import Model
 from motet.runnable import Decodes, Encodes
 from motet.sampling import Sampling, SamplingFields
@@ -68,12 +69,19 @@ class Front(ABC, Generic[One, Many, Streamed]):
     """Takes calls for an engine."""
 
     def __init__(
-        self, model: Model, engine: Engine, max_sequences: int, rewinds_anywhere: bool
+        self,
+        model: Model,
+        engine: Engine,
+        max_sequences: int,
+        rewinds_anywhere: bool,
+        grammars: GrammarCompiler,
     ) -> None:
         """``rewinds_anywhere``: whether memory needs no checkpoints."""
         self.model = model
         self.max_sequences = max_sequences
         self.sampling = recommended(model.file.metadata)
+        self.grammars = grammars
+        """Compiles what answers are held to; ``grammar`` takes what it gives."""
         self._engine = engine
         self._rewinds_anywhere = rewinds_anywhere
 
@@ -170,6 +178,9 @@ class Front(ABC, Generic[One, Many, Streamed]):
         echo: bool = False,
         parse_special: bool = True,
         checkpoints: Sequence[int] = (),
+        grammar: str | Grammar | None = None,
+        json_schema: Mapping[str, Any] | str | bool | None = None,
+        regex: str | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -190,7 +201,10 @@ class Front(ABC, Generic[One, Many, Streamed]):
         ``echo``: the text begins with the prompt, and with ``logprobs`` its tokens are scored too.
         ``parse_special``: ``</s>`` in a text prompt means the token. ``checkpoints``: positions
         where prefixes of the prompt end that later prompts may share, for memory that can go back
-        to few places; elsewhere they do nothing. ``progress``: show on standard error how many of
+        to few places; elsewhere they do nothing. ``grammar`` (Lark, or llama.cpp's GBNF),
+        ``json_schema`` (a dictionary or its JSON; True for any JSON), ``regex``: what the answer is
+        held to, at most one of them; unless it ends by "length" or a ``stop`` string, it is of that
+        form (docs/grammar.md). ``progress``: show on standard error how many of
         the answers there are.
 
         Raises OptionError for an unusable value or an unknown name, CapacityError when a prompt
@@ -200,7 +214,10 @@ class Front(ABC, Generic[One, Many, Streamed]):
         self._require_decoder()
         function = f"{type(self).__name__}.generate"
         sampling = overridden(function, _GENERATE, self.sampling, sampling, fields)
-        options = GenerationOptions(max_tokens, n, stop, logprobs, echo, parse_special, checkpoints)
+        options = GenerationOptions(
+            *(max_tokens, n, stop, logprobs, echo, parse_special, checkpoints),
+            *(grammar, json_schema, regex),
+        )
         single, prompts = one_or_many(prompt)
 
         def prepare(sink: Sink) -> list[Request]:
@@ -272,6 +289,9 @@ class Front(ABC, Generic[One, Many, Streamed]):
         n: int = 1,
         stop: str | Sequence[str] | None = None,
         logprobs: int | None = None,
+        grammar: str | Grammar | None = None,
+        json_schema: Mapping[str, Any] | str | bool | None = None,
+        regex: str | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -287,7 +307,9 @@ class Front(ABC, Generic[One, Many, Streamed]):
         self._require_decoder()
         function = f"{type(self).__name__}.chat"
         sampling = overridden(function, _CHAT, self.sampling, sampling, fields)
-        options = GenerationOptions(max_tokens, n, stop, logprobs)
+        options = GenerationOptions(
+            max_tokens, n, stop, logprobs, grammar=grammar, json_schema=json_schema, regex=regex
+        )
         single, chats = one_or_many_chats(messages)
 
         def prepare(sink: Sink) -> list[Request]:
@@ -342,6 +364,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
             banned = dict.fromkeys(tokenizer.suppressed, -math.inf)
             sampling = replace(sampling, logit_bias={**sampling.logit_bias, **banned})
         requests: list[Request] = []
+        constraint = asked[0][1].constraint(self.grammars) if asked else None
         for number, (prompt, options) in enumerate(asked):
             if tokenizer is None and options.stop_strings:
                 raise UnsupportedError(
@@ -365,6 +388,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
                 token_limit=token_limit(len(ids), options.max_tokens, self.max_tokens),
                 sink=sink,
                 tokenizer=tokenizer,
+                grammar=constraint,
                 source=source,
                 index=number * options.n,
                 prompt_text=self._text(prompt) if options.echo else "",

@@ -15,6 +15,7 @@ from motet.engine.progress import Progress, answer_counter, token_counter
 from motet.engine.prompts import Chat, Prompt
 from motet.errors import MotetError, OptionError
 from motet.front import Call, Front
+from motet.grammar import GrammarCompiler
 from motet.model import Model
 from motet.self_extend import AutoExtend, SelfExtend, setting_of
 from motet.state import opened
@@ -81,7 +82,9 @@ class LLM(Front[Completion, list[Completion], Stream]):
         )
         context, length = self._contexts.make(setting)
         engine = Engine(context, length, prefix_reuse, Embedder(self._contexts.pooled))
-        super().__init__(loaded, engine, context.max_sequences, context.memory.rewinds_anywhere)
+        rewinds = context.memory.rewinds_anywhere
+        grammars = GrammarCompiler(loaded.tokenizer, loaded.config.n_vocab)
+        super().__init__(loaded, engine, context.max_sequences, rewinds, grammars)
         self._close = weakref.finalize(self, engine.close)
 
     @checks.named

@@ -14,6 +14,7 @@ from motet.batch import Batch
 from motet.context import Context
 from motet.engine import state
 from motet.engine.embedding import Embedder, VectorRequest
+from motet.engine.masks import Masks
 from motet.engine.request import Answer, Request, as_motet_error, hand_out
 from motet.engine.scheduler import Scheduler, Span
 from motet.errors import CapacityError, MotetError, NumericalError
@@ -68,6 +69,7 @@ class Engine:
         self._prefix_reuse = prefix_reuse
         self._scheduler = Scheduler(context, prefix_reuse)
         self._embedder = embedder
+        self._masks = Masks()
         self._inbox: list[Request] = []
         self._jobs: deque[_Job] = deque()
         self._lock = threading.RLock()
@@ -188,7 +190,8 @@ class Engine:
             try:
                 if not self._encode(scheduled.to_encode):
                     return
-                logits = self._context.decode(scheduled.batch).logits
+                with self._masks.beside(scheduled.spans):
+                    logits = self._context.decode(scheduled.batch).logits
                 break
             except CapacityError:
                 if self._scheduler.sequences.evict():
@@ -334,6 +337,7 @@ class Engine:
                 self._embedder.step()
         except BaseException as error:
             self._ended = as_motet_error(error)
+        self._masks.close()
         with self._lock:
             assert self._ended is not None
             requests = (*self._scheduler.running, *self._scheduler.waiting, *self._inbox)
