@@ -129,8 +129,12 @@ def running(engine: str, options: argparse.Namespace, load: Load) -> Iterator[st
 async def ask(client: httpx.AsyncClient, prompt: list[int], tokens: int, times: Times) -> None:
     """One request; its tokens' times are noted."""
     body = {
-        **{"prompt": prompt, "max_tokens": tokens, "temperature": 0, "model": "default"},
-        **{"stream": True, "stream_options": {"include_usage": True}},
+        "model": "default",
+        "prompt": prompt,
+        "max_tokens": tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
     }
     began = last = time.perf_counter()
     count = 0

@@ -1,4 +1,4 @@
-"""A server under mixed load for minutes: every answer is what it is alone, and nothing is left over.
+"""A server under mixed load for minutes: answers are what they are alone, and nothing is left.
 
     python -m benchmarks.soak MODEL.gguf… [--minutes 10] [--clients 64]
 
@@ -29,7 +29,7 @@ from benchmarks.serving import free_port, wait_until_ready
 
 Body = dict[str, Any]
 
-WORDS = "once upon a time there was little girl who had red ball and ran to big tree in the park".split()
+STORY = "once upon a time a girl who had a red ball ran to the big tree in the park and said hello"
 SCHEMA = {
     "type": "object",
     "properties": {"name": {"type": "string", "maxLength": 8}, "age": {"type": "integer"}},
@@ -38,11 +38,17 @@ SCHEMA = {
 }
 
 
-def kinds(numbers: random.Random, chats: bool) -> list[tuple[str, Body]]:
-    """A request of each kind, with a prompt and seed of its own."""
+def kinds(numbers: random.Random, n_vocab: int, texts: bool, chats: bool) -> list[tuple[str, Body]]:
+    """A request of each kind, with a prompt and seed of its own.
 
-    def text(most: int) -> str:
-        return " ".join(numbers.choices(WORDS, k=numbers.randint(1, most)))
+    ``texts``: whether the model has a vocabulary; token ids are prompts where it has none.
+    """
+
+    def text(most: int) -> str | list[int]:
+        count = numbers.randint(1, most)
+        if texts:
+            return " ".join(numbers.choices(STORY.split(), k=count))
+        return numbers.choices(range(n_vocab), k=count)
 
     def sampled(**rest: Any) -> Body:
         return {"model": "any", "seed": numbers.randrange(1 << 30), "temperature": 1.0, **rest}
@@ -51,10 +57,13 @@ def kinds(numbers: random.Random, chats: bool) -> list[tuple[str, Body]]:
         ("/v1/completions", sampled(prompt=text(40), max_tokens=24)),
         ("/v1/completions", sampled(prompt=text(300), max_tokens=8, logprobs=3)),
         ("/v1/completions", sampled(prompt=text(20), max_tokens=12, n=3)),
-        ("/v1/completions", sampled(prompt=text(30), max_tokens=40, stop=["the", "a "])),
+        ("/v1/completions", sampled(prompt=text(90), max_tokens=1)),
         ("/v1/completions", sampled(prompt=text(60), max_tokens=4, echo=True, logprobs=1)),
         ("/v1/completions", sampled(prompt=[text(9), text(9)], max_tokens=9, temperature=0)),
     ]
+    if texts:
+        ended = sampled(prompt=text(30), max_tokens=40, stop=["the", "a "])
+        found.append(("/v1/completions", ended))
     if chats:
         schema = {"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}}
         said = [{"role": "user", "content": text(30)}]
@@ -234,11 +243,13 @@ def soak(model: str, options: argparse.Namespace) -> bool:
     try:
         wait_until_ready(url, process)
         numbers = random.Random(options.seed)
-        chats = httpx.post(
-            f"{url}/v1/chat/completions",
-            json={"model": "any", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1},
-        )
-        requests = [each for _ in range(8) for each in kinds(numbers, chats.status_code == 200)]
+        n_vocab = httpx.get(f"{url}/v1/models").json()["data"][0]["meta"]["n_vocab"]
+        one = {"model": "any", "max_tokens": 1}
+        said = {**one, "messages": [{"role": "user", "content": "a"}]}
+        texts = httpx.post(f"{url}/v1/completions", json={**one, "prompt": "a"})
+        chats = httpx.post(f"{url}/v1/chat/completions", json=said)
+        able = texts.status_code == 200, chats.status_code == 200
+        requests = [each for _ in range(8) for each in kinds(numbers, n_vocab, *able)]
         clients = Soak(url, requests, options.seed)
         asyncio.run(clients.ask_alone())
         asyncio.run(clients.run(options.clients, options.minutes * 6))
@@ -247,10 +258,11 @@ def soak(model: str, options: argparse.Namespace) -> bool:
         time.sleep(2)
         late, after = resident(process), gauges(url)
         left = after["vllm:num_requests_running"] + after["vllm:num_requests_waiting"]
+        path = Path(model)
         print(
-            f"{Path(model).parent.name}/{Path(model).name}: {dict(clients.seen)};"
-            f" {len(clients.wrong)} wrong; memory {early >> 20} MB after a tenth, {late >> 20} MB at"
-            f" the end; {left:.0f} requests left; {after['vllm:num_preemptions_total']:.0f} preempted",
+            f"{path.parent.name}/{path.name}: {dict(clients.seen)}; {len(clients.wrong)} wrong;"
+            f" memory {early >> 20} MB after a tenth, {late >> 20} MB at the end;"
+            f" {left:.0f} requests left; {after['vllm:num_preemptions_total']:.0f} preempted",
             flush=True,
         )
         for each in clients.wrong[:5]:

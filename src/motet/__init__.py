@@ -12,6 +12,7 @@ from motet.errors import (
     CannotRewind,
     CapacityError,
     ContextLengthError,
+    ConversationBusy,
     HubError,
     ModelFileError,
     MotetError,
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
     from motet.conversion.convert import convert
     from motet.conversion.quantize import quantize
     from motet.conversion.report import Conversion
-    from motet.engine import Chunk, Completion, Stream
+    from motet.engine import (
+        AsyncConversation,
+        Chunk,
+        Completion,
+        Conversation,
+        ConversationState,
+        SlotState,
+        Stream,
+    )
     from motet.llm import LLM
     from motet.memory import Memory
     from motet.model import Model
@@ -42,6 +51,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AsyncConversation": "motet.engine",
     "AsyncLLM": "motet.async_llm",
     "AsyncStream": "motet.async_llm",
     "AutoExtend": "motet.self_extend",
@@ -49,6 +59,8 @@ _LAZY = {
     "Chunk": "motet.engine",
     "Completion": "motet.engine",
     "Context": "motet.context",
+    "Conversation": "motet.engine",
+    "ConversationState": "motet.engine",
     "Conversion": "motet.conversion.report",
     "LLM": "motet.llm",
     "Memory": "motet.memory",
@@ -56,6 +68,7 @@ _LAZY = {
     "Output": "motet.output",
     "Sampling": "motet.sampling",
     "SelfExtend": "motet.self_extend",
+    "SlotState": "motet.engine",
     "Stream": "motet.engine",
     "Tokenizer": "motet.tokenizer",
     "convert": "motet.conversion.convert",
@@ -64,6 +77,7 @@ _LAZY = {
 
 __all__ = [
     "LLM",
+    "AsyncConversation",
     "AsyncLLM",
     "AsyncStream",
     "AutoExtend",
@@ -76,6 +90,9 @@ __all__ = [
     "Completion",
     "Context",
     "ContextLengthError",
+    "Conversation",
+    "ConversationBusy",
+    "ConversationState",
     "Conversion",
     "HubError",
     "Memory",
@@ -87,6 +104,7 @@ __all__ = [
     "Output",
     "Sampling",
     "SelfExtend",
+    "SlotState",
     "StateFileError",
     "Stream",
     "TimedOut",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar, overload
 
 from motet import checks
 from motet.engine import Completion, Engine, GenerationOptions, Request, Sink
-from motet.engine.options import ChatFields, GenerateFields
+from motet.engine.conversations import AsyncConversation, Conversation
+from motet.engine.options import ChatFields, GenerateFields, require_possible
 from motet.engine.prompts import (
     Chat,
     Prompt,
@@ -170,6 +171,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
         echo: bool = False,
         parse_special: bool = True,
         checkpoints: Sequence[int] = (),
+        conversation: Conversation | AsyncConversation | None = None,
+        slot: int | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -190,17 +193,24 @@ class Front(ABC, Generic[One, Many, Streamed]):
         ``echo``: the text begins with the prompt, and with ``logprobs`` its tokens are scored too.
         ``parse_special``: ``</s>`` in a text prompt means the token. ``checkpoints``: positions
         where prefixes of the prompt end that later prompts may share, for memory that can go back
-        to few places; elsewhere they do nothing. ``progress``: show on standard error how many of
+        to few places; elsewhere they do nothing. ``conversation``: answer in what
+        ``llm.conversation()`` gave; the prompt is the whole one, of which what the conversation
+        holds is not computed again. It is cut where the prompt differs, and holds prompt and answer
+        afterwards, but for the token chosen last. ``slot``: answer in this sequence, once no other
+        answer is in it, and evict no other. ``progress``: show on standard error how many of
         the answers there are.
 
         Raises OptionError for an unusable value or an unknown name, CapacityError when a prompt
-        leaves no room in the context or ``n`` is more than ``max_sequences``, before anything is
-        computed; a MotetError when the computation fails.
+        leaves no room in the context or ``n`` is more than ``max_sequences``, ConversationBusy
+        while another answer goes on in the conversation, before anything is computed; a MotetError
+        when the computation fails.
         """
         self._require_decoder()
         function = f"{type(self).__name__}.generate"
         sampling = overridden(function, _GENERATE, self.sampling, sampling, fields)
-        options = GenerationOptions(max_tokens, n, stop, logprobs, echo, parse_special, checkpoints)
+        options = GenerationOptions(
+            max_tokens, n, stop, logprobs, echo, parse_special, checkpoints, conversation, slot
+        )
         single, prompts = one_or_many(prompt)
 
         def prepare(sink: Sink) -> list[Request]:
@@ -272,6 +282,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
         n: int = 1,
         stop: str | Sequence[str] | None = None,
         logprobs: int | None = None,
+        conversation: Conversation | AsyncConversation | None = None,
+        slot: int | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -287,7 +299,9 @@ class Front(ABC, Generic[One, Many, Streamed]):
         self._require_decoder()
         function = f"{type(self).__name__}.chat"
         sampling = overridden(function, _CHAT, self.sampling, sampling, fields)
-        options = GenerationOptions(max_tokens, n, stop, logprobs)
+        options = GenerationOptions(
+            max_tokens, n, stop, logprobs, conversation=conversation, slot=slot
+        )
         single, chats = one_or_many_chats(messages)
 
         def prepare(sink: Sink) -> list[Request]:
@@ -343,6 +357,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
             sampling = replace(sampling, logit_bias={**sampling.logit_bias, **banned})
         requests: list[Request] = []
         for number, (prompt, options) in enumerate(asked):
+            require_possible(options, len(asked), self._engine.keeping, self.max_sequences)
             if tokenizer is None and options.stop_strings:
                 raise UnsupportedError(
                     "the model file has no vocabulary, so no stop string can appear"

@@ -33,13 +33,17 @@ BETWEEN_ROOMS = {
 """What ``Context`` and state files call, with what only they make."""
 
 RESULTS = {
+    "AsyncConversation",
     "AsyncStream",
     "Chunk",
     "Completion",
+    "Conversation",
+    "ConversationState",
     "Conversion",
     "Memory",
     "Model",
     "Output",
+    "SlotState",
     "Stream",
 }
 RESULTS |= {"Tokenizer"}

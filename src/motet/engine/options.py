@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from motet import checks
+from motet.engine.conversations import AsyncConversation, Conversation, Keeper
+from motet.errors import OptionError
 from motet.sampling import SamplingFields
 
 
@@ -18,6 +20,8 @@ class GenerationOptions:
     echo: bool = False
     parse_special: bool = True
     checkpoints: Sequence[int] = ()
+    conversation: Conversation | AsyncConversation | None = None
+    slot: int | None = None
 
     def __post_init__(self) -> None:
         checked = {
@@ -31,14 +35,28 @@ class GenerationOptions:
                 checks.whole("a position in checkpoints", position)
                 for position in checks.listed("checkpoints", self.checkpoints, "positions")
             ),
+            "conversation": _conversation(self.conversation),
+            "slot": checks.optional_whole("slot", self.slot),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if (self.conversation is not None or self.slot is not None) and self.n > 1:
+            raise OptionError(
+                f"n is {self.n}, and one answer goes on in a conversation or slot",
+                hint="leave n out, or fork the conversation for each answer",
+            )
+        if self.conversation is not None and self.slot is not None:
+            raise OptionError("conversation and slot are both given", hint="choose one of them")
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
         """``stop`` as a tuple, which it is once it was checked."""
         return tuple(self.stop or ())
+
+    @property
+    def goes_on_in(self) -> Conversation | None:
+        """``conversation`` as it is once it was checked."""
+        return _conversation(self.conversation)
 
     @property
     def scores_prompt(self) -> bool:
@@ -52,6 +70,8 @@ class ChatFields(SamplingFields, total=False):
     max_tokens: int | None
     stop: str | Sequence[str] | None
     logprobs: int | None
+    conversation: Conversation | AsyncConversation | None
+    slot: int | None
 
 
 class GenerateFields(ChatFields, total=False):
@@ -60,3 +80,34 @@ class GenerateFields(ChatFields, total=False):
     echo: bool
     parse_special: bool
     checkpoints: Sequence[int]
+
+
+def _conversation(value: object) -> Conversation | None:
+    if value is None:
+        return None
+    if isinstance(value, AsyncConversation):
+        return value.conversation
+    hint = "give what llm.conversation() gives"
+    return checks.instance("conversation", value, Conversation, hint)
+
+
+def require_possible(
+    options: GenerationOptions, prompts: int, keeper: Keeper, sequences: int
+) -> None:
+    """Raise OptionError where an answer is to be in a sequence that can't be its own.
+
+    ``prompts``: of the call; ``keeper``, ``sequences``: of the engine.
+    """
+    conversation, slot = options.goes_on_in, options.slot
+    if prompts != 1 and (conversation is not None or slot is not None):
+        raise OptionError(
+            f"there are {prompts} prompts, and one goes on in a conversation or slot",
+            hint="give one prompt at a time",
+        )
+    if conversation is not None and conversation.keeper is not keeper:
+        raise OptionError(
+            "the conversation is another LLM's",
+            hint="save it, and use restore_conversation of this LLM",
+        )
+    if slot is not None and slot >= sequences:
+        raise OptionError(f"there is no slot {slot}", hint=f"use 0 to {sequences - 1}")

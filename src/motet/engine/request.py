@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from motet.arrays import Float32
 from motet.engine.completion import Chunk, Completion, Timings, Usage
+from motet.engine.conversations import Kept
 from motet.engine.options import GenerationOptions
 from motet.errors import MotetError
 from motet.sampling import Sampler, Sampling, StopStrings, TokenLogprob, token_logprob
@@ -41,9 +42,11 @@ class Asked(Protocol):
 
 
 def hand_out(request: Asked, output: object) -> None:
-    """Give the sink an output, unless the request is cancelled."""
+    """Give the sink an output, unless the request is cancelled; an error cancels it."""
     if request.cancelled:
         return
+    if isinstance(output, MotetError):
+        request.cancelled = True
     try:
         request.sink(output)
     except NobodyListens:
@@ -108,6 +111,27 @@ class Request:
             self.admitted, self.reused = time.perf_counter(), reused
         for answer, seq in zip(self.answers, sequences, strict=True):
             answer.seq = seq
+
+    @property
+    def kept(self) -> Kept | None:
+        """The conversation that the answer is in."""
+        conversation = self.options.goes_on_in
+        return None if conversation is None else conversation.kept
+
+    @property
+    def slot(self) -> int | None:
+        """The sequence that the answer is to be in, where the caller said so."""
+        return self.options.slot
+
+    @property
+    def own_sequence(self) -> int | None:
+        """The one sequence that it can be in; None for any."""
+        return self.slot if self.kept is None else self.kept.seq
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes of it; known in every thread at any time."""
+        return self.cancelled or all(answer.completion for answer in list(self.answers))
 
     @property
     def asked(self) -> list[int]:
