@@ -12,6 +12,7 @@ from motet.errors import (
     CannotRewind,
     CapacityError,
     ContextLengthError,
+    ConversationBusy,
     HubError,
     ModelFileError,
     MotetError,
@@ -31,7 +32,16 @@ if TYPE_CHECKING:
     from motet.conversion.convert import convert
     from motet.conversion.quantize import quantize
     from motet.conversion.report import Conversion
-    from motet.engine import Chunk, Completion, Load, Stream
+    from motet.engine import (
+        AsyncConversation,
+        Chunk,
+        Completion,
+        Conversation,
+        ConversationState,
+        Load,
+        SlotState,
+        Stream,
+    )
     from motet.llm import LLM
     from motet.memory import Memory
     from motet.model import Model
@@ -43,6 +53,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AsyncConversation": "motet.engine",
     "AsyncLLM": "motet.async_llm",
     "AsyncStream": "motet.async_llm",
     "AutoExtend": "motet.self_extend",
@@ -50,6 +61,8 @@ _LAZY = {
     "Chunk": "motet.engine",
     "Completion": "motet.engine",
     "Context": "motet.context",
+    "Conversation": "motet.engine",
+    "ConversationState": "motet.engine",
     "Conversion": "motet.conversion.report",
     "LLM": "motet.llm",
     "Load": "motet.engine",
@@ -58,6 +71,7 @@ _LAZY = {
     "Output": "motet.output",
     "Sampling": "motet.sampling",
     "SelfExtend": "motet.self_extend",
+    "SlotState": "motet.engine",
     "Stream": "motet.engine",
     "Tokenizer": "motet.tokenizer",
     "ToolCall": "motet.chat_formats",
@@ -68,6 +82,7 @@ _LAZY = {
 
 __all__ = [
     "LLM",
+    "AsyncConversation",
     "AsyncLLM",
     "AsyncStream",
     "AutoExtend",
@@ -80,6 +95,9 @@ __all__ = [
     "Completion",
     "Context",
     "ContextLengthError",
+    "Conversation",
+    "ConversationBusy",
+    "ConversationState",
     "Conversion",
     "HubError",
     "Load",
@@ -92,6 +110,7 @@ __all__ = [
     "Output",
     "Sampling",
     "SelfExtend",
+    "SlotState",
     "StateFileError",
     "Stream",
     "TimedOut",

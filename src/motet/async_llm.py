@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from motet import checks
 from motet.arrays import Array, Float32
 from motet.embedding import Gathered, VectorCall, embed_call, rank_call
-from motet.engine import Chunk, Completion, Engine, Slice
+from motet.engine import AsyncConversation, Chunk, Completion, Engine, Slice, SlotState
 from motet.engine.progress import Progress, answer_counter, token_counter
 from motet.engine.prompts import Chat, Prompt
 from motet.engine.request import NobodyListens
@@ -178,6 +178,31 @@ class AsyncLLM(
     async def held(self) -> list[int]:
         """See ``LLM.held``."""
         return await asyncio.to_thread(self.llm.held)
+
+    async def conversation(self) -> AsyncConversation:
+        """See ``LLM.conversation``."""
+        return AsyncConversation(await asyncio.to_thread(self.llm.conversation))
+
+    async def restore_conversation(self, file: File) -> tuple[AsyncConversation, dict[str, str]]:
+        """See ``LLM.restore_conversation``."""
+        conversation, notes = await asyncio.to_thread(self.llm.restore_conversation, file)
+        return AsyncConversation(conversation), notes
+
+    async def slots(self) -> list[SlotState]:
+        """See ``LLM.slots``."""
+        return await asyncio.to_thread(self.llm.slots)
+
+    async def save_slot(self, slot: int, file: File, notes: Mapping[str, str] | None = None) -> int:
+        """See ``LLM.save_slot``. A task that is cancelled meanwhile leaves it to be done."""
+        return await asyncio.to_thread(self.llm.save_slot, slot, file, notes)
+
+    async def restore_slot(self, slot: int, file: File) -> tuple[int, dict[str, str]]:
+        """See ``LLM.restore_slot``. A task that is cancelled meanwhile leaves it to be done."""
+        return await asyncio.to_thread(self.llm.restore_slot, slot, file)
+
+    async def erase_slot(self, slot: int) -> int:
+        """See ``LLM.erase_slot``."""
+        return await asyncio.to_thread(self.llm.erase_slot, slot)
 
     async def close(self) -> None:
         """Close the LLM; answers under way end with an error."""

@@ -91,6 +91,10 @@ class TimedOut(MotetError):
     """A request took longer than its ``timeout`` allows, and was ended."""
 
 
+class ConversationBusy(MotetError):
+    """A conversation, or a sequence, is in use: an answer is under way, or it is being saved."""
+
+
 class CannotRewind(MotetError):
     """``position`` can't be reached exactly; ``nearest`` is the closest earlier one that can."""
 

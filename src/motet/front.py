@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from motet import checks
 from motet.engine import Completion, Engine, GenerationOptions, Load, Request, Sink
-from motet.engine.options import ChatFields, GenerateFields
+from motet.engine.conversations import AsyncConversation, Conversation
+from motet.engine.options import ChatFields, GenerateFields, require_possible
 from motet.engine.prompts import (
     Chat,
     Prompt,
@@ -187,6 +188,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
         grammar: str | Grammar | None = None,
         json_schema: Mapping[str, Any] | str | bool | None = None,
         regex: str | None = None,
+        conversation: Conversation | AsyncConversation | None = None,
+        slot: int | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -212,13 +215,18 @@ class Front(ABC, Generic[One, Many, Streamed]):
         the request ends, whatever it has come to. ``grammar`` (Lark, or llama.cpp's GBNF),
         ``json_schema`` (a dictionary or its JSON; True for any JSON), ``regex``: what the answer is
         held to, at most one of them; unless it ends by "length" or a ``stop`` string, it is of that
-        form (docs/grammar.md). ``progress``: show on standard error how many of
+        form (docs/grammar.md). ``conversation``: answer in what
+        ``llm.conversation()`` gave; the prompt is the whole one, of which what the conversation
+        holds is not computed again. It is cut where the prompt differs, and holds prompt and answer
+        afterwards, but for the token chosen last. ``slot``: answer in this sequence, once no other
+        answer is in it, and evict no other. ``progress``: show on standard error how many of
         the answers there are.
 
         Raises OptionError for an unusable value or an unknown name, CapacityError when a prompt
         leaves no room in the context or ``n`` is more than ``max_sequences``, BusyError when too
-        much waits already (``max_waiting``), before anything is computed; TimedOut after
-        ``timeout``; a MotetError when the computation fails.
+        much waits already (``max_waiting``), ConversationBusy while another answer goes on in the
+        conversation, before anything is computed; TimedOut after ``timeout``; a MotetError when the
+        computation fails.
         """
         self._require_decoder()
         function = f"{type(self).__name__}.generate"
@@ -226,6 +234,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         options = GenerationOptions(
             *(max_tokens, n, stop, logprobs, echo, parse_special, checkpoints),
             *(client, timeout, grammar, json_schema, regex),
+            *(conversation, slot),
         )
         single, prompts = one_or_many(prompt)
 
@@ -303,6 +312,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
         grammar: str | Grammar | None = None,
         json_schema: Mapping[str, Any] | str | bool | None = None,
         regex: str | None = None,
+        conversation: Conversation | AsyncConversation | None = None,
+        slot: int | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -325,6 +336,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
             grammar=grammar,
             json_schema=json_schema,
             regex=regex,
+            conversation=conversation,
+            slot=slot,
         )
         single, chats = one_or_many_chats(messages)
 
@@ -382,6 +395,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         requests: list[Request] = []
         constraint = asked[0][1].constraint(self.grammars) if asked else None
         for number, (prompt, options) in enumerate(asked):
+            require_possible(options, len(asked), self._engine.keeping, self.max_sequences)
             if tokenizer is None and options.stop_strings:
                 raise UnsupportedError(
                     "the model file has no vocabulary, so no stop string can appear"

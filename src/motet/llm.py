@@ -9,7 +9,17 @@ from typing import Any, BinaryIO, cast
 from motet import checks
 from motet.arrays import Array, Float32
 from motet.embedding import Gathered, VectorCall, embed_call, rank_call
-from motet.engine import Chunk, Completion, Embedder, Engine, Slice, Stream, state
+from motet.engine import (
+    Chunk,
+    Completion,
+    Conversation,
+    Embedder,
+    Engine,
+    Slice,
+    SlotState,
+    Stream,
+    state,
+)
 from motet.engine.contexts import ContextFactory
 from motet.engine.pace import STEP_SECONDS
 from motet.engine.progress import Progress, answer_counter, token_counter
@@ -228,6 +238,63 @@ class LLM(Front[Completion, list[Completion], Stream]):
     def held(self) -> list[int]:
         """How many tokens each sequence of the prefix cache has, least recently used first."""
         return self._engine.held()
+
+    def conversation(self) -> Conversation:
+        """A sequence that stays in memory until it is closed, for ``generate`` and ``chat``.
+
+        It holds nothing yet. Raises CapacityError where it would leave no sequence for others,
+        UnsupportedError of an encoder-decoder or encoder.
+        """
+        self._require_decoder()
+        return Conversation(self._engine.keeping, self._engine.keeping.create(), self)
+
+    def restore_conversation(self, file: File) -> tuple[Conversation, dict[str, str]]:
+        """A conversation as ``Conversation.save`` wrote it, and the notes.
+
+        Raises as ``conversation`` and ``restore`` do, CapacityError when no sequence is free, and
+        StateFileError for a file of several sequences.
+        """
+        self._require_decoder()
+        self._engine.require_open()
+        with opened(checks.file(file, "read")) as found:
+            kept, notes = self._engine.keeping.restore(found)
+        return Conversation(self._engine.keeping, kept, self), notes
+
+    def slots(self) -> list[SlotState]:
+        """What each sequence holds, and what is written in it."""
+        return self._engine.keeping.slots()
+
+    @checks.named
+    def save_slot(self, slot: int, file: File, notes: Mapping[str, str] | None = None) -> int:
+        """Write what sequence ``slot`` holds to a state file; returns how many tokens that are.
+
+        Raises ConversationBusy while an answer is written in it or it is a conversation's, and
+        what ``save`` raises.
+        """
+        said = {} if notes is None else checks.text_by_name("notes", notes)
+        target = checks.file(file, "write")
+        return self._engine.keeping.save_slot(self._slot(slot), target, said)
+
+    @checks.named
+    def restore_slot(self, slot: int, file: File) -> tuple[int, dict[str, str]]:
+        """Let sequence ``slot`` hold what a file of one sequence has; how many tokens, and the
+        notes.
+
+        Raises as ``save_slot`` and ``restore`` do; then the sequence is as it was.
+        """
+        number = self._slot(slot)
+        source = checks.file(file, "read")
+        self._engine.require_open()
+        with opened(source) as found:
+            return self._engine.keeping.restore_slot(number, found)
+
+    @checks.named
+    def erase_slot(self, slot: int) -> int:
+        """Empty sequence ``slot``; returns how many tokens it held. Raises as ``save_slot``."""
+        return self._engine.keeping.erase_slot(self._slot(slot))
+
+    def _slot(self, slot: int) -> int:
+        return checks.whole("slot", slot, 0, self.max_sequences - 1)
 
     def close(self) -> None:
         """End the engine thread and let the memory go; answers under way end with an error."""

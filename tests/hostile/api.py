@@ -82,11 +82,13 @@ class World:
         if not function.name:
             return getattr(motet, function.owner)
         objects = {
+            "AsyncConversation": lambda: motet.AsyncConversation(self.llm.conversation()),
             "AsyncLLM": lambda: self.async_llm,
             "AutoExtend": motet.AutoExtend,
             "Batch": lambda: self.batch(PROMPT, 0),
             "Completion": lambda: self.completion,
             "Context": lambda: self.context,
+            "Conversation": lambda: self.llm.conversation(),
             "LLM": lambda: self.llm,
             "Memory": lambda: self.context.memory,
             "Model": lambda: self.model,
@@ -100,8 +102,8 @@ class World:
 
     def good(self, function: Function, name: str) -> Any:
         """A right value for a parameter."""
-        if function.name in ("save", "restore", "notes") and name == "file":
-            return io.BytesIO(b"" if function.name == "save" else self.saved)
+        if function.owner != "motet" and name == "file":
+            return io.BytesIO(b"" if function.name.startswith("save") else self.saved)
         if str(function) == "Context.restore" and name == "into":
             return {0: 1}
         if function.owner == "motet":
@@ -133,6 +135,7 @@ class World:
                 "end": None,
                 "delta": 1,
                 "seq": 0,
+                "slot": 0,
                 "source": 0,
                 "target": 1,
                 "group": 2,
@@ -176,7 +179,7 @@ async def _used(call: Any) -> None:
     elif isinstance(result, Iterator):
         for _ in result:
             pass
-    elif isinstance(result, motet.LLM):
+    elif isinstance(result, motet.LLM | motet.Conversation | motet.AsyncConversation):
         result.close()
 
 

@@ -33,14 +33,18 @@ BETWEEN_ROOMS = {
 """What ``Context`` and state files call, with what only they make."""
 
 RESULTS = {
+    "AsyncConversation",
     "AsyncStream",
     "Chunk",
     "Completion",
+    "Conversation",
+    "ConversationState",
     "Conversion",
     "Load",
     "Memory",
     "Model",
     "Output",
+    "SlotState",
     "Stream",
 }
 RESULTS |= {"Tokenizer"}

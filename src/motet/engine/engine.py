@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -15,6 +14,7 @@ from motet.batch import Batch
 from motet.context import Context
 from motet.engine import state
 from motet.engine.embedding import Embedder, VectorRequest
+from motet.engine.keeping import Keeping, Now
 from motet.engine.load import Admission, Load, Totals
 from motet.engine.masks import Masks
 from motet.engine.pace import STEP_SECONDS, Pace
@@ -23,7 +23,7 @@ from motet.engine.scheduler import ScheduledBatch, Scheduler, Span
 from motet.errors import CapacityError, MotetError, NumericalError
 from motet.memory.export import Export
 from motet.self_extend import AutoExtend, SelfExtend
-from motet.state import Loaded, StateFile, encoded, save
+from motet.state import Loaded, StateFile, encoded
 
 Result = TypeVar("Result")
 
@@ -84,6 +84,11 @@ class Engine:
         self._embedder = embedder
         self._kv_bytes_used = 0
         self._masks = Masks()
+        self.keeping = Keeping(
+            self._between_steps,
+            self.require_open,
+            lambda: Now(self._context, self.context_length, self._scheduler),
+        )
         self._inbox: list[Request] = []
         self._jobs: deque[_Job] = deque()
         self._lock = threading.RLock()
@@ -108,6 +113,9 @@ class Engine:
             asked = {*self._inbox, *list(scheduler.waiting), *list(scheduler.running)}
             unfinished = sum(request.unfinished for request in asked)
             self._admission.require_room(unfinished, sum(r.unfinished for r in requests))
+            for request in requests:
+                if request.kept is not None:
+                    request.kept.claim(request)
             self._inbox.extend(requests)
 
         self._hand_in(add)
@@ -164,27 +172,23 @@ class Engine:
         scheduler = Scheduler(context, self._prefix_reuse, self._pace, self._totals)
         notes = dict[str, str]()
         if file is not None:
-            found = state.contents_for(context, file, context_length)
+            found = state.contents_in(context, file)
+            found = state.contents_for(context, found, context_length)
             state.fill_new(context, scheduler.sequences, found)
             notes = found.notes
         self._between_steps(lambda: self._change(context, context_length, scheduler))
         return notes
 
     def save(self, file: state.File, notes: Mapping[str, str] | None, notes_only: bool) -> None:
-        """Write the prefix cache; see ``LLM.save``.
-
-        A file at a path takes the rows as they are read from memory, while other answers go on. A
-        file object, which may take its time, is given them when all have been read.
-        """
+        """Write the prefix cache; see ``LLM.save``."""
         text = encoded(notes or {})
         context, export = self._between_steps(lambda: self._export(notes_only))
-        by_object = not isinstance(file, str | Path)
-        save(file, context.memory, context.identity, export, text, gathered_first=by_object)
+        state.write(file, context, export, text)
 
     def restore(self, file: StateFile) -> dict[str, str]:
         """Read what was saved into the prefix cache; see ``LLM.restore``."""
         context, length = self._between_steps(lambda: (self._context, self.context_length))
-        found = state.contents_for(context, file, length)
+        found = state.contents_for(context, state.contents_in(context, file), length)
         self._between_steps(
             lambda: self._scheduler.sequences.least_recent(len(found.saved.sequences))
         )  # which refuses too many before all is read
@@ -234,14 +238,14 @@ class Engine:
                 with self._masks.beside(scheduled.spans):
                     logits = self._context.decode(scheduled.batch).logits
                 break
-            except CapacityError:
+            except CapacityError as error:
                 if self._scheduler.sequences.evict():
                     continue
                 if self._context.memory.being_exported:  # it gives way when it is saved
                     self._wait()
                     return
                 if not self._scheduler.preempt():
-                    raise
+                    raise self.keeping.explained(error) from None
             except NumericalError as error:
                 spans = scheduled.spans
                 self._fail_of([(span.answer.request, len(span.tokens)) for span in spans], error)
@@ -358,7 +362,9 @@ class Engine:
     def _fill(self, context: Context, loaded: Loaded) -> None:
         if context is not self._context:
             raise MotetError("the context was changed meanwhile", hint="ask again")
-        state.fill(context, self._scheduler.sequences, loaded)
+        sequences = self._scheduler.sequences
+        seqs = sequences.least_recent(len(loaded.saved.sequences))
+        state.fill(context, sequences, loaded, seqs)
 
     def _require_idle(self) -> None:
         """Raise MotetError while there is anything to answer."""
@@ -366,6 +372,10 @@ class Engine:
             raise MotetError(
                 "answers are under way, and the context can't be changed",
                 hint="wait until they have ended",
+            )
+        if self.keeping.open:
+            raise MotetError(
+                "conversations are open, and the context can't be changed", hint="close them"
             )
 
     def _between_steps(self, work: Callable[[], Result]) -> Result:
@@ -390,6 +400,7 @@ class Engine:
                 while self._jobs:
                     self._jobs[0].do()
                     self._jobs.popleft()
+                self.keeping.sweep()
                 try:
                     self.step()
                 except Exception as error:
@@ -418,7 +429,7 @@ class Engine:
             return self._ended is None
 
     def _ready(self) -> bool:
-        if self._embedder.busy:
+        if self._embedder.busy or self.keeping.due:
             return True
         return self._scheduler.busy and not self._scheduler.blocked
 

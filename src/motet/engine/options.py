@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from motet import checks
+from motet.engine.conversations import AsyncConversation, Conversation, Keeper
 from motet.errors import OptionError
 from motet.grammar import Grammar, GrammarCompiler
 from motet.sampling import SamplingFields
@@ -29,6 +30,8 @@ class GenerationOptions:
     grammar: str | Grammar | None = None
     json_schema: Mapping[str, Any] | str | bool | None = None
     regex: str | None = None
+    conversation: Conversation | AsyncConversation | None = None
+    slot: int | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in CONSTRAINTS if getattr(self, name) is not None]
@@ -49,9 +52,18 @@ class GenerationOptions:
             ),
             "client": checks.text("client", self.client),
             "timeout": checks.optional_seconds("timeout", self.timeout),
+            "conversation": _conversation(self.conversation),
+            "slot": checks.optional_whole("slot", self.slot),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if (self.conversation is not None or self.slot is not None) and self.n > 1:
+            raise OptionError(
+                f"n is {self.n}, and one answer goes on in a conversation or slot",
+                hint="leave n out, or fork the conversation for each answer",
+            )
+        if self.conversation is not None and self.slot is not None:
+            raise OptionError("conversation and slot are both given", hint="choose one of them")
 
     def constraint(self, grammars: GrammarCompiler) -> Grammar | None:
         """What answers are held to, compiled. Raises what ``GrammarCompiler`` does."""
@@ -66,6 +78,11 @@ class GenerationOptions:
     def stop_strings(self) -> tuple[str, ...]:
         """``stop`` as a tuple, which it is once it was checked."""
         return tuple(self.stop or ())
+
+    @property
+    def goes_on_in(self) -> Conversation | None:
+        """``conversation`` as it is once it was checked."""
+        return _conversation(self.conversation)
 
     @property
     def scores_prompt(self) -> bool:
@@ -84,6 +101,8 @@ class ChatFields(SamplingFields, total=False):
     grammar: str | Grammar | None
     json_schema: Mapping[str, Any] | str | bool | None
     regex: str | None
+    conversation: Conversation | AsyncConversation | None
+    slot: int | None
 
 
 class GenerateFields(ChatFields, total=False):
@@ -92,3 +111,34 @@ class GenerateFields(ChatFields, total=False):
     echo: bool
     parse_special: bool
     checkpoints: Sequence[int]
+
+
+def _conversation(value: object) -> Conversation | None:
+    if value is None:
+        return None
+    if isinstance(value, AsyncConversation):
+        return value.conversation
+    hint = "give what llm.conversation() gives"
+    return checks.instance("conversation", value, Conversation, hint)
+
+
+def require_possible(
+    options: GenerationOptions, prompts: int, keeper: Keeper, sequences: int
+) -> None:
+    """Raise OptionError where an answer is to be in a sequence that can't be its own.
+
+    ``prompts``: of the call; ``keeper``, ``sequences``: of the engine.
+    """
+    conversation, slot = options.goes_on_in, options.slot
+    if prompts != 1 and (conversation is not None or slot is not None):
+        raise OptionError(
+            f"there are {prompts} prompts, and one goes on in a conversation or slot",
+            hint="give one prompt at a time",
+        )
+    if conversation is not None and conversation.keeper is not keeper:
+        raise OptionError(
+            "the conversation is another LLM's",
+            hint="save it, and use restore_conversation of this LLM",
+        )
+    if slot is not None and slot >= sequences:
+        raise OptionError(f"there is no slot {slot}", hint=f"use 0 to {sequences - 1}")

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from motet.arrays import Float32
 from motet.engine.completion import Chunk, Completion, Timings, Usage
+from motet.engine.conversations import Kept
 from motet.engine.options import GenerationOptions
 from motet.errors import MotetError, TimedOut
 from motet.grammar import Grammar
@@ -48,9 +49,11 @@ class Asked(Protocol):
 
 
 def hand_out(request: Asked, output: object) -> None:
-    """Give the sink an output, unless the request is cancelled."""
+    """Give the sink an output, unless the request is cancelled; an error cancels it."""
     if request.cancelled:
         return
+    if isinstance(output, MotetError):
+        request.cancelled = True
     try:
         request.sink(output)
     except NobodyListens:
@@ -144,6 +147,27 @@ class Request:
     def unfinished(self) -> int:
         """Answers that somebody waits for; known in every thread at any time."""
         return 0 if self.cancelled else sum(a.completion is None for a in list(self.answers))
+
+    @property
+    def kept(self) -> Kept | None:
+        """The conversation that the answer is in."""
+        conversation = self.options.goes_on_in
+        return None if conversation is None else conversation.kept
+
+    @property
+    def slot(self) -> int | None:
+        """The sequence that the answer is to be in, where the caller said so."""
+        return self.options.slot
+
+    @property
+    def own_sequence(self) -> int | None:
+        """The one sequence that it can be in; None for any."""
+        return self.slot if self.kept is None else self.kept.seq
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes of it; known in every thread at any time."""
+        return self.cancelled or all(answer.completion for answer in list(self.answers))
 
     @property
     def asked(self) -> list[int]:

@@ -112,7 +112,7 @@ class Scheduler:
         waiting = self.waiting
         if self.running or not waiting or any(request.cancelled for request in waiting):
             return False
-        return not self._may_admit(waiting[0])
+        return self._next() is None
 
     def schedule(self) -> ScheduledBatch:
         """The next batch: a token for each answer, then prompts in the order they came.
@@ -132,8 +132,8 @@ class Scheduler:
         for request in self.running:
             self._prefill(scheduled, request)
             self._recompute(scheduled, request)
-        while scheduled.room and self.waiting and self._may_admit(self.waiting[0]):
-            request = self.waiting.popleft()
+        while scheduled.room and (request := self._next()):
+            self.waiting.remove(request)
             self.running.append(request)
             self._admit(request)
             self._prefill(scheduled, request)
@@ -161,9 +161,12 @@ class Scheduler:
 
         ``keep``: later prompts may go on from what it holds.
         """
-        if answer.seq >= 0:
-            self.sequences.release(answer.seq, keep and self._reuse)
         request = answer.request
+        if answer.seq >= 0 and request.kept:
+            self._mark(answer.seq)  # so that its owner can come back to where a turn ended
+            self.sequences.release(answer.seq, keep=True)
+        elif answer.seq >= 0:
+            self.sequences.release(answer.seq, keep and self._reuse)
         request.answers.remove(answer)
         if not request.answers:
             self.running.remove(request)
@@ -195,12 +198,40 @@ class Scheduler:
         self._short = True
         return True
 
+    def _next(self) -> Request | None:
+        """The request whose turn it is. One that wants a certain sequence lets others pass."""
+        for request in self.waiting:
+            if self._may_admit(request):
+                return request
+            if request.own_sequence is None:
+                break
+        return None
+
     def _may_admit(self, request: Request) -> bool:
-        return len(request.answers) <= len(self.sequences) and not (self._short and self.running)
+        if self._short and self.running:
+            return False
+        own = request.own_sequence
+        if own is not None:
+            return self.sequences.may_acquire_own(own)
+        return len(request.answers) <= len(self.sequences)
+
+    def _acquire(self, request: Request, reuse: bool) -> Acquired:
+        """Give a request its sequences; a conversation keeps its own from its first answer on."""
+        own, kept = request.own_sequence, request.kept
+        if own is not None:
+            others = kept is not None and self._reuse
+            return self.sequences.acquire_own(own, request.prompt, reuse, others=others)
+        acquired = self.sequences.acquire(
+            request.prompt, len(request.answers), reuse and self._reuse
+        )
+        if kept is not None:
+            (kept.seq,) = acquired.sequences
+            self.sequences.keep(kept.seq)
+        return acquired
 
     def _admit(self, request: Request) -> None:
-        reuse = self._reuse and not self._scores(request)
-        acquired = self.sequences.acquire(request.prompt, len(request.answers), reuse)
+        reuse = (self._reuse or request.kept is not None) and not self._scores(request)
+        acquired = self._acquire(request, reuse)
         request.admit(acquired.sequences, acquired.reused)
         if reuse:
             self._totals.prefix_queries += len(request.prompt)
@@ -244,10 +275,13 @@ class Scheduler:
     def _checkpoint(self, request: Request) -> None:
         """Make a checkpoint, if later prompts may go on from where the prompt is now."""
         if request.prefilled in request.checkpoints:
-            try:
-                self._memory.checkpoint(request.answers[0].seq)
-            except CapacityError as error:
-                _log.debug("no checkpoint at token %d: %s", request.prefilled, error)
+            self._mark(request.answers[0].seq)
+
+    def _mark(self, seq: int) -> None:
+        try:
+            self._memory.checkpoint(seq)
+        except CapacityError as error:
+            _log.debug("no checkpoint at token %d: %s", self._memory.length(seq), error)
 
     def _log_reuse(self, request: Request, acquired: Acquired) -> None:
         """Say how much of a prompt is computed again, and why."""

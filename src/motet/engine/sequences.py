@@ -1,6 +1,6 @@
 """The context's sequences: which are in use, and the prefix cache that the idle ones are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,8 @@ class _Match:
 class Sequences:
     """Gives sequences to answers; what a released one holds stays in memory for later prompts.
 
-    When a sequence is needed, the least recently used one is evicted, but none that is being saved.
+    When a sequence is needed, the least recently used one is evicted, but none that is being saved
+    or that is kept for a conversation.
     """
 
     def __init__(self, memory: Memory, count: int) -> None:
@@ -46,6 +47,8 @@ class Sequences:
         self._all = range(count)
         self._free = list(self._all)
         """Not in use, in the order of eviction: empty ones, then idle ones."""
+        self._kept: set[int] = set()
+        """Those of conversations, in use or not."""
         self._forgotten: set[int] = set()
         """To be emptied when they are saved."""
 
@@ -76,7 +79,8 @@ class Sequences:
         last token of the prompt is left to compute. The others are empty.
         """
         available = self._available()
-        best = self._best(np.asarray(prompt[:-1], np.int32)) if reuse else None
+        ids = np.asarray(prompt[:-1], np.int32)
+        best = self._best(ids, self._all, self._free) if reuse else None
         taken, reused = available[:count], 0
         if best and best.usable:
             if best.seq in taken or (best.seq in available and best.rest <= CUT_LIMIT):
@@ -88,10 +92,58 @@ class Sequences:
         self._free = [seq for seq in self._free if seq not in taken]
         return Acquired(taken, reused, best.common if best else 0)
 
+    def acquire_own(
+        self, seq: int, prompt: Sequence[int], reuse: bool, *, others: bool
+    ) -> Acquired:
+        """``seq``, which is idle or kept, for an answer to ``prompt``.
+
+        It goes on from what it holds of the prompt itself, or from more that another sequence does
+        if ``others``; from nothing without ``reuse``.
+        """
+        among = self._all if others else (seq,)
+        best = self._best(np.asarray(prompt[:-1], np.int32), among, (seq,)) if reuse else None
+        if seq in self._free:
+            self._free.remove(seq)
+        if best is None or best.seq != seq or not best.usable:
+            self._empty((seq,))
+        reused = self._begin(best.seq, seq, best.usable) if best else 0
+        return Acquired([seq], reused, best.common if best else 0)
+
+    def may_acquire_own(self, seq: int) -> bool:
+        """Whether ``seq`` is idle or kept, and not being saved."""
+        if seq in self._kept:
+            return seq not in self._memory.being_exported
+        return seq in self._available()
+
+    def next_free(self, but: int = -1) -> int:
+        """The next to be evicted, and not ``but``. Raises CapacityError when all are in use."""
+        free = next((seq for seq in self._available() if seq != but), None)
+        if free is None:
+            raise CapacityError(
+                f"all {len(self._all)} sequences are in use",
+                hint="wait for the answers under way, or make the LLM with more max_sequences",
+            )
+        return free
+
+    def keep(self, seq: int) -> None:
+        """``seq`` is a conversation's until it is taken back."""
+        self._kept.add(seq)
+        if seq in self._free:
+            self._free.remove(seq)
+
+    def take_back(self, seq: int) -> None:
+        """``seq``, which is not in use, is no conversation's any more, and is emptied."""
+        self._kept.remove(seq)
+        self._free.insert(0, seq)
+        self._forgotten.add(seq)
+        self._available()
+
     def release(self, seq: int, keep: bool) -> None:
         """A sequence is no longer in use. ``keep``: later prompts may go on from what it holds."""
         if not keep:
             self._memory.remove(seq)
+        if seq in self._kept:
+            return
         self._free.insert(len(self._free) if self._memory.length(seq) else 0, seq)
 
     def forget(self) -> None:
@@ -100,7 +152,7 @@ class Sequences:
         Those that are being saved are emptied a little later.
         """
         available = self._available()
-        self._forgotten = set(self._free) - set(available)
+        self._forgotten |= set(self._free) - set(available)
         self._empty(available)
         self._memory.trim()
 
@@ -139,21 +191,21 @@ class Sequences:
         for seq in sequences:
             self._memory.remove(seq)
 
-    def _best(self, prompt: Int32) -> _Match | None:
-        """The sequence that begins with most of ``prompt``; of equal ones that with least more."""
+    def _best(
+        self, prompt: Int32, among: Iterable[int], preferred: Collection[int]
+    ) -> _Match | None:
+        """The sequence that begins with most of ``prompt``; of equal ones one that is preferred,
+        and then that with least more."""
         best = None
-        matches = [(self._common(seq, prompt), seq) for seq in self._all]
+        matches = [(self._common(seq, prompt), seq) for seq in among]
         for common, seq in sorted(matches, reverse=True):
             if common == 0 or (best and common < best.usable):
                 break
             usable = self._memory.reachable(seq, common)
             match = _Match(seq, common, usable, self._memory.length(seq) - usable)
-            if best is None or self._rank(match) > self._rank(best):
+            if best is None or _rank(match, preferred) > _rank(best, preferred):
                 best = match
         return best
-
-    def _rank(self, match: _Match) -> tuple[int, bool, int]:
-        return match.usable, match.seq in self._free, -match.rest
 
     def _common(self, seq: int, prompt: Int32) -> int:
         """Tokens at the beginning of ``seq`` and ``prompt`` that are the same."""
@@ -181,3 +233,7 @@ class Sequences:
                 break
         self._memory.remove(target)
         return 0
+
+
+def _rank(match: _Match, preferred: Collection[int]) -> tuple[int, bool, int]:
+    return match.usable, match.seq in preferred, -match.rest

@@ -5,6 +5,7 @@ waits for, is given what was read and found right.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,24 +16,29 @@ from motet.context import Context, identity
 from motet.engine.sequences import Sequences
 from motet.errors import CapacityError, OptionError, StateFileError
 from motet.kernels.interface import KV_TYPES
+from motet.memory.export import Export
 from motet.memory.saved import Saved
 from motet.runnable import Runnable
 from motet.self_extend import AutoExtend, SelfExtend, read_setting
-from motet.state import Contents, Loaded, StateFile, look, opened
+from motet.state import Contents, Loaded, StateFile, look, opened, save
 
 File = str | Path | BinaryIO
 
 _log = logging.getLogger("motet")
 
 
-def contents_for(context: Context, state: StateFile, context_length: int) -> Contents:
-    """The conversations of a state file, for the prefix cache of an engine on ``context``.
+def contents_in(context: Context, state: StateFile) -> Contents:
+    """What a state file has. Raises StateFileError for a file of another model."""
+    return state.contents(context.memory, context.identity, context.model.config.n_vocab)
+
+
+def contents_for(context: Context, found: Contents, context_length: int) -> Contents:
+    """Of the conversations of a state file those for the prefix cache of an engine on ``context``.
 
     Sequences whose state their tokens do not determine, which a context can save, are left out:
-    prompts are compared to tokens alone. Raises StateFileError for a file of another model,
-    CapacityError for a sequence of more than ``context_length`` tokens.
+    prompts are compared to tokens alone. Raises CapacityError for a sequence of more than
+    ``context_length`` tokens.
     """
-    found = state.contents(context.memory, context.identity, context.model.config.n_vocab)
     held = found.saved.sequences.held
     longest = int(held.lengths.max(initial=0))
     if longest > context_length:
@@ -48,13 +54,31 @@ def contents_for(context: Context, state: StateFile, context_length: int) -> Con
     return found.only(whole)
 
 
-def fill(context: Context, sequences: Sequences, loaded: Loaded) -> None:
-    """Put what was loaded in the place of the least recently used sequences.
+def contents_of_one(context: Context, state: StateFile, context_length: int) -> Contents:
+    """The one conversation of a state file, or of one that has none: nothing.
 
-    More of them are evicted where memory is short. Raises CapacityError where there are too few
-    that are not in use; then nothing has changed.
+    Raises as ``contents_for`` does, and StateFileError for several conversations, or one that can't
+    be gone on from.
     """
-    seqs = sequences.least_recent(len(loaded.saved.sequences))
+    found = contents_in(context, state)
+    count = int(np.count_nonzero(found.saved.sequences.held.lengths))
+    if count > 1:
+        raise StateFileError(f"holds {count} sequences, and one is wanted")
+    told = contents_for(context, found, context_length)
+    if len(told.saved.sequences) < count:
+        raise StateFileError(
+            "holds a sequence that was edited, or computed where numbers are rounded otherwise",
+            hint="a Context restores it; here its tokens have to be computed again",
+        )
+    return told
+
+
+def fill(context: Context, sequences: Sequences, loaded: Loaded, seqs: Sequence[int]) -> None:
+    """Put what was loaded in the place of ``seqs``, which are not in use.
+
+    The least recently used others are evicted where memory is short. Raises CapacityError where
+    that is not enough; then nothing has changed.
+    """
     evicted, others = list(seqs), [seq for seq in sequences.evictable if seq not in seqs]
     with context.memory.exclusive():
         while True:
@@ -74,6 +98,16 @@ def fill_new(context: Context, sequences: Sequences, contents: Contents) -> None
     with context.memory.exclusive():
         contents.fill(context.memory, seqs)
     sequences.used(seqs)
+
+
+def write(file: File, context: Context, export: Export, notes: str) -> None:
+    """Write what was exported from ``context``.
+
+    A file at a path takes the rows as they are read from memory, while other answers go on. A
+    file object, which may take its time, is given them when all have been read.
+    """
+    by_object = not isinstance(file, str | Path)
+    save(file, context.memory, context.identity, export, notes, gathered_first=by_object)
 
 
 def setting_of(state: StateFile) -> SelfExtend | AutoExtend | None:

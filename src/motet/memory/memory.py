@@ -134,6 +134,12 @@ class Memory:
         """Bytes of caches that hold something, those of checkpoints included."""
         return sum(self._begin().used_bytes)
 
+    def own_bytes(self, seq: int) -> int:
+        """Bytes that ``remove(seq)`` would give back: those of what nothing else shares."""
+        without = self._begin()
+        without.forget(self._seq(seq))
+        return self.used_bytes - sum(self._changes.begin(without.seal()).used_bytes)
+
     @property
     def ends(self) -> Int64:
         """int64 ``[S]``: where each sequence goes on, 0 where it is empty. Not to be changed."""
