@@ -14,6 +14,7 @@ from motet.cli.options import (
     context_option,
     kv_bytes_option,
     kv_type_option,
+    max_tokens_option,
     model_argument,
     sampling_options,
     self_extend_options,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     help="Answers computed at once; further requests wait.",
 )
 @context_option("Tokens of a conversation, answer included (default: the model's trained length).")
+@max_tokens_option("Tokens of an answer at most, where a request does not ask for fewer.", 0)
 @self_extend_options
 @ubatch_option
 @kv_type_option
@@ -142,6 +144,7 @@ def command(
     alias: str | None,
     max_sequences: int,
     ctx: int | None,
+    max_tokens: int | None,
     self_extend: "SelfExtend | AutoExtend | None",
     ubatch: int,
     kv_type: str,
@@ -183,6 +186,7 @@ def command(
         alias=alias,
         state_dir=state_dir,
         body_bytes=max_body,
+        max_tokens=max_tokens,
         timeout=timeout or None,
         shutdown_seconds=shutdown_timeout,
         access_log=access_log,

@@ -27,7 +27,7 @@ class Sampler:
         self.seed = secrets.randbits(63) if options.seed is None else int(options.seed)
         self.history = list(prompt)
         self._random = np.random.Generator(np.random.PCG64(self.seed))
-        self._chain = _chain(options)
+        self._chain = chain(options)
 
     def sample(self, logits: Float32, mask: Float32 | None = None) -> int:
         """The next token from a row of logits, float32 [n_vocab], which is left as it is.
@@ -68,19 +68,20 @@ class Sampler:
         return steps.draw(candidates, self._random.random())
 
 
-def _chain(options: Sampling) -> list[Step]:
-    chain: list[Step] = []
+def chain(options: Sampling) -> list[Step]:
+    """What candidates go through, in order, before one is drawn."""
+    found: list[Step] = []
     if options.top_k > 0:
-        chain.append(lambda candidates: steps.top_k(candidates, options.top_k))
+        found.append(lambda candidates: steps.top_k(candidates, options.top_k))
     if options.typical_p < 1:
-        chain.append(lambda candidates: steps.typical(candidates, options.typical_p))
+        found.append(lambda candidates: steps.typical(candidates, options.typical_p))
     if options.top_p < 1:
-        chain.append(lambda candidates: steps.top_p(candidates, options.top_p))
+        found.append(lambda candidates: steps.top_p(candidates, options.top_p))
     if options.min_p > 0:
-        chain.append(lambda candidates: steps.min_p(candidates, options.min_p))
+        found.append(lambda candidates: steps.min_p(candidates, options.min_p))
     if options.temperature not in (0, 1):
-        chain.append(lambda candidates: steps.temper(candidates, options.temperature))
-    return chain
+        found.append(lambda candidates: steps.temper(candidates, options.temperature))
+    return found
 
 
 def _no_maximum(logits: Float32, best: int, masked: bool) -> Exception:

@@ -11,11 +11,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from motet import __version__
 from motet.server import status
 from motet.server.failures import add_handlers
+from motet.server.llama import completion, props, rerank, tokens, vectors
 from motet.server.metrics import Metrics
 from motet.server.security import Gate
 from motet.server.service import Service
 
-ROUTERS = (status.router,)
+ROUTERS = (
+    status.router,
+    completion.router,
+    tokens.router,
+    vectors.router,
+    rerank.router,
+    props.router,
+)
 
 
 def create_app(service: Service) -> FastAPI:

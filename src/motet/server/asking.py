@@ -49,7 +49,7 @@ class TextCall:
         wanted = self.wanted
         return service.text.llm.generate(
             [self.prompt] if _is_one(self.prompt) else cast(Sequence[Prompt], self.prompt),
-            max_tokens=wanted.max_tokens,
+            max_tokens=service.settings.limited(wanted.max_tokens),
             n=wanted.n,
             stop=wanted.stop or None,
             logprobs=wanted.logprobs,
@@ -93,7 +93,7 @@ class ChatCall:
             tool_choice=self.tool_choice,
             parallel_tool_calls=self.parallel_tool_calls,
             template_options=self.template_options,
-            max_tokens=wanted.max_tokens,
+            max_tokens=service.settings.limited(wanted.max_tokens),
             n=wanted.n,
             stop=wanted.stop or None,
             logprobs=wanted.logprobs,

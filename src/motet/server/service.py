@@ -88,6 +88,12 @@ class Service:
             await served.llm.close()
 
     @property
+    def first(self) -> Served:
+        """The model that clients mean by default. Raises Refused where there is none yet."""
+        self.require_ready()
+        return self.models[0]
+
+    @property
     def text(self) -> Served:
         """The model that writes. Raises Refused where there is none, or none yet."""
         return self._first(lambda served: served.writes, "writes no text")

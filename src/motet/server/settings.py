@@ -23,6 +23,8 @@ class ServerSettings:
     """Where conversations and slots are saved; None: they can't be."""
     body_bytes: int = 32 << 20
     """Of a request, at most."""
+    max_tokens: int | None = None
+    """Of an answer, at most, where a request does not ask for fewer; None: what there is room for."""
     timeout: float | None = 600.0
     """Seconds that a request may take, waiting included."""
     shutdown_seconds: float = 30.0
@@ -34,3 +36,9 @@ class ServerSettings:
     def loopback(self) -> bool:
         """Whether this machine alone can reach the server."""
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    def limited(self, wanted: int | None) -> int | None:
+        """How many tokens an answer gets of which so many are ``wanted``."""
+        if wanted is None or self.max_tokens is None:
+            return self.max_tokens if wanted is None else wanted
+        return min(wanted, self.max_tokens)

@@ -1,0 +1,157 @@
+"""/completion and /infill: prompts continued, in llama-server's form."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import Field
+
+from motet.async_llm import AsyncStream
+from motet.engine import Chunk
+from motet.server.asking import TextCall
+from motet.server.failures import Failure
+from motet.server.generation import chunks, guarded
+from motet.server.llama.answers import Form
+from motet.server.llama.fields import CompletionBody
+from motet.server.llama.infill import infill_prompt
+from motet.server.llama.prompts import prompts_of, vocabulary
+from motet.server.llama.timings import timings
+from motet.server.sampling import Asked
+from motet.server.service import CurrentService, Service
+from motet.server.sse import event, event_stream
+
+router = APIRouter(tags=["llama-server"])
+
+_LOOK_SECONDS = 0.02
+"""Between two looks at how much of a prompt is computed."""
+
+
+class Extra(Asked):
+    """A file that tells more about the code that is completed."""
+
+    filename: str
+    text: str
+
+
+class InfillBody(CompletionBody):
+    """What /infill is asked: the middle between ``input_prefix`` and ``input_suffix``."""
+
+    prompt: Annotated[str, Field(description="How the middle begins.")] = ""
+    input_prefix: str
+    input_suffix: str
+    input_extra: list[Extra] = []
+
+
+@router.post("/completion", response_model=None)
+@router.post("/completions", response_model=None, include_in_schema=False)
+async def completion(
+    body: CompletionBody, request: Request, service: CurrentService
+) -> Response | dict[str, Any] | list[dict[str, Any]]:
+    """Continue a prompt, or each of several."""
+    model = service.text.llm.model
+    prompts = await asyncio.to_thread(prompts_of, body.prompt, model)
+    return await _answered(body, prompts, request, service)
+
+
+@router.post("/infill", response_model=None)
+async def infill(
+    body: InfillBody, request: Request, service: CurrentService
+) -> Response | dict[str, Any] | list[dict[str, Any]]:
+    """Complete code between what stands before and after; for models that were trained for it."""
+    extra = [(each.filename, each.text) for each in body.input_extra]
+    prompt = await asyncio.to_thread(
+        infill_prompt,
+        service.text.llm.model,
+        body.input_prefix,
+        body.input_suffix,
+        body.prompt,
+        extra,
+    )
+    return await _answered(body, [prompt], request, service)
+
+
+async def _answered(
+    body: CompletionBody, prompts: Sequence[list[int]], request: Request, service: Service
+) -> Response | dict[str, Any] | list[dict[str, Any]]:
+    served = service.text
+    tokenizer = vocabulary(served.llm.model)
+    sampling = body.chosen(served.llm.sampling, tokenizer)
+    wanted = body.wanted(sampling, served.llm.model.config.n_vocab)
+    limit = service.settings.limited(wanted.max_tokens)
+    form = Form(served, tokenizer, body, prompts, sampling, limit)
+    call = TextCall(prompts, wanted, slot=body.id_slot if body.id_slot >= 0 else None)
+    if body.stream:
+        stream = await call.begun(service, request)
+        return event_stream(guarded(_events(service, stream, form), _failed))
+    found = await call.completed(service, request)
+    answers = [form.final(each, streamed=False) for each in found]
+    return answers[0] if len(answers) == 1 else answers
+
+
+async def _events(
+    service: Service, stream: AsyncStream, form: Form
+) -> AsyncGenerator[bytes, None]:
+    begun, first = time.perf_counter(), 0.0
+    counts: Counter[int] = Counter()
+    async for seen in _watched(chunks(service, stream), stream, form.body.return_progress):
+        if not isinstance(seen, Chunk):
+            yield event({"index": 0, "content": "", "tokens": [], "stop": False, **seen})
+            continue
+        now = time.perf_counter()
+        first = first or now
+        counts[seen.index] += len(seen.tokens)
+        for piece in form.pieces(seen, counts[seen.index]):
+            if form.body.timings_per_token and not piece.get("stop", True):
+                computed = stream.prompt_tokens - stream.cached_tokens
+                piece["timings"] = timings(
+                    stream.cached_tokens, computed, first - begun, counts[seen.index], now - first
+                )
+            yield event(piece)
+
+
+async def _watched(
+    coming: AsyncIterator[Chunk], stream: AsyncStream, shown: bool
+) -> AsyncIterator[Chunk | dict[str, Any]]:
+    """The chunks and, where it is ``shown``, how much of the prompt is computed before them."""
+    begun = time.perf_counter()
+    said = -1
+    following = asyncio.ensure_future(anext(coming))
+    try:
+        while shown:
+            await asyncio.wait({following}, timeout=_LOOK_SECONDS)
+            done = following.done()
+            total, cached = stream.prompt_tokens, stream.cached_tokens
+            processed = total if done else round(stream.prompt_progress * total)
+            for count in (cached, processed):
+                if count > said and processed:
+                    elapsed = 0.0 if count == cached else time.perf_counter() - begun
+                    yield _progress(total, cached, count, elapsed)
+                    said = count
+            shown = not done
+        while True:
+            yield await following
+            following = asyncio.ensure_future(anext(coming))
+    except StopAsyncIteration:
+        return
+    finally:
+        following.cancel()
+
+
+def _progress(total: int, cached: int, processed: int, seconds: float) -> dict[str, Any]:
+    return {
+        "prompt_progress": {
+            "total": total,
+            "cache": cached,
+            "processed": processed,
+            "time_ms": seconds * 1e3,
+        },
+        "timings": timings(cached, processed - cached, seconds, 0, 0.0),
+    }
+
+
+def _failed(failure: Failure) -> bytes:
+    return event(failure.body("/completion"))

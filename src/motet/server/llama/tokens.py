@@ -1,0 +1,82 @@
+"""Text to tokens and back, and chats as the text that the model sees."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from motet.server.llama.prompts import raw_text, vocabulary
+from motet.server.sampling import Asked
+from motet.server.service import CurrentService
+
+router = APIRouter(tags=["llama-server"])
+
+
+class TokenizeBody(Asked):
+    """A text, and how it is read."""
+
+    content: str
+    add_special: Annotated[bool, Field(description="Put BOS and the like around it.")] = False
+    parse_special: Annotated[bool, Field(description="</s> means the token.")] = True
+    with_pieces: Annotated[bool, Field(description="Say what each token stands for.")] = False
+    model: str | None = None
+
+
+class DetokenizeBody(Asked):
+    """Token ids."""
+
+    tokens: list[int]
+    model: str | None = None
+
+
+class ApplyTemplateBody(Asked):
+    """A chat; messages and tools in OpenAI's form."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None = None
+    add_generation_prompt: bool = True
+    chat_template_kwargs: dict[str, Any] | None = None
+    model: str | None = None
+
+
+@router.post("/tokenize")
+async def tokenize(body: TokenizeBody, service: CurrentService) -> dict[str, Any]:
+    """The tokens of a text."""
+    tokenizer = vocabulary(service.first.llm.model)
+    ids = await asyncio.to_thread(
+        tokenizer.encode, body.content, body.add_special, body.parse_special
+    )
+    if not body.with_pieces:
+        return {"tokens": ids}
+    return {"tokens": [{"id": token, "piece": _piece(tokenizer.piece(token))} for token in ids]}
+
+
+@router.post("/detokenize")
+async def detokenize(body: DetokenizeBody, service: CurrentService) -> dict[str, str]:
+    """What tokens stand for, one after the other."""
+    return {"content": raw_text(body.tokens, vocabulary(service.first.llm.model))}
+
+
+@router.post("/apply-template")
+async def apply_template(body: ApplyTemplateBody, service: CurrentService) -> dict[str, str]:
+    """A chat as the text that the model would see; nothing is computed."""
+    options: Mapping[str, Any] = {
+        **(body.chat_template_kwargs or {}),
+        "add_generation_prompt": body.add_generation_prompt,
+    }
+    llm = service.text.llm
+    return {
+        "prompt": await llm.render_chat(
+            body.messages, tools=body.tools or None, template_options=options
+        )
+    }
+
+
+def _piece(piece: bytes) -> str | list[int]:
+    """Text, or the bytes of what is none."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return list(piece)
