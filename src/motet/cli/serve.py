@@ -1,8 +1,9 @@
 """``motet serve``: a model behind HTTP."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +27,23 @@ if TYPE_CHECKING:
     from motet.sampling import SamplingFields
     from motet.self_extend import AutoExtend, SelfExtend
     from motet.server.service import Served
+
+
+class _TemplateOptions(click.ParamType):
+    """A JSON object."""
+
+    name = "JSON"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
+        try:
+            found = json.loads(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is no JSON: {error}", param, ctx)
+        if not isinstance(found, dict):
+            self.fail(f"{value!r} is no JSON object", param, ctx)
+        return found
 
 
 @click.command("serve")
@@ -67,6 +85,20 @@ if TYPE_CHECKING:
 )
 @context_option("Tokens of a conversation, answer included (default: the model's trained length).")
 @max_tokens_option("Tokens of an answer at most, where a request does not ask for fewer.", 0)
+@click.option(
+    "--chat-template-file",
+    "template_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A Jinja chat template to use instead of the model's own.",
+)
+@click.option(
+    "--chat-template-kwargs",
+    "template_options",
+    type=_TemplateOptions(),
+    metavar="JSON",
+    help='What chat templates are told by default, as in {"enable_thinking": false}.',
+)
 @self_extend_options
 @ubatch_option
 @kv_type_option
@@ -145,6 +177,8 @@ def command(
     max_sequences: int,
     ctx: int | None,
     max_tokens: int | None,
+    template_file: Path | None,
+    template_options: dict[str, Any] | None,
     self_extend: "SelfExtend | AutoExtend | None",
     ubatch: int,
     kv_type: str,
@@ -187,11 +221,13 @@ def command(
         state_dir=state_dir,
         body_bytes=max_body,
         max_tokens=max_tokens,
+        template_options=template_options or {},
         timeout=timeout or None,
         shutdown_seconds=shutdown_timeout,
         access_log=access_log,
     )
     paths = [existing_model(path) for path in (model, embeddings, rerank) if path is not None]
+    template = None if template_file is None else _text_in(template_file)
     listening = bound(settings)
     address = _address(host, listening.getsockname()[1])
 
@@ -202,8 +238,11 @@ def command(
         found: list[Served] = []
         for place, path in enumerate(paths):
             first = place == 0
+            loaded = load_model(path, loading if first else replace(loading, lora=()))
+            if first and template is not None and loaded.tokenizer is not None:
+                loaded.tokenizer = loaded.tokenizer.with_chat_template(template)
             llm = LLM(
-                load_model(path, loading if first else replace(loading, lora=())),
+                loaded,
                 max_sequences=max_sequences if first else 1,
                 max_tokens=ctx if first else None,
                 ubatch=ubatch,
@@ -239,6 +278,14 @@ def _keys_in(file: Path | None) -> list[str]:
     if not keys:
         raise click.UsageError(f"--api-key-file: there is no key in {file}")
     return keys
+
+
+def _text_in(file: Path) -> str:
+    """Raises UsageError where it is none."""
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"--chat-template-file: {file} is no text in UTF-8") from error
 
 
 def _address(host: str, port: int) -> str:

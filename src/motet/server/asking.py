@@ -92,7 +92,10 @@ class ChatCall:
             tools=self.tools,
             tool_choice=self.tool_choice,
             parallel_tool_calls=self.parallel_tool_calls,
-            template_options=self.template_options,
+            template_options={
+                **service.settings.template_options,
+                **(self.template_options or {}),
+            },
             max_tokens=service.settings.limited(wanted.max_tokens),
             n=wanted.n,
             stop=wanted.stop or None,

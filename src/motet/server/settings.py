@@ -1,7 +1,9 @@
 """How a server is set up, beside its models."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class ServerSettings:
     body_bytes: int = 32 << 20
     """Of a request, at most."""
     max_tokens: int | None = None
-    """Of an answer, at most, where a request does not ask for fewer; None: what there is room for."""
+    """Of an answer, where a request does not ask for fewer; None: what there is room for."""
+    template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What chat templates are told, unless a request says something else."""
     timeout: float | None = 600.0
     """Seconds that a request may take, waiting included."""
     shutdown_seconds: float = 30.0

@@ -1,5 +1,6 @@
 """Text to ids and back, with the vocabulary of a model file."""
 
+import copy
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Protocol
@@ -92,6 +93,13 @@ class Tokenizer:
     def chat_template(self) -> str | None:
         """The file's main chat template, Jinja; None if it has none."""
         return self.chat_templates.get("default")
+
+    def with_chat_template(self, template: str) -> "Tokenizer":
+        """The same vocabulary with another main chat template, a Jinja source."""
+        other = copy.copy(self)
+        other.chat_templates = MappingProxyType({**self.chat_templates, "default": template})
+        other.sandbox = TemplateSandbox()
+        return other
 
     @checks.named
     def encode(

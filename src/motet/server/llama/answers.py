@@ -136,7 +136,11 @@ def shares_of(row: TokenLogprob, sampling: Sampling, tokenizer: Tokenizer) -> di
         candidates = step(candidates)
     weights = candidates.weights()
     shares = dict(zip(candidates.ids.tolist(), (weights / weights.sum()).tolist(), strict=True))
-    return {token: shares[token] for token in sorted(shares, key=lambda t: (-shares[t], t)) if shares[token]}
+    return {
+        token: shares[token]
+        for token in sorted(shares, key=lambda t: (-shares[t], t))
+        if shares[token]
+    }
 
 
 def settings(

@@ -43,7 +43,7 @@ class InfillBody(CompletionBody):
     prompt: Annotated[str, Field(description="How the middle begins.")] = ""
     input_prefix: str
     input_suffix: str
-    input_extra: list[Extra] = []
+    input_extra: list[Extra] = Field(default_factory=list[Extra])
 
 
 @router.post("/completion", response_model=None)
@@ -92,9 +92,7 @@ async def _answered(
     return answers[0] if len(answers) == 1 else answers
 
 
-async def _events(
-    service: Service, stream: AsyncStream, form: Form
-) -> AsyncGenerator[bytes, None]:
+async def _events(service: Service, stream: AsyncStream, form: Form) -> AsyncGenerator[bytes, None]:
     begun, first = time.perf_counter(), 0.0
     counts: Counter[int] = Counter()
     async for seen in _watched(chunks(service, stream), stream, form.body.return_progress):

@@ -101,7 +101,12 @@ class CompletionBody(SamplingBody):
             return None
         if not self.post_sampling_probs:
             return self.n_probs
-        if sampling.penalizes or sampling.logit_bias or self.grammar or self.json_schema is not None:
+        if (
+            sampling.penalizes
+            or sampling.logit_bias
+            or self.grammar
+            or self.json_schema is not None
+        ):
             raise Refused(
                 400,
                 "post_sampling_probs: not with penalties, logit_bias, ignore_eos or a grammar",

@@ -63,6 +63,7 @@ async def detokenize(body: DetokenizeBody, service: CurrentService) -> dict[str,
 async def apply_template(body: ApplyTemplateBody, service: CurrentService) -> dict[str, str]:
     """A chat as the text that the model would see; nothing is computed."""
     options: Mapping[str, Any] = {
+        **service.settings.template_options,
         **(body.chat_template_kwargs or {}),
         "add_generation_prompt": body.add_generation_prompt,
     }
