@@ -84,7 +84,7 @@ class _TemplateOptions(click.ParamType):
     help="Answers computed at once; further requests wait.",
 )
 @context_option("Tokens of a conversation, answer included (default: the model's trained length).")
-@max_tokens_option("Tokens of an answer at most, where a request does not ask for fewer.", 0)
+@max_tokens_option("Tokens of an answer at most, where a request does not say.", 0)
 @click.option(
     "--chat-template-file",
     "template_file",

@@ -27,6 +27,10 @@ class Wanted:
     json_schema: Mapping[str, Any] | str | bool | None = None
     regex: str | None = None
 
+    def most_tokens(self, service: Service) -> int | None:
+        """Of an answer: what the request says, or else the server."""
+        return service.settings.max_tokens if self.max_tokens is None else self.max_tokens
+
 
 @dataclass(frozen=True)
 class TextCall:
@@ -49,7 +53,7 @@ class TextCall:
         wanted = self.wanted
         return service.text.llm.generate(
             [self.prompt] if _is_one(self.prompt) else cast(Sequence[Prompt], self.prompt),
-            max_tokens=service.settings.limited(wanted.max_tokens),
+            max_tokens=wanted.most_tokens(service),
             n=wanted.n,
             stop=wanted.stop or None,
             logprobs=wanted.logprobs,
@@ -96,7 +100,7 @@ class ChatCall:
                 **service.settings.template_options,
                 **(self.template_options or {}),
             },
-            max_tokens=service.settings.limited(wanted.max_tokens),
+            max_tokens=wanted.most_tokens(service),
             n=wanted.n,
             stop=wanted.stop or None,
             logprobs=wanted.logprobs,

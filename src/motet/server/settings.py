@@ -26,7 +26,7 @@ class ServerSettings:
     body_bytes: int = 32 << 20
     """Of a request, at most."""
     max_tokens: int | None = None
-    """Of an answer, where a request does not ask for fewer; None: what there is room for."""
+    """Of an answer, where a request does not say how many; None: what there is room for."""
     template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What chat templates are told, unless a request says something else."""
     timeout: float | None = 600.0
@@ -40,9 +40,3 @@ class ServerSettings:
     def loopback(self) -> bool:
         """Whether this machine alone can reach the server."""
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
-
-    def limited(self, wanted: int | None) -> int | None:
-        """How many tokens an answer gets of which so many are ``wanted``."""
-        if wanted is None or self.max_tokens is None:
-            return self.max_tokens if wanted is None else wanted
-        return min(wanted, self.max_tokens)

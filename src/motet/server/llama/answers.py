@@ -11,7 +11,7 @@ from motet.engine import Chunk, Completion
 from motet.sampling import Candidates, Sampling, TokenLogprob, chain
 from motet.server.llama.fields import CompletionBody
 from motet.server.llama.prompts import raw_text
-from motet.server.llama.timings import timings_of
+from motet.server.timings import timings_of
 from motet.server.service import Served
 from motet.tokenizer import Tokenizer
 
@@ -29,7 +29,7 @@ class Form:
     prompts: Sequence[Sequence[int]]
     sampling: Sampling
     max_tokens: int | None
-    """Of an answer, as the request or the server has it."""
+    """Of an answer, as the request or the server says; the context's length where it is -1."""
 
     def final(self, completion: Completion, *, streamed: bool) -> dict[str, Any]:
         """A whole answer; ``streamed``: its text was sent already."""

@@ -19,7 +19,7 @@ from motet.server.llama.answers import Form
 from motet.server.llama.fields import CompletionBody
 from motet.server.llama.infill import infill_prompt
 from motet.server.llama.prompts import prompts_of, vocabulary
-from motet.server.llama.timings import timings
+from motet.server.timings import timings
 from motet.server.sampling import Asked
 from motet.server.service import CurrentService, Service
 from motet.server.sse import event, event_stream
@@ -80,9 +80,8 @@ async def _answered(
     served = service.text
     tokenizer = vocabulary(served.llm.model)
     sampling = body.chosen(served.llm.sampling, tokenizer)
-    wanted = body.wanted(sampling, served.llm.model.config.n_vocab)
-    limit = service.settings.limited(wanted.max_tokens)
-    form = Form(served, tokenizer, body, prompts, sampling, limit)
+    wanted = body.wanted(sampling, served.llm.model.config.n_vocab, served.context_length)
+    form = Form(served, tokenizer, body, prompts, sampling, wanted.most_tokens(service))
     call = TextCall(prompts, wanted, slot=body.id_slot if body.id_slot >= 0 else None)
     if body.stream:
         stream = await call.begun(service, request)

@@ -78,11 +78,11 @@ class CompletionBody(SamplingBody):
         off = _left_out(self.samplers)
         return replace(default, **{**given, **off}, logit_bias=bias)
 
-    def wanted(self, sampling: Sampling, n_vocab: int) -> Wanted:
+    def wanted(self, sampling: Sampling, n_vocab: int, context_length: int) -> Wanted:
         """What is asked of every answer."""
         return Wanted(
             sampling={name: getattr(sampling, name) for name in _SAMPLING},  # pyright: ignore
-            max_tokens=None if self.n_predict == -1 else self.n_predict,
+            max_tokens=context_length if self.n_predict == -1 else self.n_predict,
             n=self.n_cmpl,
             stop=self.stops,
             logprobs=self._logprobs(sampling, n_vocab),
