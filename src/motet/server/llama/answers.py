@@ -11,8 +11,8 @@ from motet.engine import Chunk, Completion
 from motet.sampling import Candidates, Sampling, TokenLogprob, chain
 from motet.server.llama.fields import CompletionBody
 from motet.server.llama.prompts import raw_text
-from motet.server.timings import timings_of
 from motet.server.service import Served
+from motet.server.timings import timings_of
 from motet.tokenizer import Tokenizer
 
 _LEAST = -float(np.finfo(np.float32).max)

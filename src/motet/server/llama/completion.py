@@ -19,10 +19,10 @@ from motet.server.llama.answers import Form
 from motet.server.llama.fields import CompletionBody
 from motet.server.llama.infill import infill_prompt
 from motet.server.llama.prompts import prompts_of, vocabulary
-from motet.server.timings import timings
 from motet.server.sampling import Asked
 from motet.server.service import CurrentService, Service
 from motet.server.sse import event, event_stream
+from motet.server.timings import timings
 
 router = APIRouter(tags=["llama-server"])
 
