@@ -10,7 +10,7 @@ FLOORS = [
     {"weights", "hub"},
     {"kernels"},
     {"tokenizer"},
-    {"chat_formats"},
+    {"chat_formats", "grammar"},
     {"huggingface"},
     {"opening"},
     {"conversion"},

@@ -115,7 +115,9 @@ class AsyncLLM(
     def __init__(self, llm: LLM) -> None:
         """``llm``: what to ask; closing this closes it."""
         checks.instance("llm", llm, LLM, "give an LLM: motet.AsyncLLM(motet.LLM(path))")
-        super().__init__(llm.model, llm._engine, llm.max_sequences, llm._rewinds_anywhere)
+        super().__init__(
+            llm.model, llm._engine, llm.max_sequences, llm._rewinds_anywhere, llm.grammars
+        )
         self.llm = llm
 
     async def chat_prompt(self, messages: Chat) -> list[int]:

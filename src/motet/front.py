@@ -2,9 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from motet import checks
 from motet.engine import Completion, Engine, GenerationOptions, Load, Request, Sink
@@ -21,6 +21,7 @@ from motet.engine.prompts import (
     token_limit,
 )
 from motet.errors import CapacityError, OptionError, UnsupportedError
+from motet.grammar import Grammar, GrammarCompiler
 from motet.model import Model
 from motet.runnable import Decodes, Encodes
 from motet.sampling import Sampling, SamplingFields
@@ -68,12 +69,19 @@ class Front(ABC, Generic[One, Many, Streamed]):
     """Takes calls for an engine."""
 
     def __init__(
-        self, model: Model, engine: Engine, max_sequences: int, rewinds_anywhere: bool
+        self,
+        model: Model,
+        engine: Engine,
+        max_sequences: int,
+        rewinds_anywhere: bool,
+        grammars: GrammarCompiler,
     ) -> None:
         """``rewinds_anywhere``: whether memory needs no checkpoints."""
         self.model = model
         self.max_sequences = max_sequences
         self.sampling = recommended(model.file.metadata)
+        self.grammars = grammars
+        """Compiles what answers are held to; ``grammar`` takes what it gives."""
         self._engine = engine
         self._rewinds_anywhere = rewinds_anywhere
 
@@ -176,6 +184,9 @@ class Front(ABC, Generic[One, Many, Streamed]):
         checkpoints: Sequence[int] = (),
         client: str = "",
         timeout: float | None = None,
+        grammar: str | Grammar | None = None,
+        json_schema: Mapping[str, Any] | str | bool | None = None,
+        regex: str | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -198,7 +209,10 @@ class Front(ABC, Generic[One, Many, Streamed]):
         where prefixes of the prompt end that later prompts may share, for memory that can go back
         to few places; elsewhere they do nothing. ``client``: on whose behalf; where requests have
         to wait, those of the client who got least so far are next. ``timeout``: seconds after which
-        the request ends, whatever it has come to. ``progress``: show on standard error how many of
+        the request ends, whatever it has come to. ``grammar`` (Lark, or
+        llama.cpp's GBNF), ``json_schema`` (a dictionary or its JSON; True for any JSON), ``regex``:
+        what the answer is held to, at most one of them; unless it ends by "length" or a ``stop``
+        string, it is of that form (docs/grammar.md). ``progress``: show on standard error how many of
         the answers there are.
 
         Raises OptionError for an unusable value or an unknown name, CapacityError when a prompt
@@ -210,7 +224,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
         function = f"{type(self).__name__}.generate"
         sampling = overridden(function, _GENERATE, self.sampling, sampling, fields)
         options = GenerationOptions(
-            max_tokens, n, stop, logprobs, echo, parse_special, checkpoints, client, timeout
+            *(max_tokens, n, stop, logprobs, echo, parse_special, checkpoints),
+            *(client, timeout, grammar, json_schema, regex),
         )
         single, prompts = one_or_many(prompt)
 
@@ -285,6 +300,9 @@ class Front(ABC, Generic[One, Many, Streamed]):
         logprobs: int | None = None,
         client: str = "",
         timeout: float | None = None,
+        grammar: str | Grammar | None = None,
+        json_schema: Mapping[str, Any] | str | bool | None = None,
+        regex: str | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -300,7 +318,17 @@ class Front(ABC, Generic[One, Many, Streamed]):
         self._require_decoder()
         function = f"{type(self).__name__}.chat"
         sampling = overridden(function, _CHAT, self.sampling, sampling, fields)
-        options = GenerationOptions(max_tokens, n, stop, logprobs, client=client, timeout=timeout)
+        options = GenerationOptions(
+            max_tokens,
+            n,
+            stop,
+            logprobs,
+            client=client,
+            timeout=timeout,
+            grammar=grammar,
+            json_schema=json_schema,
+            regex=regex,
+        )
         single, chats = one_or_many_chats(messages)
 
         def prepare(sink: Sink) -> list[Request]:
@@ -355,6 +383,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
             banned = dict.fromkeys(tokenizer.suppressed, -math.inf)
             sampling = replace(sampling, logit_bias={**sampling.logit_bias, **banned})
         requests: list[Request] = []
+        constraint = asked[0][1].constraint(self.grammars) if asked else None
         for number, (prompt, options) in enumerate(asked):
             if tokenizer is None and options.stop_strings:
                 raise UnsupportedError(
@@ -378,6 +407,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
                 token_limit=token_limit(len(ids), options.max_tokens, self.max_tokens),
                 sink=sink,
                 tokenizer=tokenizer,
+                grammar=constraint,
                 source=source,
                 index=number * options.n,
                 prompt_text=self._text(prompt) if options.echo else "",

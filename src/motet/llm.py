@@ -16,6 +16,7 @@ from motet.engine.progress import Progress, answer_counter, token_counter
 from motet.engine.prompts import Chat, Prompt
 from motet.errors import MotetError, OptionError
 from motet.front import Call, Front
+from motet.grammar import GrammarCompiler
 from motet.model import Model
 from motet.self_extend import AutoExtend, SelfExtend, setting_of
 from motet.state import opened
@@ -91,7 +92,9 @@ class LLM(Front[Completion, list[Completion], Stream]):
         context, length = self._contexts.make(setting)
         embedder = Embedder(self._contexts.pooled)
         engine = Engine(context, length, prefix_reuse, embedder, max_waiting, step_seconds)
-        super().__init__(loaded, engine, context.max_sequences, context.memory.rewinds_anywhere)
+        rewinds = context.memory.rewinds_anywhere
+        grammars = GrammarCompiler(loaded.tokenizer, loaded.config.n_vocab)
+        super().__init__(loaded, engine, context.max_sequences, rewinds, grammars)
         self._close = weakref.finalize(self, engine.close)
 
     @checks.named

@@ -16,6 +16,7 @@ from motet.context import Context
 from motet.engine import state
 from motet.engine.embedding import Embedder, VectorRequest
 from motet.engine.load import Admission, Load, Totals
+from motet.engine.masks import Masks
 from motet.engine.pace import STEP_SECONDS, Pace
 from motet.engine.request import Answer, Request, as_motet_error, end_late, hand_out
 from motet.engine.scheduler import ScheduledBatch, Scheduler, Span
@@ -82,6 +83,7 @@ class Engine:
         self._scheduler = Scheduler(context, prefix_reuse, self._pace, self._totals)
         self._embedder = embedder
         self._kv_bytes_used = 0
+        self._masks = Masks()
         self._inbox: list[Request] = []
         self._jobs: deque[_Job] = deque()
         self._lock = threading.RLock()
@@ -229,7 +231,8 @@ class Engine:
             try:
                 if not self._encode(scheduled.to_encode):
                     return
-                logits = self._context.decode(scheduled.batch).logits
+                with self._masks.beside(scheduled.spans):
+                    logits = self._context.decode(scheduled.batch).logits
                 break
             except CapacityError:
                 if self._scheduler.sequences.evict():
@@ -396,6 +399,7 @@ class Engine:
                 self._kv_bytes_used = self._context.memory.used_bytes
         except BaseException as error:
             self._ended = as_motet_error(error)
+        self._masks.close()
         with self._lock:
             assert self._ended is not None
             requests = (*self._scheduler.running, *self._scheduler.waiting, *self._inbox)

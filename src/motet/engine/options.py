@@ -1,10 +1,16 @@
 """What a caller asks of an answer, beside how its tokens are sampled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from motet import checks
+from motet.errors import OptionError
+from motet.grammar import Grammar, GrammarCompiler
 from motet.sampling import SamplingFields
+
+CONSTRAINTS = ("grammar", "json_schema", "regex")
+"""Options that say what an answer may be; at most one of them is given."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +26,16 @@ class GenerationOptions:
     checkpoints: Sequence[int] = ()
     client: str = ""
     timeout: float | None = None
+    grammar: str | Grammar | None = None
+    json_schema: Mapping[str, Any] | str | bool | None = None
+    regex: str | None = None
 
     def __post_init__(self) -> None:
+        given = [name for name in CONSTRAINTS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise OptionError(
+                f"{' and '.join(given)} are given together", hint="an answer is held to one of them"
+            )
         checked = {
             "max_tokens": checks.optional_whole("max_tokens", self.max_tokens),
             "n": checks.whole("n", self.n, 1),
@@ -38,6 +52,15 @@ class GenerationOptions:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    def constraint(self, grammars: GrammarCompiler) -> Grammar | None:
+        """What answers are held to, compiled. Raises what ``GrammarCompiler`` does."""
+        if self.grammar is not None:
+            grammar = self.grammar
+            return grammar if isinstance(grammar, Grammar) else grammars.gbnf_or_lark(grammar)
+        if self.json_schema is not None:
+            return grammars.json_schema(self.json_schema)
+        return None if self.regex is None else grammars.regex(self.regex)
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -58,6 +81,9 @@ class ChatFields(SamplingFields, total=False):
     logprobs: int | None
     client: str
     timeout: float | None
+    grammar: str | Grammar | None
+    json_schema: Mapping[str, Any] | str | bool | None
+    regex: str | None
 
 
 class GenerateFields(ChatFields, total=False):

@@ -11,6 +11,7 @@ from motet.arrays import Float32
 from motet.engine.completion import Chunk, Completion, Timings, Usage
 from motet.engine.options import GenerationOptions
 from motet.errors import MotetError, TimedOut
+from motet.grammar import Grammar
 from motet.sampling import Sampler, Sampling, StopStrings, TokenLogprob, token_logprob
 from motet.tokenizer import IncrementalDecoder, Tokenizer
 
@@ -97,6 +98,8 @@ class Request:
     """Tokens that an answer may have in this context."""
     sink: Sink
     tokenizer: Tokenizer | None
+    grammar: Grammar | None = None
+    """What answers are held to."""
     source: list[int] | None = None
     """Of an encoder-decoder: what is encoded; ``prompt`` is what answers begin with."""
     index: int = 0
@@ -181,10 +184,12 @@ class Answer:
         self.held = 0
         """Tokens of the prompt and of the answer that are in memory."""
         self.tokens: list[int] = []
+        self.matcher = request.grammar and request.grammar.matcher()
+        """Where the answer stands in its grammar; a preemption leaves it as it is."""
         self.completion: Completion | None = None
         self._sampler = Sampler(_numbered(request.sampling, number), request.prompt)
         self._decoder = request.tokenizer and IncrementalDecoder(
-            request.tokenizer, request.prompt[-1]
+            request.tokenizer, request.prompt[-1], spaces_count=request.grammar is not None
         )
         self._stops = StopStrings(request.options.stop_strings)
         self._text = [request.prompt_text]
@@ -217,17 +222,21 @@ class Answer:
     def _choose(self, logits: Float32) -> None:
         """The next token, from a row [n_vocab]."""
         request, tokenizer = self.request, self.request.tokenizer
-        token = self._sampler.sample(logits)
+        token = self._sampler.sample(logits, self.matcher and self.matcher.mask())
         self.tokens.append(token)
         if request.options.logprobs is not None:
             self._logprobs.append(token_logprob(logits, token, request.options.logprobs))
         ended = tokenizer is not None and token in tokenizer.eog
+        complete = False
+        if self.matcher:
+            ended &= self.matcher.take(token)
+            complete = self.matcher.complete
         full = len(self.tokens) == request.token_limit
         text = "" if ended else self._decode(token)
-        if ended or full:
+        if ended or complete or full:
             text += self._flush()
         self._text.append(text)
-        if ended or self._stops.found is not None:
+        if ended or complete or self._stops.found is not None:
             self._finish("stop")
         elif full:
             self._finish("length")

@@ -29,12 +29,16 @@ class Sampler:
         self._random = np.random.Generator(np.random.PCG64(self.seed))
         self._chain = _chain(options)
 
-    def sample(self, logits: Float32) -> int:
+    def sample(self, logits: Float32, mask: Float32 | None = None) -> int:
         """The next token from a row of logits, float32 [n_vocab], which is left as it is.
 
-        Raises NumericalError when the logits have no finite maximum.
+        ``mask``: 0 for each token that may be chosen, minus infinity for the others; None for all.
+        Raises OptionError when none of them is left, NumericalError when the logits have no finite
+        maximum.
         """
         options = self.options
+        if mask is not None:
+            logits = logits + mask
         if options.logit_bias or options.penalizes:
             logits = np.array(logits)
             steps.bias(logits, options.logit_bias)
@@ -49,7 +53,7 @@ class Sampler:
                 )
         best = int(np.argmax(logits))  # the first of several; NaN counts as the largest
         if not np.isfinite(logits[best]):
-            raise _no_maximum(logits, best)
+            raise _no_maximum(logits, best, mask is not None)
         token = best if options.temperature == 0 else self._draw(logits)
         self.history.append(token)
         return token
@@ -79,8 +83,13 @@ def _chain(options: Sampling) -> list[Step]:
     return chain
 
 
-def _no_maximum(logits: Float32, best: int) -> Exception:
+def _no_maximum(logits: Float32, best: int, masked: bool) -> Exception:
     if np.isneginf(logits[best]):
+        if masked:
+            return OptionError(
+                "logit_bias, or the model's file, bans every token that the grammar allows here",
+                hint="leave at least one of them allowed",
+            )
         return OptionError("logit_bias bans every token", hint="leave at least one token allowed")
     return NumericalError(
         f"the logit of token {best} is {logits[best]}",

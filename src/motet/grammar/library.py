@@ -1,0 +1,50 @@
+"""llguidance, imported when a grammar is first asked for; and its limits and messages."""
+
+import re
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from motet.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    import llguidance
+
+MESSAGE = 300
+"""Characters of a message of llguidance's that an error shows."""
+_STATE = re.compile(r"\s*<(state|backtrace)>.*", re.DOTALL)
+_SOURCE = re.compile(r"\n\s*\d* \|[^\n]*")
+_FIRST_RULE = "at 1(8): "
+"""Where what is no grammar of lines goes wrong."""
+
+
+def require_llguidance() -> None:
+    """Raise UnsupportedError where llguidance is not installed."""
+    try:
+        import_module("llguidance")
+    except ImportError as error:
+        raise UnsupportedError(
+            "grammars, regular expressions and JSON schemas need llguidance, which is not there",
+            hint="pip install 'motet[grammar]'",
+        ) from error
+
+
+def limits() -> "llguidance.LLParserLimits":
+    """What compiling a grammar and computing one mask may take: some seconds, some ten ms.
+
+    Its errors leave out what has been generated so far.
+    """
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(
+        initial_lexer_fuel=2_000_000,
+        max_lexer_states=50_000,
+        max_grammar_size=500_000,
+        verbose_errors=False,
+    )
+
+
+def shortened(message: str) -> str:
+    """What llguidance says, on one line: without the lines of a grammar and its own state."""
+    text = _SOURCE.sub("", _STATE.sub("", message))
+    text = " ".join(text.split()).removeprefix(_FIRST_RULE).rstrip("^ ")
+    return text if len(text) <= MESSAGE else f"{text[:MESSAGE]}…"
