@@ -1,5 +1,24 @@
 """What chat models write beside text: thoughts and calls of tools, in each template's own form."""
 
-from motet.chat_formats.calls import ToolCall, ToolCallDelta
+from motet.chat_formats.calls import ToolCall, ToolCallDelta, joined
+from motet.chat_formats.feed import Content, Reasoning, control
+from motet.chat_formats.format import ChatFormat, Thought, chat_format
+from motet.chat_formats.reader import Reader
+from motet.chat_formats.tools import Tool, ToolChoice, read_choice, read_tools
 
-__all__ = ["ToolCall", "ToolCallDelta"]
+__all__ = [
+    "ChatFormat",
+    "Content",
+    "Reader",
+    "Reasoning",
+    "Thought",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolChoice",
+    "chat_format",
+    "control",
+    "joined",
+    "read_choice",
+    "read_tools",
+]

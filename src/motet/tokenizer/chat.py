@@ -1,15 +1,24 @@
 """A conversation as the text that a model was trained to see, by the file's own template."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from motet.errors import TokenizerError
+from motet import checks
+from motet.errors import OptionError, TokenizerError
+from motet.tokenizer.chat_messages import adapted, checked
 from motet.tokenizer.tokenizer import Tokenizer
 
 _MAX_TEMPLATE = 1 << 17
 """Characters; the largest in use have about 30,000."""
-_REASONING = ("reasoning_content", "thinking", "reasoning")
-"""Names under which a message may say what the model thought; templates read the first two."""
+_MAX_OPTIONS = 1 << 16
+"""Likewise of the options as JSON."""
+_RESERVED = {
+    *("messages", "tools", "add_generation_prompt", "self", "context", "raise_exception"),
+    *("strftime_now", "namespace", "dict", "range", "lipsum", "cycler", "joiner"),
+    *("bos_token", "eos_token", "unk_token", "sep_token", "pad_token"),
+}
+"""Names that no option has."""
 
 
 def select(tokenizer: Tokenizer, name: str = "default") -> str:
@@ -29,32 +38,48 @@ def render(
     messages: Sequence[Mapping[str, Any]],
     tokenizer: Tokenizer,
     add_generation_prompt: bool = True,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> str:
     """``messages`` in the form of ``template``, a Jinja source.
 
     Each message has a "role" and a "content", both text; further entries, of what JSON can say,
-    are the template's business. ``add_generation_prompt``: end where the assistant's answer begins.
+    are the template's business. Calls and results of tools are in the OpenAI API's form, and
+    adapted to what the template takes; the content of a message that calls may be None.
+    ``add_generation_prompt``: end where the assistant's answer begins. ``tools``: offered to the
+    model, in the OpenAI API's form too. ``options``: further names for the template, such as
+    enable_thinking; one that it does not read changes nothing.
 
     Templates see what transformers shows them: messages, add_generation_prompt, tools and
-    documents (None), bos_token and the like, raise_exception, strftime_now. They run in a process
-    of their own (``sandbox.py``), begun with the tokenizer's first conversation.
+    documents (None unless given), bos_token and the like, raise_exception, strftime_now. They run
+    in a process of their own (``sandbox.py``), begun with the tokenizer's first conversation.
 
     Raises TokenizerError for malformed messages, a template that is malformed, refuses the
     messages, fails on them, takes too much time or memory or makes too much text, and where no
-    process can be begun.
+    process can be begun; OptionError for tools that the template does not show, and for options
+    that it can't be given.
     """
-    given = [_checked(message, index) for index, message in enumerate(messages)]
+    given = [checked(message, index) for index, message in enumerate(messages)]
     if len(template) > _MAX_TEMPLATE:
         raise TokenizerError(
             f"the chat template has {len(template)} characters, at most {_MAX_TEMPLATE} are read"
         )
+    always = {"documents": None, **_token_texts(tokenizer)}
+    names = {**always, **_options(options)}
+    if tools or any(_needs_traits(message) for message in given):
+        traits = tokenizer.traits(template, always)
+        if tools and not traits.shows_tools:
+            raise OptionError(
+                "tools are given, and this model's chat template has no place for tools",
+                hint="use a model that was trained to call them",
+            )
+        given = adapted(given, traits)
     return tokenizer.sandbox.render(
         template,
         given,
+        **names,
         add_generation_prompt=add_generation_prompt,
-        tools=None,
-        documents=None,
-        **_token_texts(tokenizer),
+        tools=list(tools) if tools else None,
     )
 
 
@@ -67,19 +92,28 @@ def encode(text: str, tokenizer: Tokenizer) -> list[int]:
     return ids
 
 
-def _checked(message: Mapping[str, Any], index: int) -> dict[str, Any]:
-    if not isinstance(message, Mapping):
-        raise TokenizerError(f"message {index} is a {type(message).__name__}, must be a mapping")
-    for key in ("role", "content"):
-        value = message.get(key)
-        if not isinstance(value, str) or (key == "role" and not value):
-            problem = "has no" if value is None else f"has {str(value)[:40]!r} for its"
-            raise TokenizerError(f"message {index} {problem} {key!r}, must be text")
-    said = {key: value for key, value in message.items() if value is not None}
-    reasoning = next((said[name] for name in _REASONING if name in said), None)
-    if reasoning is None:
-        return said
-    return {"thinking": reasoning, **said, "reasoning_content": reasoning}
+def _needs_traits(message: Mapping[str, Any]) -> bool:
+    return message["role"] in ("tool", "developer") or bool(message.get("tool_calls"))
+
+
+def _options(options: object) -> dict[str, Any]:
+    """What a template is to be given beside what it always is."""
+    if options is None:
+        return {}
+    given = checks.mapping("template_options", options, "of values by name")
+    for name in given:
+        if not isinstance(name, str) or not name.isidentifier() or name in _RESERVED:
+            raise OptionError(
+                f"template_options has {checks.shown(name)}",
+                hint="use names that the template knows, but for those it is always given",
+            )
+    try:
+        size = len(json.dumps(dict(given)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OptionError(f"template_options has what JSON can't say: {error}") from error
+    if size > _MAX_OPTIONS:
+        raise OptionError(f"template_options has {size} characters, at most {_MAX_OPTIONS}")
+    return dict(given)
 
 
 def _token_texts(tokenizer: Tokenizer) -> dict[str, str]:

@@ -44,7 +44,7 @@ class Limits:
 
     @staticmethod
     def of(size: int) -> "Limits":
-        """For ``size`` bytes of messages."""
+        """For ``size`` bytes of messages and of what else a template is given."""
         return Limits(
             SECONDS + SECONDS_A_BYTE * size,
             MEMORY_BYTES + MEMORY_A_BYTE * size,
@@ -61,7 +61,7 @@ class TemplateSandbox:
     def __init__(self) -> None:
         self._worker = _Worker()
 
-    def render(self, template: str, messages: Any, **others: Any) -> str:
+    def render(self, template: str, /, messages: Any, **others: Any) -> str:
         """``template``, a Jinja source, rendered with ``messages`` and ``others``, by name.
 
         ``messages``: whatever JSON can say; the longer they are the more a rendering may take.
@@ -71,7 +71,7 @@ class TemplateSandbox:
         be had.
         """
         try:
-            given = json.dumps(messages)
+            given, names = json.dumps(messages), json.dumps(others)
         except (TypeError, ValueError, RecursionError) as error:
             raise TokenizerError(
                 f"the messages hold what JSON cannot say: {error}",
@@ -79,8 +79,8 @@ class TemplateSandbox:
             ) from error
         if self._worker.owner != os.getpid():  # a fork: the lock may be held by no thread of ours
             self._worker = _Worker()
-        request = f"[{json.dumps(template)}, {given}, {json.dumps(others)}]".encode()
-        return self._worker.render(request, Limits.of(len(given)))
+        request = f"[{json.dumps(template)}, {given}, {names}]".encode()
+        return self._worker.render(request, Limits.of(len(given) + len(names)))
 
 
 class _Worker:

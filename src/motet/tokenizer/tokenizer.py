@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from motet import checks
 from motet.cached import cached_property
@@ -12,6 +12,7 @@ from motet.tokenizer.affixes import Affixes
 from motet.tokenizer.decoder import IncrementalDecoder
 from motet.tokenizer.sandbox import TemplateSandbox
 from motet.tokenizer.split import SpecialSplitter
+from motet.tokenizer.template_traits import TemplateTraits
 from motet.tokenizer.types import SPECIAL_TYPES, TokenType
 from motet.tokenizer.vocabulary import Vocabulary
 
@@ -19,6 +20,9 @@ _WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".jo
     map(chr, range(0x2000, 0x200B))
 )
 """Unicode's White_Space, as the ``tokenizers`` library strips; ``str.strip`` takes more."""
+
+_MOST_TRAITS = 8
+"""Templates of which it is kept what they make of tools; a file has one or two."""
 
 
 class Codec(Protocol):
@@ -85,6 +89,7 @@ class Tokenizer:
         self.add_eos = bool(affixes.suffix)
         self.chat_templates = MappingProxyType(dict(chat_templates))
         self.sandbox = TemplateSandbox()
+        self._traits: dict[str, TemplateTraits] = {}
         self._vocabulary = vocabulary
         self._codec = codec
         self._affixes = affixes
@@ -100,6 +105,15 @@ class Tokenizer:
         other.chat_templates = MappingProxyType({**self.chat_templates, "default": template})
         other.sandbox = TemplateSandbox()
         return other
+
+    def traits(self, template: str, names: Mapping[str, Any]) -> TemplateTraits:
+        """What a chat template, which is given ``names`` too, makes of tools."""
+        found = self._traits.get(template)
+        if found is None:
+            if len(self._traits) >= _MOST_TRAITS:
+                self._traits.clear()
+            found = self._traits[template] = TemplateTraits(template, names, self.sandbox)
+        return found
 
     @checks.named
     def encode(

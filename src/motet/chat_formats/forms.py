@@ -1,0 +1,130 @@
+"""The forms of calls and the marks of thinking that are known, by what a template has of them."""
+
+from dataclasses import dataclass
+
+from motet.chat_formats.form import CallForm, Slot
+from motet.chat_formats.gemma_arguments import GemmaArguments
+from motet.chat_formats.json_arguments import JsonArguments
+from motet.chat_formats.xml_arguments import XmlArguments
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """Marks around what a model thinks before it answers."""
+
+    opening: str
+    closing: str
+
+
+_THINKING = (
+    Thinking("<|channel>thought\n", "<channel|>"),  # Gemma 4
+    Thinking("<think>", "</think>"),  # Qwen, DeepSeek and most others
+    Thinking("[THINK]", "[/THINK]"),  # Mistral
+    Thinking("<seed:think>", "</seed:think>"),
+)
+_JSON = JsonArguments()
+_HERMES = CallForm(
+    opening="<tool_call>",
+    parts=('\n{"name": "', Slot.NAME, '", "arguments": ', Slot.ARGUMENTS, "}\n</tool_call>"),
+    between="\n<tool_call>",
+    arguments=_JSON,
+)
+_QWEN_CODER = CallForm(
+    opening="<tool_call>",
+    parts=("\n<function=", Slot.NAME, ">\n", Slot.ARGUMENTS, "</function>\n</tool_call>"),
+    between="\n<tool_call>",
+    arguments=XmlArguments(),
+)
+_LLAMA = CallForm(
+    opening='{"name": "',
+    parts=(Slot.NAME, '", "parameters": ', Slot.ARGUMENTS, "}"),
+    arguments=_JSON,
+    starts=True,
+    single=True,
+)
+_MISTRAL_NAMED = CallForm(
+    opening="[TOOL_CALLS]",
+    parts=(Slot.NAME, "[ARGS]", Slot.ARGUMENTS),
+    between="[TOOL_CALLS]",
+    arguments=_JSON,
+)
+_MISTRAL_IDS = CallForm(
+    opening="[TOOL_CALLS]",
+    parts=(Slot.NAME, "[CALL_ID]", Slot.ID, "[ARGS]", Slot.ARGUMENTS),
+    between="[TOOL_CALLS]",
+    arguments=_JSON,
+)
+_DEEPSEEK_TYPED = CallForm(
+    opening="<｜tool▁calls▁begin｜>",
+    parts=(
+        "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
+        Slot.NAME,
+        "\n```json\n",
+        Slot.ARGUMENTS,
+        "\n```<｜tool▁call▁end｜>",
+    ),
+    between="\n",
+    closing="<｜tool▁calls▁end｜>",
+    arguments=_JSON,
+)
+_DEEPSEEK = CallForm(
+    opening="<｜tool▁calls▁begin｜>",
+    parts=(
+        "<｜tool▁call▁begin｜>",
+        Slot.NAME,
+        "<｜tool▁sep｜>",
+        Slot.ARGUMENTS,
+        "<｜tool▁call▁end｜>",
+    ),
+    closing="<｜tool▁calls▁end｜>",
+    arguments=_JSON,
+)
+
+_NOT_HERMES = ("<arg_key>", "<tool_calls>", "<|tool_calls_section_begin|>")
+"""Of templates that mean something else by <tool_call>."""
+
+
+def find_thinking(template: str) -> Thinking | None:
+    """The marks of thinking that a template has."""
+    return next((each for each in _THINKING if each.closing in template), None)
+
+
+def find_form(template: str) -> CallForm | None:
+    """The form of the calls that a template shows; None where it is none of those known."""
+    if "<|tool_call>call:" in template:
+        return _gemma("<|tool_call>", "<tool_call|>", '<|"|>')
+    if "<start_function_call>call:" in template:
+        return _gemma("<start_function_call>", "<end_function_call>", "<escape>")
+    if "<tool_call>" in template and not any(mark in template for mark in _NOT_HERMES):
+        if "<function=" in template:
+            return _QWEN_CODER if "<parameter=" in template else None
+        return _HERMES if '"name"' in template or "'name'" in template else None
+    if "[TOOL_CALLS]" in template:
+        if "[ARGS]" in template:
+            return _MISTRAL_IDS if "[CALL_ID]" in template else _MISTRAL_NAMED
+        return _mistral_list("[" if "[TOOL_CALLS][" in template else " [")
+    if "<｜tool▁calls▁begin｜>" in template:
+        return _DEEPSEEK_TYPED if "```json" in template else _DEEPSEEK
+    if '{"name": function name, "parameters": ' in template:
+        return _LLAMA
+    return None
+
+
+def _gemma(opening: str, closing: str, quote: str) -> CallForm:
+    return CallForm(
+        opening=opening,
+        parts=("call:", Slot.NAME, Slot.ARGUMENTS, closing),
+        between=opening,
+        arguments=GemmaArguments(quote),
+    )
+
+
+def _mistral_list(begin: str) -> CallForm:
+    parts = ('{"name": "', Slot.NAME, '", "arguments": ', Slot.ARGUMENTS, ', "id": "', Slot.ID)
+    return CallForm(
+        opening=f"[TOOL_CALLS]{begin}",
+        parts=(*parts, '"}'),
+        between=", ",
+        closing="]",
+        arguments=_JSON,
+    )

@@ -1,0 +1,146 @@
+"""Messages as callers give them, made into what a chat template reads."""
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from motet.errors import TokenizerError, shown
+from motet.tokenizer.template_traits import TemplateTraits
+
+Message = dict[str, Any]
+
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+"""Names under which a message may say what the model thought; templates read the first two."""
+
+
+def checked(message: Mapping[str, Any], index: int) -> Message:
+    """A message that has a role and, unless it calls tools, a content, both text."""
+    if not isinstance(message, Mapping):
+        raise TokenizerError(f"message {index} is a {type(message).__name__}, must be a mapping")
+    for key in ("role", "content"):
+        value = message.get(key)
+        if key == "content" and value is None and message.get("tool_calls"):
+            continue
+        if not isinstance(value, str) or (key == "role" and not value):
+            problem = "has no" if value is None else f"has {str(value)[:40]!r} for its"
+            raise TokenizerError(f"message {index} {problem} {key!r}, must be text")
+    said = {key: value for key, value in message.items() if value is not None}
+    reasoning = next((said[name] for name in _REASONING if name in said), None)
+    if reasoning is None:
+        return said
+    return {"thinking": reasoning, **said, "reasoning_content": reasoning}
+
+
+def adapted(messages: Sequence[Message], traits: TemplateTraits) -> list[Message]:
+    """Messages with what OpenAI's clients write in the form that the template takes.
+
+    Arguments of calls become a dictionary or JSON text, ids what the template allows, a message
+    that says and calls two where one would lose either; results get their tool's name, and the
+    role "developer" is "system" where the template does not know it.
+
+    Raises TokenizerError for calls that are malformed, and where the template has no place for
+    calls or for results.
+    """
+    made: list[Message] = []
+    names: dict[str, str] = {}
+    for index, message in enumerate(messages):
+        if message.get("tool_calls"):
+            made += _calling(message, index, traits, names)
+        elif message["role"] == "tool":
+            made.append(_result(message, index, traits, names))
+        elif message["role"] == "developer" and not traits.knows_developer:
+            made.append({**message, "role": "system"})
+        else:
+            made.append(message)
+    return made
+
+
+def _calling(
+    message: Message, index: int, traits: TemplateTraits, names: dict[str, str]
+) -> list[Message]:
+    """A message with calls, whose tools' ``names`` by id are noted."""
+    given = message["tool_calls"]
+    if not isinstance(given, list | tuple):
+        raise TokenizerError(f"message {index} has {shown(given)} for its 'tool_calls'")
+    if traits.arguments_are_text is None:
+        raise TokenizerError(
+            f"message {index} calls a tool, and this model's chat template has no place for calls"
+        )
+    calls = [_call(call, index, traits, names) for call in given]
+    silent = {**message, "content": traits.silence, "tool_calls": calls}
+    if not message.get("content"):
+        return [silent]
+    if traits.says_and_calls:
+        return [{**message, "tool_calls": calls}]
+    said = {key: value for key, value in message.items() if key != "tool_calls"}
+    return [said, {key: value for key, value in silent.items() if key not in _THOUGHT}]
+
+
+_THOUGHT = ("thinking", "reasoning", "reasoning_content")
+
+
+def _call(call: Any, index: int, traits: TemplateTraits, names: dict[str, str]) -> Message:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(call, Mapping) or not isinstance(function, Mapping):
+        raise TokenizerError(
+            f"message {index} has {shown(call)} among its 'tool_calls'",
+            hint='give {"id": "…", "type": "function", "function": {"name": …, "arguments": …}}',
+        )
+    if not isinstance(name, str) or not name:
+        raise TokenizerError(f"message {index} calls a tool named {shown(name)}, must be text")
+    arguments = _arguments(function.get("arguments"), index, name, bool(traits.arguments_are_text))
+    made = {**call, "type": "function", "function": {**function, "arguments": arguments}}
+    if isinstance(call.get("id"), str):
+        names[call["id"]] = name
+        made["id"] = _id(call["id"], traits)
+    return made
+
+
+def _arguments(given: Any, index: int, name: str, as_text: bool) -> str | dict[str, Any]:
+    """A call's arguments as the template wants them."""
+    found = given
+    if isinstance(given, str):
+        try:
+            found = json.loads(given) if given.strip() else {}
+        except (ValueError, RecursionError):
+            found = None
+    if given is None:
+        found = {}
+    if not isinstance(found, Mapping):
+        raise TokenizerError(
+            f"message {index} calls {name!r} with the arguments {shown(given)}",
+            hint="give an object, or its JSON text",
+        )
+    if not as_text:
+        return dict(found)
+    if isinstance(given, str) and given.strip():
+        return given
+    try:
+        return json.dumps(found, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TokenizerError(
+            f"message {index} calls {name!r} with what JSON cannot say: {error}"
+        ) from error
+
+
+def _result(message: Message, index: int, traits: TemplateTraits, names: dict[str, str]) -> Message:
+    if not traits.shows_results:
+        raise TokenizerError(
+            f"message {index} is a tool's result, and this model's chat template has no place for"
+            " results"
+        )
+    called = message.get("tool_call_id")
+    if not isinstance(called, str):
+        return message
+    named = {"name": names[called]} if called in names and "name" not in message else {}
+    return {**message, **named, "tool_call_id": _id(called, traits)}
+
+
+def _id(given: str, traits: TemplateTraits) -> str:
+    """An id that the template allows, the same for the same one."""
+    short = len(given) == 9 and given.isascii() and given.isalnum()
+    if short or not traits.short_ids:
+        return given
+    return sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:9]

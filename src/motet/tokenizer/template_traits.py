@@ -1,0 +1,108 @@
+"""What a chat template makes of tools, found out by trying: templates have no way to say it."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from motet.cached import cached_property
+from motet.errors import TokenizerError
+from motet.tokenizer.sandbox import TemplateSandbox
+
+Message = Mapping[str, Any]
+
+_NAME, _SAID, _RESULT = "motet_tool", "motet_said", "motet_result"
+_ARGUMENTS = {"motet_key": "motet_value", "motet_more": [1, 2.5, True, {"é": '<"'}]}
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": _NAME,
+        "description": "motet_description",
+        "parameters": {
+            "type": "object",
+            "properties": {"motet_key": {"type": "string", "description": "motet_words"}},
+            "required": ["motet_key"],
+        },
+    },
+}
+_ASKED = {"role": "user", "content": "motet_question"}
+_SHORT_IDS = re.compile(r"length\s*[!=]=\s*9\b")
+
+
+class TemplateTraits:
+    """Of one template. Each trait is found out when it is first asked for."""
+
+    def __init__(self, template: str, names: Mapping[str, Any], sandbox: TemplateSandbox) -> None:
+        """``names``: what templates are given beside messages and tools."""
+        self._template = template
+        self._names = names
+        self._sandbox = sandbox
+        self.short_ids = bool(_SHORT_IDS.search(template))
+        """Whether ids of calls have to be nine letters and digits."""
+
+    @cached_property
+    def shows_tools(self) -> bool:
+        """Whether tools are written into the prompt."""
+        shown = self._tried([_ASKED], [_TOOL])
+        return shown is not None and _NAME in shown and _NAME not in (self._tried([_ASKED]) or "")
+
+    @cached_property
+    def arguments_are_text(self) -> bool | None:
+        """Whether a call's arguments are to be JSON text, not a dictionary. None: no calls."""
+        for content in (None, ""):
+            as_text = self._calling(content, json.dumps(_ARGUMENTS, ensure_ascii=False))
+            as_object = self._calling(content, _ARGUMENTS)
+            if as_object is not None:
+                return as_text == as_object
+            if as_text is not None:
+                return True
+        return None
+
+    @cached_property
+    def silence(self) -> str | None:
+        """The content of a message that only calls: None, or "" where that fails or is said."""
+        with_none = self._calling(None)
+        if with_none is None or "None" in with_none:
+            empty = self._calling("")
+            if empty is not None and (with_none is None or "None" not in empty):
+                return ""
+        return None
+
+    @cached_property
+    def says_and_calls(self) -> bool:
+        """Whether a message may have both text and calls."""
+        return _SAID in (self._calling(_SAID) or "")
+
+    @cached_property
+    def shows_results(self) -> bool:
+        """Whether messages of role "tool" are written into the prompt."""
+        return _RESULT in (self._calling(self.silence) or "")
+
+    @cached_property
+    def knows_developer(self) -> bool:
+        """Whether messages of role "developer" are."""
+        return _SAID in (self._tried([{"role": "developer", "content": _SAID}, _ASKED]) or "")
+
+    def _calling(self, content: str | None, arguments: Any = None) -> str | None:
+        """A conversation in which a call is made; None where it fails, or does not show it.
+
+        ``arguments``: None for those that the template wants.
+        """
+        if arguments is None:
+            text = json.dumps(_ARGUMENTS, ensure_ascii=False)
+            arguments = text if self.arguments_are_text else _ARGUMENTS
+        call_id = "abcdefghi" if self.short_ids else "call_motet"
+        function = {"name": _NAME, "arguments": arguments}
+        calls = [{"id": call_id, "type": "function", "function": function}]
+        result = {"role": "tool", "name": _NAME, "tool_call_id": call_id, "content": _RESULT}
+        message = {"role": "assistant", "content": content, "tool_calls": calls}
+        shown = self._tried([_ASKED, message, result], [_TOOL])
+        return shown if shown and _NAME in shown and "motet_value" in shown else None
+
+    def _tried(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> str | None:
+        try:
+            return self._sandbox.render(
+                self._template, messages, **self._names, tools=tools, add_generation_prompt=True
+            )
+        except TokenizerError:
+            return None
