@@ -12,7 +12,7 @@ from motet.checks import shown
 from motet.errors import OptionError, UnsupportedError
 from motet.grammar.deep_stack import on_deep_stack
 from motet.grammar.lark import checked_lark, gbnf_as_lark, is_gbnf, regex_as_lark
-from motet.grammar.library import limits, require_llguidance, shortened
+from motet.grammar.library import limits, refusal, require_llguidance
 from motet.grammar.matcher import Matcher
 from motet.grammar.schemas import schema_text
 from motet.grammar.vocabulary import masked_vocabulary
@@ -124,10 +124,7 @@ class GrammarCompiler:
 
         start, first = on_deep_stack(compiled)
         if start.is_error():
-            message = shortened(start.get_error()).removeprefix("failed to compile JSON schema: ")
-            if message.startswith("NoExtension"):
-                raise OptionError(f"{what} allows no text at all", hint="loosen it")
-            raise OptionError(f"{what} can't be used: {message}")
+            raise refusal(what, start.get_error())
         assert self._tokenizer is not None
         bits = np.unpackbits(np.frombuffer(first, np.uint8), bitorder="little")
         if not bits[: self._n_vocab].any():

@@ -4,7 +4,7 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from motet.errors import UnsupportedError
+from motet.errors import OptionError, UnsupportedError
 
 if TYPE_CHECKING:
     import llguidance
@@ -13,6 +13,7 @@ MESSAGE = 300
 """Characters of a message of llguidance's that an error shows."""
 _STATE = re.compile(r"\s*<(state|backtrace)>.*", re.DOTALL)
 _SOURCE = re.compile(r"\n\s*\d* \|[^\n]*")
+_KEYWORDS = re.compile(r"Unimplemented keys: \[([^\]]*)\]")
 _FIRST_RULE = "at 1(8): "
 """Where what is no grammar of lines goes wrong."""
 
@@ -41,6 +42,22 @@ def limits() -> "llguidance.LLParserLimits":
         max_grammar_size=500_000,
         verbose_errors=False,
     )
+
+
+def refusal(what: str, message: str) -> OptionError:
+    """That ``what`` can't be compiled, for llguidance's reason."""
+    problem = shortened(message).removeprefix("failed to compile JSON schema: ")
+    if problem.startswith("NoExtension"):
+        return OptionError(f"{what} allows no text at all", hint="loosen it")
+    keywords = _KEYWORDS.match(problem)
+    if keywords is not None:
+        names = keywords[1].replace('"', "")
+        return OptionError(f"{what} has keywords that are not supported: {names}")
+    if "coerce_one_of" in problem:
+        return OptionError(
+            f"{what} has a oneOf of which two alternatives may hold at once", hint="use anyOf"
+        )
+    return OptionError(f"{what} can't be used: {problem}")
 
 
 def shortened(message: str) -> str:

@@ -1,11 +1,13 @@
 """JSON schemas as callers give them, and as text that llguidance compiles."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from motet.checks import shown
 from motet.errors import OptionError
+from motet.grammar.keywords import adapted
 
 LONGEST = 2_000_000
 """Characters of a schema or grammar. The largest of JSONSchemaBench has 1.3 million."""
@@ -14,8 +16,12 @@ MOST_OBJECTS = 10_000
 DEEPEST = 100
 """Objects and lists within each other; llguidance reads 128."""
 
-_WHITESPACE = {"whitespace_pattern": r"[ ]|\n{1,2}[ \t]{0,40}"}
+_WHITESPACE = r"[ ]|\n{1,2}[ \t]{0,40}"
 """A space, or a line's end and what indents the next: a model can't fill its answer with blanks."""
+_ESCAPES = 'nrbtf\\"'
+"""No \\u0061, by which a property would go under another spelling of its name."""
+_CONTROL = re.compile(r"\\u00[01]|\\u007f|\\\\[xuUvc0ae]")
+"""Of a schema that may want control characters, which have no other escapes."""
 _OPTIONS = "x-guidance"
 """Where a schema has options for llguidance, some of which would have it ignore keywords."""
 
@@ -41,7 +47,10 @@ def schema_text(schema: Mapping[str, Any] | str | bool) -> str:
         raise OptionError(
             f"the JSON schema has {_OPTIONS!r}, which is not supported", hint="leave it out"
         )
-    text = _written(found | {_OPTIONS: _WHITESPACE})
+    meant = adapted(found)
+    escapes = _ESCAPES + ("u" if _CONTROL.search(_written(meant)) else "")
+    form = {"whitespace_pattern": _WHITESPACE, "json_allowed_escapes": escapes}
+    text = _written(meant | {_OPTIONS: form})
     if len(text) > LONGEST:
         raise _too_large(f"has {len(text):,} characters; at most {LONGEST:,} are taken")
     return text
