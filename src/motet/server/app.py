@@ -10,8 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from motet import __version__
 from motet.server import status
+from motet.server.conversations import endpoints as conversations
 from motet.server.failures import add_handlers
-from motet.server.llama import completion, props, rerank, tokens, vectors
+from motet.server.llama import completion, props, rerank, slots, tokens, vectors
 from motet.server.metrics import Metrics
 from motet.server.security import Gate
 from motet.server.service import Service
@@ -23,6 +24,8 @@ ROUTERS = (
     vectors.router,
     rerank.router,
     props.router,
+    slots.router,
+    conversations.router,
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 from fastapi import Request
 
 from motet.async_llm import AsyncStream
-from motet.engine import Completion
+from motet.engine import AsyncConversation, Completion
 from motet.engine.prompts import Prompt
 from motet.sampling import SamplingFields
 from motet.server.generation import begun, client_of, completed
@@ -80,6 +80,7 @@ class ChatCall:
     parallel_tool_calls: bool = True
     template_options: Mapping[str, Any] | None = None
     slot: int | None = None
+    conversation: AsyncConversation | None = None
 
     async def completed(self, service: Service, request: Request) -> list[Completion]:
         """All answers. Raises ClientLeft where nobody waits for them, and what the model does."""
@@ -100,6 +101,7 @@ class ChatCall:
                 **service.settings.template_options,
                 **(self.template_options or {}),
             },
+            conversation=self.conversation,
             max_tokens=wanted.most_tokens(service),
             n=wanted.n,
             stop=wanted.stop or None,

@@ -14,6 +14,7 @@ from motet.errors import (
     CannotRewind,
     CapacityError,
     ContextLengthError,
+    ConversationBusy,
     MotetError,
     NumericalError,
     OptionError,
@@ -117,6 +118,8 @@ def failure(error: BaseException) -> Failure:
         return Failure(408, str(error))
     if isinstance(error, CannotRewind):
         return Failure(409, str(error), facts={"nearest": error.nearest})
+    if isinstance(error, ConversationBusy):
+        return Failure(409, str(error), code="conversation_busy")
     if isinstance(error, CapacityError | OptionError | TokenizerError | StateFileError):
         return Failure(400, str(error))
     if isinstance(error, UnsupportedError):

@@ -13,6 +13,7 @@ from motet.async_llm import AsyncLLM
 from motet.context import position_limit
 from motet.pooling import choose_pooling
 from motet.runnable import Decodes
+from motet.server.conversations.registry import Conversations
 from motet.server.failures import Refused
 from motet.server.metrics import Metrics
 from motet.server.settings import ServerSettings
@@ -65,6 +66,7 @@ class Service:
         self.failure: Exception | None = None
         """Why loading failed."""
         self.metrics = Metrics(self)
+        self.conversations = Conversations(self)
         self.on_failure: Callable[[], object] = lambda: None
         """Called when loading has failed."""
         self._load = load
@@ -82,8 +84,9 @@ class Service:
             _log.info("%s is ready", served.name)
 
     async def close(self) -> None:
-        """End the models' threads; answers under way end with an error."""
+        """Save conversations, and end the models' threads; answers under way end with an error."""
         self.status = "stopping"
+        await self.conversations.save_all()
         for served in self.models:
             await served.llm.close()
 

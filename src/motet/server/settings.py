@@ -23,6 +23,10 @@ class ServerSettings:
     """What clients see the model called; None: the name of its file."""
     state_dir: Path | None = None
     """Where conversations and slots are saved; None: they can't be."""
+    conversations: int = 1000
+    """That may be open at once."""
+    conversation_seconds: float | None = None
+    """After which one that nobody uses is deleted, or if it is stored, left on disk alone."""
     body_bytes: int = 32 << 20
     """Of a request, at most."""
     max_tokens: int | None = None
