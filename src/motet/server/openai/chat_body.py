@@ -84,7 +84,7 @@ class ChatBody(GenerationBody):
                 json_schema=held.json_schema,
                 regex=held.regex,
             ),
-            tools=self.tools and [tool.model_dump(exclude_none=True) for tool in self.tools],
+            tools=[tool.model_dump(exclude_none=True) for tool in self.tools or ()] or None,
             tool_choice=self.tool_choice or "auto",
             parallel_tool_calls=self.parallel_tool_calls is not False,
             template_options=self._template_options(served),
