@@ -28,13 +28,15 @@ def serving(
 
     service = Service(settings, load)
     listening = bound(settings)
-    config = uvicorn.Config(create_app(service), log_level="warning", timeout_graceful_shutdown=2)
+    app = create_app(service)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
         with httpx.Client(base_url=url, timeout=60) as client:
+            client._motet_app = app  # type: ignore[attr-defined]
             while service.status == "loading":
                 time.sleep(0.01)
             if service.failure is not None:

@@ -211,6 +211,8 @@ def command(
     from motet.server.service import Served, Service
     from motet.server.settings import ServerSettings
 
+    if "" in api_keys:
+        raise click.UsageError("--api-key: the key is empty")
     settings = ServerSettings(
         host=host,
         port=port,

@@ -10,10 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from motet import __version__
 from motet.server import status
+from motet.server.bodies import Bodies
 from motet.server.conversations import endpoints as conversations
 from motet.server.failures import add_handlers
 from motet.server.llama import completion, props, rerank, slots, tokens, vectors
 from motet.server.metrics import Metrics
+from motet.server.openai import chat, completions, embeddings
 from motet.server.security import Gate
 from motet.server.service import Service
 
@@ -26,6 +28,9 @@ ROUTERS = (
     props.router,
     slots.router,
     conversations.router,
+    chat.router,
+    completions.router,
+    embeddings.router,
 )
 
 
@@ -46,37 +51,46 @@ def create_app(service: Service) -> FastAPI:
         version=__version__,
         description="Language models on this machine: each answer is what it would be alone.",
         lifespan=lifespan,
-        max_body_size=settings.body_bytes,
     )
     app.state.service = service
     for router in ROUTERS:
         app.include_router(router)
     add_handlers(app)
-    app.add_middleware(_Counted, metrics=service.metrics)
+    app.add_middleware(Bodies, limit=settings.body_bytes)
     app.add_middleware(Gate, settings=settings)
+    app.add_middleware(_Requests, metrics=service.metrics)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.origins,
-            allow_methods=["*"],
+            allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
             allow_headers=["*"],
         )
     return app
 
 
-class _Counted:
-    """Counts responses by endpoint and status."""
+class _Requests:
+    """Counts responses by endpoint and status; answers HEAD as GET, without the body."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # The server that carries this out knows that it was HEAD, and sends no body.
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = scope.get("route")
-                path = "other" if route is None else route.path
-                self._metrics.responded(path, message["status"])
+                self._metrics.responded(_path(asked), message["status"])
             await send(message)
 
-        await self._app(scope, receive, counted if scope["type"] == "http" else send)
+        await self._app(asked, receive, counted)
+
+
+def _path(scope: Scope) -> str:
+    """The endpoint's, where there is one: clients can make up any."""
+    return getattr(scope.get("route"), "path", "other")

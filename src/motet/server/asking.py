@@ -12,6 +12,7 @@ from motet.engine.prompts import Prompt
 from motet.sampling import SamplingFields
 from motet.server.generation import begun, client_of, completed
 from motet.server.service import Service
+from motet.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class ChatCall:
     def _ask(self, service: Service, request: Request, *, stream: bool) -> Any:
         wanted = self.wanted
         return service.text.llm.chat(
-            [self.messages],
+            [_as_templates_have(self.messages, service.text.llm.tokenizer)],
             tools=self.tools,
             tool_choice=self.tool_choice,
             parallel_tool_calls=self.parallel_tool_calls,
@@ -115,6 +116,18 @@ class ChatCall:
             stream=stream,
             **wanted.sampling,
         )
+
+
+def _as_templates_have(
+    messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer | None
+) -> Sequence[Mapping[str, Any]]:
+    """OpenAI's newer name for the role "system" as a template reads it that doesn't know it."""
+    if tokenizer is None or "developer" in tokenizer.chat_templates.get("default", ""):
+        return messages
+    return [
+        {**message, "role": "system"} if message.get("role") == "developer" else message
+        for message in messages
+    ]
 
 
 def _is_one(prompt: Prompt | Sequence[Prompt]) -> bool:

@@ -1,12 +1,12 @@
 """What went wrong, in the form that each API's clients parse."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from motet.errors import (
@@ -23,6 +23,7 @@ from motet.errors import (
     TokenizerError,
     UnsupportedError,
 )
+from motet.server.replies import reply
 
 _log = logging.getLogger("motet")
 
@@ -48,6 +49,16 @@ _ANTHROPIC_TYPES = {
     501: "invalid_request_error",
     503: "overloaded_error",
 }
+
+
+_SHOWN = 120
+"""Characters of a name that a client made up."""
+_RETRY = 5.0
+"""Seconds after which to ask a server that loads its model, or stops."""
+
+
+class ClientLeft(Exception):
+    """The client has closed its connection; what it asked for was cancelled."""
 
 
 class Refused(Exception):
@@ -77,6 +88,7 @@ class Failure:
     """Further entries of the error, which programs read."""
     retry_after: float | None = None
     """Seconds."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def body(self, path: str) -> dict[str, Any]:
         """As clients of ``path`` parse it: Anthropic's form, or that of OpenAI and llama.cpp."""
@@ -92,18 +104,24 @@ class Failure:
         }
         return {"error": error}
 
-    def response(self, path: str) -> JSONResponse:
+    def response(self, path: str) -> Response:
         """The answer to a request of ``path``."""
-        headers = {}
+        headers = dict(self.headers)
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, round(self.retry_after)))
-        return JSONResponse(self.body(path), self.status, headers)
+        return reply(self.body(path), self.status, headers)
 
 
 def failure(error: BaseException) -> Failure:
     """An error as HTTP has it; what nobody expected is logged, and not told."""
     if isinstance(error, Refused):
-        return Failure(error.status, error.message, code=error.code, param=error.param)
+        return Failure(
+            error.status,
+            error.message,
+            code=error.code,
+            param=error.param,
+            retry_after=_RETRY if error.status == 503 else None,
+        )
     if isinstance(error, ContextLengthError):
         return Failure(
             400,
@@ -135,7 +153,8 @@ def failure(error: BaseException) -> Failure:
 def _validation(error: RequestValidationError) -> Failure:
     """What is wrong with a request's fields, the first of them by name."""
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    named = [str(part) for part in first["loc"] if part != "body" and not _is_kind(part)]
+    place = ".".join(named)[:_SHOWN]
     said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         said = "this server does not know the field, so it would have no effect; leave it out"
@@ -146,22 +165,42 @@ def _validation(error: RequestValidationError) -> Failure:
     return Failure(400, f"{place}: {said}{others}" if place else said + others, param=place or None)
 
 
+def _is_kind(part: object) -> bool:
+    """Whether a part of an error's place is one of the types that a field may have."""
+    return part in ("str", "int", "float", "bool") or (isinstance(part, str) and "[" in part)
+
+
 def _http(error: HTTPException) -> Failure:
-    retry = 5.0 if error.status_code == 503 else None
-    return Failure(error.status_code, str(error.detail), retry_after=retry)
+    """What the framework refuses: paths, methods, and bodies that can't be read."""
+    cause = error.__cause__
+    if isinstance(cause, Refused):
+        return failure(cause)
+    said = str(error.detail)
+    if error.status_code == 404:
+        said = "there is no such path here; /docs lists those that there are"
+    if isinstance(cause, RecursionError):
+        said = "the body is nested too deeply"
+    elif isinstance(cause, UnicodeDecodeError):
+        said = "the body is no JSON: it isn't UTF-8"
+    elif isinstance(cause, ValueError):
+        said = f"the body is no JSON that can be read: {cause}"
+    return Failure(error.status_code, said, headers=error.headers or {})
+
+
+def _answer(request: Request, error: Exception) -> Response:
+    if isinstance(error, ClientLeft):
+        return Response(status_code=499)  # as proxies log it; nobody gets it
+    if isinstance(error, RequestValidationError):
+        found = _validation(error)
+    elif isinstance(error, HTTPException):
+        found = _http(error)
+    else:
+        found = failure(error)
+    return found.response(request.url.path)
 
 
 def add_handlers(app: FastAPI) -> None:
     """Let every error of an endpoint become its answer."""
-
-    def answer(request: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, RequestValidationError):
-            found = _validation(error)
-        elif isinstance(error, HTTPException):
-            found = _http(error)
-        else:
-            found = failure(error)
-        return found.response(request.url.path)
-
-    for kind in (RequestValidationError, HTTPException, MotetError, Refused, Exception):
-        app.add_exception_handler(kind, answer)
+    kinds = (RequestValidationError, HTTPException, MotetError, Refused, ClientLeft, Exception)
+    for kind in kinds:
+        app.add_exception_handler(kind, _answer)

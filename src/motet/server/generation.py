@@ -2,20 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 
 from motet.async_llm import AsyncStream
 from motet.engine import Chunk, Completion
-from motet.server.failures import Failure, failure
+from motet.server.failures import ClientLeft, Failure, failure
 from motet.server.service import Service
+from motet.server.sse import left
 
 Result = TypeVar("Result")
-
-
-class ClientLeft(Exception):
-    """The client has closed its connection; what it asked for was cancelled."""
 
 
 def client_of(request: Request) -> str:
@@ -32,7 +29,7 @@ async def completed(service: Service, request: Request, work: Awaitable[Result])
     Raises ClientLeft then, and what ``work`` does.
     """
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_left(request))
+    gone = asyncio.ensure_future(left(request.receive))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -78,10 +75,3 @@ async def guarded(
         yield on_error(failure(error))
     finally:
         await events.aclose()
-
-
-async def _left(request: Request) -> None:
-    """Wait until the client has closed its connection."""
-    message: dict[str, Any] = {}
-    while message.get("type") != "http.disconnect":
-        message = dict(await request.receive())

@@ -72,36 +72,36 @@ class _Engine(Collector):
         if served is None:
             return
         load = served.llm.load()
-        total = load.total
+        done = load.total
         for name, text, value in (
-            ("llamacpp:prompt_tokens", "Prompt tokens computed.", total.prompt_tokens),
-            ("vllm:prompt_tokens", "Prompt tokens computed.", total.prompt_tokens),
-            ("llamacpp:prompt_seconds", "Seconds of prefill.", total.prompt_seconds),
-            ("llamacpp:tokens_predicted", "Tokens generated.", total.generated_tokens),
-            ("vllm:generation_tokens", "Tokens generated.", total.generated_tokens),
-            ("llamacpp:tokens_predicted_seconds", "Seconds of decoding.", total.generation_seconds),
-            ("llamacpp:n_decode", "Steps.", total.steps),
-            ("vllm:prefix_cache_queries", "Prompt tokens looked up.", total.prefix_queries),
-            ("vllm:prefix_cache_hits", "Prompt tokens found.", total.cached_tokens),
-            ("vllm:num_preemptions", "Requests preempted.", total.preemptions),
-            ("motet:timed_out", "Requests that timed out.", total.timed_out),
-            ("motet:refused", "Requests refused because too much waited.", total.refused),
+            ("llamacpp:prompt_tokens", "Prompt tokens computed.", done.prompt_tokens),
+            ("vllm:prompt_tokens", "Prompt tokens computed.", done.prompt_tokens),
+            ("llamacpp:prompt_seconds", "Seconds of prefill.", done.prompt_seconds),
+            ("llamacpp:tokens_predicted", "Tokens generated.", done.generated_tokens),
+            ("vllm:generation_tokens", "Tokens generated.", done.generated_tokens),
+            ("llamacpp:tokens_predicted_seconds", "Seconds of decoding.", done.generation_seconds),
+            ("llamacpp:n_decode", "Steps.", done.steps),
+            ("vllm:prefix_cache_queries", "Prompt tokens looked up.", done.prefix_queries),
+            ("vllm:prefix_cache_hits", "Prompt tokens found.", done.cached_tokens),
+            ("vllm:num_preemptions", "Requests preempted.", done.preemptions),
+            ("motet:requests_refused", "Refused because too much waited.", done.refused),
+            ("motet:requests_timed_out", "Ended by their time-out.", done.timed_out),
         ):
             yield CounterMetricFamily(name, text, value)
-        prefill = total.prompt_tokens / max(total.prompt_seconds, 1e-9)
-        predict = total.generated_tokens / max(total.generation_seconds, 1e-9)
-        busy = total.busy_sequences / max(total.steps, 1)
-        used = load.kv_bytes_used / max(load.kv_bytes, 1)
+        share = load.kv_bytes_used / max(load.kv_bytes, 1)
+        busy = done.busy_sequences / max(done.steps, 1)
+        prefill = done.prompt_tokens / max(done.prompt_seconds, 1e-9)
+        predict = done.generated_tokens / max(done.generation_seconds, 1e-9)
         for name, text, value in (
             ("llamacpp:prompt_tokens_seconds", "Prompt tokens a second.", prefill),
             ("llamacpp:predicted_tokens_seconds", "Generated tokens a second.", predict),
-            ("llamacpp:n_busy_slots_per_decode", "Sequences in a step.", busy),
             ("llamacpp:requests_processing", "Requests running.", load.running),
             ("vllm:num_requests_running", "Requests running.", load.running),
             ("llamacpp:requests_deferred", "Requests waiting.", load.waiting),
             ("vllm:num_requests_waiting", "Requests waiting.", load.waiting),
-            ("llamacpp:kv_cache_usage_ratio", "Bytes used of those allowed.", used),
-            ("vllm:kv_cache_usage_perc", "Bytes used of those allowed.", used),
+            ("llamacpp:kv_cache_usage_ratio", "Bytes used of those allowed.", share),
+            ("vllm:kv_cache_usage_perc", "Bytes used of those allowed.", share),
+            ("llamacpp:n_busy_slots_per_decode", "Sequences in a step, on average.", busy),
             ("motet:kv_bytes_used", "Bytes of caches.", load.kv_bytes_used),
             ("motet:kv_bytes_allowed", "Bytes that caches may take.", load.kv_bytes),
         ):

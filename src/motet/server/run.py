@@ -1,7 +1,10 @@
 """The server process: from a free port to the last answer."""
 
+import asyncio
+import os
 import signal
 import socket
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,6 +17,9 @@ from motet.server.service import Service
 from motet.server.settings import ServerSettings
 
 _BACKLOG = 2048
+_LOOK_SECONDS = 0.05
+_LAST_SECONDS = 2
+"""For clients to take what is there once all answers have ended."""
 
 
 def bound(settings: ServerSettings) -> socket.socket:
@@ -45,7 +51,8 @@ def run(service: Service, listening: socket.socket) -> None:
         access_log=settings.access_log,
         server_header=False,
         backlog=_BACKLOG,
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_seconds)),
+        ws="none",
+        timeout_graceful_shutdown=_LAST_SECONDS,
     )
     server = _Server(config, service)
     with listening, _signals_end_nothing():
@@ -60,12 +67,27 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+        self._seconds = service.settings.shutdown_seconds
         service.on_failure = self._give_up
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._service.status == "loading":  # nothing is under way, and loading can't be stopped
+            os._exit(128 + sig)
         if self._service.status == "ready":
             self._service.status = "stopping"
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let answers under way end, while new requests are told that the server stops."""
+        end = time.monotonic() + self._seconds
+        under_way = set(self.server_state.tasks)
+        while any(not task.done() for task in under_way):
+            if self.force_exit or time.monotonic() > end:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        if not self.force_exit:
+            await self._service.close()
+        await super().shutdown(sockets)
 
     def _give_up(self) -> None:
         self.should_exit = True

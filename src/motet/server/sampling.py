@@ -1,16 +1,26 @@
 """The fields of requests that say how tokens are chosen, as all APIs have them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from motet.sampling import SamplingFields
+
+_MOST_FIELDS = 256
 
 
 class Asked(BaseModel):
     """A request's body: fields that nobody declared are refused by name."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, body: Any) -> Any:
+        """Refuse a great number of fields at once: each would be named."""
+        if isinstance(body, dict) and len(cast(dict[str, Any], body)) > _MOST_FIELDS:
+            raise ValueError(f"there are more than {_MOST_FIELDS} fields")
+        return body
 
 
 class SamplingBody(Asked):

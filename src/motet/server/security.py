@@ -59,11 +59,11 @@ class Gate:
 
     def _opens(self, headers: Headers) -> bool:
         """Whether a key was given. All are compared, each in constant time."""
-        given = headers.get("x-api-key", "").encode()
         kind, _, value = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer":
-            given = value.strip().encode()
-        matches = [hmac.compare_digest(_digest(given), key) for key in self._keys]
+        given = [headers.get("x-api-key", ""), value.strip() if kind.lower() == "bearer" else ""]
+        # Headers are bytes, which the framework reads as Latin-1.
+        digests = [_digest(key.encode("latin-1")) for key in given if key]
+        matches = [hmac.compare_digest(found, key) for found in digests for key in self._keys]
         return any(matches)
 
     def _known_host(self, host: str) -> bool:
@@ -82,7 +82,7 @@ class Gate:
     def _known_origin(self, origin: str, host: str) -> bool:
         if self._any_origin or origin in self._origins:
             return True
-        return origin.partition("://")[2] == host
+        return bool(host) and origin.partition("://")[2] == host
 
 
 def _digest(key: bytes) -> bytes:

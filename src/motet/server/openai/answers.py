@@ -1,0 +1,58 @@
+"""What every answer says of itself."""
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from motet import __version__
+from motet.engine import Completion
+from motet.server.failures import Failure
+from motet.server.service import Served
+from motet.server.sse import event
+
+
+@dataclass(frozen=True)
+class Head:
+    """What all parts of one response begin with."""
+
+    object: str
+    model: str
+    fingerprint: str
+    id: str
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def fields(self) -> dict[str, Any]:
+        """In the order in which clients see them."""
+        return {
+            "id": self.id,
+            "object": self.object,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+        }
+
+
+def head(served: Served, kind: str, prefix: str) -> Head:
+    """Of a new response of that ``kind``; its id begins with ``prefix``."""
+    arithmetic = served.llm.model.kernels.arithmetic.replace(", ", "-").replace(" ", "-")
+    return Head(kind, served.name, f"b{__version__}/{arithmetic}", f"{prefix}-{uuid.uuid4().hex}")
+
+
+def usage(completions: Sequence[Completion], n: int) -> dict[str, Any]:
+    """Tokens of all answers, ``n`` to a prompt, which counts once."""
+    first = [each.usage for each in completions if each.index % n == 0]
+    prompt = sum(each.prompt_tokens for each in first)
+    written = sum(each.usage.completion_tokens for each in completions)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": written,
+        "total_tokens": prompt + written,
+        "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in first)},
+    }
+
+
+def error_event(failed: Failure) -> bytes:
+    """What ends a stream that failed."""
+    return event(failed.body(""))

@@ -1,0 +1,164 @@
+"""``/v1/chat/completions``."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from motet.async_llm import AsyncStream
+from motet.engine import Chunk, Completion
+from motet.sampling import TokenLogprob
+from motet.server.generation import chunks, guarded
+from motet.server.logprobs import token_entry
+from motet.server.openai.answers import Head, error_event, head, usage
+from motet.server.openai.chat_body import ChatBody
+from motet.server.replies import dumped, reply
+from motet.server.service import CurrentService, Served, Service
+from motet.server.sse import DONE, event, event_stream
+from motet.server.timings import timings_of
+from motet.tokenizer import Tokenizer
+
+router = APIRouter(tags=["OpenAI"])
+
+
+@router.post("/v1/chat/completions")
+@router.post("/chat/completions", include_in_schema=False)
+async def chat_completions(body: ChatBody, service: CurrentService, request: Request) -> Response:
+    """Answer a conversation."""
+    served = service.text
+    call = body.call(served)
+    if body.stream:
+        stream = await call.begun(service, request)
+        head_ = head(served, "chat.completion.chunk", "chatcmpl")
+        return event_stream(guarded(_events(service, served, stream, head_, body), error_event))
+    completions = await call.completed(service, request)
+    head_ = head(served, "chat.completion", "chatcmpl")
+    return reply(
+        {
+            **head_.fields(),
+            "choices": [_choice(served, each) for each in completions],
+            "usage": usage(completions, call.wanted.n),
+            **({"timings": timings_of(completions[0])} if len(completions) == 1 else {}),
+        }
+    )
+
+
+def _choice(served: Served, completion: Completion) -> dict[str, Any]:
+    """A whole answer."""
+    calls = [
+        {"id": call.id, "type": "function", "function": _function(call.name, call.arguments)}
+        for call in completion.tool_calls
+    ]
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if calls and not completion.text else completion.text,
+        "refusal": None,
+    }
+    if completion.reasoning is not None:
+        message["reasoning_content"] = completion.reasoning
+    if calls:
+        message["tool_calls"] = calls
+    return {
+        "index": completion.index,
+        "message": message,
+        "logprobs": _logprobs(served.llm.tokenizer, completion.logprobs),
+        "finish_reason": completion.finish_reason,
+    }
+
+
+def _function(name: str, arguments: str) -> dict[str, str]:
+    return {"name": name, "arguments": arguments}
+
+
+def _logprobs(
+    tokenizer: Tokenizer | None, found: Sequence[TokenLogprob] | None
+) -> dict[str, Any] | None:
+    """Of the tokens that a message consists of, which what ended it is none of."""
+    if found is None or tokenizer is None:
+        return None
+    kept = [token_entry(each, tokenizer) for each in found if each.token not in tokenizer.eog]
+    return {"content": kept, "refusal": None}
+
+
+async def _events(
+    service: Service, served: Served, stream: AsyncStream, head_: Head, body: ChatBody
+) -> AsyncGenerator[bytes, None]:
+    writer = _Writer(head_, served.llm.tokenizer, body.include_usage)
+    finished: list[Completion] = []
+    async for chunk in chunks(service, stream):
+        events = writer.events(chunk)
+        if chunk.completion is not None:
+            finished.append(chunk.completion)
+            events += writer.end(chunk.completion, with_timings=body.n in (None, 1))
+        if events:
+            yield events
+    if body.include_usage:
+        yield writer.usage(finished, body.n or 1)
+    yield DONE
+
+
+class _Writer:
+    """Chunks as events. What all have in common is encoded once: there is one for each token."""
+
+    def __init__(self, head_: Head, tokenizer: Tokenizer | None, says_usage: bool) -> None:
+        """``says_usage``: with a place for it in each event, empty but in the last."""
+        self._fields = {**head_.fields(), **({"usage": None} if says_usage else {})}
+        self._opening = b'data: %b,"choices":[{"index":' % dumped(self._fields)[:-1]
+        self._tokenizer = tokenizer
+        self._begun: set[int] = set()
+
+    def events(self, chunk: Chunk) -> bytes:
+        """What a chunk says, and before an answer's first one who says it."""
+        delta: list[bytes] = []
+        if chunk.reasoning:
+            delta.append(b'"reasoning_content":' + dumped(chunk.reasoning))
+        if chunk.text or (chunk.logprobs and not delta):
+            delta.append(b'"content":' + dumped(chunk.text))
+        if chunk.tool_calls:
+            delta.append(b'"tool_calls":' + dumped(_call_deltas(chunk)))
+        said = logprobs = b""
+        if delta:
+            if chunk.logprobs:
+                logprobs = dumped(_logprobs(self._tokenizer, chunk.logprobs))
+            said = self._event(chunk.index, b",".join(delta), logprobs or b"null")
+        if chunk.index not in self._begun:
+            self._begun.add(chunk.index)
+            return self._event(chunk.index, b'"role":"assistant","content":null', b"null") + said
+        return said
+
+    def end(self, completion: Completion, with_timings: bool) -> bytes:
+        """That an answer is whole, and why."""
+        choice = {
+            "index": completion.index,
+            "delta": {},
+            "logprobs": None,
+            "finish_reason": completion.finish_reason,
+        }
+        took = {"timings": timings_of(completion)} if with_timings else {}
+        return event({**self._fields, "choices": [choice], **took})
+
+    def usage(self, completions: Sequence[Completion], n: int) -> bytes:
+        """The last event, which has no choices."""
+        took = {"timings": timings_of(completions[0])} if len(completions) == 1 else {}
+        return event({**self._fields, "choices": [], "usage": usage(completions, n), **took})
+
+    def _event(self, index: int, delta: bytes, logprobs: bytes) -> bytes:
+        return b'%b%d,"delta":{%b},"logprobs":%b,"finish_reason":null}]}\n\n' % (
+            self._opening,
+            index,
+            delta,
+            logprobs,
+        )
+
+
+def _call_deltas(chunk: Chunk) -> list[dict[str, Any]]:
+    """What a chunk adds to calls of tools; a call's first one says which."""
+    found: list[dict[str, Any]] = []
+    for delta in chunk.tool_calls:
+        if delta.name:
+            function = _function(delta.name, delta.arguments)
+            said = {"id": delta.id, "type": "function", "function": function}
+        else:
+            said = {"function": {"arguments": delta.arguments}}
+        found.append({"index": delta.index, **said})
+    return found

@@ -1,0 +1,114 @@
+"""A request for a chat completion."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from motet.server.asking import ChatCall, Wanted
+from motet.server.failures import Refused
+from motet.server.openai.fields import GenerationBody
+from motet.server.sampling import Asked
+from motet.server.service import Served
+from motet.server.thinking import Effort, thinking_options
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    text: str | None = None
+
+
+class Message(BaseModel):
+    """A turn; what it says beside these fields is the chat template's business."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Annotated[str, Field(min_length=1)]
+    content: str | Annotated[list[Part], Field(fail_fast=True)] | None = None
+
+
+class Function(Asked):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Asked):
+    type: Literal["function"]
+    function: Function
+
+
+class ChatBody(GenerationBody):
+    """OpenAI's fields, and some of vLLM's and of llama-server's."""
+
+    messages: Annotated[list[Message], Field(fail_fast=True, min_length=1)]
+    tools: Annotated[list[Tool], Field(fail_fast=True)] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    max_completion_tokens: Annotated[int | None, Field(ge=-1)] = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
+    reasoning_effort: Effort | None = None
+    chat_template_kwargs: Annotated[
+        dict[str, Any] | None, Field(description="Variables of the chat template.")
+    ] = None
+    reasoning_format: Literal["auto", "deepseek"] | None = None
+    modalities: list[Literal["text"]] | None = None
+    verbosity: Literal["medium"] | None = None
+    add_generation_prompt: Literal[True] | None = None
+    continue_final_message: Literal[False] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _newer_names(cls, body: Any) -> Any:
+        if isinstance(body, dict):
+            for old, new in (("functions", "tools"), ("function_call", "tool_choice")):
+                if body.get(old) is not None:  # pyright: ignore[reportUnknownMemberType]
+                    raise ValueError(f"{old} is OpenAI's former name; give {new}")
+        return body  # pyright: ignore[reportUnknownVariableType]
+
+    def call(self, served: Served) -> ChatCall:
+        """What to ask of the model. Raises Refused for fields that contradict each other."""
+        held = self.constraint()
+        return ChatCall(
+            [message.model_dump(exclude_unset=True) for message in self.messages],
+            Wanted(
+                sampling=self.chosen(),
+                max_tokens=self._most_tokens(),
+                n=self.n or 1,
+                stop=self.stops,
+                logprobs=self._top(),
+                grammar=held.grammar,
+                json_schema=held.json_schema,
+                regex=held.regex,
+            ),
+            tools=[tool.model_dump(exclude_none=True) for tool in self.tools or ()] or None,
+            tool_choice=self.tool_choice or "auto",
+            parallel_tool_calls=self.parallel_tool_calls is not False,
+            template_options=self._template_options(served),
+            slot=self.slot,
+        )
+
+    def _most_tokens(self) -> int | None:
+        newer, older = self.max_completion_tokens, self.max_tokens
+        if newer is not None and older is not None and newer != older:
+            raise Refused(
+                400,
+                f"max_completion_tokens is {newer}, but max_tokens is {older}",
+                param="max_completion_tokens",
+            )
+        given = older if newer is None else newer
+        return None if given == -1 else given
+
+    def _top(self) -> int | None:
+        if self.logprobs:
+            return self.top_logprobs or 0
+        if self.top_logprobs:
+            raise Refused(400, "top_logprobs without logprobs: true", param="top_logprobs")
+        return None
+
+    def _template_options(self, served: Served) -> dict[str, Any] | None:
+        effort = thinking_options(served, "reasoning_effort", effort=self.reasoning_effort)
+        return {**(effort or {}), **(self.chat_template_kwargs or {})} or None

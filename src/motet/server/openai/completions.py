@@ -1,0 +1,190 @@
+"""``/v1/completions``."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import APIRouter, Request, Response
+from pydantic import AfterValidator, Field, WithJsonSchema
+
+from motet.async_llm import AsyncStream
+from motet.engine import Chunk, Completion
+from motet.engine.prompts import Prompt, encode
+from motet.server.asking import TextCall, Wanted
+from motet.server.failures import Refused
+from motet.server.generation import chunks, guarded
+from motet.server.openai.answers import Head, error_event, head, usage
+from motet.server.openai.fields import GenerationBody
+from motet.server.openai.logprobs import OfCompletion, joined
+from motet.server.replies import dumped, reply
+from motet.server.service import CurrentService, Served, Service
+from motet.server.sse import DONE, event, event_stream
+from motet.server.timings import timings_of
+from motet.tokenizer import Tokenizer
+
+router = APIRouter(tags=["OpenAI"])
+
+_MAX_TOKENS = 16
+"""As OpenAI has it where nothing is said."""
+
+
+def _texts_or_ids(value: Any) -> Any:
+    """What is further wrong with them, the model says by place: there may be many."""
+    if isinstance(value, str) or (isinstance(value, list) and value):
+        return value  # pyright: ignore[reportUnknownVariableType]
+    raise ValueError("give text, token ids, or a list of either, which is not empty")
+
+
+TextsOrIds = Annotated[
+    Any,
+    AfterValidator(_texts_or_ids),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}},
+                {"type": "array", "items": {"type": "integer"}},
+                {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+            ]
+        }
+    ),
+]
+"""Text, token ids, or a list of either."""
+
+
+class CompletionBody(GenerationBody):
+    """OpenAI's fields, and some of vLLM's."""
+
+    prompt: TextsOrIds
+    echo: bool | None = None
+    logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
+    best_of: Annotated[int | None, Field(description="What n is: all answers are given.")] = None
+    suffix: Literal[""] | None = None
+    add_special_tokens: Literal[True] | None = None
+
+    def call(self) -> TextCall:
+        """What to ask of the model. Raises Refused for fields that contradict each other."""
+        if self.best_of is not None and self.best_of != (self.n or 1):
+            raise Refused(
+                400,
+                f"best_of is {self.best_of} for {self.n or 1} answers: all are given here, so ask"
+                " for as many as n",
+                param="best_of",
+            )
+        if self.stream and self.echo and self.logprobs is not None:
+            raise Refused(400, "a stream has no logprobs of what it echoes", param="echo")
+        held = self.constraint()
+        wanted = Wanted(
+            sampling=self.chosen(),
+            max_tokens=self._most_tokens(),
+            n=self.n or 1,
+            stop=self.stops,
+            logprobs=self.logprobs,
+            grammar=held.grammar,
+            json_schema=held.json_schema,
+            regex=held.regex,
+        )
+        return TextCall(self.prompt, wanted, echo=bool(self.echo), slot=self.slot)
+
+    def _most_tokens(self) -> int | None:
+        if self.max_tokens is None:
+            return _MAX_TOKENS
+        return None if self.max_tokens == -1 else self.max_tokens
+
+    def prompts(self) -> list[Prompt]:
+        """One or many, as a list."""
+        if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
+            return [self.prompt]
+        return cast(list[Prompt], self.prompt)
+
+
+@router.post("/v1/completions")
+async def completions(body: CompletionBody, service: CurrentService, request: Request) -> Response:
+    """Continue one prompt or several."""
+    served = service.text
+    call = body.call()
+    head_ = head(served, "text_completion", "cmpl")
+    if body.stream:
+        stream = await call.begun(service, request)
+        return event_stream(guarded(_events(service, served, stream, head_, body), error_event))
+    answers = await call.completed(service, request)
+    firsts: list[int] = []
+    if body.echo and body.logprobs is not None:
+        firsts = await asyncio.to_thread(_first_tokens, served, body.prompts())
+    choices = [_choice(served, each, firsts, call.wanted.n) for each in answers]
+    took = {"timings": timings_of(answers[0])} if len(answers) == 1 else {}
+    used = usage(answers, call.wanted.n)
+    return reply({**head_.fields(), "choices": choices, "usage": used, **took})
+
+
+def _first_tokens(served: Served, prompts: Sequence[Prompt]) -> list[int]:
+    """Of each prompt."""
+    model = served.llm.model
+    return [
+        encode(each, model.tokenizer, model.config.n_vocab, parse_special=True)[0]
+        for each in prompts
+    ]
+
+
+def _choice(
+    served: Served, completion: Completion, firsts: Sequence[int], n: int
+) -> dict[str, Any]:
+    """A whole answer; ``firsts``: the tokens that echoed prompts begin with."""
+    found: dict[str, Any] | None = None
+    if completion.logprobs is not None and served.llm.tokenizer is not None:
+        of = OfCompletion(served.llm.tokenizer)
+        parts: list[dict[str, Any]] = []
+        if completion.prompt_logprobs is not None:
+            rest = [each for each in completion.prompt_logprobs if each is not None]
+            parts = [of.begun(firsts[completion.index // n]), of.part(rest)]
+        found = joined(*parts, of.part(completion.logprobs))
+    return {
+        "index": completion.index,
+        "text": completion.text,
+        "logprobs": found,
+        "finish_reason": completion.finish_reason,
+    }
+
+
+async def _events(
+    service: Service, served: Served, stream: AsyncStream, head_: Head, body: CompletionBody
+) -> AsyncGenerator[bytes, None]:
+    writer = _Writer(head_, served.llm.tokenizer, body.include_usage)
+    finished: list[Completion] = []
+    async for chunk in chunks(service, stream):
+        if chunk.completion is not None:
+            finished.append(chunk.completion)
+        if chunk.text or chunk.logprobs or chunk.completion:
+            yield writer.event(chunk)
+    if body.include_usage:
+        yield writer.usage(finished, body.n or 1)
+    yield DONE
+
+
+class _Writer:
+    """Chunks as events. What all have in common is encoded once: there is one for each token."""
+
+    def __init__(self, head_: Head, tokenizer: Tokenizer | None, says_usage: bool) -> None:
+        """``says_usage``: with a place for it in each event, empty but in the last."""
+        self._fields = {**head_.fields(), **({"usage": None} if says_usage else {})}
+        self._opening = b'data: %b,"choices":[{"index":' % dumped(self._fields)[:-1]
+        self._tokenizer = tokenizer
+        self._logprobs: dict[int, OfCompletion] = {}
+
+    def event(self, chunk: Chunk) -> bytes:
+        """What a chunk says."""
+        logprobs = b"null"
+        if chunk.logprobs and self._tokenizer is not None:
+            of = self._logprobs.setdefault(chunk.index, OfCompletion(self._tokenizer))
+            logprobs = dumped(of.part(chunk.logprobs))
+        return b'%b%d,"text":%b,"logprobs":%b,"finish_reason":%b}]}\n\n' % (
+            self._opening,
+            chunk.index,
+            dumped(chunk.text),
+            logprobs,
+            dumped(chunk.finish_reason),
+        )
+
+    def usage(self, finished: Sequence[Completion], n: int) -> bytes:
+        """The last event, which has no choices."""
+        return event({**self._fields, "choices": [], "usage": usage(finished, n)})
