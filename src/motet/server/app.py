@@ -10,12 +10,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from motet import __version__
 from motet.server import status
+from motet.server.anthropic import messages
 from motet.server.failures import add_handlers
 from motet.server.metrics import Metrics
+from motet.server.responses import routes as responses
+from motet.server.responses.store import Responses
 from motet.server.security import Gate
 from motet.server.service import Service
 
-ROUTERS = (status.router,)
+ROUTERS = (status.router, responses.router, messages.router)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -38,6 +41,7 @@ def create_app(service: Service) -> FastAPI:
         max_body_size=settings.body_bytes,
     )
     app.state.service = service
+    app.state.responses = Responses()
     for router in ROUTERS:
         app.include_router(router)
     add_handlers(app)
