@@ -1,6 +1,7 @@
 """Served models that say what a test has them say, and a template with every kind of message."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ TEMPLATE = (
     "{{ m.content }}"
     "{% for call in m.tool_calls or [] %}<tool_call>\n"
     '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}\n'
-    "</tool_call>{% endfor %}\n"
+    "</tool_call>{% endfor %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ TURN }}{% endif %}"
     "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
@@ -43,7 +44,7 @@ class Replying(ScriptedModel):
     """What a server takes for a model that writes."""
 
     blocks = ()
-    pooled_heads: dict[str, Any] = {}
+    pooled_heads: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, reply: Callable[[str], str], template: str = TEMPLATE) -> None:
         super().__init__(

@@ -104,6 +104,7 @@ def test_events_and_the_whole_answer_make_the_same_response() -> None:
     assert [item["type"] for item in streamed["output"]] == kinds
     assert [item["arguments"] for item in streamed["output"][2:]] == ['{"at": "sea"}', "{}"]
     usage = openai_types.Response.model_validate(streamed).usage
+    assert usage is not None
     assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (9, 3, 12)
     assert usage.input_tokens_details.cached_tokens == 4
     assert usage.output_tokens_details.reasoning_tokens == 2
@@ -131,8 +132,9 @@ def test_an_error_fails_the_response() -> None:
     list(made.begin())
     list(made.take(THOUGHT[0]))
     event = made.failed(Failure(500, "it broke"))
-    parsed = pydantic.TypeAdapter(openai_types.ResponseStreamEvent).validate_python(event)
+    parsed = openai_types.ResponseFailedEvent.model_validate(event)
     assert parsed.response.status == "failed"
+    assert parsed.response.error is not None
     assert parsed.response.error.message == "it broke"
 
 

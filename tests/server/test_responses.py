@@ -32,7 +32,7 @@ CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_
 
 def reply(prompt: str) -> str:
     """What the model of these tests says."""
-    if prompt.endswith("[tool]rain\n"):
+    if prompt.endswith("[tool]rain"):
         return "It rains."
     if "weather?" in prompt.rpartition("[user]")[2]:
         return f"<think>I must look.</think>Wait.{CALL}"
@@ -76,7 +76,7 @@ def test_instructions_and_system_messages_are_one(server: httpx.Client) -> None:
     counted = server.post(
         "/v1/responses/input_tokens", json={"input": items, "instructions": "Be kind."}
     ).json()
-    text = "[system]Be kind.\n\nBe brief.\n[user]Hello\n\x01"
+    text = "[system]Be kind.\n\nBe brief.[user]Hello\x01"
     assert counted == {"object": "response.input_tokens", "input_tokens": len(text) + 1}
 
 
@@ -177,7 +177,7 @@ def test_reasoning_and_calls_are_items(client: openai.OpenAI) -> None:
     items: list[Any] = [{"role": "user", "content": "weather?"}]
     response = client.responses.create(model="any", input=items, tools=[WEATHER])
     assert [item.type for item in response.output] == ["reasoning", "message", "function_call"]
-    thought, message, call = response.output
+    thought, _, call = response.output
     assert thought.content[0].text == "I must look."  # type: ignore[union-attr,index]
     assert response.output_text == "Wait."
     assert call.name == "weather"  # type: ignore[union-attr]
@@ -189,9 +189,8 @@ def test_reasoning_and_calls_are_items(client: openai.OpenAI) -> None:
     by_id = client.responses.create(
         model="any", input=[result], previous_response_id=response.id, tools=[WEATHER]
     )
-    by_items = client.responses.create(
-        model="any", input=[*items, *response.output, result], tools=[WEATHER]
-    )
+    items += [*response.output, result]
+    by_items = client.responses.create(model="any", input=items, tools=[WEATHER])
     assert by_id.output_text == by_items.output_text == "It rains."
     assert by_id.usage is not None and by_items.usage is not None
     assert by_id.usage.input_tokens == by_items.usage.input_tokens
@@ -222,7 +221,7 @@ def test_tools_may_be_forbidden(client: openai.OpenAI) -> None:
         "mode": "required",
         "tools": [{"type": "function", "name": "weather"}],
     }
-    other = {**WEATHER, "name": "other"}
+    other: Any = {**WEATHER, "name": "other"}
     response = client.responses.create(
         model="any", input="Hello", tools=[other, WEATHER], tool_choice=allowed
     )

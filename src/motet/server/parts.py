@@ -9,19 +9,19 @@ _OTHER = ("image", "audio", "video", "document", "file")
 """What clients send beside text; the types of such parts have one of these words in them."""
 
 
-def parts(kind: str) -> BeforeValidator:
-    """For a list of parts that may be given as text, which is a part of type ``kind``.
+def parts(text: str) -> BeforeValidator:
+    """For a list of parts that may be given as text, which is a part of type ``text``.
 
     Parts of what no model here reads are refused by name.
     """
 
     def listed(value: Any) -> Any:
         if isinstance(value, str):
-            return [{"type": kind, "text": value}]
+            return [{"type": text, "text": value}]
         for part in cast(Sequence[Any], value) if isinstance(value, list) else ():
-            given = cast(Mapping[str, Any], part).get("type") if isinstance(part, dict) else None
-            for other in _OTHER if isinstance(given, str) else ():
-                if other in given:
+            kind = cast(Mapping[str, Any], part).get("type") if isinstance(part, dict) else None
+            for other in _OTHER:
+                if other in str(kind):
                     raise ValueError(f"{other} input is not supported: models here read text alone")
         return value
 

@@ -45,7 +45,7 @@ class ToolUse(Cacheable):
 class ToolResult(Cacheable):
     type: Literal["tool_result"]
     tool_use_id: str
-    content: Annotated[list[Text], parts("text")] = []
+    content: Annotated[tuple[Text, ...], parts("text")] = ()
     is_error: bool | None = None
 
 

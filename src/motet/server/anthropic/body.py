@@ -70,6 +70,17 @@ class OutputConfig(Asked):
     format: SchemaFormat | None = None
 
 
+class KeptThinking(Asked):
+    """What clients ask for that want all thoughts read, as they are in any case."""
+
+    type: Literal["clear_thinking_20251015"]
+    keep: Literal["all"]
+
+
+class ContextManagement(Asked):
+    edits: tuple[KeptThinking, ...] = ()
+
+
 class Metadata(Asked):
     user_id: str | None = None
 
@@ -85,6 +96,7 @@ class PromptBody(SamplingBody):
     thinking: ThinkingBody | None = None
     output_config: OutputConfig = OutputConfig()
     cache_control: CacheControl | None = None
+    context_management: ContextManagement | None = None
     speed: Literal["standard"] | None = None
 
     @model_validator(mode="after")
@@ -116,7 +128,7 @@ class MessageBody(PromptBody):
     """A request for a message. ``metadata`` and ``service_tier`` change nothing."""
 
     max_tokens: Annotated[int, Field(ge=1)]
-    stop_sequences: list[str] = []
+    stop_sequences: tuple[str, ...] = ()
     stream: bool = False
     metadata: Metadata | None = None
     service_tier: Literal["auto", "standard_only"] | None = None

@@ -126,7 +126,7 @@ class InputBody(SamplingBody):
     """What the model is to read."""
 
     model: str | None = None
-    input: Annotated[list[InputItem], BeforeValidator(_items)] = []
+    input: Annotated[tuple[InputItem, ...], BeforeValidator(_items)] = ()
     instructions: str | None = None
     previous_response_id: str | None = None
     conversation: Annotated[None, BeforeValidator(_no_conversation)] = None
@@ -170,8 +170,8 @@ class ResponseBody(InputBody):
     """A request for a response.
 
     ``metadata`` is given back. ``user``, ``safety_identifier``, ``prompt_cache_key``,
-    ``prompt_cache_retention``, ``service_tier`` and ``max_tool_calls``, which is about tools that
-    servers run, change nothing.
+    ``prompt_cache_retention``, ``client_metadata``, ``service_tier`` and ``max_tool_calls``, which
+    is about tools that servers run, change nothing.
     """
 
     max_output_tokens: Annotated[int | None, Field(ge=1)] = None
@@ -189,6 +189,7 @@ class ResponseBody(InputBody):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
+    client_metadata: dict[str, Any] | None = None
     service_tier: Literal["auto", "default"] | None = None
 
     @model_validator(mode="after")

@@ -191,6 +191,4 @@ def whole(completion: Completion) -> Chunk:
 
 def _copy(value: dict[str, Any]) -> dict[str, Any]:
     """As it is now: it goes on growing."""
-    return {
-        key: list(entry) if isinstance(entry, list) else entry for key, entry in value.items()
-    }
+    return {key: list(entry) if isinstance(entry, list) else entry for key, entry in value.items()}

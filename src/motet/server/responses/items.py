@@ -23,7 +23,7 @@ class OutputText(Asked):
 
     type: Literal["output_text"]
     text: str
-    annotations: list[Any] = []
+    annotations: tuple[Any, ...] = ()
     logprobs: list[Any] | None = None
 
 
@@ -78,8 +78,8 @@ class SummaryText(Asked):
 class Reasoning(Asked):
     type: Literal["reasoning"]
     id: str | None = None
-    summary: list[SummaryText] = []
-    content: list[ReasoningText] | None = None
+    summary: tuple[SummaryText, ...] = ()
+    content: tuple[ReasoningText, ...] | None = None
     encrypted_content: None = None
     status: State = None
 

@@ -24,6 +24,9 @@ from motet.server.thinking import thinking_options
 router = APIRouter(tags=["OpenAI responses"])
 
 
+Items = tuple[Item, ...]
+
+
 def _kept(request: Request) -> Responses:
     return request.app.state.responses
 
@@ -130,7 +133,7 @@ async def input_items(
     }
 
 
-def _read(body: InputBody, kept: Responses, owner: str) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+def _read(body: InputBody, kept: Responses, owner: str) -> tuple[Items, Items]:
     """The request's items, and after those of the responses that it goes on from."""
     given = tuple(
         kept.item(owner, item.id) if isinstance(item, Reference) else named(item)
@@ -142,7 +145,7 @@ def _read(body: InputBody, kept: Responses, owner: str) -> tuple[tuple[Item, ...
     return given, before.history + given
 
 
-def _call(body: InputBody, served: Served, history: tuple[Item, ...]) -> ChatCall:
+def _call(body: InputBody, served: Served, history: Items) -> ChatCall:
     tools, choice = body.chat_tools
     effort = body.reasoning.effort if body.reasoning else None
     wanted = Wanted(body.sampling(), json_schema=body.json_schema)
@@ -204,9 +207,7 @@ def _begun(body: ResponseBody, served: Served) -> dict[str, Any]:
     }
 
 
-def _stored(
-    owner: str, body: dict[str, Any], given: tuple[Item, ...], history: tuple[Item, ...]
-) -> Stored:
+def _stored(owner: str, body: dict[str, Any], given: Items, history: Items) -> Stored:
     history += tuple(read_item(item) for item in body["output"])
     size = len(json.dumps(body)) + sum(len(item.model_dump_json()) for item in history)
     return Stored(owner, body, given, history, size)
