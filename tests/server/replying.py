@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from motet import LLM
-from tests.scripted import EOS, N_VOCAB, ByteTokenizer, Rule, ScriptedConfig, ScriptedModel
+from motet.tokenizer import Tokenizer
+from tests.scripted import BOS, EOS, N_VOCAB, Rule, ScriptedConfig, ScriptedModel
+from tests.tokenizer.vocabularies import CONTROL, NORMAL, byte_alphabet, made
 
 TURN = "\x01"
 """Where the assistant's turn begins."""
@@ -40,6 +42,26 @@ def replying(reply: Callable[[str], str]) -> Rule:
     return rule
 
 
+def byte_tokenizer(template: str) -> Tokenizer:
+    """Bytes, BOS and EOS, as scripted models have them."""
+    alphabet = byte_alphabet()
+    nul = alphabet[0]
+    alphabet[255] = nul + nul  # no text has that byte, and there has to be a merge
+    tokens = [*alphabet, "<s>", "</s>"]
+    metadata = {
+        "model": "gpt2",
+        "pre": "gpt-2",
+        "tokens": tokens,
+        "token_type": [NORMAL] * 256 + [CONTROL] * 2,
+        "merges": [f"{nul} {nul}"],
+        "bos_token_id": BOS,
+        "eos_token_id": EOS,
+        "add_bos_token": True,
+    }
+    named = {f"tokenizer.ggml.{key}": value for key, value in metadata.items()}
+    return made({**named, "tokenizer.chat_template": template})
+
+
 class Replying(ScriptedModel):
     """What a server takes for a model that writes."""
 
@@ -47,9 +69,8 @@ class Replying(ScriptedModel):
     pooled_heads: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, reply: Callable[[str], str], template: str = TEMPLATE) -> None:
-        super().__init__(
-            replying(reply), ByteTokenizer(template), ScriptedConfig(context_length=4096)
-        )
+        config = ScriptedConfig(context_length=4096)
+        super().__init__(replying(reply), byte_tokenizer(template), config)  # type: ignore[arg-type]
 
     def forward(self) -> None:
         raise NotImplementedError

@@ -36,6 +36,8 @@ def reply(prompt: str) -> str:
         return "It failed."
     if "weather?" in prompt.rpartition("[user]")[2]:
         return f"<think>I must look.</think>Wait.{CALL}"
+    if "call it" in prompt:
+        return CALL
     if "json" in prompt:
         return '{"name": "Ann"}'
     return f"You said {prompt.count('[user]')} things."
@@ -191,7 +193,7 @@ def test_tools_may_be_forced_or_forbidden(client: anthropic.Anthropic) -> None:
         {"type": "tool", "name": "weather"},
     ]
     for choice in choices:
-        message = ask(client, tools=[WEATHER], tool_choice=choice, max_tokens=64)
+        message = ask(client, user("call it"), tools=[WEATHER], tool_choice=choice)
         assert [block.type for block in message.content] == ["tool_use"]
     message = ask(client, tools=[WEATHER], tool_choice={"type": "none"})
     assert [block.type for block in message.content] == ["text"]
