@@ -77,6 +77,16 @@ class AsyncStream(AsyncIterator[Chunk]):
         """Share of the prompts' tokens that are computed, 0 to 1."""
         return self._answers.prompt_progress
 
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompts, once the call has begun."""
+        return self._answers.prompt_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        """Those of them that needn't be computed, once there is a chunk of each answer."""
+        return self._answers.cached_tokens
+
     def close(self) -> None:
         """Cancel what is not finished; iterating ends."""
         self._begun = self._closed = True

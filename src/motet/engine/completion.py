@@ -17,6 +17,7 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ class Completion:
     ``text`` ends before the stop string or the end-of-generation token that ended it; ``tokens``
     are all the tokens chosen, that one included. ``finish_reason`` is "stop", or "length" when
     ``max_tokens`` or the context ended it, or "tool_calls" when a chat's answer ended with
-    ``tool_calls``. ``reasoning``: what a chat's model thought before it said ``text``; None where
-    its template marks no thinking. ``index``: place among the answers of one call.
+    ``tool_calls``. ``stop``: the stop string that ended it, None where none did. ``reasoning``:
+    what a chat's model thought before it said ``text``; None where its template marks no thinking.
+    ``index``: place among the answers of one call.
     ``seed`` gives the same text again. Where they were asked for, ``logprobs`` has an entry a token
     and ``prompt_logprobs`` an entry a prompt token (None for the first, which nothing precedes).
     """
@@ -71,6 +73,7 @@ class Completion:
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    stop: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON: dictionaries, lists, text and finite numbers.

@@ -292,6 +292,7 @@ class Answer:
             ),
             logprobs=None if options.logprobs is None else tuple(self._logprobs),
             prompt_logprobs=tuple(request.prompt_logprobs) if options.scores_prompt else None,
+            stop=self._stops.found,
         )
 
     def _emit(self, text: str, tokens: tuple[int, ...]) -> None:

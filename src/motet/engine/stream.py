@@ -32,6 +32,16 @@ class Answers:
         tokens = sum(len(request.prompt) for request in self._requests)
         return sum(request.prefilled for request in self._requests) / max(tokens, 1)
 
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompts."""
+        return sum(len(request.asked) for request in self._requests)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Those of them that needn't be computed, as far as requests were admitted."""
+        return sum(request.reused for request in self._requests)
+
     def cancel(self) -> None:
         """Let the engine drop what is not finished."""
         self.unfinished = 0

@@ -10,27 +10,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from motet import __version__
 from motet.server import status
+from motet.server.anthropic import messages
 from motet.server.bodies import Bodies
 from motet.server.conversations import endpoints as conversations
 from motet.server.failures import add_handlers
 from motet.server.llama import completion, props, rerank, slots, tokens, vectors
 from motet.server.metrics import Metrics
 from motet.server.openai import chat, completions, embeddings
+from motet.server.responses import routes as responses
+from motet.server.responses.store import Responses
 from motet.server.security import Gate
 from motet.server.service import Service
 
 ROUTERS = (
     status.router,
-    completion.router,
-    tokens.router,
-    vectors.router,
-    rerank.router,
-    props.router,
-    slots.router,
-    conversations.router,
     chat.router,
     completions.router,
     embeddings.router,
+    responses.router,
+    messages.router,
+    rerank.router,
+    conversations.router,
+    completion.router,
+    tokens.router,
+    vectors.router,
+    props.router,
+    slots.router,
 )
 
 
@@ -53,6 +58,7 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
+    app.state.responses = Responses()
     for router in ROUTERS:
         app.include_router(router)
     add_handlers(app)

@@ -91,6 +91,13 @@ class ChatCall:
         """A stream whose requests are handed in. Raises what refuses them."""
         return await begun(self._ask(service, request, stream=True))
 
+    async def prompt_tokens(self, service: Service) -> int:
+        """How many tokens the model would read. Raises what refuses the messages."""
+        ids = await service.text.llm.chat_prompt(
+            self.messages, tools=self.tools, template_options=self.template_options
+        )
+        return len(ids)
+
     def _ask(self, service: Service, request: Request, *, stream: bool) -> Any:
         wanted = self.wanted
         return service.text.llm.chat(
