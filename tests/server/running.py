@@ -6,11 +6,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import httpx
-import uvicorn
 
 from motet import LLM, AsyncLLM
-from motet.server.app import create_app
-from motet.server.run import bound
+from motet.server.run import bound, server_of
 from motet.server.service import Served, Service
 from motet.server.settings import ServerSettings
 
@@ -20,7 +18,7 @@ def serving(
     *makes: Callable[[], LLM], settings: ServerSettings | None = None
 ) -> Generator[httpx.Client]:
     """A client of a server of these models; ``client.base_url`` is where it is."""
-    settings = settings or ServerSettings(port=0)
+    settings = settings or ServerSettings(port=0, shutdown_seconds=2)
 
     def load() -> list[Served]:
         llms = [make() for make in makes]
@@ -28,15 +26,13 @@ def serving(
 
     service = Service(settings, load)
     listening = bound(settings)
-    app = create_app(service)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
+    server = server_of(service)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
         with httpx.Client(base_url=url, timeout=60) as client:
-            client._motet_app = app  # type: ignore[attr-defined]
+            client._motet_app = server.config.app  # type: ignore[attr-defined]
             while service.status == "loading":
                 time.sleep(0.01)
             if service.failure is not None:

@@ -13,6 +13,7 @@ import uvicorn
 
 from motet.errors import OptionError
 from motet.server.app import create_app
+from motet.server.protocol import Protocol
 from motet.server.service import Service
 from motet.server.settings import ServerSettings
 
@@ -44,6 +45,15 @@ def run(service: Service, listening: socket.socket) -> None:
 
     A second Ctrl-C ends them at once. Raises what loading the models raises.
     """
+    server = server_of(service)
+    with listening, _signals_end_nothing():
+        server.run([listening])
+    if service.failure is not None:
+        raise service.failure
+
+
+def server_of(service: Service) -> uvicorn.Server:
+    """What ``run`` runs."""
     settings = service.settings
     config = uvicorn.Config(
         create_app(service),
@@ -51,14 +61,11 @@ def run(service: Service, listening: socket.socket) -> None:
         access_log=settings.access_log,
         server_header=False,
         backlog=_BACKLOG,
+        http=Protocol,
         ws="none",
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
-    server = _Server(config, service)
-    with listening, _signals_end_nothing():
-        server.run([listening])
-    if service.failure is not None:
-        raise service.failure
+    return _Server(config, service)
 
 
 class _Server(uvicorn.Server):
