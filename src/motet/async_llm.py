@@ -130,9 +130,29 @@ class AsyncLLM(
         )
         self.llm = llm
 
-    async def chat_prompt(self, messages: Chat) -> list[int]:
+    async def chat_prompt(
+        self,
+        messages: Chat,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """See ``LLM.chat_prompt``."""
-        return await asyncio.to_thread(self.llm.chat_prompt, messages)
+        return await asyncio.to_thread(
+            self.llm.chat_prompt, messages, tools=tools, template_options=template_options
+        )
+
+    async def render_chat(
+        self,
+        messages: Chat,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """See ``LLM.render_chat``."""
+        return await asyncio.to_thread(
+            self.llm.render_chat, messages, tools=tools, template_options=template_options
+        )
 
     async def embed(
         self,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from motet import checks
 from motet.engine import Completion, Engine, GenerationOptions, Load, Request, Sink
+from motet.engine.chatting import ChatSetting, ChatWriter, Turn
 from motet.engine.conversations import AsyncConversation, Conversation
 from motet.engine.options import ChatFields, GenerateFields, require_possible
 from motet.engine.prompts import (
@@ -16,9 +17,7 @@ from motet.engine.prompts import (
     encode,
     one_or_many,
     one_or_many_chats,
-    render_chat,
     require_encodable,
-    shared_prefixes,
     token_limit,
 )
 from motet.errors import CapacityError, OptionError, UnsupportedError
@@ -239,7 +238,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
         single, prompts = one_or_many(prompt)
 
         def prepare(sink: Sink) -> list[Request]:
-            asked = [(each, options) for each in prompts]
+            held = options.constraint(self.grammars)
+            asked = [Turn(each, options, held) for each in prompts]
             return self._requests(asked, sampling, stream, sink)
 
         return self._answer(_call(prepare, len(prompts), options.n, single, stream, progress))
@@ -314,6 +314,10 @@ class Front(ABC, Generic[One, Many, Streamed]):
         regex: str | None = None,
         conversation: Conversation | AsyncConversation | None = None,
         slot: int | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] = "auto",
+        parallel_tool_calls: bool = True,
+        template_options: Mapping[str, Any] | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -321,10 +325,19 @@ class Front(ABC, Generic[One, Many, Streamed]):
         """The model's next turn after ``messages``, or after each of a list of chats.
 
         A message's content is text, or a list of parts as the OpenAI API has them, all of type
-        "text", which are joined by line breaks. Options and result are those of ``generate``.
+        "text", which are joined by line breaks. Further options and the result are those of
+        ``generate``; where the model's template marks what it thinks, that is the completion's
+        ``reasoning``, its ``text`` is the rest, and ``json_schema`` and the like are of the text.
 
-        Raises TokenizerError when the file has no chat template, or it refuses the messages, and
-        what ``generate`` does.
+        ``tools``: functions that the model may call, in the OpenAI API's form; its calls are the
+        completion's ``tool_calls``, their arguments held to the function's schema. ``tool_choice``:
+        "auto", "none", "required", or {"type": "function", "function": {"name": "…"}}.
+        ``parallel_tool_calls``: whether it may call several at once. ``template_options``: names
+        that the template knows, such as enable_thinking. More in docs/tools.md.
+
+        Raises TokenizerError when the file has no chat template, or it refuses the messages;
+        OptionError for tools that it has no place for or whose schema calls can't be held to;
+        UnsupportedError where its calls can't be read, and what ``generate`` does.
         """
         self._require_decoder()
         function = f"{type(self).__name__}.chat"
@@ -341,8 +354,12 @@ class Front(ABC, Generic[One, Many, Streamed]):
         )
         single, chats = one_or_many_chats(messages)
 
+        setting = ChatSetting.of(tools, tool_choice, parallel_tool_calls, template_options)
+
         def prepare(sink: Sink) -> list[Request]:
-            asked = [self._rendered(chat, options) for chat in chats]
+            writer = ChatWriter(self._vocabulary(), setting)
+            shares = not self._rewinds_anywhere
+            asked = [writer.turn(chat, options, self.grammars, shares) for chat in chats]
             return self._requests(asked, sampling, stream, sink)
 
         return self._answer(_call(prepare, len(chats), options.n, single, stream, progress))
@@ -351,12 +368,18 @@ class Front(ABC, Generic[One, Many, Streamed]):
     def _answer(self, call: Call) -> One | Many | Streamed:
         """Have a call answered."""
 
-    def _prompt_of(self, messages: Chat) -> list[int]:
-        """See ``LLM.chat_prompt``."""
+    def _written(
+        self,
+        messages: Chat,
+        tools: Sequence[Mapping[str, Any]] | None,
+        template_options: Mapping[str, Any] | None,
+    ) -> str:
+        """See ``LLM.render_chat``."""
         single, chats = one_or_many_chats(messages)
         if not single:
             raise OptionError("messages is a list of chats", hint="give one of them at a time")
-        return render_chat(chats[0], self._vocabulary())
+        setting = ChatSetting.of(tools, template_options=template_options)
+        return ChatWriter(self._vocabulary(), setting).text(chats[0])
 
     def _require_decoder(self) -> None:
         """Raise UnsupportedError for a model that writes nothing."""
@@ -371,17 +394,9 @@ class Front(ABC, Generic[One, Many, Streamed]):
             raise UnsupportedError("the model file has no vocabulary, so there is nothing to say")
         return self.tokenizer
 
-    def _rendered(self, chat: Chat, options: GenerationOptions) -> tuple[Prompt, GenerationOptions]:
-        """A chat's prompt, and the options with the places where others may begin as it does."""
-        tokenizer = self._vocabulary()
-        prompt = render_chat(chat, tokenizer)
-        if self._rewinds_anywhere:
-            return prompt, options
-        return prompt, replace(options, checkpoints=shared_prefixes(prompt, chat, tokenizer))
-
     def _requests(
         self,
-        asked: Sequence[tuple[Prompt, GenerationOptions]],
+        asked: Sequence[Turn],
         sampling: Sampling,
         stream: bool,
         sink: Sink,
@@ -393,8 +408,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
             banned = dict.fromkeys(tokenizer.suppressed, -math.inf)
             sampling = replace(sampling, logit_bias={**sampling.logit_bias, **banned})
         requests: list[Request] = []
-        constraint = asked[0][1].constraint(self.grammars) if asked else None
-        for number, (prompt, options) in enumerate(asked):
+        for number, turn in enumerate(asked):
+            prompt, options = turn.prompt, turn.options
             require_possible(options, len(asked), self._engine.keeping, self.max_sequences)
             if tokenizer is None and options.stop_strings:
                 raise UnsupportedError(
@@ -418,7 +433,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
                 token_limit=token_limit(len(ids), options.max_tokens, self.max_tokens),
                 sink=sink,
                 tokenizer=tokenizer,
-                grammar=constraint,
+                grammar=turn.grammar,
+                reading=turn.reading,
                 source=source,
                 index=number * options.n,
                 prompt_text=self._text(prompt) if options.echo else "",

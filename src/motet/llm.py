@@ -30,6 +30,7 @@ from motet.grammar import GrammarCompiler
 from motet.model import Model
 from motet.self_extend import AutoExtend, SelfExtend, setting_of
 from motet.state import opened
+from motet.tokenizer.chat import encode
 
 File = str | PathLike[str] | BinaryIO
 """A path, or an open binary file."""
@@ -175,12 +176,35 @@ class LLM(Front[Completion, list[Completion], Stream]):
         if setting != self.self_extend:
             self._engine.change(*self._contexts.make(setting))
 
-    def chat_prompt(self, messages: Chat) -> list[int]:
+    @checks.named
+    def chat_prompt(
+        self,
+        messages: Chat,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> list[int]:
         """The token ids of a chat up to where the model's next turn begins, by its own template.
 
-        Raises TokenizerError when the file has no chat template, or it refuses the messages.
+        Options and errors are those of ``render_chat``.
         """
-        return self._prompt_of(messages)
+        text = self._written(messages, tools, template_options)
+        return encode(text, self._vocabulary())
+
+    @checks.named
+    def render_chat(
+        self,
+        messages: Chat,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The text of a chat up to where the model's next turn begins, by its own template.
+
+        ``tools``, ``template_options``: as in ``chat``. Raises TokenizerError when the file has no
+        chat template, or it refuses the messages; OptionError and UnsupportedError as ``chat``.
+        """
+        return self._written(messages, tools, template_options)
 
     @checks.named
     def save(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from motet.engine import GenerationOptions
-from motet.engine.options import ChatFields, GenerateFields
+from motet.engine.options import AnswerFields, ChatFields, GenerateFields
 from motet.errors import (
     CapacityError,
     OptionError,
@@ -180,7 +180,10 @@ def test_the_typed_keywords_are_the_options(method, keywords):
     typed = get_type_hints(keywords)
     assert named == {"sampling", "n", "stream", "progress", *typed} - sampling
     own = {name: kind for name, kind in typed.items() if name not in sampling}
-    assert own.items() <= get_type_hints(GenerationOptions).items()
+    tools = ChatFields.__annotations__.keys() - AnswerFields.__annotations__.keys()
+    assert {name: own[name] for name in own.keys() - tools}.items() <= (
+        get_type_hints(GenerationOptions).items()
+    )
     if method is LLM.generate:
         assert own.keys() | {"n"} == get_type_hints(GenerationOptions).keys()
 

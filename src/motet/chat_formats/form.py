@@ -65,6 +65,12 @@ class CallForm:
             if following in closing or (following is None and (between or feed.ended)):
                 return
 
+    def example(self, name: str, arguments: str) -> str:
+        """A call, with its opening and closing, as text."""
+        said = {Slot.NAME: name, Slot.ID: "000000000", Slot.ARGUMENTS: arguments}
+        parts = [part if isinstance(part, str) else said[part] for part in self.parts]
+        return "".join([self.opening, *parts, self.closing])
+
     def rules(self, spelling: Spelling, tools: Sequence[Tool], parallel: bool) -> str:
         """A grammar's rule ``calls`` for what follows the opening, and those that it needs."""
         more = ""

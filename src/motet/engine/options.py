@@ -90,8 +90,8 @@ class GenerationOptions:
         return self.echo and self.logprobs is not None
 
 
-class ChatFields(SamplingFields, total=False):
-    """Keyword arguments of ``LLM.chat``, but for ``n`` and ``stream``, which decide its type."""
+class AnswerFields(SamplingFields, total=False):
+    """Keyword arguments of ``LLM.chat`` and ``LLM.generate``."""
 
     max_tokens: int | None
     stop: str | Sequence[str] | None
@@ -105,8 +105,17 @@ class ChatFields(SamplingFields, total=False):
     slot: int | None
 
 
-class GenerateFields(ChatFields, total=False):
-    """Keyword arguments of ``LLM.generate``, but for ``n`` and ``stream``."""
+class ChatFields(AnswerFields, total=False):
+    """Those of ``LLM.chat``, but for ``n`` and ``stream``, which decide its type."""
+
+    tools: Sequence[Mapping[str, Any]] | None
+    tool_choice: str | Mapping[str, Any]
+    parallel_tool_calls: bool
+    template_options: Mapping[str, Any] | None
+
+
+class GenerateFields(AnswerFields, total=False):
+    """Those of ``LLM.generate``, but for ``n`` and ``stream``."""
 
     echo: bool
     parse_special: bool

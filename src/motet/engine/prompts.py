@@ -1,6 +1,6 @@
 """Prompts as callers give them, made into token ids the model has, or refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -9,14 +9,15 @@ from motet import checks
 from motet.arrays import Array
 from motet.engine.options import GenerationOptions
 from motet.errors import ContextLengthError, OptionError, TokenizerError, UnsupportedError
-from motet.tokenizer import Tokenizer, chat
+from motet.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Array
 """Text, or token ids that are taken as they are."""
 Message = Mapping[str, Any]
 """A turn of a chat: at least ``role`` and ``content``, as the model's template wants them.
 
-The content is text, or a list of parts as the OpenAI API has them, all of type "text".
+The content is text, or a list of parts as the OpenAI API has them, all of type "text"; of a
+message with "tool_calls" it may be None.
 """
 Chat = Sequence[Message]
 
@@ -95,19 +96,14 @@ def encode(
     return ids
 
 
-def render_chat(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
-    """A chat up to where the model's next turn begins, by the template of the model's file.
-
-    Raises TokenizerError when the file has none, or it refuses the messages.
-    """
-    text = chat.render(chat.select(tokenizer), messages, tokenizer)
-    return chat.encode(text, tokenizer)
-
-
 def shared_prefixes(
-    prompt: Sequence[int], messages: Sequence[Message], tokenizer: Tokenizer
+    prompt: Sequence[int],
+    messages: Sequence[Message],
+    ids: Callable[[Sequence[Message]], list[int]],
 ) -> tuple[int, ...]:
     """Positions where prefixes of a chat's ``prompt`` end that other chats may well share.
+
+    ``ids``: writes messages as the prompt was written.
 
     Where what the system message says ends, and where what the last message says begins: so far
     the prompt is the same without it.
@@ -117,7 +113,7 @@ def shared_prefixes(
     for index in {opening, len(messages) - 1} & set(range(1, len(messages))):
         silent = [*messages[:index], {**messages[index], "content": ""}]
         try:
-            other = render_chat(silent, tokenizer)
+            other = ids(silent)
         except TokenizerError:  # a template may refuse an empty message
             continue
         ends.add(common_prefix(prompt, other))

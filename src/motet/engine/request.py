@@ -11,6 +11,7 @@ from motet.arrays import Float32
 from motet.engine.completion import Chunk, Completion, Timings, Usage
 from motet.engine.conversations import Kept
 from motet.engine.options import GenerationOptions
+from motet.engine.reading import AnswerReading, Reading
 from motet.errors import MotetError, TimedOut
 from motet.grammar import Grammar
 from motet.sampling import Sampler, Sampling, StopStrings, TokenLogprob, token_logprob
@@ -103,6 +104,8 @@ class Request:
     tokenizer: Tokenizer | None
     grammar: Grammar | None = None
     """What answers are held to."""
+    reading: Reading | None = None
+    """Of a chat whose answers may have thoughts or calls."""
     source: list[int] | None = None
     """Of an encoder-decoder: what is encoded; ``prompt`` is what answers begin with."""
     index: int = 0
@@ -216,6 +219,10 @@ class Answer:
             request.tokenizer, request.prompt[-1], spaces_count=request.grammar is not None
         )
         self._stops = StopStrings(request.options.stop_strings)
+        self._reading: AnswerReading | None = None
+        if request.reading and request.tokenizer:
+            reader = request.reading.reader(self._sampler.seed, request.prompt)
+            self._reading = AnswerReading(reader, request.tokenizer, self._stops)
         self._text = [request.prompt_text]
         self._logprobs: list[TokenLogprob] = []
         self._first_token = 0.0
@@ -267,15 +274,20 @@ class Answer:
         self._emit(text, (token,))
 
     def _decode(self, token: int) -> str:
-        return self._stops.push(self._decoder.push(token)) if self._decoder else ""
+        text = self._decoder.push(token) if self._decoder else ""
+        return self._reading.push(token, text) if self._reading else self._stops.push(text)
 
     def _flush(self) -> str:
         """The text held back, now that nothing follows it."""
-        rest = self._stops.push(self._decoder.flush()) if self._decoder else ""
-        return rest + self._stops.flush()
+        rest = self._decoder.flush() if self._decoder else ""
+        if self._reading:
+            return self._reading.flush(rest)
+        return self._stops.push(rest) + self._stops.flush()
 
     def _finish(self, reason: str) -> None:
-        request, options = self.request, self.request.options
+        request, options, reading = self.request, self.request.options, self._reading
+        if reading and reading.tool_calls and reason == "stop" and self._stops.found is None:
+            reason = "tool_calls"
         self.completion = Completion(
             text="".join(self._text),
             tokens=tuple(self.tokens),
@@ -293,13 +305,19 @@ class Answer:
             logprobs=None if options.logprobs is None else tuple(self._logprobs),
             prompt_logprobs=tuple(request.prompt_logprobs) if options.scores_prompt else None,
             stop=self._stops.found,
+            reasoning=reading and reading.reasoning,
+            tool_calls=reading.tool_calls if reading else (),
         )
 
     def _emit(self, text: str, tokens: tuple[int, ...]) -> None:
         if not (self.request.stream or self.completion):
             return
         logprobs = tuple(self._logprobs[-1:]) if tokens and self._logprobs else None
-        self.request.emit(Chunk(self.index, text, tokens, logprobs, self.completion))
+        chunk = Chunk(self.index, text, tokens, logprobs, self.completion)
+        if self._reading:
+            reasoning, calls = self._reading.take()
+            chunk = replace(chunk, reasoning=reasoning, tool_calls=calls)
+        self.request.emit(chunk)
 
 
 def _numbered(sampling: Sampling, number: int) -> Sampling:

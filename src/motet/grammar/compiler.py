@@ -30,8 +30,11 @@ CACHED_CHARACTERS = 4_000_000
 class Grammar:
     """What an answer may say; never changes. Made by a ``GrammarCompiler``."""
 
-    def __init__(self, start: "LLMatcher", tokenizer: Tokenizer, n_vocab: int, mask_size: int):
-        """``mask_size``: tokens of llguidance's masks."""
+    def __init__(
+        self, lark: str, start: "LLMatcher", tokenizer: Tokenizer, n_vocab: int, mask_size: int
+    ) -> None:
+        """``lark``: its text. ``mask_size``: tokens of llguidance's masks."""
+        self.lark = lark
         self.tokenizer = tokenizer
         self.n_vocab = n_vocab
         self.mask_size = mask_size
@@ -129,4 +132,4 @@ class GrammarCompiler:
         bits = np.unpackbits(np.frombuffer(first, np.uint8), bitorder="little")
         if not bits[: self._n_vocab].any():
             raise OptionError(f"{what} allows no text at all", hint="loosen it")
-        return Grammar(start, self._tokenizer, self._n_vocab, vocabulary.vocab_size)
+        return Grammar(lark, start, self._tokenizer, self._n_vocab, vocabulary.vocab_size)

@@ -7,6 +7,7 @@ from typing import Any
 from motet import checks
 from motet.errors import OptionError, TokenizerError
 from motet.tokenizer.chat_messages import adapted, checked
+from motet.tokenizer.template_traits import TemplateTraits
 from motet.tokenizer.tokenizer import Tokenizer
 
 _MAX_TEMPLATE = 1 << 17
@@ -64,10 +65,9 @@ def render(
         raise TokenizerError(
             f"the chat template has {len(template)} characters, at most {_MAX_TEMPLATE} are read"
         )
-    always = {"documents": None, **_token_texts(tokenizer)}
-    names = {**always, **_options(options)}
+    names = {"documents": None, **_token_texts(tokenizer), **_options(options)}
     if tools or any(_needs_traits(message) for message in given):
-        traits = tokenizer.traits(template, always)
+        traits = _traits(template, tokenizer)
         if tools and not traits.shows_tools:
             raise OptionError(
                 "tools are given, and this model's chat template has no place for tools",
@@ -83,6 +83,12 @@ def render(
     )
 
 
+def calls_without_tools(template: str, tokenizer: Tokenizer) -> bool:
+    """Whether a template shows calls, and leaves it to the messages to say what tools there are."""
+    traits = _traits(template, tokenizer)
+    return not traits.shows_tools and traits.arguments_are_text is not None
+
+
 def encode(text: str, tokenizer: Tokenizer) -> list[int]:
     """The ids of a rendered conversation: special tokens count, BOS comes once, EOS not at all."""
     ids = tokenizer.encode(text, add_special=False, parse_special=True)
@@ -90,6 +96,10 @@ def encode(text: str, tokenizer: Tokenizer) -> list[int]:
     if tokenizer.add_bos and bos is not None and ids[:1] != [bos]:
         return [bos, *ids]
     return ids
+
+
+def _traits(template: str, tokenizer: Tokenizer) -> TemplateTraits:
+    return tokenizer.traits(template, {"documents": None, **_token_texts(tokenizer)})
 
 
 def _needs_traits(message: Mapping[str, Any]) -> bool:

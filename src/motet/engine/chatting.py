@@ -1,0 +1,131 @@
+"""A chat as the prompt that the model reads, and how its answers are to be read."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from motet import checks
+from motet.chat_formats import (
+    ChatFormat,
+    Thought,
+    Tool,
+    ToolChoice,
+    chat_format,
+    read_choice,
+    read_tools,
+)
+from motet.engine.options import GenerationOptions
+from motet.engine.prompts import Message, Prompt, shared_prefixes
+from motet.engine.reading import Reading
+from motet.grammar import Grammar, GrammarCompiler
+from motet.tokenizer import Tokenizer, chat
+
+
+@dataclass(frozen=True)
+class ChatSetting:
+    """What a caller gives beside messages, checked: see ``LLM.chat``."""
+
+    tools: tuple[Tool, ...]
+    choice: ToolChoice
+    parallel: bool
+    template_options: Mapping[str, Any] | None
+
+    @staticmethod
+    def of(
+        tools: object = None,
+        tool_choice: object = "auto",
+        parallel_tool_calls: object = True,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> "ChatSetting":
+        """Raises OptionError for an unusable value."""
+        read = read_tools(tools)
+        choice = read_choice(tool_choice, read)
+        parallel = checks.flag("parallel_tool_calls", parallel_tool_calls)
+        return ChatSetting(read, choice, parallel, template_options)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A prompt, and what is asked of the answers to it."""
+
+    prompt: Prompt
+    options: GenerationOptions
+    grammar: Grammar | None = None
+    reading: Reading | None = None
+
+
+class ChatWriter:
+    """Writes chats by the template of a model's file.
+
+    Making one raises TokenizerError when the file has no chat template; UnsupportedError for tools
+    in a form that is not read here.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, setting: ChatSetting) -> None:
+        self._tokenizer = tokenizer
+        self._setting = setting
+        self._template = chat.select(tokenizer)
+        self._format = chat_format(self._template, tokenizer)
+        if setting.tools:
+            self._format.require_calls()
+
+    def text(self, messages: Sequence[Message]) -> str:
+        """Messages up to where the model's next turn begins. Raises what ``chat.render`` does."""
+        tools = self._setting.tools
+        offered: list[Mapping[str, Any]] | None = [tool.given for tool in tools] or None
+        if tools and chat.calls_without_tools(self._template, self._tokenizer):
+            messages, offered = _told(messages, self._format, tools), None
+        return chat.render(
+            self._template,
+            messages,
+            self._tokenizer,
+            tools=offered,
+            options=self._setting.template_options,
+        )
+
+    def ids(self, messages: Sequence[Message]) -> list[int]:
+        """Likewise as token ids."""
+        return chat.encode(self.text(messages), self._tokenizer)
+
+    def turn(
+        self,
+        messages: Sequence[Message],
+        options: GenerationOptions,
+        grammars: GrammarCompiler,
+        shares: bool,
+    ) -> Turn:
+        """What the model is asked for. Raises what ``text`` and ``GrammarCompiler`` do.
+
+        ``shares``: note where other chats may begin as this one does.
+        """
+        text = self.text(messages)
+        prompt = chat.encode(text, self._tokenizer)
+        if shares:
+            ends = shared_prefixes(prompt, messages, self.ids)
+            options = replace(options, checkpoints=ends)
+        held = options.constraint(grammars)
+        setting, thought = self._setting, self._format.thought(text)
+        if not setting.tools and thought is Thought.NONE:
+            return Turn(prompt, options, held)
+        inner = held and f"%lark {{\n{held.lark}\n}}"
+        lark = self._format.grammar(setting.tools, setting.choice, setting.parallel, thought, inner)
+        reading = Reading(self._format, thought, setting.tools)
+        return Turn(prompt, options, None if lark is None else grammars.lark(lark), reading)
+
+
+def _told(messages: Sequence[Message], form: ChatFormat, tools: Sequence[Tool]) -> list[Message]:
+    """Messages whose first, of the system, says what tools there are.
+
+    For templates that know calls and leave it to their users to say of what: DeepSeek's.
+    """
+    parts = ["You may call these tools:"]
+    parts += [json.dumps(tool.given["function"], ensure_ascii=False) for tool in tools]
+    example = form.require_calls().example("NAME", "{ARGUMENTS}")
+    parts += ["To call one, write its name and its arguments as JSON, exactly in this form:"]
+    parts += [example]
+    said = "\n\n".join(parts)
+    if messages and messages[0].get("role") in ("system", "developer"):
+        first = {**messages[0], "content": f"{messages[0].get('content')}\n\n{said}"}
+        return [first, *messages[1:]]
+    return [{"role": "system", "content": said}, *messages]
