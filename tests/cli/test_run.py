@@ -103,6 +103,7 @@ def test_every_field_of_sampling_is_an_option(monkeypatch):
         "frequency_penalty": 0.3,
         "presence_penalty": 0.4,
         "seed": 11,
+        "generator": "mt19937",
     }
     assert given.keys() == {f.name for f in fields(Sampling)} - {"logit_bias"}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]

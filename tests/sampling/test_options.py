@@ -52,6 +52,14 @@ def test_the_edges_of_the_ranges_are_allowed():
     Sampling(logit_bias={0: -math.inf})
 
 
+def test_the_other_generator_takes_seeds_of_32_bits():
+    assert Sampling(generator="mt19937", seed=2**32 - 1).seed == 2**32 - 1
+    with pytest.raises(OptionError, match="seed is 4294967296"):
+        Sampling(generator="mt19937", seed=2**32)
+    with pytest.raises(OptionError, match="generator is 'dice'"):
+        Sampling(generator="dice")
+
+
 def test_a_bias_outside_the_vocabulary_is_refused():
     with pytest.raises(OptionError, match=r"token 512.*has 512"):
         Sampling(logit_bias={512: 1.0}).check_vocabulary(512)
@@ -70,8 +78,8 @@ def test_every_field_but_the_bias_describes_itself_to_a_command_line():
             assert not option.metadata
             continue
         assert option.metadata["help"].endswith(".")
-        assert option.metadata["metavar"] == ("X" if kind is float else "N")
-        if kind is not float:  # the least value is accepted, and the one below it is not
+        assert option.metadata["metavar"] == {float: "X", str: "NAME"}.get(kind, "N")
+        if kind not in (float, str):  # the least value is accepted, and the one below it is not
             Sampling(**{option.name: option.metadata["min"]})
             with pytest.raises(OptionError, match=option.name):
                 Sampling(**{option.name: option.metadata["min"] - 1})

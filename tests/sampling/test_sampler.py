@@ -6,6 +6,7 @@ import pytest
 
 from motet.errors import NumericalError, OptionError
 from motet.sampling import Sampler, Sampling
+from motet.sampling.randomness import random_numbers
 
 NEUTRAL = Sampling(top_k=0, top_p=1.0, min_p=0.0, temperature=1.0)
 
@@ -30,6 +31,20 @@ def test_the_same_seed_gives_the_same_tokens_and_another_seed_others():
 
     assert run(1) == run(1)
     assert run(1) != run(2)
+
+
+def test_the_other_generator_draws_what_cpp_does():
+    """C++'s mt19937 gives 3499211612 and 581869302 first where its seed is 5489, and 4123659995
+    as its 10,000th number (ISO C++ [rand.predef]); a double takes two, the lower half first."""
+    numbers = random_numbers("mt19937", 5489)
+    assert numbers.random() == (3499211612 + 581869302 * 2**32) / 2**64
+    for _ in range(4998):
+        numbers.random()
+    assert int(numbers.random() * 2**32) == 4123659995
+
+
+def test_a_seed_for_the_other_generator_has_32_bits():
+    assert Sampler(Sampling(generator="mt19937")).seed < 2**32
 
 
 def test_samplers_do_not_share_random_numbers():

@@ -227,11 +227,17 @@ def _sampling_option(field: Field[Any]) -> Callable[[Command], Command]:
         *_SHORTER.get(field.name, ()),
         f"--{field.name.replace('_', '-')}",
         field.name,
-        type=float if isinstance(field.default, float) else int,
+        type=_type_of(field),
         show_default=field.default is not None and f"{model}{field.default}",
         metavar=field.metadata["metavar"],
         help=field.metadata["help"],
     )
+
+
+def _type_of(field: Field[Any]) -> Any:
+    if choices := field.metadata.get("choices"):
+        return click.Choice(choices)
+    return float if isinstance(field.default, float) else int
 
 
 _SHORTER = {"typical_p": ("--typical",), "temperature": ("--temp",)}

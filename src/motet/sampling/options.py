@@ -12,6 +12,8 @@ _LARGEST = 1e30
 """Of a bias or penalty: what several of these add up to has to be a float32."""
 _FACTOR = 1e6
 """Of a factor on logits, in either direction."""
+GENERATORS = ("pcg64", "mt19937")
+"""Where random numbers may come from."""
 
 
 def _describe(text: str, metavar: str, **limits: int) -> dict[str, Any]:
@@ -30,10 +32,12 @@ class Sampling:
     (Keskar et al. 2019), ``frequency_penalty`` subtracts itself once for each time it was seen,
     ``presence_penalty`` once. ``temperature`` 0 takes the largest logit and ignores the steps after
     the penalties; ``top_k`` 0, ``typical_p`` 1, ``top_p`` 1 and ``min_p`` 0 switch their step off.
-    ``seed`` None draws one from the operating system. Raises OptionError for a value out of range.
+    ``seed`` None draws one from the operating system. ``generator``: what the seed starts, "pcg64"
+    or "mt19937"; the latter draws what llama.cpp does of the same seed, below 2^32. Raises
+    OptionError for a value out of range.
 
-    The metadata of a field are ``help`` and ``metavar`` for a command line, and ``min`` for a whole
-    number; ``logit_bias`` has none.
+    The metadata of a field are ``help`` and ``metavar`` for a command line, ``min`` for a whole
+    number, and ``choices`` for a word; ``logit_bias`` has none.
     """
 
     logit_bias: Mapping[int, float] = field(default_factory=dict[int, float])
@@ -62,6 +66,14 @@ class Sampling:
             "Start of the random numbers; the same seed gives the same text.", "N", min=0
         ),
     )
+    generator: str = field(
+        default="pcg64",
+        metadata={
+            "help": "Where random numbers come from; mt19937: as in llama.cpp.",
+            "metavar": "NAME",
+            "choices": GENERATORS,
+        },
+    )
 
     def __post_init__(self) -> None:
         for option in fields(self):
@@ -70,11 +82,18 @@ class Sampling:
                 value = _biases(value)
             elif name == "seed":
                 value = checks.optional_whole(name, value)
+            elif "choices" in option.metadata:
+                value = checks.choice(name, value, option.metadata["choices"])
             elif "min" in option.metadata:
                 value = checks.whole(name, value, option.metadata["min"])
             else:
                 value = checks.number(name, value, *_RANGES[name])
             object.__setattr__(self, name, value)
+        if self.generator == "mt19937" and self.seed is not None and self.seed >= 2**32:
+            raise OptionError(
+                f"seed is {checks.shown(self.seed)}, and mt19937 takes 32 bits of it",
+                hint=f"use 0 to {2**32 - 1}, or generator='pcg64'",
+            )
 
     @property
     def penalizes(self) -> bool:
@@ -119,6 +138,7 @@ class SamplingFields(TypedDict, total=False):
     min_p: float
     temperature: float
     seed: int | None
+    generator: str
 
 
 def overridden(

@@ -1,6 +1,5 @@
 """One sequence's sampler: its options, its own random numbers and the tokens it has seen."""
 
-import secrets
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,6 +8,7 @@ from motet.arrays import Float32
 from motet.errors import NumericalError, OptionError
 from motet.sampling import steps
 from motet.sampling.options import Sampling
+from motet.sampling.randomness import any_seed, random_numbers
 from motet.sampling.steps import Candidates
 
 Step = Callable[[Candidates], Candidates]
@@ -24,9 +24,10 @@ class Sampler:
 
     def __init__(self, options: Sampling, prompt: Sequence[int] = ()) -> None:
         self.options = options
-        self.seed = secrets.randbits(63) if options.seed is None else int(options.seed)
+        given = options.seed
+        self.seed = any_seed(options.generator) if given is None else int(given)
         self.history = list(prompt)
-        self._random = np.random.Generator(np.random.PCG64(self.seed))
+        self._random = random_numbers(options.generator, self.seed)
         self._chain = chain(options)
 
     def sample(self, logits: Float32, mask: Float32 | None = None) -> int:

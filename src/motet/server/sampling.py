@@ -49,7 +49,7 @@ class SamplingBody(Asked):
         given: dict[str, Any] = {
             name: value
             for name in SamplingFields.__annotations__
-            if (value := getattr(self, name)) is not None
+            if (value := getattr(self, name, None)) is not None
         }
         if self.repetition_penalty is not None:
             given.setdefault("repeat_penalty", self.repetition_penalty)
