@@ -183,7 +183,14 @@ def test_mutated_requests(server: httpx.Client) -> None:
 
 
 def test_text_that_looks_like_markup(server: httpx.Client) -> None:
-    for text in ("{{ 7 * 7 }}", "{% raw %}", "</s><s>", "\x00\x01", "\r\n\r\ndata: x\n\n", "\u2028"):
+    for text in (
+        "{{ 7 * 7 }}",
+        "{% raw %}",
+        "</s><s>",
+        "\x00\x01",
+        "\r\n\r\ndata: x\n\n",
+        "\u2028",
+    ):
         body = {"messages": [{"role": "user", "content": text}], "max_tokens": 1, "stream": True}
         lines = server.post("/v1/chat/completions", json=body).text.split("\n\n")
         assert lines[-2:] == ["data: [DONE]", ""]

@@ -53,7 +53,7 @@ class TextCall:
     def _ask(self, service: Service, request: Request, *, stream: bool) -> Any:
         wanted = self.wanted
         return service.text.llm.generate(
-            [self.prompt] if _is_one(self.prompt) else cast(Sequence[Prompt], self.prompt),
+            cast(Sequence[Prompt], [self.prompt] if _is_one(self.prompt) else self.prompt),
             max_tokens=wanted.most_tokens(service),
             n=wanted.n,
             stop=wanted.stop or None,
