@@ -136,7 +136,7 @@ class Engine:
             running=len(scheduler.running),
             waiting=len(scheduler.waiting) + len(self._inbox),
             vector_requests=self._embedder.count,
-            sequences_used=scheduler.sequences.in_use,
+            sequences_used=scheduler.sequences_used,
             sequences=self._context.max_sequences,
             kv_bytes_used=self._kv_bytes_used,
             kv_bytes=memory.kv_bytes,

@@ -47,7 +47,8 @@ class Pace:
         if not prompt:
             self._writing.append(seconds)
             return 0.0
-        alone = min(self._alone, seconds)
+        alone = self._alone or seconds * writing / (writing + prompt)
+        alone = min(alone, seconds)
         if prompt >= LEAST:
             self._token.append((seconds - alone) / prompt)
         return seconds - alone if writing else seconds

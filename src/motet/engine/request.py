@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from motet.arrays import Float32
+import numpy as np
+
+from motet.arrays import Float32, Int32
 from motet.engine.completion import Chunk, Completion, Timings, Usage
 from motet.engine.conversations import Kept
 from motet.engine.options import GenerationOptions
@@ -127,6 +129,8 @@ class Request:
     """Those of them that were there before."""
     checkpoints: set[int] = field(default_factory=set[int])
     """Positions in the prompt where the engine makes one."""
+    ids: Int32 = field(init=False)
+    """The prompt as an array."""
     answers: list["Answer"] = field(init=False)
     """Those still to be finished."""
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=lambda: [None])
@@ -135,6 +139,7 @@ class Request:
     """When it is too late, by ``time.perf_counter``."""
 
     def __post_init__(self) -> None:
+        self.ids = np.asarray(self.prompt, np.int32)
         self.deadline = deadline_of(self.options.timeout)
         self.answers = [Answer(self, number) for number in range(self.options.n)]
 
@@ -145,6 +150,14 @@ class Request:
             self.admitted, self.reused = time.perf_counter(), reused
         for answer, seq in zip(self.answers, sequences, strict=True):
             answer.seq = seq
+
+    @property
+    def to_compute(self) -> int:
+        """Tokens that its answers wait for: of the prompt, or their own after a preemption."""
+        if self.prefilled < len(self.prompt):
+            encoded = 0 if self.source is None or self.encoded else len(self.source)
+            return encoded + len(self.prompt) - self.prefilled
+        return sum(len(a.pending) for a in self.answers if len(a.pending) > 1)
 
     @property
     def unfinished(self) -> int:

@@ -1,7 +1,6 @@
 """Which tokens are computed next: every answer's last one, and as much of the prompts as fits."""
 
 import logging
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,13 +11,12 @@ from motet.engine.load import Totals
 from motet.engine.pace import Pace
 from motet.engine.request import Answer, Request
 from motet.engine.sequences import Acquired, Sequences
+from motet.engine.sharing import GAIN, Sharing
+from motet.engine.waiting import Waiting
 from motet.errors import CapacityError
 
 LOGIT_VALUES = 1 << 25
 """A scored prompt wants every row of logits, so it advances by at most so many values at once."""
-
-CHECKPOINT_GAIN = 16
-"""A checkpoint where prompts were seen to differ has to save so many tokens."""
 
 _log = logging.getLogger("motet")
 
@@ -89,9 +87,10 @@ class Scheduler:
     """Gives the context's sequences to requests, first come first served, and fills batches."""
 
     def __init__(self, context: Context, prefix_reuse: bool, pace: Pace, totals: Totals) -> None:
-        self.waiting: deque[Request] = deque()
+        self.waiting = Waiting()
         self.running: list[Request] = []
         self.sequences = Sequences(context.memory, context.max_sequences)
+        self._sharing = Sharing(context.memory, self.sequences)
         self._memory = context.memory
         self._pace = pace
         self._totals = totals
@@ -107,10 +106,14 @@ class Scheduler:
         return bool(self.waiting or self.running)
 
     @property
+    def sequences_used(self) -> int:
+        """How many answers have one; known in every thread at any time."""
+        return sum(len(request.answers) for request in list(self.running))
+
+    @property
     def blocked(self) -> bool:
         """Whether nothing runs, and what waits has to wait until sequences have been saved."""
-        waiting = self.waiting
-        if self.running or not waiting or any(request.cancelled for request in waiting):
+        if self.running or any(request.cancelled for request in self.waiting):
             return False
         return self._next() is None
 
@@ -129,14 +132,11 @@ class Scheduler:
         scheduled.writing = len(scheduled.spans)
         room = max(scheduled.room, 1)  # prompts go on, however many answers there are
         scheduled.room = self._pace.room(scheduled.writing, room)
-        for request in self.running:
-            self._prefill(scheduled, request)
-            self._recompute(scheduled, request)
-        while scheduled.room and (request := self._next()):
-            self.waiting.remove(request)
+        while request := self._next():
+            self.waiting.admit(request)
             self.running.append(request)
             self._admit(request)
-            self._prefill(scheduled, request)
+        self._share(scheduled)
         return scheduled
 
     def computed(self, span: Span) -> bool:
@@ -144,6 +144,8 @@ class Scheduler:
         own, or all of the request where a prompt has ended and none has begun."""
         span.answer.held = span.end
         if not span.is_prefill:
+            if len(span.tokens) == 1:
+                self.waiting.serve(span.answer.request, 1)
             return span.rows.start < span.rows.stop
         request = span.answer.request
         request.prefilled = span.end
@@ -170,6 +172,7 @@ class Scheduler:
         request.answers.remove(answer)
         if not request.answers:
             self.running.remove(request)
+            self.waiting.end(request)
             self._short = False
 
     def drop(self, request: Request, keep: bool) -> None:
@@ -179,41 +182,85 @@ class Scheduler:
 
     def drop_cancelled(self) -> None:
         """Remove cancelled requests and release their sequences."""
-        self.waiting = deque(request for request in self.waiting if not request.cancelled)
+        self.waiting.drop_cancelled()
         for request in [request for request in self.running if request.cancelled]:
             self.drop(request, keep=True)
 
     def preempt(self) -> bool:
-        """Take the sequences of the request admitted last, since memory is short: it waits until
-        another one has ended. False if it is the only one.
+        """Take the sequences of a request, since memory is short: it waits until another one has
+        ended, and is computed again. False if it is the only one.
+
+        It is, of the client who got most, the one admitted last. As long as memory is short nothing
+        is admitted, so that one after the other comes to its end.
         """
         if len(self.running) < 2:
             return False
-        request = self.running.pop()
+        request = max(reversed(self.running), key=self.waiting.served)
+        self.running.remove(request)
         for answer in request.answers:
             self.sequences.release(answer.seq, keep=False)
         request.preempt()
         self._totals.preemptions += 1
-        self.waiting.appendleft(request)
+        self.waiting.put_back(request)
         self._short = True
         return True
 
     def _next(self) -> Request | None:
-        """The request whose turn it is. One that wants a certain sequence lets others pass."""
-        for request in self.waiting:
-            if self._may_admit(request):
-                return request
-            if request.own_sequence is None:
-                break
-        return None
+        """The request that is admitted next, if any can be.
 
-    def _may_admit(self, request: Request) -> bool:
+        Those that want a certain sequence let others pass, and so do those that wait for a prefix.
+        Conversations have their sequences already, and pass those who wait for any.
+        """
         if self._short and self.running:
-            return False
-        own = request.own_sequence
-        if own is not None:
-            return self.sequences.may_acquire_own(own)
-        return len(request.answers) <= len(self.sequences)
+            return None
+        if len(self.sequences):
+            request = self.waiting.next(self._later)
+            if request is not None and (
+                request.own_sequence is not None or len(request.answers) <= len(self.sequences)
+            ):
+                return request
+        return self.waiting.next(self._lacks_own) if self.sequences.any_kept else None
+
+    def _later(self, request: Request) -> bool:
+        """Whether others may pass a request."""
+        if request.own_sequence is not None:
+            return not self.sequences.may_acquire_own(request.own_sequence)
+        reuse = self._reuse and not self._scores(request)
+        return reuse and self._sharing.waits(request, self.running)
+
+    def _lacks_own(self, request: Request) -> bool:
+        """Whether it is none that goes on in its own sequence now."""
+        own = request.own_sequence if request.kept else None
+        return own is None or not self.sequences.may_acquire_own(own)
+
+    def _share(self, scheduled: ScheduledBatch) -> None:
+        """Fill the room with pieces of prompts: half of it with the one admitted first, the rest
+        with the shortest.
+
+        So a prompt takes at most twice as long as alone once those before it are done, however many
+        short ones come, and a short one waits for shorter ones alone.
+        """
+        to_do = [request for request in self.running if request.to_compute]
+        if not to_do:
+            return
+        oldest, others, room = to_do[0], to_do[1:], scheduled.room
+        scheduled.room = max(-(-room // 2), room - sum(other.to_compute for other in others))
+        rest = room - scheduled.room
+        self._go_on(scheduled, oldest)
+        scheduled.room += rest
+        for other in sorted(others, key=lambda request: request.to_compute):
+            self._go_on(scheduled, other)
+
+    def _go_on(self, scheduled: ScheduledBatch, request: Request) -> None:
+        """Add what fits of a request's prompt, or of its answers, if they were preempted."""
+        if scheduled.room <= 0:
+            return
+        if request.source is not None and not request.encoded:
+            if scheduled.to_encode and len(request.source) > scheduled.room:
+                return
+            scheduled.encode(request, request.source)
+        self._prefill(scheduled, request)
+        self._recompute(scheduled, request)
 
     def _acquire(self, request: Request, reuse: bool) -> Acquired:
         """Give a request its sequences; a conversation keeps its own from its first answer on."""
@@ -232,13 +279,15 @@ class Scheduler:
     def _admit(self, request: Request) -> None:
         reuse = (self._reuse or request.kept is not None) and not self._scores(request)
         acquired = self._acquire(request, reuse)
+        if not request.admitted:
+            self.waiting.serve(request, len(request.asked) - acquired.reused)
         request.admit(acquired.sequences, acquired.reused)
         if reuse:
             self._totals.prefix_queries += len(request.prompt)
             self._totals.cached_tokens += acquired.reused
         if reuse and not self._memory.rewinds_anywhere:
             positions = {*request.options.checkpoints, len(request.prompt) - 1}
-            if acquired.common >= acquired.reused + CHECKPOINT_GAIN:
+            if acquired.common >= acquired.reused + GAIN:
                 positions.add(acquired.common)
             request.checkpoints = {p for p in positions if p < len(request.prompt)}
         self._checkpoint(request)
@@ -246,8 +295,6 @@ class Scheduler:
 
     def _prefill(self, scheduled: ScheduledBatch, request: Request) -> None:
         """Add what fits of a prompt, up to the next position where a checkpoint is to be made."""
-        if request.source is not None and not request.encoded:
-            scheduled.encode(request, request.source)
         start, end = request.prefilled, len(request.prompt)
         scored = self._scores(request)
         stop = min((p for p in request.checkpoints if p > start), default=end)

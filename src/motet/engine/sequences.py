@@ -13,6 +13,13 @@ CUT_LIMIT = 16
 """An idle sequence that goes further than a prompt by no more tokens is cut, not forked."""
 
 
+def common_prefix(one: Int32, other: Int32) -> int:
+    """Tokens at the beginning of both that are the same."""
+    count = min(len(one), len(other))
+    differ = np.flatnonzero(one[:count] != other[:count])
+    return int(differ[0]) if differ.size else count
+
+
 @dataclass(frozen=True)
 class Acquired:
     """Sequences for a prompt's answers, the first of which holds ``reused`` tokens of the prompt.
@@ -57,9 +64,9 @@ class Sequences:
         return len(self._available())
 
     @property
-    def in_use(self) -> int:
-        """How many answers have one."""
-        return len(self._all) - len(self._free)
+    def any_kept(self) -> bool:
+        """Whether conversations have any."""
+        return bool(self._kept)
 
     @property
     def idle(self) -> list[int]:
@@ -138,6 +145,11 @@ class Sequences:
         self._forgotten.add(seq)
         self._available()
 
+    def reusable(self, prompt: Int32) -> int:
+        """Tokens of a prompt that it need not compute, as memory is now."""
+        best = self._best(prompt[:-1], self._all, self._free)
+        return best.usable if best else 0
+
     def release(self, seq: int, keep: bool) -> None:
         """A sequence is no longer in use. ``keep``: later prompts may go on from what it holds."""
         if not keep:
@@ -211,9 +223,7 @@ class Sequences:
         """Tokens at the beginning of ``seq`` and ``prompt`` that are the same."""
         if not self._memory.length(seq):
             return 0
-        held = self._memory.tokens(seq)[: len(prompt)]
-        other = np.flatnonzero(held != prompt[: len(held)])
-        return int(other[0]) if other.size else len(held)
+        return common_prefix(self._memory.tokens(seq), prompt)
 
     def _begin(self, source: int, target: int, end: int) -> int:
         """Let ``target``, empty or ``source`` itself, hold the first tokens of ``source``.
