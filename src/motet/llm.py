@@ -101,7 +101,7 @@ class LLM(Front[Completion, list[Completion], Stream]):
             checkpoint_bytes,
         )
         context, length = self._contexts.make(setting)
-        embedder = Embedder(self._contexts.pooled)
+        embedder = Embedder(self._contexts.pooled, step_seconds)
         engine = Engine(context, length, prefix_reuse, embedder, max_waiting, step_seconds)
         rewinds = context.memory.rewinds_anywhere
         grammars = GrammarCompiler(loaded.tokenizer, loaded.config.n_vocab)

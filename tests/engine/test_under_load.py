@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,7 @@ from motet.engine.pace import LEAST, Pace
 from motet.errors import BusyError, CapacityError, TimedOut
 from motet.llm import LLM
 from tests.llm.making import finished, free_sequences, make
-from tests.scripted import ScriptedContext, ScriptedModel
+from tests.scripted import ScriptedConfig, ScriptedContext, ScriptedModel
 
 
 def context_of(llm: LLM) -> ScriptedContext:
@@ -92,6 +93,36 @@ def test_load_says_what_is_done_and_what_was(llm: LLM):
     assert total.prompt_tokens >= 3
     assert total.prompt_seconds > 0
     assert total.generation_seconds > 0
+
+
+@pytest.mark.parametrize("held_up", [0.0, 3.0])
+def test_a_long_prompt_does_not_stop_those_who_write(monkeypatch, held_up: float):
+    """On a clock of its own: a step takes 0.05 seconds, and 0.01 for each token of a prompt."""
+    now, steps = [0.0], []
+    monkeypatch.setattr("motet.engine.engine.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    model = ScriptedModel(config=ScriptedConfig(context_length=2000))
+    with make(model, max_sequences=3, ubatch=512) as llm:
+        context, decode = context_of(llm), context_of(llm).decode
+
+        def timed(batch):
+            rows = int(batch.entries().wanted.sum())
+            seconds = 0.05 + 0.01 * (len(batch) - rows) + held_up * (len(steps) % 10 == 9)
+            now[0] += seconds
+            steps.append((len(batch), seconds))
+            return decode(batch)
+
+        context.decode = timed
+        llm.generate("x" * 40, max_tokens=1)
+        writing = llm.generate("a", max_tokens=400, stream=True)
+        for _ in range(20):
+            next(writing)
+        before = len(steps)
+        prompt = llm.generate("b" * 1500, max_tokens=1, stream=True)
+        finished(prompt)
+        usual = [seconds for _, seconds in steps[before + 10 :] if seconds < 3]
+        assert max(usual) <= 0.27
+        assert len(steps) - before < 1.5 * 1500 / 20  # and the prompt has all that is left
+        writing.close()
 
 
 def test_prompts_share_of_a_step_follows_from_how_fast_steps_were():

@@ -17,7 +17,16 @@ from motet.embedding import normalized
 from motet.engine import Embedder, Slice, VectorRequest
 from motet.engine.contexts import ContextFactory
 from motet.engine.load import Totals
-from motet.errors import CapacityError, MotetError, NumericalError, OptionError, UnsupportedError
+from motet.engine.pace import LEAST
+from motet.errors import (
+    BusyError,
+    CapacityError,
+    MotetError,
+    NumericalError,
+    OptionError,
+    TimedOut,
+    UnsupportedError,
+)
 from motet.model import Model
 from tests.interrupting import interrupted_at
 from tests.models import readers, tiny
@@ -181,6 +190,38 @@ def test_long_texts_and_short_ones_go_on_side_by_side(model_of: Any):
     assert [sum(len(each.places) for each in got) for got in (long, other, short)] == [2, 1, 12]
     assert sum(len(each.places) for each in short[:4]) == 12, "they do not wait for long texts"
     assert asked.held() == 0
+
+
+def test_slices_are_short_while_answers_are_written(model_of: Any):
+    """And the vectors are the same."""
+    texts = [[1 + n] * (10 + 30 * n) for n in range(4)]
+    whole, cut = (Asked(model_of("llama"), ubatch=512) for _ in range(2))
+    _, expected = whole.ask(texts)
+    whole.embedder.step(Totals())
+    _, got = cut.ask(texts)
+    cut.embedder.step(Totals(), 1)
+    assert cut.held() <= LEAST  # before it is known how long tokens take
+    steps = 1
+    while cut.embedder.busy:
+        cut.embedder.step(Totals(), 1)
+        steps += 1
+    assert steps > len(expected) == 1
+    rows = {place: v for each in got for place, v in zip(each.places, each.vectors, strict=True)}
+    for place, vector in zip(expected[0].places, expected[0].vectors, strict=True):
+        assert np.array_equal(rows[place], vector)
+
+
+def test_time_outs_and_turns_of_calls(model_of: Any):
+    with motet.LLM(model_of("llama"), max_waiting=0) as llm:
+        with pytest.raises(TimedOut, match="not done in time"):
+            llm.embed([[1] * 50], "mean", timeout=0)
+        assert llm.embed([[1] * 50], "mean", timeout=60).shape[0] == 1
+        request = VectorRequest("mean", [[1] * 200] * 200, lambda _: None)
+        llm._engine.embed(request)
+        with pytest.raises(BusyError, match="1 calls for vectors are not done"):
+            llm.embed([[1]], "mean")
+        request.cancelled = True
+        assert llm.load().total.vector_tokens >= 50
 
 
 def test_an_encoder_takes_long_texts_whole(model_of: Any):

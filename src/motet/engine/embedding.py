@@ -1,6 +1,7 @@
 """Vectors of texts, of which the engine's thread computes a slice between its other steps."""
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from motet.arrays import Float32
 from motet.batch import Batch
 from motet.context import Context
 from motet.engine.load import Totals
+from motet.engine.pace import STEP_SECONDS, Pace
 from motet.engine.request import as_motet_error, end_late, hand_out
 from motet.errors import CapacityError, MotetError, NumericalError
 from motet.runnable import Encodes
@@ -84,9 +86,10 @@ class Embedder:
     text at a time, so that memory holds one at most between two steps.
     """
 
-    def __init__(self, make: Callable[[str], Context]) -> None:
-        """``make``: gives a context of a pooling."""
+    def __init__(self, make: Callable[[str], Context], step_seconds: float = STEP_SECONDS) -> None:
+        """``make``: gives a context of a pooling. ``step_seconds``: see ``LLM``."""
         self._make = make
+        self._seconds = step_seconds
         self._arrived: deque[VectorRequest] = deque()
         self._lanes: dict[str, _Lane] = {}
 
@@ -114,24 +117,30 @@ class Embedder:
         for lane in self._lanes.values():
             lane.trim()
 
-    def step(self, totals: Totals) -> None:
-        """Compute a slice of each pooling, hand out what is done, and add it up."""
+    def step(self, totals: Totals, writing: int = 0) -> None:
+        """Compute a slice of each pooling, hand out what is done, and add it up.
+
+        ``writing``: answers that wait meanwhile; beside any a slice is as short as their steps.
+        """
         while self._arrived:
             request = self._arrived.popleft()
             try:
                 if request.pooling not in self._lanes:
-                    self._lanes[request.pooling] = _Lane(self._make(request.pooling))
+                    self._lanes[request.pooling] = _Lane(
+                        self._make(request.pooling), Pace(self._seconds)
+                    )
                 self._lanes[request.pooling].requests.append(request)
             except Exception as error:
                 hand_out(request, as_motet_error(error))
         for lane in self._lanes.values():
-            lane.step(totals)
+            lane.step(totals, writing)
 
 
 class _Lane:
     """The requests of one pooling, and their context."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, pace: Pace) -> None:
+        self._pace = pace
         self.requests: deque[VectorRequest] = deque()
         self._context = context
         self._encodes = isinstance(context.model.family, Encodes)
@@ -142,12 +151,13 @@ class _Lane:
         """See ``Embedder``."""
         self._context.memory.trim()
 
-    def step(self, totals: Totals) -> None:
+    def step(self, totals: Totals, writing: int) -> None:
         """Compute a slice, without the calls that turn out to be impossible."""
         totals.timed_out += end_late(self.requests)
         self._drop_cancelled()
-        parts = list(self._slice())
+        parts = list(self._slice(self._pace.room(writing, self._context.ubatch)))
         while parts:
+            began = time.perf_counter()
             try:
                 vectors = self._computed(parts)
             except (CapacityError, NumericalError) as error:
@@ -155,20 +165,22 @@ class _Lane:
             except Exception as error:
                 self._fail(parts, error)
             else:
+                tokens = sum(part.end - part.start for part in parts)
+                totals.vector_tokens += tokens
+                self._pace.learn(0, tokens, time.perf_counter() - began)
                 self._hand_out(parts, vectors)
-                totals.vector_tokens += sum(part.end - part.start for part in parts)
                 break
             parts = [part for part in parts if part.request in self.requests]
         self.requests.rotate(-1)
 
-    def _slice(self) -> Iterator[_Part]:
-        """What is computed next: more of the text that was begun, and beside it texts of each call.
+    def _slice(self, size: int) -> Iterator[_Part]:
+        """What is computed next, ``size`` tokens: more of the text that was begun, and beside it
+        texts of each call.
 
         A long text gets half of the slice at least, so that neither it nor others wait for long. An
         encoder's is never cut: it may be longer than the slice, and is then alone in it.
         """
-        room = size = self._context.ubatch
-        begun, kept, end = self._begun, 0, 0
+        begun, kept, end, room = self._begun, 0, 0, size
         if begun is not None:
             end = len(begun.request.texts[begun.place])
             kept = min(end - begun.end, max(size // 2, 1))

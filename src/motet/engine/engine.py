@@ -406,7 +406,7 @@ class Engine:
                 except Exception as error:
                     for request in list(self._scheduler.running):
                         self._fail(request, error)
-                self._embedder.step(self._totals)
+                self._embedder.step(self._totals, self._scheduler.writing)
                 self._kv_bytes_used = self._context.memory.used_bytes
         except BaseException as error:
             self._ended = as_motet_error(error)

@@ -49,7 +49,7 @@ class Pace:
             return 0.0
         alone = self._alone or seconds * writing / (writing + prompt)
         alone = min(alone, seconds)
-        if prompt >= LEAST:
+        if prompt >= LEAST or not self._token:
             self._token.append((seconds - alone) / prompt)
         return seconds - alone if writing else seconds
 

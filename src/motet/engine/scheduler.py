@@ -106,6 +106,11 @@ class Scheduler:
         return bool(self.waiting or self.running)
 
     @property
+    def writing(self) -> int:
+        """Answers that wait for their next token, not for a prompt's end."""
+        return sum(len(request.answers) for request in self.running if not request.to_compute)
+
+    @property
     def sequences_used(self) -> int:
         """How many answers have one; known in every thread at any time."""
         return sum(len(request.answers) for request in list(self.running))
