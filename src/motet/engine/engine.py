@@ -5,15 +5,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from queue import SimpleQueue
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 from motet.arrays import Float32
 from motet.batch import Batch
 from motet.context import Context
 from motet.engine import state
 from motet.engine.embedding import Embedder, VectorRequest
+from motet.engine.job import Job
 from motet.engine.keeping import Keeping, Now
 from motet.engine.load import Admission, Load, Totals
 from motet.engine.masks import Masks
@@ -30,30 +30,6 @@ Result = TypeVar("Result")
 _SAVING_WAIT = 0.02
 """Seconds after which requests that wait for sequences being saved look again: whoever saves tells
 nobody when it is done, for it may be interrupted anywhere."""
-
-
-@dataclass
-class _Job:
-    """Something that the engine thread does for a caller between two steps."""
-
-    work: Callable[[], Any]
-    outcome: "SimpleQueue[tuple[Any, MotetError | None]]" = field(
-        default_factory=SimpleQueue[tuple[Any, MotetError | None]]
-    )
-    """What came of it: a queue, since Ctrl-C in whoever waits can't leave it locked."""
-    abandoned: bool = False
-    """Nobody waits for it any more; if it has not begun, it is not done."""
-
-    def do(self) -> None:
-        if self.abandoned:
-            return
-        try:
-            self.outcome.put((self.work(), None))
-        except Exception as error:
-            self.refuse(as_motet_error(error))
-
-    def refuse(self, error: MotetError) -> None:
-        self.outcome.put((None, error))
 
 
 class Engine:
@@ -90,7 +66,7 @@ class Engine:
             lambda: Now(self._context, self.context_length, self._scheduler),
         )
         self._inbox: list[Request] = []
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[Job] = deque()
         self._lock = threading.RLock()
         """Callers enter it, not the condition, before whose ``__exit__`` Ctrl-C could come."""
         self._changed = threading.Condition(self._lock)
@@ -109,16 +85,19 @@ class Engine:
         def add() -> None:
             if any(len(r.prompt) + r.token_limit > self.context_length for r in requests):
                 raise MotetError("the context became shorter meanwhile", hint="ask again")
-            scheduler = self._scheduler
-            asked = {*self._inbox, *list(scheduler.waiting), *list(scheduler.running)}
-            unfinished = sum(request.unfinished for request in asked)
-            self._admission.require_room(unfinished, sum(r.unfinished for r in requests))
+            self._admission.require_room(self._unfinished, sum(r.unfinished for r in requests))
             for request in requests:
                 if request.kept is not None:
                     request.kept.claim(request)
             self._inbox.extend(requests)
 
         self._hand_in(add)
+
+    def _unfinished(self) -> int:
+        """Answers that somebody waits for."""
+        scheduler = self._scheduler
+        asked = {*self._inbox, *scheduler.waiting, *list(scheduler.running)}
+        return sum(request.unfinished for request in asked)
 
     def embed(self, request: VectorRequest) -> None:
         """Queue texts. Raises what ``submit`` does."""
@@ -380,7 +359,7 @@ class Engine:
 
     def _between_steps(self, work: Callable[[], Result]) -> Result:
         """Let the engine thread do ``work``; what it returns, or the MotetError it ends with."""
-        job = _Job(work)
+        job = Job(work)
         try:
             self._hand_in(lambda: self._jobs.append(job))
             result, error = job.outcome.get()

@@ -1,6 +1,7 @@
 """How much an engine has to do, and how much it has done."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from motet.errors import BusyError, CapacityError
@@ -81,9 +82,9 @@ class Admission:
         """An answer came to its end."""
         self._ends.append(self._spent)
 
-    def require_room(self, unfinished: int, more: int) -> None:
-        """Raise BusyError where ``more`` answers would wait too many, beside those ``unfinished``;
-        CapacityError where they always would."""
+    def require_room(self, count: Callable[[], int], more: int) -> None:
+        """Raise BusyError where ``more`` answers are too many beside those unfinished, which
+        ``count`` gives; CapacityError where they always are."""
         if self._most is None:
             return
         room = self._sequences + self._most
@@ -92,6 +93,7 @@ class Admission:
                 f"{more} answers in one call, and no more than {room} may run and wait",
                 hint="ask for fewer at a time, or make the LLM with more max_waiting",
             )
+        unfinished = count()
         over = unfinished + more - room
         if over > 0:
             raise self._busy(f"{unfinished} answers run or wait, and {room} may", over)

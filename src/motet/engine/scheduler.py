@@ -84,7 +84,7 @@ class ScheduledBatch:
 
 
 class Scheduler:
-    """Gives the context's sequences to requests, first come first served, and fills batches."""
+    """Gives the context's sequences to requests whose turn it is, and fills batches."""
 
     def __init__(self, context: Context, prefix_reuse: bool, pace: Pace, totals: Totals) -> None:
         self.waiting = Waiting()
@@ -123,11 +123,7 @@ class Scheduler:
         return self._next() is None
 
     def schedule(self) -> ScheduledBatch:
-        """The next batch: a token for each answer, then prompts in the order they came.
-
-        A request gets its sequences when its first tokens are computed, so that it finds what
-        those before it have computed.
-        """
+        """The next batch: a token for each answer, then pieces of prompts."""
         self.drop_cancelled()
         scheduled = ScheduledBatch(self._ubatch)
         for request in self.running:
