@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from motet import LLM, AsyncLLM
@@ -135,7 +136,7 @@ def without_http(llm: LLM, clients: int, tokens: int) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", nargs="?", default=TINY)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=200)
@@ -149,7 +150,8 @@ def main() -> None:
         assert llm.tokenizer is not None
         llm.tokenizer.eog = frozenset()  # each answer has all its tokens
         template = "{{ messages[0].content }}"
-        llm.tokenizer.chat_templates = {"default": llm.tokenizer.chat_template or template}
+        templates = {"default": llm.tokenizer.chat_template or template}
+        llm.tokenizer.chat_templates = MappingProxyType(templates)
         return llm
 
     ways: dict[str, Callable[[], list[float]]] = {
