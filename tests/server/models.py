@@ -1,6 +1,7 @@
 """The shipped models, as tests serve them."""
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import motet
@@ -23,7 +24,7 @@ def chatting(template: str = TEMPLATE, **options: Any) -> LLM:
     """The tiny model, as though its file had a chat template."""
     llm = tiny(**options)
     assert llm.tokenizer is not None
-    llm.tokenizer.chat_templates = {"default": template}
+    llm.tokenizer.chat_templates = MappingProxyType({"default": template})
     return llm
 
 

@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 import httpx
@@ -148,7 +148,7 @@ def test_a_client_that_does_not_read(server: httpx.Client, monkeypatch: pytest.M
     monkeypatch.setattr(sse, "STALL_SECONDS", 0.4)
     closed = threading.Event()
 
-    async def endless() -> Any:
+    async def endless() -> AsyncGenerator[bytes, None]:
         try:
             while True:
                 yield b"data: " + b"x" * 65536 + b"\n\n"

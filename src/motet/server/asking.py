@@ -9,10 +9,14 @@ from fastapi import Request
 from motet.async_llm import AsyncStream
 from motet.engine import AsyncConversation, Completion
 from motet.engine.prompts import Prompt
+from motet.errors import ContextLengthError
 from motet.sampling import SamplingFields
 from motet.server.generation import begun, client_of, completed
 from motet.server.service import Service
 from motet.tokenizer import Tokenizer
+
+_FEW_IDS = 10_000
+"""Which take no time to look at, so that what else is wrong with them is said."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,17 @@ class TextCall:
         """A stream whose requests are handed in. Raises what refuses them."""
         return await begun(self._ask(service, request, stream=True))
 
+    @property
+    def prompts(self) -> Sequence[Prompt]:
+        """One or many, as a list."""
+        return cast(Sequence[Prompt], [self.prompt] if _is_one(self.prompt) else self.prompt)
+
     def _ask(self, service: Service, request: Request, *, stream: bool) -> Any:
         wanted = self.wanted
+        for prompt in self.prompts:
+            _require_short(prompt, service.text.context_length)
         return service.text.llm.generate(
-            cast(Sequence[Prompt], [self.prompt] if _is_one(self.prompt) else self.prompt),
+            self.prompts,
             max_tokens=wanted.most_tokens(service),
             n=wanted.n,
             stop=wanted.stop or None,
@@ -135,6 +146,17 @@ def _as_templates_have(
         {**message, "role": "system"} if message.get("role") == "developer" else message
         for message in messages
     ]
+
+
+def _require_short(prompt: Prompt, limit: int) -> None:
+    """Refuse token ids that are far too many before each of them is looked at."""
+    if isinstance(prompt, list) and len(prompt) > max(limit, _FEW_IDS):
+        raise ContextLengthError(
+            f"the prompt has {len(prompt)} tokens and the context holds {limit}, answer included",
+            tokens=len(prompt),
+            limit=limit,
+            hint="shorten the prompt",
+        )
 
 
 def _is_one(prompt: Prompt | Sequence[Prompt]) -> bool:

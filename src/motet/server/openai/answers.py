@@ -1,14 +1,18 @@
 """What every answer says of itself."""
 
+import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from fastapi import Response
 
 from motet import __version__
 from motet.engine import Completion
 from motet.server.failures import Failure
+from motet.server.replies import dumped
 from motet.server.service import Served
 from motet.server.sse import event
 
@@ -51,6 +55,23 @@ def usage(completions: Sequence[Completion], n: int) -> dict[str, Any]:
         "total_tokens": prompt + written,
         "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in first)},
     }
+
+
+async def whole(
+    head_: Head, choices: Callable[[], Sequence[dict[str, Any]]], rest: dict[str, Any], large: bool
+) -> Response:
+    """The response that is no stream. ``large``: write it in another thread, choice by choice,
+    so that others get their turn meanwhile."""
+
+    def written() -> bytes:
+        return b'%b,"choices":[%b],%b' % (
+            dumped(head_.fields())[:-1],
+            b",".join(dumped(choice) for choice in choices()),
+            dumped(rest)[1:],
+        )
+
+    content = await asyncio.to_thread(written) if large else written()
+    return Response(content, media_type="application/json")
 
 
 def error_event(failed: Failure) -> bytes:

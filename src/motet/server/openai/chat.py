@@ -10,9 +10,9 @@ from motet.engine import Chunk, Completion
 from motet.sampling import TokenLogprob
 from motet.server.generation import chunks, guarded
 from motet.server.logprobs import token_entry
-from motet.server.openai.answers import Head, error_event, head, usage
+from motet.server.openai.answers import Head, error_event, head, usage, whole
 from motet.server.openai.chat_body import ChatBody
-from motet.server.replies import dumped, reply
+from motet.server.replies import dumped
 from motet.server.service import CurrentService, Served, Service
 from motet.server.sse import DONE, event, event_stream
 from motet.server.timings import timings_of
@@ -32,14 +32,12 @@ async def chat_completions(body: ChatBody, service: CurrentService, request: Req
         head_ = head(served, "chat.completion.chunk", "chatcmpl")
         return event_stream(guarded(_events(service, served, stream, head_, body), error_event))
     completions = await call.completed(service, request)
-    head_ = head(served, "chat.completion", "chatcmpl")
-    return reply(
-        {
-            **head_.fields(),
-            "choices": [_choice(served, each) for each in completions],
-            "usage": usage(completions, call.wanted.n),
-            **({"timings": timings_of(completions[0])} if len(completions) == 1 else {}),
-        }
+    took = {"timings": timings_of(completions[0])} if len(completions) == 1 else {}
+    return await whole(
+        head(served, "chat.completion", "chatcmpl"),
+        lambda: [_choice(served, each) for each in completions],
+        {"usage": usage(completions, call.wanted.n), **took},
+        large=call.wanted.logprobs is not None,
     )
 
 

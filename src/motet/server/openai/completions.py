@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, Field, WithJsonSchema
@@ -13,10 +13,10 @@ from motet.engine.prompts import Prompt, encode
 from motet.server.asking import TextCall, Wanted
 from motet.server.failures import Refused
 from motet.server.generation import chunks, guarded
-from motet.server.openai.answers import Head, error_event, head, usage
+from motet.server.openai.answers import Head, error_event, head, usage, whole
 from motet.server.openai.fields import GenerationBody
 from motet.server.openai.logprobs import OfCompletion, joined
-from motet.server.replies import dumped, reply
+from motet.server.replies import dumped
 from motet.server.service import CurrentService, Served, Service
 from motet.server.sse import DONE, event, event_stream
 from motet.server.timings import timings_of
@@ -91,12 +91,6 @@ class CompletionBody(GenerationBody):
             return _MAX_TOKENS
         return None if self.max_tokens == -1 else self.max_tokens
 
-    def prompts(self) -> list[Prompt]:
-        """One or many, as a list."""
-        if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
-            return [self.prompt]
-        return cast(list[Prompt], self.prompt)
-
 
 @router.post("/v1/completions")
 async def completions(body: CompletionBody, service: CurrentService, request: Request) -> Response:
@@ -110,11 +104,14 @@ async def completions(body: CompletionBody, service: CurrentService, request: Re
     answers = await call.completed(service, request)
     firsts: list[int] = []
     if body.echo and body.logprobs is not None:
-        firsts = await asyncio.to_thread(_first_tokens, served, body.prompts())
-    choices = [_choice(served, each, firsts, call.wanted.n) for each in answers]
+        firsts = await asyncio.to_thread(_first_tokens, served, call.prompts)
     took = {"timings": timings_of(answers[0])} if len(answers) == 1 else {}
-    used = usage(answers, call.wanted.n)
-    return reply({**head_.fields(), "choices": choices, "usage": used, **took})
+    return await whole(
+        head_,
+        lambda: [_choice(served, each, firsts, call.wanted.n) for each in answers],
+        {"usage": usage(answers, call.wanted.n), **took},
+        large=body.logprobs is not None,
+    )
 
 
 def _first_tokens(served: Served, prompts: Sequence[Prompt]) -> list[int]:
