@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from motet.async_llm import AsyncStream
 from motet.server.asking import ChatCall, Wanted
 from motet.server.failures import Refused
 from motet.server.generation import chunks, client_of, guarded
+from motet.server.replies import reply
 from motet.server.responses.body import InputBody, ResponseBody
 from motet.server.responses.events import Writing, whole
 from motet.server.responses.items import Item, Reference, chat_of, named, read_item, shown
@@ -69,7 +69,7 @@ async def create(
         for _ in writing.take(whole(completion)):
             pass
     keep()
-    return JSONResponse(writing.body)
+    return reply(writing.body)
 
 
 @router.post("/v1/responses/input_tokens")
@@ -84,11 +84,11 @@ async def input_tokens(
 
 
 @router.get("/v1/responses/{name}")
-async def retrieve(name: str, kept: Kept, owner: Owner, stream: bool = False) -> dict[str, Any]:
+async def retrieve(name: str, kept: Kept, owner: Owner, stream: bool = False) -> Response:
     """A response that is kept."""
     if stream:
         raise Refused(400, "events are not kept; leave stream out", param="stream")
-    return kept.get(owner, name).body
+    return reply(kept.get(owner, name).body)
 
 
 @router.delete("/v1/responses/{name}")
@@ -113,7 +113,7 @@ async def input_items(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
     after: str | None = None,
-) -> dict[str, Any]:
+) -> Response:
     """The items of a response's request."""
     items = [shown(item) for item in kept.get(owner, name).given]
     if order == "desc":
@@ -124,13 +124,14 @@ async def input_items(
             raise Refused(400, f"the response has no item {after[:80]!r}", param="after")
         items = items[places[0] + 1 :]
     page = items[:limit]
-    return {
+    listed = {
         "object": "list",
         "data": page,
         "first_id": page[0]["id"] if page else None,
         "last_id": page[-1]["id"] if page else None,
         "has_more": len(items) > limit,
     }
+    return reply(listed)
 
 
 def _read(body: InputBody, kept: Responses, owner: str) -> tuple[Items, Items]:
