@@ -131,6 +131,34 @@ def test_responses_go_on_from_others(client: openai.OpenAI) -> None:
         client.responses.retrieve(first.id)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_responses_are_turns_of_a_conversation(server: httpx.Client, stream: bool) -> None:
+    number = server.post("/v1/conversations", json={}).json()["id"]
+
+    def say(text: str) -> Json:
+        body = {"input": text, "conversation": number, "stream": stream}
+        answer = server.post("/v1/responses", json=body)
+        if not stream:
+            return answer.json()
+        return json.loads(answer.text.strip().rpartition("data: ")[2])["response"]
+
+    first, second = say("Hello"), say("weather?")
+    assert first["conversation"] == {"id": number}
+    assert first["output"][0]["content"][0]["text"] == "You said 1 things."
+    read = first["usage"]["input_tokens"] + first["usage"]["output_tokens"]
+    assert second["usage"]["input_tokens_details"]["cached_tokens"] >= read - 1
+    assert say("More")["output"][0]["content"][0]["text"] == "You said 3 things."
+    listed = server.get(f"/v1/conversations/{number}/items", params={"order": "asc"}).json()
+    assert [item["content"][0]["text"] for item in listed["data"][:2]] == [
+        "Hello",
+        "You said 1 things.",
+    ]
+    body = {"input": "More", "previous_response_id": first["id"]}
+    assert "conversation" in server.post("/v1/responses", json=body).json()["error"]["message"]
+    lost = server.post("/v1/responses", json={"input": "x", "conversation": "conv_0"})
+    assert lost.status_code == 404
+
+
 def test_output_is_taken_back_as_input(client: openai.OpenAI) -> None:
     items: list[Any] = [{"role": "user", "content": "Hello"}]
     for turn in range(1, 4):
@@ -185,7 +213,8 @@ def test_reasoning_and_calls_are_items(client: openai.OpenAI) -> None:
     assert call.name == "weather"  # type: ignore[union-attr]
     assert json.loads(call.arguments) == {"city": "Oslo"}  # type: ignore[union-attr]
     assert response.usage is not None
-    assert response.usage.output_tokens_details.reasoning_tokens > 0
+    thoughts = response.usage.output_tokens_details.reasoning_tokens
+    assert thoughts == len("<think>I must look.")
 
     result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}  # type: ignore[union-attr]
     by_id = client.responses.create(
@@ -249,7 +278,7 @@ def test_answers_are_held_to_a_schema(client: openai.OpenAI) -> None:
         ({"input": [{"type": "web_search_call"}]}, "web_search_call", "input.0"),
         ({"tools": [{"type": "web_search"}]}, "'web_search' are not supported", "tools.0"),
         ({"truncation": "auto"}, "disabled", "truncation"),
-        ({"conversation": "conv_1"}, "previous_response_id", "conversation"),
+        ({"conversation": "a", "previous_response_id": "b"}, "one of them", None),
         ({"tool_choice": {"type": "custom", "name": "x"}}, "allowed_tools", "tool_choice"),
         ({"tool_choice": {"type": "function", "name": "x"}}, "none of the tools", "tool_choice"),
         ({"previous_response_id": "resp_0"}, "no response", "previous_response_id"),

@@ -1,5 +1,6 @@
 """Conversations by the Responses and the Messages API, on each kind of memory."""
 
+import json
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
@@ -7,6 +8,7 @@ from typing import Any
 
 import anthropic
 import httpx
+import jsonschema
 import openai
 import pytest
 
@@ -18,14 +20,30 @@ TEMPLATE = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
+CALLING = (
+    "{% if tools %}{% for t in tools %}{{ t.function | tojson }}{% endfor %}"
+    "<tool_call>{% endif %}"
+    + TEMPLATE.replace(
+        "{{ m.content }}",
+        "{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>\n"
+        '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n'
+        "</tool_call>{% endfor %}",
+    )
+)
+SCHEMA: Any = {
+    "type": "object",
+    "properties": {"on": {"type": "boolean"}, "day": {"enum": ["Mon", "Tue"]}},
+    "required": ["on", "day"],
+    "additionalProperties": False,
+}
 SYSTEM = "It was a dark and stormy night, and the old house by the river stood quite alone."
 
 
-def tiny(name: str) -> Callable[[], LLM]:
+def tiny(name: str, template: str = TEMPLATE) -> Callable[[], LLM]:
     def make() -> LLM:
         llm = LLM(shipped_model().parent / f"{name}.gguf", max_sequences=6)
         assert llm.tokenizer is not None
-        llm.tokenizer.chat_templates = MappingProxyType({"default": TEMPLATE})
+        llm.tokenizer.chat_templates = MappingProxyType({"default": template})
         return llm
 
     return make
@@ -89,3 +107,35 @@ def test_answers_do_not_depend_on_who_else_asks(server: httpx.Client) -> None:
             assert list(pool.map(use, range(4))) == alone
         mixed = [pool.submit(use, seed) for seed in range(4) for use in (respond, write)]
         assert [each.result() for each in mixed] == [text for text in alone for _ in range(2)]
+
+
+def test_calls_of_a_real_model_fit_their_schema() -> None:
+    with serving(tiny("motet-tiny", CALLING)) as server:
+        base = str(server.base_url)
+        claude = anthropic.Anthropic(base_url=base, api_key="none", max_retries=0)
+        gpt = openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0)
+        for seed in range(3):
+            extra = {"seed": seed, "temperature": 1}
+            with claude.messages.stream(
+                model="any",
+                max_tokens=90,
+                messages=[{"role": "user", "content": "Go"}],
+                tools=[{"name": "set", "input_schema": SCHEMA}],
+                tool_choice={"type": "tool", "name": "set", "disable_parallel_tool_use": True},
+                extra_body=extra,
+            ) as stream:
+                message = stream.get_final_message()
+            response = gpt.responses.create(
+                model="any",
+                input="Go",
+                tools=[{"type": "function", "name": "set", "parameters": SCHEMA, "strict": True}],
+                tool_choice={"type": "function", "name": "set"},
+                parallel_tool_calls=False,
+                max_output_tokens=90,
+                extra_body=extra,
+            )
+            (used,), (called,) = message.content, response.output
+            assert used.type == "tool_use" and called.type == "function_call"
+            assert json.loads(called.arguments) == used.input
+            jsonschema.validate(used.input, SCHEMA)
+            assert message.stop_reason == "tool_use"

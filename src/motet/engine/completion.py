@@ -12,7 +12,11 @@ from motet.sampling import TokenLogprob
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of one completion. ``cached_tokens`` of the prompt were not computed again."""
+    """Tokens of one completion.
+
+    ``cached_tokens`` of the prompt were not computed again. ``reasoning_tokens`` of the completion
+    are those up to the last one that was a thought, opening marks included.
+    """
 
     prompt_tokens: int
     completion_tokens: int

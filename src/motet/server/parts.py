@@ -33,3 +33,8 @@ def content_of(texts: Sequence[str]) -> str | list[dict[str, str]]:
     if len(texts) == 1:
         return texts[0]
     return [{"type": "text", "text": text} for text in texts]
+
+
+def text_of(content: str | Sequence[Mapping[str, Any]]) -> str:
+    """What such a content says, joined as models read it."""
+    return content if isinstance(content, str) else "\n".join(part["text"] for part in content)

@@ -2,8 +2,7 @@
 
 from collections.abc import AsyncGenerator
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import APIRouter, Request, Response
 
 from motet.async_llm import AsyncStream
 from motet.engine import Usage
@@ -13,6 +12,7 @@ from motet.server.anthropic.events import Event, Writing, finished
 from motet.server.asking import ChatCall, Wanted
 from motet.server.failures import Failure
 from motet.server.generation import chunks, guarded
+from motet.server.replies import reply
 from motet.server.service import CurrentService, Served, Service
 from motet.server.sse import event, event_stream
 from motet.server.thinking import thinking_options
@@ -30,7 +30,7 @@ async def create(body: MessageBody, request: Request, service: CurrentService) -
         events = _events(service, stream, served.name, Writing(body.max_tokens))
         return event_stream(guarded(events, _failed))
     (completion,) = await call.completed(service, request)
-    return JSONResponse(finished(served.name, completion, body.max_tokens))
+    return reply(finished(served.name, completion, body.max_tokens))
 
 
 @router.post("/v1/messages/count_tokens")

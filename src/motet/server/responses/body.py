@@ -110,10 +110,12 @@ def _items(value: Any) -> Any:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
-def _no_conversation(value: Any) -> Any:
-    if value is not None:
-        raise ValueError("responses belong to no conversation here: use previous_response_id")
-    return value
+class ConversationBody(Asked):
+    id: str
+
+
+def _named_conversation(value: Any) -> Any:
+    return {"id": value} if isinstance(value, str) else value
 
 
 def _in_foreground(value: Any) -> Any:
@@ -129,13 +131,19 @@ class InputBody(SamplingBody):
     input: Annotated[tuple[InputItem, ...], BeforeValidator(_items)] = ()
     instructions: str | None = None
     previous_response_id: str | None = None
-    conversation: Annotated[None, BeforeValidator(_no_conversation)] = None
+    conversation: Annotated[ConversationBody | None, BeforeValidator(_named_conversation)] = None
     tools: list[Tool] | None = None
     tool_choice: ToolChoice = None
     parallel_tool_calls: bool | None = None
     text: TextBody = TextBody()
     reasoning: ReasoningBody | None = None
     truncation: Literal["disabled"] | None = None
+
+    @model_validator(mode="after")
+    def _goes_on_once(self) -> "InputBody":
+        if self.previous_response_id is not None and self.conversation is not None:
+            raise ValueError("conversation and previous_response_id: give one of them")
+        return self
 
     @property
     def chat_tools(self) -> tuple[list[dict[str, Any]] | None, str | Mapping[str, Any]]:
@@ -194,7 +202,7 @@ class ResponseBody(InputBody):
 
     @model_validator(mode="after")
     def _has_input(self) -> "ResponseBody":
-        if not self.input and self.previous_response_id is None:
+        if not self.input and self.previous_response_id is None and self.conversation is None:
             raise ValueError("input: there is none")
         return self
 

@@ -1,12 +1,13 @@
 """Items, which a response's input and output consist of, and the chat that they are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from motet.server.parts import content_of, parts
+from motet.server.parts import content_of, parts, text_of
 from motet.server.sampling import Asked
 
 State = Literal["in_progress", "completed", "incomplete"] | None
@@ -143,23 +144,15 @@ def shown(item: Item) -> dict[str, Any]:
     return entry
 
 
-def chat_of(items: Iterable[Item], instructions: str | None) -> list[dict[str, Any]]:
-    """The messages of a chat. What the assistant thought, said and called is one of them.
-
-    ``instructions`` and the system messages that the chat begins with are one too, for templates
-    know a single one.
-    """
-    system = [instructions] if instructions else []
+def chat_of(items: Iterable[Item]) -> list[dict[str, Any]]:
+    """The messages of a chat. What the assistant thought, said and called is one of them."""
     messages: list[dict[str, Any]] = []
     names: dict[str, str] = {}
     for item in items:
         if isinstance(item, Message) and item.role != "assistant":
-            texts = [part.text for part in item.content]
             role = "user" if item.role == "user" else "system"
-            if role == "system" and not messages:
-                system += texts
-            else:
-                messages.append({"role": role, "content": content_of(texts)})
+            content = content_of([part.text for part in item.content])
+            messages.append({"role": role, "content": content})
         elif isinstance(item, FunctionCallOutput):
             content = content_of([part.text for part in item.output])
             message = {"role": "tool", "tool_call_id": item.call_id, "content": content}
@@ -170,9 +163,24 @@ def chat_of(items: Iterable[Item], instructions: str | None) -> list[dict[str, A
             _add(_turn(messages, item), item)
             if isinstance(item, FunctionCall):
                 names[item.call_id] = item.name
-    if system:
-        messages.insert(0, {"role": "system", "content": "\n\n".join(system)})
     return messages
+
+
+def instructed(
+    messages: Sequence[Mapping[str, Any]], instructions: str | None
+) -> list[Mapping[str, Any]]:
+    """With instructions before them.
+
+    These and the system messages that the chat begins with are one, for templates know a single
+    one.
+    """
+    leading = list(takewhile(lambda message: message["role"] == "system", messages))
+    system = [instructions] if instructions else []
+    system += [text_of(message["content"]) for message in leading]
+    rest = list(messages[len(leading) :])
+    if not system:
+        return rest
+    return [{"role": "system", "content": "\n\n".join(system)}, *rest]
 
 
 def _turn(messages: list[dict[str, Any]], item: Message | FunctionCall | Reasoning) -> Any:

@@ -2,20 +2,29 @@
 
 import json
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from motet.async_llm import AsyncStream
 from motet.server.asking import ChatCall, Wanted
+from motet.server.conversations.registry import Turn, owner_of
 from motet.server.failures import Refused
-from motet.server.generation import chunks, client_of, guarded
+from motet.server.generation import chunks, guarded
+from motet.server.replies import reply
 from motet.server.responses.body import InputBody, ResponseBody
 from motet.server.responses.events import Writing, whole
-from motet.server.responses.items import Item, Reference, chat_of, named, read_item, shown
+from motet.server.responses.items import (
+    Item,
+    Reference,
+    chat_of,
+    instructed,
+    named,
+    read_item,
+    shown,
+)
 from motet.server.responses.store import Responses, Stored
 from motet.server.service import CurrentService, Served, Service
 from motet.server.sse import event, event_stream
@@ -31,13 +40,8 @@ def _kept(request: Request) -> Responses:
     return request.app.state.responses
 
 
-def _owner(request: Request) -> str:
-    """Whose responses a request may see: where there are keys, those made with the same one."""
-    return client_of(request) if request.app.state.service.settings.api_keys else ""
-
-
 Kept = Annotated[Responses, Depends(_kept)]
-Owner = Annotated[str, Depends(_owner)]
+Owner = Annotated[str, Depends(owner_of)]
 
 
 @router.post("/v1/responses")
@@ -48,28 +52,42 @@ async def create(
     """Have a response written, at once or as a stream of events."""
     served = service.text
     given, history = _read(body, kept, owner)
-    call = _call(body, served, history)
     logprobs = body.logprobs is not None
     writing = Writing(_begun(body, served), served.llm.tokenizer if logprobs else None)
 
-    def keep() -> None:
+    def keep(turn: Turn) -> None:
+        output = tuple(read_item(item) for item in writing.body["output"])
+        turn.add([*chat_of(given), *chat_of(output)])
         if body.store is not False:
-            kept.add(_stored(owner, writing.body, given, history))
+            kept.add(_stored(owner, writing.body, given, history + output))
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        async with _turn(body, service, owner, given, history) as turn:
+            stream = await _call(body, served, turn).begun(service, request)
+            yield b""  # nothing has refused it
+            for each in writing.begin():
+                yield _sent(each)
+            async for chunk in chunks(service, stream):
+                told = list(writing.take(chunk))
+                if chunk.completion is not None:
+                    keep(turn)
+                for each in told:
+                    yield _sent(each)
 
     if body.stream:
-        stream = await call.begun(service, request)
-        events = _events(service, stream, writing, keep)
-        return event_stream(guarded(events, lambda failure: _sent(writing.failed(failure))))
-    if logprobs:  # which of the tokens are the text's, a stream alone tells
-        async for chunk in chunks(service, await call.begun(service, request)):
-            for _ in writing.take(chunk):
-                pass
-    else:
-        (completion,) = await call.completed(service, request)
-        for _ in writing.take(whole(completion)):
-            pass
-    keep()
-    return JSONResponse(writing.body)
+        told = events()
+        await anext(told)
+        return event_stream(guarded(told, lambda failure: _sent(writing.failed(failure))))
+    async with _turn(body, service, owner, given, history) as turn:
+        call = _call(body, served, turn)
+        if logprobs:  # which of the tokens are the text's, a stream alone tells
+            async for chunk in chunks(service, await call.begun(service, request)):
+                _ = list(writing.take(chunk))
+        else:
+            (completion,) = await call.completed(service, request)
+            _ = list(writing.take(whole(completion)))
+        keep(turn)
+    return reply(writing.body)
 
 
 @router.post("/v1/responses/input_tokens")
@@ -78,17 +96,18 @@ async def input_tokens(
     body: InputBody, service: CurrentService, kept: Kept, owner: Owner
 ) -> dict[str, Any]:
     """How many tokens the model would read."""
-    _, history = _read(body, kept, owner)
-    count = await _call(body, service.text, history).prompt_tokens(service)
+    given, history = _read(body, kept, owner)
+    async with _turn(body, service, owner, given, history) as turn:
+        count = await _call(body, service.text, turn).prompt_tokens(service)
     return {"object": "response.input_tokens", "input_tokens": count}
 
 
 @router.get("/v1/responses/{name}")
-async def retrieve(name: str, kept: Kept, owner: Owner, stream: bool = False) -> dict[str, Any]:
+async def retrieve(name: str, kept: Kept, owner: Owner, stream: bool = False) -> Response:
     """A response that is kept."""
     if stream:
         raise Refused(400, "events are not kept; leave stream out", param="stream")
-    return kept.get(owner, name).body
+    return reply(kept.get(owner, name).body)
 
 
 @router.delete("/v1/responses/{name}")
@@ -113,7 +132,7 @@ async def input_items(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
     after: str | None = None,
-) -> dict[str, Any]:
+) -> Response:
     """The items of a response's request."""
     items = [shown(item) for item in kept.get(owner, name).given]
     if order == "desc":
@@ -124,13 +143,14 @@ async def input_items(
             raise Refused(400, f"the response has no item {after[:80]!r}", param="after")
         items = items[places[0] + 1 :]
     page = items[:limit]
-    return {
+    listed = {
         "object": "list",
         "data": page,
         "first_id": page[0]["id"] if page else None,
         "last_id": page[-1]["id"] if page else None,
         "has_more": len(items) > limit,
     }
+    return reply(listed)
 
 
 def _read(body: InputBody, kept: Responses, owner: str) -> tuple[Items, Items]:
@@ -142,10 +162,29 @@ def _read(body: InputBody, kept: Responses, owner: str) -> tuple[Items, Items]:
     if body.previous_response_id is None:
         return given, given
     before = kept.get(owner, body.previous_response_id, "previous_response_id")
+    if before.body["conversation"] is not None:
+        raise Refused(
+            400,
+            "the response is part of a conversation; name that, as conversation",
+            param="previous_response_id",
+        )
     return given, before.history + given
 
 
-def _call(body: InputBody, served: Served, history: Items) -> ChatCall:
+@asynccontextmanager
+async def _turn(
+    body: InputBody, service: Service, owner: str, given: Items, history: Items
+) -> AsyncIterator[Turn]:
+    """The turn that a response is: of a conversation, where one is named."""
+    if body.conversation is None:
+        yield Turn(list(chat_of(history)), None)
+        return
+    async with service.conversations.turn(body.conversation.id, owner) as turn:
+        turn.messages += chat_of(given)
+        yield turn
+
+
+def _call(body: InputBody, served: Served, turn: Turn) -> ChatCall:
     tools, choice = body.chat_tools
     effort = body.reasoning.effort if body.reasoning else None
     wanted = Wanted(body.sampling(), json_schema=body.json_schema)
@@ -157,7 +196,8 @@ def _call(body: InputBody, served: Served, history: Items) -> ChatCall:
             json_schema=body.json_schema,
         )
     return ChatCall(
-        messages=chat_of(history, body.instructions),
+        messages=instructed(turn.messages, body.instructions),
+        conversation=turn.conversation,
         wanted=wanted,
         tools=tools,
         tool_choice=choice,
@@ -177,6 +217,7 @@ def _begun(body: ResponseBody, served: Served) -> dict[str, Any]:
         "completed_at": None,
         "status": "in_progress",
         "background": False,
+        "conversation": given["conversation"],
         "error": None,
         "incomplete_details": None,
         "instructions": body.instructions,
@@ -208,22 +249,8 @@ def _begun(body: ResponseBody, served: Served) -> dict[str, Any]:
 
 
 def _stored(owner: str, body: dict[str, Any], given: Items, history: Items) -> Stored:
-    history += tuple(read_item(item) for item in body["output"])
     size = len(json.dumps(body)) + sum(len(item.model_dump_json()) for item in history)
     return Stored(owner, body, given, history, size)
-
-
-async def _events(
-    service: Service, stream: AsyncStream, writing: Writing, keep: Callable[[], None]
-) -> AsyncGenerator[bytes, None]:
-    for each in writing.begin():
-        yield _sent(each)
-    async for chunk in chunks(service, stream):
-        told = list(writing.take(chunk))
-        if chunk.completion is not None:
-            keep()
-        for each in told:
-            yield _sent(each)
 
 
 def _sent(each: dict[str, Any]) -> bytes:
