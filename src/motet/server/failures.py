@@ -125,7 +125,7 @@ def failure(error: BaseException) -> Failure:
     if isinstance(error, ContextLengthError):
         return Failure(
             400,
-            str(error),
+            f"the request exceeds the available context size: {error}",  # words that clients know
             "exceed_context_size_error",
             "context_length_exceeded",
             facts={"n_prompt_tokens": error.tokens, "n_ctx": error.limit},

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
 
+_LONGEST = b"""# HELP llamacpp:n_tokens_max Tokens of the longest sequence, its answer included.
+# TYPE llamacpp:n_tokens_max counter
+llamacpp:n_tokens_max %d
+"""
+"""By llama-server's name: the library's counters all end in _total."""
+
 
 class Metrics:
     """Of one service. Each has a registry of its own."""
@@ -35,6 +41,7 @@ class Metrics:
         self._done = Counter(
             "vllm:request_success", "Answers.", ("finished_reason",), registry=self._registry
         )
+        self._longest = 0
         self._http = Counter(
             "motet:http_requests", "Requests.", ("path", "status"), registry=self._registry
         )
@@ -48,8 +55,10 @@ class Metrics:
         if timings.completion_tokens > 1:
             seconds = timings.total - timings.time_to_first_token
             self._between.observe(seconds / (timings.completion_tokens - 1))
-        self._prompt.observe(completion.usage.prompt_tokens)
-        self._answer.observe(completion.usage.completion_tokens)
+        usage = completion.usage
+        self._longest = max(self._longest, usage.prompt_tokens + usage.completion_tokens)
+        self._prompt.observe(usage.prompt_tokens)
+        self._answer.observe(usage.completion_tokens)
         self._done.labels(completion.finish_reason).inc()
 
     def responded(self, path: str, status: int) -> None:
@@ -58,7 +67,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """In Prometheus' text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self._registry) + _LONGEST % self._longest
 
 
 class _Engine(Collector):
@@ -75,12 +84,16 @@ class _Engine(Collector):
         done = load.total
         for name, text, value in (
             ("llamacpp:prompt_tokens", "Prompt tokens computed.", done.prompt_tokens),
+            ("llamacpp:prompt_tokens_cached", "Prompt tokens found.", done.cached_tokens),
             ("vllm:prompt_tokens", "Prompt tokens computed.", done.prompt_tokens),
             ("llamacpp:prompt_seconds", "Seconds of prefill.", done.prompt_seconds),
             ("llamacpp:tokens_predicted", "Tokens generated.", done.generated_tokens),
             ("vllm:generation_tokens", "Tokens generated.", done.generated_tokens),
             ("llamacpp:tokens_predicted_seconds", "Seconds of decoding.", done.generation_seconds),
             ("llamacpp:n_decode", "Steps.", done.steps),
+            ("llamacpp:spec_decode_num_draft_tokens", "None are drafted.", 0),
+            ("llamacpp:spec_decode_num_accepted_tokens", "None are drafted.", 0),
+            ("llamacpp:spec_decode_num_drafts", "None are drafted.", 0),
             ("vllm:prefix_cache_queries", "Prompt tokens looked up.", done.prefix_queries),
             ("vllm:prefix_cache_hits", "Prompt tokens found.", done.cached_tokens),
             ("vllm:num_preemptions", "Requests preempted.", done.preemptions),

@@ -63,6 +63,8 @@ class Service:
         self.settings = settings
         self.models: list[Served] = []
         self.status: Literal["loading", "ready", "failed", "stopping"] = "loading"
+        self.begun = time.time()
+        """Unix time."""
         self.failure: Exception | None = None
         """Why loading failed."""
         self.metrics = Metrics(self)

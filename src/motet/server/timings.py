@@ -32,5 +32,5 @@ def timings_of(completion: Completion) -> dict[str, float]:
         times.computed_tokens,
         times.time_to_first_token - times.waiting,
         times.completion_tokens,
-        times.total - times.time_to_first_token,
+        times.total - times.time_to_first_token if times.completion_tokens > 1 else 0.0,
     )

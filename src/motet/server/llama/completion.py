@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from motet.async_llm import AsyncStream
@@ -19,6 +18,7 @@ from motet.server.llama.answers import Form
 from motet.server.llama.fields import CompletionBody
 from motet.server.llama.infill import infill_prompt
 from motet.server.llama.prompts import prompts_of, vocabulary
+from motet.server.replies import reply
 from motet.server.sampling import Asked
 from motet.server.service import CurrentService, Service
 from motet.server.sse import event, event_stream
@@ -46,21 +46,17 @@ class InfillBody(CompletionBody):
     input_extra: list[Extra] = Field(default_factory=list[Extra])
 
 
-@router.post("/completion", response_model=None)
-@router.post("/completions", response_model=None, include_in_schema=False)
-async def completion(
-    body: CompletionBody, request: Request, service: CurrentService
-) -> Response | dict[str, Any] | list[dict[str, Any]]:
+@router.post("/completion")
+@router.post("/completions", include_in_schema=False)
+async def completion(body: CompletionBody, request: Request, service: CurrentService) -> Response:
     """Continue a prompt, or each of several."""
     model = service.text.llm.model
     prompts = await asyncio.to_thread(prompts_of, body.prompt, model)
     return await _answered(body, prompts, request, service)
 
 
-@router.post("/infill", response_model=None)
-async def infill(
-    body: InfillBody, request: Request, service: CurrentService
-) -> Response | dict[str, Any] | list[dict[str, Any]]:
+@router.post("/infill")
+async def infill(body: InfillBody, request: Request, service: CurrentService) -> Response:
     """Complete code between what stands before and after; for models that were trained for it."""
     extra = [(each.filename, each.text) for each in body.input_extra]
     prompt = await asyncio.to_thread(
@@ -76,7 +72,7 @@ async def infill(
 
 async def _answered(
     body: CompletionBody, prompts: Sequence[list[int]], request: Request, service: Service
-) -> Response | dict[str, Any] | list[dict[str, Any]]:
+) -> Response:
     served = service.text
     tokenizer = vocabulary(served.llm.model)
     sampling = body.chosen(served.llm.sampling, tokenizer)
@@ -88,7 +84,7 @@ async def _answered(
         return event_stream(guarded(_events(service, stream, form), _failed))
     found = await call.completed(service, request)
     answers = [form.final(each, streamed=False) for each in found]
-    return answers[0] if len(answers) == 1 else answers
+    return reply(answers[0] if len(answers) == 1 else answers)
 
 
 async def _events(service: Service, stream: AsyncStream, form: Form) -> AsyncGenerator[bytes, None]:

@@ -1,12 +1,14 @@
 """/v1/rerank: how well documents answer a query, in the forms of Jina and of TEI."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from motet.server.failures import Refused
 from motet.server.generation import completed
+from motet.server.replies import reply
 from motet.server.sampling import Asked
 from motet.server.service import CurrentService
 
@@ -29,13 +31,11 @@ class RerankBody(Asked):
     model: str | None = None
 
 
-@router.post("/v1/rerank", response_model=None)
-@router.post("/rerank", response_model=None, include_in_schema=False)
-@router.post("/reranking", response_model=None, include_in_schema=False)
-@router.post("/v1/reranking", response_model=None, include_in_schema=False)
-async def rerank(
-    body: RerankBody, request: Request, service: CurrentService
-) -> dict[str, Any] | list[dict[str, Any]]:
+@router.post("/v1/rerank")
+@router.post("/rerank", include_in_schema=False)
+@router.post("/reranking", include_in_schema=False)
+@router.post("/v1/reranking", include_in_schema=False)
+async def rerank(body: RerankBody, request: Request, service: CurrentService) -> Response:
     """Documents by how well they answer the query, the best first."""
     served = service.reranker
     if (body.documents is None) == (body.texts is None):
@@ -47,28 +47,35 @@ async def rerank(
         nonlocal tokens
         tokens = total
 
-    work = served.llm.rank(body.query, documents, truncate=body.truncate, progress=count)
+    work = served.llm.rank(
+        body.query,
+        documents,
+        truncate=body.truncate,
+        timeout=service.settings.timeout,
+        progress=count,
+    )
     scores = (await completed(service, request, work)).tolist()
     order = sorted(range(len(scores)), key=lambda place: -scores[place])[: body.top_n]
     if body.texts is not None:
-        return [
-            {
-                "index": place,
-                "score": scores[place],
-                **({"text": documents[place]} if body.return_text else {}),
-            }
-            for place in order
-        ]
-    return {
-        "model": served.name,
-        "object": "list",
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        "results": [
-            {
-                "index": place,
-                "relevance_score": scores[place],
-                **({"document": {"text": documents[place]}} if body.return_documents else {}),
-            }
-            for place in order
-        ],
-    }
+        return reply([_entry(i, "score", scores, documents, body.return_text) for i in order])
+    repeated = [{"text": text} for text in documents]
+    return reply(
+        {
+            "model": served.name,
+            "object": "list",
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "results": [
+                _entry(i, "relevance_score", scores, repeated, body.return_documents) for i in order
+            ],
+        }
+    )
+
+
+def _entry(
+    place: int, label: str, scores: list[float], documents: Sequence[object], repeats: bool
+) -> dict[str, object]:
+    """What is said of the document at ``place``."""
+    entry: dict[str, object] = {"index": place, label: scores[place]}
+    if repeats:
+        entry["text" if label == "score" else "document"] = documents[place]
+    return entry

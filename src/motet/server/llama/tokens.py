@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import Field
 
 from motet.server.llama.prompts import raw_text, vocabulary
+from motet.server.replies import reply
 from motet.server.sampling import Asked
 from motet.server.service import CurrentService
 
@@ -42,37 +43,36 @@ class ApplyTemplateBody(Asked):
 
 
 @router.post("/tokenize")
-async def tokenize(body: TokenizeBody, service: CurrentService) -> dict[str, Any]:
+async def tokenize(body: TokenizeBody, service: CurrentService) -> Response:
     """The tokens of a text."""
     tokenizer = vocabulary(service.first.llm.model)
     ids = await asyncio.to_thread(
         tokenizer.encode, body.content, body.add_special, body.parse_special
     )
     if not body.with_pieces:
-        return {"tokens": ids}
-    return {"tokens": [{"id": token, "piece": _piece(tokenizer.piece(token))} for token in ids]}
+        return reply({"tokens": ids})
+    pieces = [{"id": token, "piece": _piece(tokenizer.piece(token))} for token in ids]
+    return reply({"tokens": pieces})
 
 
 @router.post("/detokenize")
-async def detokenize(body: DetokenizeBody, service: CurrentService) -> dict[str, str]:
+async def detokenize(body: DetokenizeBody, service: CurrentService) -> Response:
     """What tokens stand for, one after the other."""
-    return {"content": raw_text(body.tokens, vocabulary(service.first.llm.model))}
+    return reply({"content": raw_text(body.tokens, vocabulary(service.first.llm.model))})
 
 
 @router.post("/apply-template")
-async def apply_template(body: ApplyTemplateBody, service: CurrentService) -> dict[str, str]:
+async def apply_template(body: ApplyTemplateBody, service: CurrentService) -> Response:
     """A chat as the text that the model would see; nothing is computed."""
     options: Mapping[str, Any] = {
         **service.settings.template_options,
         **(body.chat_template_kwargs or {}),
         "add_generation_prompt": body.add_generation_prompt,
     }
-    llm = service.text.llm
-    return {
-        "prompt": await llm.render_chat(
-            body.messages, tools=body.tools or None, template_options=options
-        )
-    }
+    prompt = await service.text.llm.render_chat(
+        body.messages, tools=body.tools or None, template_options=options
+    )
+    return reply({"prompt": prompt})
 
 
 def _piece(piece: bytes) -> str | list[int]:

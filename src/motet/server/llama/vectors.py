@@ -4,12 +4,13 @@ import asyncio
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import AliasChoices, Field
 
 from motet.arrays import Float32
 from motet.server.generation import completed
 from motet.server.llama.prompts import prompts_of
+from motet.server.replies import reply
 from motet.server.sampling import Asked
 from motet.server.service import CurrentService
 
@@ -33,21 +34,19 @@ class EmbeddingBody(Asked):
 
 @router.post("/embedding")
 @router.post("/embeddings", include_in_schema=False)
-async def embedding(
-    body: EmbeddingBody, request: Request, service: CurrentService
-) -> list[dict[str, Any]]:
+async def embedding(body: EmbeddingBody, request: Request, service: CurrentService) -> Response:
     """A vector of each text."""
     served = service.vectors
     model = served.llm.model
     prompts = await asyncio.to_thread(prompts_of, body.content, model, "content")
     euclidean = body.embd_normalize == 2
-    work = served.llm.embed(prompts, served.pooling, normalize=euclidean)
+    limit = service.settings.timeout
+    work = served.llm.embed(prompts, served.pooling, normalize=euclidean, timeout=limit)
     vectors = await completed(service, request, work)
     if not euclidean:
         vectors = _scaled(vectors, body.embd_normalize)
-    return [
-        {"index": place, "embedding": [vector]} for place, vector in enumerate(vectors.tolist())
-    ]
+    entries = [{"index": i, "embedding": [each]} for i, each in enumerate(vectors.tolist())]
+    return reply(entries)
 
 
 def _scaled(vectors: Float32, p: int) -> Float32:

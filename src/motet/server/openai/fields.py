@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from motet.errors import shown
 from motet.sampling import SamplingFields
@@ -90,7 +90,9 @@ class GenerationBody(SamplingBody):
         str | None, Field(description="Any name; the answer says which model wrote it.")
     ] = None
     n: Annotated[int | None, Field(ge=1)] = None
-    max_tokens: Annotated[int | None, Field(ge=-1)] = None
+    max_tokens: Annotated[
+        int | None, Field(ge=-1, validation_alias=AliasChoices("max_tokens", "n_predict"))
+    ] = None
     stop: str | Annotated[list[str], Field(fail_fast=True)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
