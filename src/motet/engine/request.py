@@ -294,7 +294,12 @@ class Answer:
             finish_reason=reason,
             index=self.index,
             seed=self._sampler.seed,
-            usage=Usage(len(request.asked), len(self.tokens), request.reused),
+            usage=Usage(
+                len(request.asked),
+                len(self.tokens),
+                request.reused,
+                reading.reasoning_tokens if reading else 0,
+            ),
             timings=Timings(
                 waiting=request.admitted - request.submitted,
                 time_to_first_token=self._first_token - request.submitted,
