@@ -13,6 +13,7 @@ from motet.errors import CannotRewind, CapacityError
 from motet.spec import FullAttention, Recurrent
 from motet.state import look
 from motet.tokenizer.sandbox import TemplateSandbox
+from motet.tokenizer.template_traits import TemplateTraits
 
 BOS, EOS, N_VOCAB = 256, 257, 258
 Rule = Callable[[Sequence[int]], np.ndarray]
@@ -40,6 +41,12 @@ class ByteTokenizer:
     def decode(self, ids: Sequence[int], previous: int | None = None) -> str:
         del previous
         return b"".join(map(self.piece, ids)).decode(errors="replace")
+
+    def split_special(self, text: str) -> list[str | int]:
+        return [text] if text else []
+
+    def traits(self, template: str, names: dict[str, Any]) -> TemplateTraits:
+        return TemplateTraits(template, names, self.sandbox)
 
     def piece(self, token: int) -> bytes:
         return {BOS: b"<s>", EOS: b"</s>"}.get(token) or bytes([token])

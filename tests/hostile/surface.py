@@ -37,6 +37,8 @@ RESULTS = {
     "AsyncStream",
     "Chunk",
     "Completion",
+    "ToolCall",
+    "ToolCallDelta",
     "Conversation",
     "ConversationState",
     "Conversion",

@@ -93,15 +93,22 @@ class Feed:
             found = [text for text in texts if self.text.startswith(text)]
             if found:
                 return self.take(len(max(found, key=len)))
-            if self.ended or not any(text.startswith(self.text) for text in texts):
+            if self.ended or not self.may_begin(texts):
                 return None
             yield None
 
-    def until(self, marks: Sequence[str], say: Say | None = None) -> Parser[tuple[str, str]]:
+    def may_begin(self, texts: Sequence[str]) -> bool:
+        """Whether what is there may become one of these."""
+        return any(text.startswith(self.text) for text in texts)
+
+    def until(
+        self, marks: Sequence[str], say: Say | None = None, must: bool = False
+    ) -> Parser[tuple[str, str]]:
         """Read up to the first of ``marks``: what is left of the text, and the mark.
 
         ``say``: what to yield the text as while it comes; then nothing is left. The mark is "" at
-        the end of the text.
+        the end of the text; what may have been the beginning of one is text then, unless one
+        ``must`` come.
         """
         while True:
             found = [(at, mark) for mark in marks if (at := self.text.find(mark)) >= 0]
@@ -110,7 +117,8 @@ class Feed:
                 at, mark = min(found)
             else:
                 at = len(self.text)
-                at -= 0 if self.ended else max((overlap(self.text, m) for m in marks), default=0)
+                if must or not self.ended:
+                    at -= max((overlap(self.text, mark) for mark in marks), default=0)
             if say and at:
                 yield say(self.take(at))
                 at = 0
@@ -122,7 +130,7 @@ class Feed:
 
     def through(self, mark: str, say: Say | None = None) -> Parser[str]:
         """As ``until`` one mark. Raises Cut where it does not come."""
-        text, found = yield from self.until([mark], say)
+        text, found = yield from self.until([mark], say, must=True)
         if not found:
             raise Cut
         return text

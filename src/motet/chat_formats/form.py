@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from motet.chat_formats.feed import Event, Feed, Malformed, Parser
+from motet.chat_formats.feed import Cut, Event, Feed, Malformed, Parser
 from motet.chat_formats.lark import Spelling
 from motet.chat_formats.tools import Tool
 
@@ -34,7 +34,7 @@ class Arguments(Protocol):
 
 @dataclass(frozen=True)
 class CallForm:
-    """How calls are written: ``opening``, a call, ``between`` and another …, ``closing``.
+    """How calls are written: ``opening``, ``begin``, a call, ``between`` and another, ``closing``.
 
     ``parts``: of a call, in order. ``starts``: whether calls are all that an answer consists of,
     the opening being no mark of its own. ``single``: whether templates know one call at a time.
@@ -43,6 +43,7 @@ class CallForm:
     opening: str
     parts: tuple[str | Slot, ...]
     arguments: Arguments
+    begin: str = ""
     between: str = ""
     closing: str = ""
     starts: bool = False
@@ -59,9 +60,12 @@ class CallForm:
         """Read what follows the opening, and say the calls."""
         closing = [spelling.seen(self.closing)] if self.closing else []
         between = [spelling.seen(self.between)] if self.between else []
+        yield from feed.expect(spelling.seen(self.begin))
         while True:
             yield from self._read_call(feed, spelling, tools, calls)
             following = yield from feed.either([*between, *closing])
+            if following is None and feed.ended and feed.may_begin([*between, *closing]):
+                raise Cut
             if following in closing or (following is None and (between or feed.ended)):
                 return
 
@@ -69,7 +73,7 @@ class CallForm:
         """A call, with its opening and closing, as text."""
         said = {Slot.NAME: name, Slot.ID: "000000000", Slot.ARGUMENTS: arguments}
         parts = [part if isinstance(part, str) else said[part] for part in self.parts]
-        return "".join([self.opening, *parts, self.closing])
+        return "".join([self.opening, self.begin, *parts, self.closing])
 
     def rules(self, spelling: Spelling, tools: Sequence[Tool], parallel: bool) -> str:
         """A grammar's rule ``calls`` for what follows the opening, and those that it needs."""
@@ -77,8 +81,9 @@ class CallForm:
         if parallel and not self.single:
             between = f"{spelling.lark(self.between)} " if self.between else ""
             more = f" ({between}call)*"
+        begin = f"{spelling.lark(self.begin)} " if self.begin else ""
         closing = f" {spelling.lark(self.closing)}" if self.closing else ""
-        lines = [f"calls: call{more}{closing}"]
+        lines = [f"calls: {begin}call{more}{closing}"]
         lines.append("call: " + " | ".join(f"call_{i}" for i in range(len(tools))))
         for i, tool in enumerate(tools):
             lines.append(f"call_{i}: {self._call(spelling, tool.name, f'arguments_{i}')}")

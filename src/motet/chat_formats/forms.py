@@ -91,6 +91,7 @@ def find_thinking(template: str) -> Thinking | None:
 
 def find_form(template: str) -> CallForm | None:
     """The form of the calls that a template shows; None where it is none of those known."""
+    template = template.replace('\\"', '"')
     if "<|tool_call>call:" in template:
         return _gemma("<|tool_call>", "<tool_call|>", '<|"|>')
     if "<start_function_call>call:" in template:
@@ -98,7 +99,7 @@ def find_form(template: str) -> CallForm | None:
     if "<tool_call>" in template and not any(mark in template for mark in _NOT_HERMES):
         if "<function=" in template:
             return _QWEN_CODER if "<parameter=" in template else None
-        return _HERMES if '"name"' in template or "'name'" in template else None
+        return _HERMES if '"name"' in template else None
     if "[TOOL_CALLS]" in template:
         if "[ARGS]" in template:
             return _MISTRAL_IDS if "[CALL_ID]" in template else _MISTRAL_NAMED
@@ -122,7 +123,8 @@ def _gemma(opening: str, closing: str, quote: str) -> CallForm:
 def _mistral_list(begin: str) -> CallForm:
     parts = ('{"name": "', Slot.NAME, '", "arguments": ', Slot.ARGUMENTS, ', "id": "', Slot.ID)
     return CallForm(
-        opening=f"[TOOL_CALLS]{begin}",
+        opening="[TOOL_CALLS]",
+        begin=begin,
         parts=(*parts, '"}'),
         between=", ",
         closing="]",

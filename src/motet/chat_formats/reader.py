@@ -51,6 +51,8 @@ class Reader:
         self._form = form
         self._tools = tools
         self._calls = _Calls(seed, prompt, form is not None and form.short_ids)
+        self.thinking = False
+        """Whether a thought is begun, and not at its end."""
         self._parser = self._parse()
 
     def push(self, text: str) -> list[Event]:
@@ -94,9 +96,11 @@ class Reader:
                 yield None
             feed.take(len(feed.text) - len(begun) + len(opening))
         trimmed = Trimmed()
+        self.thinking = True
         yield from feed.through(
             self._spelling.seen(marks.closing), lambda text: Reasoning(trimmed.push(text))
         )
+        self.thinking = False
         return True
 
     def _content(self, thought: bool) -> Parser[None]:

@@ -39,7 +39,7 @@ class XmlArguments:
             else:
                 text = yield from feed.through(_CLOSE)
                 yield say(_json(text))
-        if not feed.text:
+        if _OPEN.startswith(feed.text):  # the text ended here, or within the mark
             raise Cut
         yield say("{}" if before == "{" else "}")
 

@@ -42,6 +42,7 @@ class AnswerReading:
         self._stops = stops
         self._reasoning: list[str] = []
         self._deltas: list[ToolCallDelta] = []
+        self.reasoning_tokens = 0
         self._taken = (0, 0)
         """How many of both ``take`` has given."""
         self._read = 0
@@ -55,7 +56,10 @@ class AnswerReading:
             spelling = self._tokenizer.piece(token).decode("utf-8", "replace")
             if text.endswith(spelling):
                 text = text.removesuffix(spelling) + control(spelling)
-        return self._said(self._reader.push(text))
+        thought = self._reader.thinking
+        said = self._said(self._reader.push(text))
+        self.reasoning_tokens += thought or self._reader.thinking
+        return said
 
     def flush(self, text: str) -> str:
         """Read the last text; returns what was held back of what is said."""

@@ -1,0 +1,188 @@
+"""Small templates that write calls as the models' own do, and what each makes of two calls."""
+
+from typing import Any, NamedTuple
+
+
+def _template(call: str, before: str = "", between: str = "", after: str = "") -> str:
+    """``call``: of the call ``c``; ``before``, ``between`` and ``after``: around all of them."""
+    return (
+        "{% if tools %}[tools]{{ tools | tojson }}{% endif %}"
+        "{% for m in messages %}[{{ m.role }}]"
+        "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+        "{% if m.content %}{{ m.content }}{% endif %}"
+        "{% if m.tool_calls %}"
+        + before
+        + "{% for call in m.tool_calls %}{% set c = call.function %}{% if not loop.first %}"
+        + between
+        + "{% endif %}"
+        + call
+        + "{% endfor %}"
+        + after
+        + "{% endif %}{% endfor %}{% if add_generation_prompt %}[assistant]?{% endif %}"
+    )
+
+
+JSON = "{{ c.arguments | tojson }}"
+HERMES = _template(
+    '{{ "<tool_call>\\n{\\"name\\": \\"" + c.name + "\\", \\"arguments\\": " }}'
+    + JSON
+    + '{{ "}\\n</tool_call>" }}',
+    between='{{ "\\n" }}',
+)
+CODER = _template(
+    '{{ "<tool_call>\\n<function=" + c.name + ">\\n" }}'
+    '{% for k, v in c.arguments.items() %}{{ "<parameter=" + k + ">\\n" }}'
+    "{% if v is string %}{{ v }}{% else %}{{ v | tojson }}{% endif %}"
+    '{{ "\\n</parameter>\\n" }}{% endfor %}{{ "</function>\\n</tool_call>" }}',
+    between='{{ "\\n" }}',
+)
+LLAMA = _template(
+    '{{ \'{"name": "\' + c.name + \'", "parameters": \' }}' + JSON + '{{ "}" }}',
+    before='{# {"name": function name, "parameters": dictionary} #}'
+    "{% if m.tool_calls | length > 1 %}{{ raise_exception('one at a time') }}{% endif %}",
+)
+MISTRAL = _template(
+    '{{ \'{"name": "\' + c.name + \'", "arguments": \' }}'
+    + JSON
+    + "{% if call.id | length != 9 %}{{ raise_exception('nine') }}{% endif %}"
+    + "{{ ', \"id\": \"' + call.id + '\"}' }}",
+    before="[TOOL_CALLS][",
+    between=", ",
+    after="]",
+)
+MISTRAL_IDS = _template("[TOOL_CALLS]{{ c.name }}[CALL_ID]{{ call.id }}[ARGS]" + JSON) + (
+    "{# id|length != 9 #}"
+)
+MISTRAL_NAMED = _template("[TOOL_CALLS]{{ c.name + '[ARGS]' + c.arguments }}")
+DEEPSEEK = _template(
+    "<｜tool▁call▁begin｜>{{ c.name }}<｜tool▁sep｜>" + JSON + "<｜tool▁call▁end｜>",
+    before="<｜tool▁calls▁begin｜>",
+    after="<｜tool▁calls▁end｜>",
+)
+R1 = _template(
+    '<｜tool▁call▁begin｜>function<｜tool▁sep｜>{{ c.name + "\\n```json\\n" }}'
+    + JSON
+    + '{{ "\\n```" }}<｜tool▁call▁end｜>',
+    before="<｜tool▁calls▁begin｜>",
+    between='{{ "\\n" }}',
+    after="<｜tool▁calls▁end｜>",
+)
+GEMMA = (
+    '{% macro value(v) %}{% if v is string %}<|"|>{{ v }}<|"|>{% elif v is mapping %}'
+    "{{ '{' }}{% for k, x in v | dictsort %}{% if not loop.first %},{% endif %}{{ k }}:"
+    "{{ value(x) }}{% endfor %}{{ '}' }}{% elif v is sequence %}[{% for x in v %}"
+    "{% if not loop.first %},{% endif %}{{ value(x) }}{% endfor %}]{% else %}{{ v | tojson }}"
+    "{% endif %}{% endmacro %}"
+) + _template("<|tool_call>call:{{ c.name }}{{ value(c.arguments) }}<tool_call|>")
+
+
+class Case(NamedTuple):
+    """``texts``: what a model writes to call weather of Paris for 3 days, and then now."""
+
+    template: str
+    texts: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+
+PARIS = '{"city": "Paris \\"é\\"", "days": 3}'
+CASES = {
+    "hermes": Case(
+        HERMES,
+        (
+            f'<tool_call>\n{{"name": "weather", "arguments": {PARIS}}}\n</tool_call>',
+            '\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>',
+        ),
+    ),
+    "coder": Case(
+        CODER,
+        (
+            '<tool_call>\n<function=weather>\n<parameter=city>\nParis "é"\n</parameter>\n'
+            "<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>",
+            "\n<tool_call>\n<function=now>\n</function>\n</tool_call>",
+        ),
+    ),
+    "llama": Case(LLAMA, (f'{{"name": "weather", "parameters": {PARIS}}}',)),
+    "mistral": Case(
+        MISTRAL,
+        (
+            f'[TOOL_CALLS][{{"name": "weather", "arguments": {PARIS}, "id": "abcdefghi"}}',
+            ', {"name": "now", "arguments": {}, "id": "123456789"}]',
+        ),
+    ),
+    "mistral ids": Case(
+        MISTRAL_IDS,
+        (
+            f"[TOOL_CALLS]weather[CALL_ID]abcdefghi[ARGS]{PARIS}",
+            "[TOOL_CALLS]now[CALL_ID]123456789[ARGS]{}",
+        ),
+    ),
+    "mistral named": Case(
+        MISTRAL_NAMED, (f"[TOOL_CALLS]weather[ARGS]{PARIS}", "[TOOL_CALLS]now[ARGS]{}")
+    ),
+    "deepseek": Case(
+        DEEPSEEK,
+        (
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>weather<｜tool▁sep｜>"
+            f"{PARIS}<｜tool▁call▁end｜>",
+            "<｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        ),
+    ),
+    "r1": Case(
+        R1,
+        (
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n```json\n"
+            f"{PARIS}\n```<｜tool▁call▁end｜>",
+            "\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜>"
+            "<｜tool▁calls▁end｜>",
+        ),
+    ),
+    "gemma": Case(
+        GEMMA,
+        (
+            '<|tool_call>call:weather{city:<|"|>Paris "é"<|"|>,days:3}<tool_call|>',
+            "<|tool_call>call:now{}<tool_call|>",
+        ),
+    ),
+}
+MARKS = (
+    *("<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<think>", "</think>"),
+    *("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>"),
+    *("<｜tool▁call▁end｜>", "<｜tool▁sep｜>", "<|tool_call>", "<tool_call|>", '<|"|>'),
+)
+"""Marks that vocabularies have as tokens."""
+
+
+def _function(name: str, **others: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, **others}}
+
+
+TOOLS = [
+    _function(
+        "weather",
+        description="Today's",
+        parameters={
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "description": "Where", "maxLength": 12},
+                "days": {"type": "integer", "description": "How many"},
+                "at": {"type": ["number", "null"]},
+                "unit": {"enum": ["C", "F"]},
+                "near": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {"name": {"type": "string", "maxLength": 4}},
+                        "required": ["name"],
+                        "additionalProperties": False,
+                    },
+                },
+            },
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    ),
+    _function("now", description="The time"),
+]
