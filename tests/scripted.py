@@ -24,6 +24,7 @@ class ByteTokenizer:
     n_vocab, bos, eos, eog, add_bos = N_VOCAB, BOS, EOS, frozenset({EOS}), True
     unk = sep = pad = None
     suppressed: frozenset[int] = frozenset()
+    special = frozenset({BOS, EOS})
 
     def __init__(self, chat_template: str | None = None) -> None:
         self.chat_template = chat_template
