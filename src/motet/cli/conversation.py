@@ -11,6 +11,7 @@ from motet.cli.progress import delayed_progress
 from motet.engine.state import setting_in
 from motet.engine.stream import Stream
 from motet.errors import MotetError, OptionError
+from motet.grammar import Grammar
 from motet.llm import LLM
 from motet.sampling import Sampling
 from motet.state import FORMAT
@@ -57,9 +58,18 @@ class _Saved:
 class Conversation:
     """Turns of a user and the model. The next answer depends on what is here alone."""
 
-    def __init__(self, llm: LLM, options: ChatOptions, system: str | None = None) -> None:
-        """``options.sampling.seed``: the first answer's; each further answer has one more."""
+    def __init__(
+        self,
+        llm: LLM,
+        options: ChatOptions,
+        system: str | None = None,
+        grammar: Grammar | None = None,
+    ) -> None:
+        """``options.sampling.seed``: the first answer's; each further answer has one more.
+        ``grammar``: what answers are held to, which is not saved.
+        """
         self.llm = llm
+        self.grammar = grammar
         self.options = options
         self.opening: list[Message] = []
         """The messages that the conversation begins with, also after a reset."""
@@ -89,6 +99,7 @@ class Conversation:
                 sampling,
                 max_tokens=options.max_tokens,
                 stop=options.stop,
+                grammar=self.grammar,
                 stream=True,
             )
         if not self.remembers:
@@ -98,6 +109,7 @@ class Conversation:
             sampling,
             max_tokens=options.max_tokens,
             stop=options.stop,
+            grammar=self.grammar,
             stream=True,
         )
 

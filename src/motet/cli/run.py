@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from motet.cli.constraint import Constraint, constraint_options
 from motet.cli.inputs import load_model, predicting, read_prompt
 from motet.cli.loading import Loading, loading_options
 from motet.cli.options import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 )
 @sampling_options
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before TEXT; may be repeated.")
+@constraint_options
 @click.option(
     "--chat/--raw",
     "chat",
@@ -84,6 +86,7 @@ def command(
     max_tokens: int | None,
     sampling: "SamplingFields",
     stop: tuple[str, ...],
+    constraint: Constraint,
     chat: bool | None,
     system: str | None,
     session: Path | None,
@@ -138,7 +141,8 @@ def command(
         )
         chosen = replace(llm.sampling, **sampling)
         options = ChatOptions(_templated(llm, chat, system), chosen, max_tokens, stop)
-        conversation = Conversation(llm, options, system)
+        grammar = constraint.compiled(llm.grammars)
+        conversation = Conversation(llm, options, system, grammar)
         if session is not None and not conversation.remembers:
             raise click.UsageError(
                 f"--session: {loaded.name} is an encoder-decoder, and answers each prompt by itself"

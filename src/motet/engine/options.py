@@ -69,7 +69,9 @@ class GenerationOptions:
         """What answers are held to, compiled. Raises what ``GrammarCompiler`` does."""
         if self.grammar is not None:
             grammar = self.grammar
-            return grammar if isinstance(grammar, Grammar) else grammars.gbnf_or_lark(grammar)
+            if isinstance(grammar, Grammar):
+                return grammars.own(grammar)
+            return grammars.gbnf_or_lark(grammar)
         if self.json_schema is not None:
             return grammars.json_schema(self.json_schema)
         return None if self.regex is None else grammars.regex(self.regex)

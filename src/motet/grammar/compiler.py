@@ -11,7 +11,8 @@ from motet.cached import cached_property
 from motet.checks import shown
 from motet.errors import OptionError, UnsupportedError
 from motet.grammar.deep_stack import on_deep_stack
-from motet.grammar.lark import checked_lark, gbnf_as_lark, is_gbnf, regex_as_lark
+from motet.grammar.gbnf import gbnf_as_lark, is_gbnf
+from motet.grammar.lark import checked_grammar, checked_lark, regex_as_lark
 from motet.grammar.library import limits, refusal, require_llguidance
 from motet.grammar.matcher import Matcher
 from motet.grammar.schemas import schema_text
@@ -21,9 +22,9 @@ from motet.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-CACHED = 64
+CACHED = 32
 """Grammars that a compiler keeps."""
-CACHED_CHARACTERS = 4_000_000
+CACHED_CHARACTERS = 500_000
 """What their texts may have together."""
 
 
@@ -90,7 +91,19 @@ class GrammarCompiler:
 
     def gbnf_or_lark(self, text: str) -> Grammar:
         """Text of a grammar in Lark, or in llama.cpp's GBNF, whose rules have ``::=``."""
-        return self.lark(gbnf_as_lark(text) if is_gbnf(text) else text)
+        grammar = checked_grammar(text)
+        if is_gbnf(grammar):
+            return self._compiled("the grammar", gbnf_as_lark(grammar))
+        return self.lark(grammar)
+
+    def own(self, grammar: Grammar) -> Grammar:
+        """A compiled grammar. Raises OptionError for one of another vocabulary."""
+        if grammar.tokenizer is not self._tokenizer or grammar.n_vocab != self._n_vocab:
+            raise OptionError(
+                "the grammar was compiled for another model's vocabulary",
+                hint="compile it by the grammars of this LLM",
+            )
+        return grammar
 
     def _compiled(self, what: str, lark: str) -> Grammar:
         require_llguidance()

@@ -1,4 +1,4 @@
-"""Grammars as text: Lark as llguidance reads it, and what becomes Lark."""
+"""Grammars as text, checked, and regular expressions as Lark."""
 
 import re
 
@@ -6,36 +6,33 @@ from motet import checks
 from motet.errors import OptionError
 from motet.grammar.schemas import LONGEST, MOST_OBJECTS
 
-MOST_LINES = 20_000
+MOST_LINES = 5_000
 """Of a grammar, whose rules may refer to each other in one chain."""
 LONGEST_PATTERN = 100_000
 """Characters of a regular expression."""
-_GBNF_RULE = re.compile(r"^\s*[\w-]+\s*::=", re.MULTILINE)
 _ATTRIBUTES = re.compile(r"^\s*[\w-]+\s*\[[^\]]*\b(stop|temperature)\s*=", re.MULTILINE)
 
 
-def is_gbnf(text: object) -> bool:
-    """Whether a grammar is llama.cpp's: its rules have ``::=``."""
-    return bool(_GBNF_RULE.search(checks.text("grammar", text)))
-
-
-def checked_lark(text: object) -> str:
-    """A grammar that is not too large, and asks for nothing that would be ignored.
-
-    Raises OptionError.
-    """
-    lark = checks.text("grammar", text)
-    _check_unicode("grammar", lark)
+def checked_grammar(text: object) -> str:
+    """A grammar, Lark or GBNF, that is not too large. Raises OptionError."""
+    grammar = checks.text("grammar", text)
+    _check_unicode("grammar", grammar)
     for size, most, unit in (
-        (len(lark), LONGEST, "characters"),
-        (lark.count("\n") + 1, MOST_LINES, "lines"),
-        (lark.count("{"), MOST_OBJECTS, "braces"),
+        (len(grammar), LONGEST, "characters"),
+        (grammar.count("\n") + 1, MOST_LINES, "lines"),
+        (grammar.count("{"), MOST_OBJECTS, "braces"),
     ):
         if size > most:
             raise OptionError(
                 f"the grammar has {size:,} {unit}; at most {most:,} are taken",
                 hint="use a smaller one",
             )
+    return grammar
+
+
+def checked_lark(text: object) -> str:
+    """As ``checked_grammar``, for Lark; raises OptionError for what llguidance would ignore too."""
+    lark = checked_grammar(text)
     attribute = _ATTRIBUTES.search(lark)
     if attribute is not None:
         raise OptionError(
@@ -58,25 +55,6 @@ def regex_as_lark(pattern: object) -> str:
     from llguidance import regex_to_lark
 
     return f"start: /{regex_to_lark(found, '')}/"
-
-
-def gbnf_as_lark(text: str) -> str:
-    """A grammar of llama.cpp's as Lark. Raises OptionError for one that is malformed."""
-    if len(text) > LONGEST_PATTERN:
-        raise OptionError(
-            f"the grammar has {len(text):,} characters; of GBNF at most {LONGEST_PATTERN:,} are"
-            " taken",
-            hint="use a smaller one, or Lark",
-        )
-    from llguidance.gbnf_to_lark import gbnf_to_lark
-
-    try:
-        return gbnf_to_lark(text)
-    except RecursionError:
-        raise OptionError("the grammar is nested too deeply", hint="use more rules") from None
-    except Exception as error:  # it has no class of errors of its own
-        problem = " ".join(str(error).split())[:300]
-        raise OptionError(f"the grammar is no GBNF: {problem}") from error
 
 
 def _check_unicode(name: str, text: str) -> None:

@@ -95,11 +95,18 @@ def _parts(value: Any) -> list[Any]:
 
 def _written(schema: dict[str, Any]) -> str:
     try:
-        text = json.dumps(schema, allow_nan=False, default=dict)
+        text = json.dumps(schema, allow_nan=False, default=_plain)
         text.encode()
     except (TypeError, ValueError) as error:
         raise OptionError(f"the JSON schema is no JSON: {error}") from None
     return text
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """A dictionary of another kind."""
+    if isinstance(value, Mapping):
+        return dict(cast(Mapping[str, Any], value))
+    raise TypeError(f"it has {shown(value)}")
 
 
 def _too_large(problem: str) -> OptionError:

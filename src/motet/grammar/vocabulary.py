@@ -7,20 +7,23 @@ from motet.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
+_MARK = b"\xff"
+
 
 class _Tokens:
     """What ``LLTokenizer`` reads of a tokenizer.
 
     Special tokens are matched by name (``<|im_end|>``) or number (``<[5]>``) alone, never by the
     text that spells them. A token without bytes is never allowed: those that the model has beyond
-    its vocabulary.
+    its vocabulary, and bytes that no text has and llguidance marks special tokens with.
     """
 
     is_tokenizer_wrapper = True
     bos_token_id = None
 
     def __init__(self, tokenizer: Tokenizer, n_vocab: int) -> None:
-        self.tokens = [tokenizer.piece(token) for token in range(tokenizer.n_vocab)]
+        pieces = map(tokenizer.piece, range(tokenizer.n_vocab))
+        self.tokens = [b"" if piece.startswith(_MARK) else piece for piece in pieces]
         self.tokens += [b""] * (n_vocab - tokenizer.n_vocab)
         self.special_token_ids = sorted(tokenizer.special)
         self.eog = sorted(tokenizer.eog)
