@@ -131,34 +131,6 @@ def test_responses_go_on_from_others(client: openai.OpenAI) -> None:
         client.responses.retrieve(first.id)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_responses_are_turns_of_a_conversation(server: httpx.Client, stream: bool) -> None:
-    number = server.post("/v1/conversations", json={}).json()["id"]
-
-    def say(text: str) -> Json:
-        body = {"input": text, "conversation": number, "stream": stream}
-        answer = server.post("/v1/responses", json=body)
-        if not stream:
-            return answer.json()
-        return json.loads(answer.text.strip().rpartition("data: ")[2])["response"]
-
-    first, second = say("Hello"), say("weather?")
-    assert first["conversation"] == {"id": number}
-    assert first["output"][0]["content"][0]["text"] == "You said 1 things."
-    read = first["usage"]["input_tokens"] + first["usage"]["output_tokens"]
-    assert second["usage"]["input_tokens_details"]["cached_tokens"] >= read - 1
-    assert say("More")["output"][0]["content"][0]["text"] == "You said 3 things."
-    listed = server.get(f"/v1/conversations/{number}/items", params={"order": "asc"}).json()
-    assert [item["content"][0]["text"] for item in listed["data"][:2]] == [
-        "Hello",
-        "You said 1 things.",
-    ]
-    body = {"input": "More", "previous_response_id": first["id"]}
-    assert "conversation" in server.post("/v1/responses", json=body).json()["error"]["message"]
-    lost = server.post("/v1/responses", json={"input": "x", "conversation": "conv_0"})
-    assert lost.status_code == 404
-
-
 def test_output_is_taken_back_as_input(client: openai.OpenAI) -> None:
     items: list[Any] = [{"role": "user", "content": "Hello"}]
     for turn in range(1, 4):

@@ -71,6 +71,34 @@ def test_a_response_goes_on_where_the_last_one_ended(server: httpx.Client) -> No
     assert second.usage.input_tokens_details.cached_tokens >= first.usage.input_tokens - 1
 
 
+def test_responses_are_turns_of_a_conversation(server: httpx.Client) -> None:
+    number = server.post("/v1/conversations", json={}).json()["id"]
+
+    def say(text: str, stream: bool = False, **options: Any) -> dict[str, Any]:
+        body = {"input": text, "max_output_tokens": 8, "seed": 3, "stream": stream, **options}
+        answer = server.post("/v1/responses", json=body)
+        if not stream:
+            return answer.json()
+        return json.loads(answer.text.strip().rpartition("data: ")[2])["response"]
+
+    def said(response: dict[str, Any]) -> str:
+        return response["output"][0]["content"][0]["text"]
+
+    made = [say("Who?", conversation=number), say("Why?", stream=True, conversation={"id": number})]
+    first = say("Who?")
+    second = say("Why?", previous_response_id=first["id"])
+    assert [said(each) for each in made] == [said(first), said(second)]
+    assert made[0]["conversation"] == {"id": number}
+    read = made[0]["usage"]["input_tokens"]
+    assert made[1]["usage"]["input_tokens_details"]["cached_tokens"] >= read - 1
+    listed = server.get(f"/v1/conversations/{number}/items", params={"order": "asc"}).json()
+    texts = [item["content"][0]["text"] for item in listed["data"]]
+    assert texts == ["Who?", said(first), "Why?", said(second)]
+    refused = say("When?", previous_response_id=made[0]["id"])
+    assert "part of a conversation" in refused["error"]["message"]
+    assert "no conversation" in say("x", conversation="conv_0")["error"]["message"]
+
+
 def test_messages_go_on_where_the_last_one_ended(server: httpx.Client) -> None:
     client = anthropic.Anthropic(base_url=str(server.base_url), api_key="none", max_retries=0)
     options: Any = {"model": "any", "max_tokens": 12, "system": SYSTEM, "extra_body": {"seed": 2}}

@@ -65,19 +65,23 @@ async def create(
         async with _turn(body, service, owner, given, history) as turn:
             stream = await _call(body, served, turn).begun(service, request)
             yield b""  # nothing has refused it
-            for each in writing.begin():
+            told = list(writing.begin())
+            for each in told:
                 yield _sent(each)
             async for chunk in chunks(service, stream):
                 told = list(writing.take(chunk))
                 if chunk.completion is not None:
                     keep(turn)
+                    continue
                 for each in told:
                     yield _sent(each)
+        for each in told:  # the conversation has this turn now
+            yield _sent(each)
 
     if body.stream:
-        told = events()
-        await anext(told)
-        return event_stream(guarded(told, lambda failure: _sent(writing.failed(failure))))
+        coming = events()
+        await anext(coming)
+        return event_stream(guarded(coming, lambda failure: _sent(writing.failed(failure))))
     async with _turn(body, service, owner, given, history) as turn:
         call = _call(body, served, turn)
         if logprobs:  # which of the tokens are the text's, a stream alone tells
