@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -72,13 +73,15 @@ def test_what_takes_too_long_ends() -> None:
         model.made.gate.set()
 
     with serving(lambda: LLM(model), settings=settings) as server:  # type: ignore[arg-type,return-value]
-        for client, ask in zip(clients(server), (respond, write), strict=True):
+        gpt, claude = clients(server)
+        asks: list[Callable[[], Any]] = [lambda: respond(gpt), lambda: write(claude)]
+        for ask in asks:
             model.made.entered.clear()
             model.made.gate.clear()
             opening = threading.Thread(target=open_late)
             opening.start()
             with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as late:
-                ask(client)
+                ask()
             assert late.value.status_code == 408
             opening.join()
 

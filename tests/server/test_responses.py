@@ -186,7 +186,7 @@ def test_reasoning_and_calls_are_items(client: openai.OpenAI) -> None:
     assert json.loads(call.arguments) == {"city": "Oslo"}  # type: ignore[union-attr]
     assert response.usage is not None
     thoughts = response.usage.output_tokens_details.reasoning_tokens
-    assert thoughts == len("<think>I must look.")
+    assert thoughts == len(">I must look.</think>")  # the mark counts once it is complete
 
     result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}  # type: ignore[union-attr]
     by_id = client.responses.create(

@@ -15,7 +15,7 @@ class Usage:
     """Tokens of one completion.
 
     ``cached_tokens`` of the prompt were not computed again. ``reasoning_tokens`` of the completion
-    are those up to the last one that was a thought, opening marks included.
+    are those of thoughts, with their marks.
     """
 
     prompt_tokens: int

@@ -43,15 +43,12 @@ class AnswerReading:
         self._reasoning: list[str] = []
         self._deltas: list[ToolCallDelta] = []
         self.reasoning_tokens = 0
+        """Tokens of thoughts and their marks."""
         self._taken = (0, 0)
         """How many of both ``take`` has given."""
-        self._read = 0
-        self.reasoning_tokens = 0
-        """Tokens up to the last that was a thought."""
 
     def push(self, token: int, text: str) -> str:
         """Read the text that ``token`` completes; returns what is said."""
-        self._read += 1
         if token in self._tokenizer.special:
             spelling = self._tokenizer.piece(token).decode("utf-8", "replace")
             if text.endswith(spelling):
@@ -91,7 +88,6 @@ class AnswerReading:
                 said.append(self._stops.push(event.text))
             elif isinstance(event, Reasoning):
                 self._reasoning.append(event.text)
-                self.reasoning_tokens = self._read
             else:
                 said.append(self._stops.flush())  # a stop string does not go on behind a call
                 self._deltas.append(event)
