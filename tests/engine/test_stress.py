@@ -126,9 +126,9 @@ def stress(model: Model, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
         Pace, "room", lambda self, writing, most: rng.randint(1, most) if writing else most
     )
     with LLM(model, max_sequences=1, max_tokens=LONGEST, checkpoint_bytes=0) as llm:
-        llm.generate([1] * (LONGEST - 40), max_tokens=40)
-        memory = llm._engine._context.memory
-        one, times = memory.used_bytes, 3 if memory.rewinds_anywhere else 6
+        stream = llm.generate([1] * (LONGEST - 40), max_tokens=40, stream=True)
+        one = max(llm.load().kv_bytes_used for _ in stream)
+        times = 3 if llm._engine._context.memory.rewinds_anywhere else 6
     options: dict[str, Any] = {
         "max_sequences": SEQUENCES,
         "max_tokens": LONGEST,

@@ -64,6 +64,13 @@ def test_requests_end_when_their_time_is_over(llm: LLM):
     assert len(llm.generate("b", max_tokens=5, timeout=60).tokens) == 5
 
 
+def test_time_is_over_also_for_those_who_wait_for_what_is_being_saved(llm: LLM):
+    context_of(llm).memory.being_exported = {0, 1}
+    with pytest.raises(TimedOut):
+        llm.generate("a", max_tokens=5, timeout=0.05)
+    context_of(llm).memory.being_exported = set()
+
+
 def test_a_cancelled_request_leaves_within_a_step(llm: LLM):
     stream = held_back(llm)
     waiting = llm.generate("b", n=2, max_tokens=5, stream=True)

@@ -353,8 +353,8 @@ def test_a_wait_that_is_interrupted_does_nothing_later(busy, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        job = engine._Job
-        patch.setattr(engine, "_Job", lambda work: job(work, Interrupted()))
+        job = engine.Job
+        patch.setattr(engine, "Job", lambda work: job(work, Interrupted()))
         with pytest.raises(KeyboardInterrupt):
             llm.forget()
     go.set()

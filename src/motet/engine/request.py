@@ -152,6 +152,11 @@ class Request:
             answer.seq = seq
 
     @property
+    def late(self) -> bool:
+        """Whether its time is over."""
+        return self.deadline <= time.perf_counter()
+
+    @property
     def to_compute(self) -> int:
         """Tokens that its answers wait for: of the prompt, or their own after a preemption."""
         if self.prefilled < len(self.prompt):

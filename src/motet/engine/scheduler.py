@@ -118,7 +118,7 @@ class Scheduler:
     @property
     def blocked(self) -> bool:
         """Whether nothing runs, and what waits has to wait until sequences have been saved."""
-        if self.running or any(request.cancelled for request in self.waiting):
+        if self.running or any(request.cancelled or request.late for request in self.waiting):
             return False
         return self._next() is None
 
