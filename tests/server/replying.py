@@ -1,7 +1,7 @@
 """Served models that say what a test has them say, and a template with every kind of message."""
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,7 @@ class Replying(ScriptedModel):
     """What a server takes for a model that writes."""
 
     blocks = ()
+    kernels = SimpleNamespace(arithmetic="scripted")
     pooled_heads: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, reply: Callable[[str], str], template: str = TEMPLATE) -> None:

@@ -278,3 +278,27 @@ class _Served:
 
     def __init__(self, llm: LLM) -> None:
         self.llm = llm
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_turns_of_a_conversation(server: httpx.Client, llm: LLM, stream: bool) -> None:
+    number = server.post("/v1/conversations", json={}).json()["id"]
+    chat: list[Any] = []
+    for text in ("One day", "And then"):
+        asked = {"role": "user", "content": text}
+        body = {"messages": [asked], "temperature": 0, "max_tokens": 10, "conversation": number}
+        response = server.post("/v1/chat/completions", json=body | {"stream": stream})
+        if stream:
+            deltas = [each["choices"][0]["delta"] for each in events(response)]
+            said = "".join(delta.get("content") or "" for delta in deltas)
+        else:
+            said = response.json()["choices"][0]["message"]["content"]
+        chat.append(asked)
+        assert said == llm.chat(chat, temperature=0, max_tokens=10).text
+        chat.append({"role": "assistant", "content": said})
+    items = server.get(f"/v1/conversations/{number}/items?order=asc").json()["data"]
+    assert [item["role"] for item in items] == ["user", "assistant"] * 2
+    for wrong in ({"conversation": "conv_none"}, {"conversation": number, "n": 2}):
+        response = server.post("/v1/chat/completions", json=GREEDY | {"stream": stream} | wrong)
+        assert response.status_code == (404 if "n" not in wrong else 400)
+    assert server.delete(f"/v1/conversations/{number}").status_code == 200

@@ -55,7 +55,7 @@ def test_one_text_and_token_ids(server: httpx.Client, llm: LLM) -> None:
     ("more", "said"),
     [
         ({"input": []}, "not empty"),
-        ({"input": [1, "a"]}, "list with"),
+        ({"input": [1, None]}, "input"),
         ({"input": 5}, "text, token ids"),
         ({"dimensions": 7}, "dimensions is 7"),
         ({"dimensions": 0}, "dimensions"),
@@ -88,3 +88,14 @@ def test_models_with_and_without_vectors() -> None:
         answer = client.post("/v1/embeddings", json={"input": "a"}).json()
         assert answer["model"] == "writer" or answer["model"].startswith("motet")
         assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 200
+
+
+def test_forms_of_llama_server(server: httpx.Client, llm: LLM) -> None:
+    parts = {"content": [{"type": "text", "text": "A dog "}, {"type": "text", "text": "barks."}]}
+    given = [TEXTS[0], {"prompt_string": TEXTS[0]}, parts]
+    data = server.post("/v1/embeddings", json={"input": given}).json()["data"]
+    assert data[0]["embedding"] == data[1]["embedding"] == data[2]["embedding"]
+    mixed = server.post("/v1/embeddings", json={"input": [5, 6, "text", 7]})
+    assert mixed.status_code == 200 and len(mixed.json()["data"]) == 1
+    for wrong in ({"content": "text"}, {"content": [{"type": "image_url"}]}, {"a": 1}):
+        assert server.post("/v1/embeddings", json={"input": wrong}).status_code in (400, 501)

@@ -1,5 +1,6 @@
 """Clients that vanish or don't read: what they asked for is dropped, and others go on."""
 
+import json
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from motet import LLM
 from motet.server import sse
-from tests.server.models import tiny
+from tests.server.models import chatting, tiny
 from tests.server.running import serving
 
 LONG: Any = {"prompt": "Once upon a time", "max_tokens": 200, "temperature": 0}
@@ -20,7 +21,7 @@ LONG: Any = {"prompt": "Once upon a time", "max_tokens": 200, "temperature": 0}
 @pytest.fixture
 def llm() -> Generator[LLM]:
     """Whose steps take a while."""
-    with tiny(max_sequences=4) as made:
+    with chatting(max_sequences=4) as made:
         decode = made._engine._context.decode
 
         def slow(*given: Any, **more: Any) -> Any:
@@ -49,19 +50,19 @@ def idle(llm: LLM) -> bool:
     return load.running == load.waiting == load.sequences_used == 0
 
 
-def request_of(body: str, url: httpx.URL) -> bytes:
+def request_of(body: str, url: httpx.URL, path: str) -> bytes:
     head = (
-        f"POST /v1/completions HTTP/1.1\r\nHost: {url.host}:{url.port}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {url.host}:{url.port}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return (head + body).encode()
 
 
-def connected(server: httpx.Client, body: str) -> socket.socket:
+def connected(server: httpx.Client, body: str, path: str = "/v1/completions") -> socket.socket:
     """A connection over which a request was sent."""
     url = server.base_url
     opened = socket.create_connection((url.host, url.port or 80), timeout=10)
-    opened.sendall(request_of(body, url))
+    opened.sendall(request_of(body, url, path))
     return opened
 
 
@@ -94,6 +95,27 @@ def test_a_stream_that_is_left_by_the_library(server: httpx.Client, llm: LLM) ->
         next(iter(stream))
         assert llm.load().running == 1
     wait_for(lambda: idle(llm))
+
+
+def test_a_turn_of_a_conversation_that_is_left(server: httpx.Client, llm: LLM) -> None:
+    """It wasn't said; the conversation goes on."""
+    number = server.post("/v1/conversations", json={}).json()["id"]
+    asked = {"messages": [{"role": "user", "content": "Hi"}], "conversation": number}
+    for stream in (True, False):
+        body = json.dumps({**asked, "stream": stream, "max_tokens": 200})
+        opened = connected(server, body, "/v1/chat/completions")
+        wait_for(lambda: llm.load().running == 1)
+        refused = server.post("/v1/chat/completions", json=asked)
+        assert refused.status_code == 409
+        opened.close()
+        wait_for(lambda: llm.load().running == 0)
+
+    def answered() -> bool:
+        more = {**asked, "max_tokens": 2}
+        return server.post("/v1/chat/completions", json=more).status_code == 200
+
+    wait_for(answered)
+    assert len(server.get(f"/v1/conversations/{number}/items").json()["data"]) == 2
 
 
 def test_a_request_that_takes_too_long(llm: LLM) -> None:

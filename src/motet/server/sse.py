@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import Response
@@ -26,9 +27,14 @@ def event(data: dict[str, Any], name: str | None = None) -> bytes:
     return b"%bdata: %b\n\n" % (head, dumped(data))
 
 
-def event_stream(events: AsyncGenerator[bytes, None]) -> Response:
-    """The response that sends ``events``, which is closed when the client goes away."""
-    return _EventStream(events)
+def event_stream(
+    events: AsyncGenerator[bytes, None], held: AsyncExitStack | None = None
+) -> Response:
+    """The response that sends ``events``, which is closed when the client goes away.
+
+    ``held``: what is let go at the end, whether or not a first event was asked for.
+    """
+    return _EventStream(events, held)
 
 
 class _EventStream(Response):
@@ -39,11 +45,12 @@ class _EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], held: AsyncExitStack | None) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         self._events = events
+        self._held = held or AsyncExitStack()
         self._sent = 0
         self._sending = False
 
@@ -62,6 +69,7 @@ class _EventStream(Response):
             if tasks:
                 await asyncio.wait(tasks)
             await self._events.aclose()
+            await self._held.aclose()
 
     async def _send(self, send: Send) -> None:
         async for each in self._events:

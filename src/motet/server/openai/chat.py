@@ -1,6 +1,7 @@
 """``/v1/chat/completions``."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from motet.async_llm import AsyncStream
 from motet.engine import Chunk, Completion
 from motet.sampling import TokenLogprob
+from motet.server.conversations.registry import Turn, owner_of
 from motet.server.generation import chunks, guarded
 from motet.server.logprobs import token_entry
 from motet.server.openai.answers import Head, error_event, head, usage, whole
@@ -26,12 +28,25 @@ router = APIRouter(tags=["OpenAI"])
 async def chat_completions(body: ChatBody, service: CurrentService, request: Request) -> Response:
     """Answer a conversation."""
     served = service.text
-    call = body.call(served)
-    if body.stream:
-        stream = await call.begun(service, request)
-        head_ = head(served, "chat.completion.chunk", "chatcmpl")
-        return event_stream(guarded(_events(service, served, stream, head_, body), error_event))
-    completions = await call.completed(service, request)
+    async with AsyncExitStack() as held:
+        turn: Turn | None = None
+        if body.conversation is not None:
+            turns = service.conversations.turn(body.conversation, owner_of(request))
+            turn = await held.enter_async_context(turns)
+        call = body.call(served, turn)
+        if body.stream:
+            stream = await call.begun(service, request)
+            writer = _Writer(
+                head(served, "chat.completion.chunk", "chatcmpl"),
+                served.llm.tokenizer,
+                body.include_usage,
+            )
+            rest = held.pop_all()
+            events = _events(service, stream, writer, body, turn, rest)
+            return event_stream(guarded(events, error_event), rest)
+        completions = await call.completed(service, request)
+        if turn is not None:
+            turn.add([*body.said(), _message(completions[0])])
     took = {"timings": timings_of(completions[0])} if len(completions) == 1 else {}
     return await whole(
         head(served, "chat.completion", "chatcmpl"),
@@ -43,25 +58,29 @@ async def chat_completions(body: ChatBody, service: CurrentService, request: Req
 
 def _choice(served: Served, completion: Completion) -> dict[str, Any]:
     """A whole answer."""
+    return {
+        "index": completion.index,
+        "message": {**_message(completion), "refusal": None},
+        "logprobs": _logprobs(served.llm.tokenizer, completion.logprobs),
+        "finish_reason": completion.finish_reason,
+    }
+
+
+def _message(completion: Completion) -> dict[str, Any]:
+    """What the assistant said."""
     calls = [
         {"id": call.id, "type": "function", "function": _function(call.name, call.arguments)}
         for call in completion.tool_calls
     ]
-    message: dict[str, Any] = {
+    said: dict[str, Any] = {
         "role": "assistant",
         "content": None if calls and not completion.text else completion.text,
-        "refusal": None,
     }
     if completion.reasoning is not None:
-        message["reasoning_content"] = completion.reasoning
+        said["reasoning_content"] = completion.reasoning
     if calls:
-        message["tool_calls"] = calls
-    return {
-        "index": completion.index,
-        "message": message,
-        "logprobs": _logprobs(served.llm.tokenizer, completion.logprobs),
-        "finish_reason": completion.finish_reason,
-    }
+        said["tool_calls"] = calls
+    return said
 
 
 def _function(name: str, arguments: str) -> dict[str, str]:
@@ -79,9 +98,14 @@ def _logprobs(
 
 
 async def _events(
-    service: Service, served: Served, stream: AsyncStream, head_: Head, body: ChatBody
+    service: Service,
+    stream: AsyncStream,
+    writer: "_Writer",
+    body: ChatBody,
+    turn: Turn | None,
+    held: AsyncExitStack,
 ) -> AsyncGenerator[bytes, None]:
-    writer = _Writer(head_, served.llm.tokenizer, body.include_usage)
+    """``held``: the turn's end, which is over before a client can begin the next one."""
     finished: list[Completion] = []
     async for chunk in chunks(service, stream):
         events = writer.events(chunk)
@@ -90,6 +114,9 @@ async def _events(
             events += writer.end(chunk.completion, with_timings=body.n in (None, 1))
         if events:
             yield events
+    if turn is not None:
+        turn.add([*body.said(), _message(finished[0])])
+    await held.aclose()
     if body.include_usage:
         yield writer.usage(finished, body.n or 1)
     yield DONE

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from motet.server.asking import ChatCall, Wanted
+from motet.server.conversations.registry import Turn
 from motet.server.failures import Refused
 from motet.server.openai.fields import GenerationBody
 from motet.server.sampling import Asked
@@ -54,6 +55,10 @@ class ChatBody(GenerationBody):
     chat_template_kwargs: Annotated[
         dict[str, Any] | None, Field(description="Variables of the chat template.")
     ] = None
+    conversation: Annotated[
+        str | None,
+        Field(description="Its id: the messages come after what was said in it, and join it."),
+    ] = None
     reasoning_format: Literal["auto", "deepseek"] | None = None
     modalities: list[Literal["text"]] | None = None
     verbosity: Literal["medium"] | None = None
@@ -69,11 +74,19 @@ class ChatBody(GenerationBody):
                     raise ValueError(f"{old} is OpenAI's former name; give {new}")
         return body  # pyright: ignore[reportUnknownVariableType]
 
-    def call(self, served: Served) -> ChatCall:
-        """What to ask of the model. Raises Refused for fields that contradict each other."""
+    def said(self) -> list[dict[str, Any]]:
+        """The messages."""
+        return [message.model_dump(exclude_unset=True) for message in self.messages]
+
+    def call(self, served: Served, turn: Turn | None = None) -> ChatCall:
+        """What to ask of the model, as the next ``turn`` of a conversation, if it is one.
+
+        Raises Refused for fields that contradict each other.
+        """
         held = self.constraint()
+        before = [] if turn is None else turn.messages
         return ChatCall(
-            [message.model_dump(exclude_unset=True) for message in self.messages],
+            [*before, *self.said()],
             Wanted(
                 sampling=self.chosen(),
                 max_tokens=self._most_tokens(),
@@ -89,6 +102,7 @@ class ChatBody(GenerationBody):
             parallel_tool_calls=self.parallel_tool_calls is not False,
             template_options=self._template_options(served),
             slot=self.slot,
+            conversation=None if turn is None else turn.conversation,
         )
 
     def _most_tokens(self) -> int | None:

@@ -35,27 +35,21 @@ def _texts_or_ids(value: Any) -> Any:
     raise ValueError("give text, token ids, or a list of either, which is not empty")
 
 
-TextsOrIds = Annotated[
-    Any,
-    AfterValidator(_texts_or_ids),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {"type": "array", "items": {"type": "string"}},
-                {"type": "array", "items": {"type": "integer"}},
-                {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
-            ]
-        }
-    ),
-]
-"""Text, token ids, or a list of either."""
+TEXTS_OR_IDS: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}},
+        {"type": "array", "items": {"type": "integer"}},
+        {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+    ]
+}
+"""As the page of endpoints has it."""
 
 
 class CompletionBody(GenerationBody):
     """OpenAI's fields, and some of vLLM's."""
 
-    prompt: TextsOrIds
+    prompt: Annotated[Any, AfterValidator(_texts_or_ids), WithJsonSchema(TEXTS_OR_IDS)]
     echo: bool | None = None
     logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
     best_of: Annotated[int | None, Field(description="What n is: all answers are given.")] = None

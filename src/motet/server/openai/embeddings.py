@@ -2,16 +2,17 @@
 
 import asyncio
 import base64
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from motet.arrays import Float32
 from motet.server.failures import Refused
 from motet.server.generation import completed
-from motet.server.openai.completions import TextsOrIds
+from motet.server.llama.prompts import prompts_of
+from motet.server.openai.completions import TEXTS_OR_IDS
 from motet.server.replies import dumped
 from motet.server.sampling import Asked
 from motet.server.service import CurrentService, Served
@@ -22,10 +23,19 @@ _MOST = 2048
 """Texts of one request, as OpenAI has it."""
 
 
+def _not_empty(value: Any) -> Any:
+    if isinstance(value, str | dict) or (isinstance(value, list) and value):
+        return value  # pyright: ignore[reportUnknownVariableType]
+    raise ValueError("give text, token ids, or a list of either, which is not empty")
+
+
+Input = Annotated[Any, AfterValidator(_not_empty), WithJsonSchema(TEXTS_OR_IDS)]
+
+
 class EmbeddingsBody(Asked):
     """OpenAI's fields."""
 
-    input: TextsOrIds
+    input: Input
     model: Annotated[str | None, Field(description="Any name.")] = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int | None, Field(ge=1)] = None
@@ -40,7 +50,7 @@ async def embeddings(body: EmbeddingsBody, service: CurrentService, request: Req
     """Vectors of texts, each of length 1."""
     served = service.vectors
     _check_dimensions(body.dimensions, served)
-    texts = body.input if _is_many(body.input) else [body.input]
+    texts = await _texts(body.input, served)
     if len(texts) > _MOST:
         raise Refused(400, f"there are {len(texts)} texts; at most {_MOST} at once", param="input")
     tokens = 0
@@ -69,8 +79,21 @@ async def embeddings(body: EmbeddingsBody, service: CurrentService, request: Req
     return Response(content, media_type="application/json")
 
 
-def _is_many(given: str | list[Any]) -> bool:
-    return isinstance(given, list) and not isinstance(given[0], int)
+async def _texts(given: Any, served: Served) -> list[Any]:
+    """Texts and token ids, one by one; llama-server's further forms of them as token ids."""
+    if isinstance(given, str):
+        return [given]
+    items = cast(list[Any], given) if isinstance(given, list) else [given]
+    if all(isinstance(item, int) for item in items):
+        return [items]
+    plain = not any(isinstance(item, int | dict) for item in items)
+    if plain and all(isinstance(item, str) or _is_ids(item) for item in items):
+        return items
+    return await asyncio.to_thread(prompts_of, given, served.llm.model, "input")
+
+
+def _is_ids(item: Any) -> bool:
+    return isinstance(item, list) and all(isinstance(each, int) for each in cast(list[Any], item))
 
 
 def _check_dimensions(asked: int | None, served: Served) -> None:
