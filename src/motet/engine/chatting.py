@@ -70,8 +70,9 @@ class ChatWriter:
         if setting.tools:
             self._format.require_calls()
 
-    def text(self, messages: Sequence[Message]) -> str:
-        """Messages up to where the model's next turn begins. Raises what ``chat.render`` does."""
+    def text(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+        """Messages up to where the model's next turn begins, unless ``add_generation_prompt`` is
+        False. Raises what ``chat.render`` does."""
         tools = self._setting.tools
         offered: list[Mapping[str, Any]] | None = [tool.given for tool in tools] or None
         if tools and chat.calls_without_tools(self._template, self._tokenizer):
@@ -80,6 +81,7 @@ class ChatWriter:
             self._template,
             messages,
             self._tokenizer,
+            add_generation_prompt,
             tools=offered,
             options=self._setting.template_options,
         )
