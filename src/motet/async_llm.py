@@ -148,10 +148,15 @@ class AsyncLLM(
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         template_options: Mapping[str, Any] | None = None,
+        add_generation_prompt: bool = True,
     ) -> str:
         """See ``LLM.render_chat``."""
         return await asyncio.to_thread(
-            self.llm.render_chat, messages, tools=tools, template_options=template_options
+            self.llm.render_chat,
+            messages,
+            tools=tools,
+            template_options=template_options,
+            add_generation_prompt=add_generation_prompt,
         )
 
     async def embed(

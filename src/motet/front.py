@@ -373,13 +373,14 @@ class Front(ABC, Generic[One, Many, Streamed]):
         messages: Chat,
         tools: Sequence[Mapping[str, Any]] | None,
         template_options: Mapping[str, Any] | None,
+        add_generation_prompt: bool = True,
     ) -> str:
         """See ``LLM.render_chat``."""
         single, chats = one_or_many_chats(messages)
         if not single:
             raise OptionError("messages is a list of chats", hint="give one of them at a time")
         setting = ChatSetting.of(tools, template_options=template_options)
-        return ChatWriter(self._vocabulary(), setting).text(chats[0])
+        return ChatWriter(self._vocabulary(), setting).text(chats[0], add_generation_prompt)
 
     def _require_decoder(self) -> None:
         """Raise UnsupportedError for a model that writes nothing."""

@@ -198,13 +198,16 @@ class LLM(Front[Completion, list[Completion], Stream]):
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         template_options: Mapping[str, Any] | None = None,
+        add_generation_prompt: bool = True,
     ) -> str:
         """The text of a chat up to where the model's next turn begins, by its own template.
 
-        ``tools``, ``template_options``: as in ``chat``. Raises TokenizerError when the file has no
+        ``tools``, ``template_options``: as in ``chat``. ``add_generation_prompt``: False leaves out
+        what opens the model's turn. Raises TokenizerError when the file has no
         chat template, or it refuses the messages; OptionError and UnsupportedError as ``chat``.
         """
-        return self._written(messages, tools, template_options)
+        opens = checks.flag("add_generation_prompt", add_generation_prompt)
+        return self._written(messages, tools, template_options, opens)
 
     @checks.named
     def save(

@@ -45,6 +45,14 @@ class ChatFormat:
             return Thought.BEGUN
         return Thought.NONE if end.endswith(self.thinking.closing) else Thought.POSSIBLE
 
+    def without_thought(self, prompt: str) -> str:
+        """A rendered prompt after which the model does not think: a thought that ends at once."""
+        thought = self.thought(prompt)
+        if self.thinking is None or thought is Thought.NONE:
+            return prompt
+        opening = self.thinking.opening if thought is Thought.POSSIBLE else ""
+        return prompt + opening + self.thinking.closing
+
     def require_calls(self) -> CallForm:
         """The form of calls. Raises UnsupportedError where it is not known."""
         if self.form is None:

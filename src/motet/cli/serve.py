@@ -164,6 +164,8 @@ class _TemplateOptions(click.ParamType):
     metavar="NAME",
     help="Answer under this name too, as behind a proxy; *: under any. May be repeated.",
 )
+@click.option("--slots/--no-slots", default=True, help="Say at /slots what each sequence does.")
+@click.option("--metrics/--no-metrics", default=True, help="Say at /metrics what Prometheus reads.")
 @click.option("--access-log", is_flag=True, help="A line on standard error for each request.")
 @sampling_options
 @loading_options
@@ -193,6 +195,8 @@ def command(
     max_body: int,
     origins: tuple[str, ...],
     hosts: tuple[str, ...],
+    slots: bool,
+    metrics: bool,
     access_log: bool,
     sampling: "SamplingFields",
     loading: Loading,
@@ -226,6 +230,8 @@ def command(
         template_options=template_options or {},
         timeout=timeout or None,
         shutdown_seconds=shutdown_timeout,
+        slots=slots,
+        metrics=metrics,
         access_log=access_log,
     )
     paths = [existing_model(path) for path in (model, embeddings, rerank) if path is not None]

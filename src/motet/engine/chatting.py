@@ -70,19 +70,24 @@ class ChatWriter:
         if setting.tools:
             self._format.require_calls()
 
-    def text(self, messages: Sequence[Message]) -> str:
-        """Messages up to where the model's next turn begins. Raises what ``chat.render`` does."""
+    def text(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+        """Messages up to where the model's next turn begins, unless ``add_generation_prompt`` is
+        False. Raises what ``chat.render`` does."""
         tools = self._setting.tools
         offered: list[Mapping[str, Any]] | None = [tool.given for tool in tools] or None
         if tools and chat.calls_without_tools(self._template, self._tokenizer):
             messages, offered = _told(messages, self._format, tools), None
-        return chat.render(
+        options = self._setting.template_options
+        text = chat.render(
             self._template,
             messages,
             self._tokenizer,
+            add_generation_prompt,
             tools=offered,
-            options=self._setting.template_options,
+            options=options,
         )
+        silent = options is not None and options.get("enable_thinking") is False
+        return self._format.without_thought(text) if silent and add_generation_prompt else text
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         """Likewise as token ids."""

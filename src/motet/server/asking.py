@@ -105,9 +105,13 @@ class ChatCall:
     async def prompt_tokens(self, service: Service) -> int:
         """How many tokens the model would read. Raises what refuses the messages."""
         ids = await service.text.llm.chat_prompt(
-            self.messages, tools=self.tools, template_options=self.template_options
+            self.messages, tools=self.tools, template_options=self._options(service)
         )
         return len(ids)
+
+    def _options(self, service: Service) -> dict[str, Any]:
+        """What the template is told, by the server and by the request."""
+        return {**service.settings.template_options, **(self.template_options or {})}
 
     def _ask(self, service: Service, request: Request, *, stream: bool) -> Any:
         wanted = self.wanted
@@ -116,10 +120,7 @@ class ChatCall:
             tools=self.tools,
             tool_choice=self.tool_choice,
             parallel_tool_calls=self.parallel_tool_calls,
-            template_options={
-                **service.settings.template_options,
-                **(self.template_options or {}),
-            },
+            template_options=self._options(service),
             conversation=self.conversation,
             max_tokens=wanted.most_tokens(service),
             n=wanted.n,

@@ -37,6 +37,10 @@ class ServerSettings:
     """Seconds that a request may take, waiting included."""
     shutdown_seconds: float = 30.0
     """That answers under way get to end when the server is told to stop."""
+    slots: bool = True
+    """Whether clients may see at /slots what each sequence does."""
+    metrics: bool = True
+    """Whether /metrics says anything."""
     access_log: bool = False
     """A line on standard error for each request."""
 

@@ -41,6 +41,8 @@ async def model(name: str, service: CurrentService) -> dict[str, Any]:
 @router.get("/metrics")
 async def metrics(service: CurrentService) -> Response:
     """For Prometheus."""
+    if not service.settings.metrics:
+        raise Refused(501, "this server says nothing of its metrics (--no-metrics)")
     response = Response(service.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
     # As llama-server spells it: some readers take the letters' case for part of the name.
     response.raw_headers.append((b"Process-Start-Time-Unix", b"%d" % service.begun))

@@ -32,6 +32,8 @@ async def slots(
     service: CurrentService, fail_on_no_slot: Annotated[int, Query()] = 0
 ) -> list[dict[str, Any]]:
     """What each slot does; with ``fail_on_no_slot=1`` 503 where all are in use."""
+    if not service.settings.slots:
+        raise Refused(501, "this server says nothing of its slots (--no-slots)")
     served = service.text
     found = await served.llm.slots()
     if fail_on_no_slot and all(slot.busy or slot.kept for slot in found):

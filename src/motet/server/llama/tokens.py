@@ -1,7 +1,6 @@
 """Text to tokens and back, and chats as the text that the model sees."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -64,13 +63,12 @@ async def detokenize(body: DetokenizeBody, service: CurrentService) -> Response:
 @router.post("/apply-template")
 async def apply_template(body: ApplyTemplateBody, service: CurrentService) -> Response:
     """A chat as the text that the model would see; nothing is computed."""
-    options: Mapping[str, Any] = {
-        **service.settings.template_options,
-        **(body.chat_template_kwargs or {}),
-        "add_generation_prompt": body.add_generation_prompt,
-    }
+    options = {**service.settings.template_options, **(body.chat_template_kwargs or {})}
     prompt = await service.text.llm.render_chat(
-        body.messages, tools=body.tools or None, template_options=options
+        body.messages,
+        tools=body.tools or None,
+        template_options=options,
+        add_generation_prompt=body.add_generation_prompt,
     )
     return reply({"prompt": prompt})
 
