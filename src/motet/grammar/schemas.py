@@ -13,6 +13,8 @@ LONGEST = 2_000_000
 """Characters of a schema or grammar. The largest of JSONSchemaBench has 1.3 million."""
 MOST_OBJECTS = 10_000
 """Objects in a schema, which may refer to each other in one chain."""
+MOST_PROPERTIES = 1_000
+"""Of an object; what they take to compile goes by their square."""
 DEEPEST = 100
 """Objects and lists within each other; llguidance reads 128."""
 
@@ -79,12 +81,20 @@ def _check_size(schema: dict[str, Any]) -> None:
         objects += sum(isinstance(part, Mapping) for part in level)
         if objects > MOST_OBJECTS:
             raise _too_large(f"has more than {MOST_OBJECTS:,} objects")
+        if any(_properties(part) > MOST_PROPERTIES for part in level):
+            raise _too_large(f"has an object of more than {MOST_PROPERTIES:,} properties")
         level = [each for part in level for each in _parts(part)]
         if len(level) > LONGEST:
             raise _too_large(f"has more than {LONGEST:,} values")
         if not level:
             return
     raise _too_large(f"is nested more than {DEEPEST} levels deep")
+
+
+def _properties(value: Any) -> int:
+    """How many ``properties`` a schema has."""
+    named: Any = cast(Any, value).get("properties") if isinstance(value, Mapping) else None
+    return len(cast(Mapping[str, Any], named)) if isinstance(named, Mapping) else 0
 
 
 def _parts(value: Any) -> list[Any]:
