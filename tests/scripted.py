@@ -1,7 +1,7 @@
 """A model without weights whose logits are a rule on the tokens so far, to test what drives it."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -42,8 +42,8 @@ class ByteTokenizer:
         del previous
         return b"".join(map(self.piece, ids)).decode(errors="replace")
 
-    def split_special(self, text: str) -> list[str | int]:
-        return [text] if text else []
+    def split_special(self, text: str) -> Iterator[str | int]:
+        return iter([text] if text else [])
 
     def traits(self, template: str, names: dict[str, Any]) -> TemplateTraits:
         return TemplateTraits(template, names, self.sandbox)
