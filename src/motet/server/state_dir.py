@@ -1,14 +1,13 @@
 """The directory that requests may save to and restore from: here alone their names become files."""
 
-import os
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
+from motet.errors import StateFileError
 from motet.server.failures import Refused
 
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}"
@@ -43,22 +42,29 @@ class Folder:
         if name not in (names := self._entries()) and len(names) >= MOST_FILES:
             raise Refused(409, f"{len(names)} files are saved, the most there may be: delete some")
         if path.is_symlink() or (path.exists() and not path.is_file()):
-            raise Refused(409, f"{name} in the state directory is not a regular file")
+            raise _irregular(name)
         return path
 
-    @contextmanager
-    def opened(self, name: str) -> Iterator[BinaryIO]:
+    def source(self, name: str) -> Path:
         """The file called ``name``, to be read. Raises Refused where there is none."""
         path = self._path(name)
         try:
             self._require_real()
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-            with os.fdopen(os.open(path, flags), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise Refused(409, f"{name} in the state directory is not a regular file")
-                yield file
+            mode = path.lstat().st_mode
         except OSError as error:
             raise _unreadable(name, error) from None
+        if not stat.S_ISREG(mode):
+            raise _irregular(name)
+        return path
+
+    @contextmanager
+    def explained(self, name: str) -> Iterator[None]:
+        """Raise Refused for a StateFileError, which does not say where the directory is."""
+        try:
+            yield
+        except StateFileError as error:
+            said = str(error).removeprefix(f"{self._path(name)}: ")
+            raise Refused(409, f"{name} {said}") from error
 
     def size(self, name: str) -> int:
         """Bytes of a file; 0 where there is none."""
@@ -138,6 +144,10 @@ def folder_in(state_dir: Path | None, *names: str) -> Folder:
     if state_dir is None:
         raise Refused(501, "this server saves nothing: start it with --state-dir DIR")
     return Folder(state_dir, *names)
+
+
+def _irregular(name: str) -> Refused:
+    return Refused(409, f"{name} in the state directory is not a regular file")
 
 
 def _unreadable(name: str, error: OSError) -> Refused:

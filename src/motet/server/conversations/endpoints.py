@@ -100,7 +100,9 @@ class RestoreBody(Asked):
 async def create(body: CreateBody, registry: Registry, owner: Owner) -> dict[str, Any]:
     """A new conversation, with what was said so far."""
     said = messages_of(body.items or [])
-    return await _facts(await registry.create(owner, said, body.metadata or {}, store=body.store))
+    return await _facts(
+        registry, await registry.create(owner, said, body.metadata or {}, store=body.store)
+    )
 
 
 @router.get("")
@@ -115,7 +117,7 @@ async def every(
 @router.post("/restore")
 async def restore(body: RestoreBody, registry: Registry, owner: Owner) -> dict[str, Any]:
     """Go on with one that was saved, bit for bit."""
-    return await _facts(await registry.restore(body.name, owner))
+    return await _facts(registry, await registry.restore(body.name, owner))
 
 
 @router.get("/saved")
@@ -132,9 +134,9 @@ async def delete_saved(name: str, registry: Registry, owner: Owner) -> dict[str,
 
 
 @router.get("/{id}")
-async def one(entry: Found) -> dict[str, Any]:
+async def one(entry: Found, registry: Registry) -> dict[str, Any]:
     """A conversation, and what it holds in memory."""
-    return await _facts(entry)
+    return await _facts(registry, entry)
 
 
 @router.post("/{id}")
@@ -142,7 +144,7 @@ async def update(entry: Found, body: UpdateBody, registry: Registry) -> dict[str
     """Replace its metadata; say whether it is saved after each turn."""
     metadata = entry.metadata if body.metadata is None else body.metadata
     await registry.update(entry, metadata, body.store)
-    return await _facts(entry)
+    return await _facts(registry, entry)
 
 
 @router.delete("/{id}")
@@ -183,7 +185,7 @@ async def fork(entry: Found, registry: Registry, body: ForkBody | None = None) -
     """Another conversation in which the same was said; nothing is copied until one goes on."""
     turns = None if body is None else body.turns
     turn = None if turns is None else _turn(entry, turns)
-    return await _facts(await registry.fork(entry, turn))
+    return await _facts(registry, await registry.fork(entry, turn))
 
 
 @router.post("/{id}/rewind")
@@ -195,7 +197,7 @@ async def rewind(entry: Found, body: RewindBody, registry: Registry) -> dict[str
     else:
         turn = _turn(entry, body.turns or 0)
     await registry.rewind(entry, turn, exactly=exactly)
-    return await _facts(entry)
+    return await _facts(registry, entry)
 
 
 @router.post("/{id}/save")
@@ -227,11 +229,10 @@ def _brief(entry: Entry) -> dict[str, Any]:
     }
 
 
-async def _facts(entry: Entry) -> dict[str, Any]:
+async def _facts(registry: Conversations, entry: Entry) -> dict[str, Any]:
     """All, with what memory holds of it; None where it is not in memory."""
-    memory = None
-    if entry.memory is not None:
-        state = await entry.memory.state()
+    memory, state = None, await registry.measure(entry)
+    if state is not None:
         positions = [list(each) for each in state.positions]
         memory = {"tokens": state.length, "bytes": state.bytes, "positions": positions}
     return {**_brief(entry), "memory": memory}

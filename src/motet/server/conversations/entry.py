@@ -7,8 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from motet.arrays import Int32
 from motet.engine import AsyncConversation
 from motet.errors import StateFileError
 from motet.server.conversations.items import Said
@@ -32,7 +34,8 @@ class Mark:
     messages: int
     """How many had been said."""
     tokens: int | None
-    """How many memory held then; None where none was kept."""
+    """How many memory held then; None where it was not kept, or holds others there since: the same
+    text may be other tokens as part of a prompt than as an answer."""
 
 
 def new_id() -> str:
@@ -65,7 +68,8 @@ class Entry:
     memory: AsyncConversation | None = None
     """None: what was said is computed again, or read from its file, for the next turn."""
     bytes: int = 0
-    """Of memory, when the last turn ended."""
+    """Of memory, when it was looked at last, as are the tokens."""
+    tokens: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
     filed: bool = False
     """Whether the file under its id is as it is now."""
     answering: bool = False
@@ -83,6 +87,17 @@ class Entry:
         if self.memory is not None:
             self.memory.close()
         self.memory, self.bytes = None, 0
+
+    def hold(self, tokens: Int32, bytes: int) -> None:
+        """Memory holds these now."""
+        shorter = min(len(tokens), len(self.tokens))
+        other = np.flatnonzero(tokens[:shorter] != self.tokens[:shorter])
+        same = int(other[0]) if other.size else shorter
+        self.marks = [
+            mark if mark.tokens is not None and mark.tokens <= same else Mark(mark.messages, None)
+            for mark in self.marks
+        ]
+        self.tokens, self.bytes = tokens, bytes
 
     def cut(self, turn: int) -> None:
         """Forget what was said after so many turns."""

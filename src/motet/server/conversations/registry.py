@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from fastapi import Request
 
 from motet.async_llm import AsyncLLM
-from motet.engine import AsyncConversation
+from motet.engine import AsyncConversation, ConversationState
 from motet.errors import CannotRewind, CapacityError, MotetError, StateFileError
 from motet.server.conversations.entry import Entry, Mark, is_id, new_id
 from motet.server.conversations.items import Message, Said
@@ -142,15 +143,16 @@ class Conversations:
         async with self._alone(entry):
             self._require_room()
             memory = await self._in_memory(entry)
+            await self.measure(entry)
             fork = Entry(entry.owner, metadata=dict(entry.metadata), store=entry.store)
-            fork.said, fork.marks = list(entry.said), list(entry.marks)
+            fork.said, fork.marks, fork.tokens = [*entry.said], [*entry.marks], entry.tokens
             if turn is not None:
                 fork.cut(turn)
             if memory is not None and await self._make_room():
                 with suppress(CapacityError):  # it is computed for the fork's next turn
                     fork.memory = await _forked(memory, None if turn is None else fork.marks[-1])
             self._all[fork.id] = fork
-            await self._measure(fork)
+            await self.measure(fork)
             await self._store(fork)
             return fork
 
@@ -172,16 +174,20 @@ class Conversations:
         of which ``nearest`` is where a turn ended; then nothing has changed.
         """
         async with self._alone(entry):
-            memory, mark = await self._in_memory(entry), entry.marks[turn]
+            memory = await self._in_memory(entry)
+            await self.measure(entry)
+            mark = entry.marks[turn]
             if exactly and (memory is None or mark.tokens is None):
-                raise Refused(409, "the conversation is not in memory: rewind it by turns")
-            if memory is not None:
+                raise Refused(
+                    409, "memory holds other tokens there: rewind the conversation by turns"
+                )
+            if memory is not None and mark.tokens is not None:
                 try:
                     await _rewind(memory, mark.tokens, exactly=exactly)
                 except CannotRewind as error:
                     raise _nearest_turn(error, entry.marks) from None
             entry.cut(turn)
-            await self._measure(entry)
+            await self.measure(entry)
             await self._store(entry)
 
     async def save(self, entry: Entry, name: str) -> int:
@@ -321,27 +327,23 @@ class Conversations:
             return
         try:
             entry.memory = await asyncio.to_thread(self._restored, name, entry.owner)
-        except StateFileError as error:
-            raise Refused(409, f"{name}: {error}") from error
         except CapacityError as error:
             _log.info("conversation %s is to be computed again: %s", entry.id, error)
-        await self._measure(entry)
+        await self.measure(entry)
 
     def _restored(self, name: str, owner: str) -> AsyncConversation:
-        with self._folder(owner).opened(name) as file:
-            return AsyncConversation(self._llm.llm.restore_conversation(file)[0])
+        folder = self._folder(owner)
+        with folder.explained(name):
+            return AsyncConversation(self._llm.llm.restore_conversation(folder.source(name))[0])
 
     async def _read(self, name: str, owner: str) -> Entry:
         """All but the memory of what was saved. Raises Refused."""
 
-        def read() -> Entry:
-            with self._folder(owner).opened(name) as file:
-                try:
-                    return Entry.read(owner, self._llm.llm.notes(file))
-                except StateFileError as error:
-                    raise Refused(409, f"{name}: {error}") from error
+        return await asyncio.to_thread(self._read_now, self._folder(owner), name, owner)
 
-        return await asyncio.to_thread(read)
+    def _read_now(self, folder: Folder, name: str, owner: str) -> Entry:
+        with folder.explained(name):
+            return Entry.read(owner, self._llm.llm.notes(folder.source(name)))
 
     def _list(self, folder: Folder) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -349,12 +351,11 @@ class Conversations:
             facts: dict[str, Any] = {"name": file.name, "bytes": file.size}
             facts |= {"object": "conversation.saved", "saved_at": file.modified}
             try:
-                with folder.opened(file.name) as opened:
-                    entry = Entry.read("", self._llm.llm.notes(opened))
+                entry = self._read_now(folder, file.name, "")
                 turns = len(entry.marks) - 1
                 facts |= {"id": entry.id, "metadata": entry.metadata, "turns": turns}
-            except (MotetError, Refused) as error:
-                facts["error"] = str(error)
+            except Refused as error:
+                facts["error"] = error.message
             found.append(facts)
         return found
 
@@ -388,21 +389,22 @@ class Conversations:
     async def _ended(self, entry: Entry, turn: Turn) -> None:
         """A turn has ended well."""
         entry.said += [Said(dict(message)) for message in turn.added]
-        tokens = await self._measure(entry)
-        entry.marks.append(Mark(len(entry.said), tokens))
+        state = await self.measure(entry)
+        entry.marks.append(Mark(len(entry.said), None if state is None else state.length))
         await self._store(entry)
         most = self._llm.load().kv_bytes // 2
         while sum(each.bytes for each in self._held()) > most:
             if not await self._park([each for each in self._held() if each is not entry]):
                 break
 
-    async def _measure(self, entry: Entry) -> int | None:
-        """Note what it takes of memory; tokens held."""
+    async def measure(self, entry: Entry) -> ConversationState | None:
+        """Note what it holds in memory; None where it is not there."""
         if entry.memory is None:
             return None
-        state = await entry.memory.state()
-        entry.bytes = state.bytes
-        return state.length
+        state, tokens = await entry.memory.state(), await entry.memory.tokens()
+        if not state.busy:
+            entry.hold(np.asarray(tokens, np.int32), state.bytes)
+        return state
 
     async def _store(self, entry: Entry) -> None:
         if entry.store:
@@ -425,19 +427,18 @@ class Conversations:
 
 async def _forked(memory: AsyncConversation, mark: Mark | None) -> AsyncConversation:
     """A fork of all, or of what was held at a mark, or as much of that as memory can."""
-    if mark is None:
+    if mark is None or mark.tokens is None:
         return await memory.fork()
     try:
-        return await memory.fork(min(mark.tokens or 0, (await memory.state()).length))
+        return await memory.fork(mark.tokens)
     except CannotRewind as error:
         return await memory.fork(error.nearest)
 
 
-async def _rewind(memory: AsyncConversation, tokens: int | None, *, exactly: bool) -> None:
+async def _rewind(memory: AsyncConversation, tokens: int, *, exactly: bool) -> None:
     """Go back to where so many were held; unless ``exactly``, or to the nearest place before."""
-    length = (await memory.state()).length
     try:
-        await memory.rewind(min(tokens or 0, length))
+        await memory.rewind(tokens)
     except CannotRewind as error:
         if exactly:
             raise

@@ -82,8 +82,8 @@ async def _done(service: Service, slot: int, action: str, name: str) -> dict[str
         return {"filename": name, "n_saved": tokens, "n_written": size}
 
     def restore() -> int:
-        with folder.opened(name) as file:
-            return llm.llm.restore_slot(slot, file)[0]
+        with folder.explained(name):
+            return llm.llm.restore_slot(slot, folder.source(name))[0]
 
     tokens = await asyncio.to_thread(restore)
     size = await asyncio.to_thread(folder.size, name)
