@@ -50,9 +50,12 @@ def test_more_than_may_wait_is_refused(llm: LLM):
 
 
 def test_requests_end_when_their_time_is_over(llm: LLM):
-    writing = held_back(llm, timeout=0.05)
-    waiting = llm.generate("b", n=2, max_tokens=5, timeout=0.05, stream=True)
-    time.sleep(0.06)
+    writing = held_back(llm, timeout=60)
+    waiting = llm.generate("b", n=2, max_tokens=5, timeout=60, stream=True)
+    for stream in (writing, waiting):
+        (request,) = stream._answers._requests
+        assert 0 < request.deadline - time.perf_counter() <= 60
+        request.deadline = time.perf_counter()
     context_of(llm).gate.set()
     assert next(writing).tokens  # the step that was under way still gave one
     for stream in (writing, waiting):
