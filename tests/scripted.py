@@ -13,7 +13,7 @@ from motet.errors import CannotRewind, CapacityError
 from motet.spec import FullAttention, Recurrent
 from motet.state import look
 from motet.tokenizer.sandbox import TemplateSandbox
-from motet.tokenizer.template_traits import TemplateTraits
+from motet.tokenizer.template_traits import KnownTemplates
 
 BOS, EOS, N_VOCAB = 256, 257, 258
 Rule = Callable[[Sequence[int]], np.ndarray]
@@ -31,6 +31,7 @@ class ByteTokenizer:
         self.chat_template = chat_template
         self.chat_templates = {"default": chat_template} if chat_template else {}
         self.sandbox = TemplateSandbox()
+        self.known_templates = KnownTemplates(self.sandbox)
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
         ids = [BOS] if add_special else []
@@ -44,9 +45,6 @@ class ByteTokenizer:
 
     def split_special(self, text: str) -> Iterator[str | int]:
         return iter([text] if text else [])
-
-    def traits(self, template: str, names: dict[str, Any]) -> TemplateTraits:
-        return TemplateTraits(template, names, self.sandbox)
 
     def piece(self, token: int) -> bytes:
         return {BOS: b"<s>", EOS: b"</s>"}.get(token) or bytes([token])

@@ -30,7 +30,7 @@ jsonschema = pytest.importorskip("jsonschema")
 pytest.importorskip("llguidance", reason="needs llguidance, the extra motet[grammar]")
 COMPILERS = {name: GrammarCompiler(each, each.n_vocab) for name, each in VOCABULARIES.items()}
 READ = read_tools(TOOLS)
-PREFERRED = (*b'"},]<\n/',)
+PREFERRED = (*b'"},]<\n/|',)
 """Bytes that close something; walks would hardly end without."""
 
 
@@ -42,7 +42,7 @@ def walk(grammar: Grammar, rng: np.random.Generator, most: int = 250) -> tuple[l
         mask = matcher.mask()
         allowed = np.flatnonzero(mask[: tokenizer.n_vocab] == 0)
         closing = [t for t in allowed if tokenizer.piece(int(t)) in {bytes([b]) for b in PREFERRED}]
-        token = int(rng.choice(closing if closing and rng.random() < 0.5 else allowed))
+        token = int(rng.choice(closing if closing and rng.random() < 0.7 else allowed))
         ended = matcher.take(token)
         if token in tokenizer.eog and ended:
             return tokens, True
@@ -53,7 +53,7 @@ def walk(grammar: Grammar, rng: np.random.Generator, most: int = 250) -> tuple[l
 
 
 def taken(
-    found: ChatFormat, tokens: list[int], tokenizer: Tokenizer, thought: Thought
+    found: ChatFormat, tokens: list[int], ends: bool, tokenizer: Tokenizer, thought: Thought
 ) -> tuple[str, str, tuple[ToolCall, ...]]:
     reader = found.reader(thought, READ, 1, [1])
     decoder = IncrementalDecoder(tokenizer)
@@ -64,7 +64,7 @@ def taken(
             spelling = tokenizer.piece(token).decode()
             text = text.removesuffix(spelling) + control(spelling)
         events += reader.push(text)
-    events += reader.push(decoder.flush()) + reader.finish()
+    events += reader.finish(cut=not ends)
     return (
         "".join(event.text for event in events if isinstance(event, Content)),
         "".join(event.text for event in events if isinstance(event, Reasoning)),
@@ -88,9 +88,9 @@ def test_required_calls_are_calls_of_the_tools(name: str, vocabulary: str) -> No
         choice = read_choice("required", READ)
         grammar = found.grammar(READ, choice, True, thought)
         assert grammar is not None
-        for _ in range(3):
+        for _ in range(4):
             tokens, ends = walk(COMPILERS[vocabulary].lark(grammar), rng)
-            content, _, calls = taken(found, tokens, tokenizer, thought)
+            content, _, calls = taken(found, tokens, ends, tokenizer, thought)
             assert not content
             if ends:
                 ended += 1

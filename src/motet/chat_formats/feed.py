@@ -52,11 +52,12 @@ def control(spelling: str) -> str:
 
 
 class Feed:
-    """``text``: what has come and is not read yet. ``ended``: nothing more will come."""
+    """``text``: what has come and is not read yet. ``ended``: nothing more will come. ``cut``: for
+    more was not allowed, so that what looks like the beginning of a mark was one."""
 
     def __init__(self) -> None:
         self.text = ""
-        self.ended = False
+        self.ended = self.cut = False
         self._half = ""
         """The beginning of a control token's spelling."""
 
@@ -117,7 +118,7 @@ class Feed:
                 at, mark = min(found)
             else:
                 at = len(self.text)
-                if must or not self.ended:
+                if must or self.cut or not self.ended:
                     at -= max((overlap(self.text, mark) for mark in marks), default=0)
             if say and at:
                 yield say(self.take(at))

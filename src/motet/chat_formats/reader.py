@@ -60,9 +60,12 @@ class Reader:
         self._feed.push(text)
         return self._read()
 
-    def finish(self) -> list[Event]:
-        """What was held back, now that nothing follows it."""
-        self._feed.ended = True
+    def finish(self, cut: bool = False) -> list[Event]:
+        """What was held back, now that nothing follows it.
+
+        ``cut``: the answer was not at its end; the beginning of a mark is no text then.
+        """
+        self._feed.ended, self._feed.cut = True, cut
         return self._read()
 
     def _read(self) -> list[Event]:

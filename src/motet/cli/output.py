@@ -25,10 +25,13 @@ class Interrupted(Exception):
 def print_stream(stream: "Stream") -> "Completion":
     """Print a single answer as it is generated: text alone, on standard output.
 
+    On a terminal what the model thinks comes before it, dimmed; elsewhere it is left out.
+
     Raises Interrupted for Ctrl-C and SystemExit, from these, after cancelling it.
     """
     texts: list[str] = []
     terminal = sys.stdout.isatty()
+    thinking = False
     try:
         with (
             stream,
@@ -37,6 +40,12 @@ def print_stream(stream: "Stream") -> "Completion":
             for chunk in stream:
                 prefilled()
                 texts.append(chunk.text)
+                if terminal and chunk.reasoning:
+                    thinking = True
+                    click.secho(without_control_characters(chunk.reasoning), dim=True, nl=False)
+                if thinking and chunk.text:
+                    thinking = False
+                    click.echo("\n")
                 click.echo(
                     without_control_characters(chunk.text) if terminal else chunk.text, nl=False
                 )

@@ -264,6 +264,7 @@ def _print(stream: "Stream") -> "Completion":
 
 def _facts(completion: "Completion") -> dict[str, Any]:
     facts = {key: value for key, value in asdict(completion).items() if value is not None}
+    del facts["tool_calls"]  # the command offers no tools
     facts["timings"] |= {
         "prefill_tokens_per_second": completion.timings.prefill_tokens_per_second,
         "tokens_per_second": completion.timings.tokens_per_second,

@@ -58,10 +58,13 @@ class AnswerReading:
         self.reasoning_tokens += thought or self._reader.thinking
         return said
 
-    def flush(self, text: str) -> str:
-        """Read the last text; returns what was held back of what is said."""
-        said = self._said(self._reader.push(text))
-        return said + self._said(self._reader.finish()) + self._stops.flush()
+    def flush(self, text: str, cut: bool) -> str:
+        """Read the last text; returns what was held back of what is said.
+
+        ``cut``: the answer was not at its end; of half a character or a mark nothing is given.
+        """
+        said = "" if cut else self._said(self._reader.push(text))
+        return said + self._said(self._reader.finish(cut)) + self._stops.flush()
 
     def take(self) -> tuple[str, tuple[ToolCallDelta, ...]]:
         """What was thought and called since this was last asked."""

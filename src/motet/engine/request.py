@@ -283,7 +283,7 @@ class Answer:
         full = len(self.tokens) == request.token_limit
         text = "" if ended else self._decode(token)
         if ended or complete or full:
-            text += self._flush()
+            text += self._flush(cut=not (ended or complete))
         self._text.append(text)
         if ended or complete or self._stops.found is not None:
             self._finish("stop")
@@ -295,11 +295,11 @@ class Answer:
         text = self._decoder.push(token) if self._decoder else ""
         return self._reading.push(token, text) if self._reading else self._stops.push(text)
 
-    def _flush(self) -> str:
-        """The text held back, now that nothing follows it."""
+    def _flush(self, cut: bool) -> str:
+        """The text held back, now that nothing follows it. ``cut``: for no more was allowed."""
         rest = self._decoder.flush() if self._decoder else ""
         if self._reading:
-            return self._reading.flush(rest)
+            return self._reading.flush(rest, cut)
         return self._stops.push(rest) + self._stops.flush()
 
     def _finish(self, reason: str) -> None:

@@ -99,7 +99,8 @@ def encode(text: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def _traits(template: str, tokenizer: Tokenizer) -> TemplateTraits:
-    return tokenizer.traits(template, {"documents": None, **_token_texts(tokenizer)})
+    names = {"documents": None, **_token_texts(tokenizer)}
+    return tokenizer.known_templates.traits(template, names)
 
 
 def _needs_traits(message: Mapping[str, Any]) -> bool:

@@ -26,6 +26,8 @@ _TOOL = {
     },
 }
 _ASKED = {"role": "user", "content": "motet_question"}
+_MOST = 8
+"""Templates that are remembered; a file has one or two."""
 _SHORT_IDS = re.compile(r"length\s*[!=]=\s*9\b")
 
 
@@ -106,3 +108,20 @@ class TemplateTraits:
             )
         except TokenizerError:
             return None
+
+
+class KnownTemplates:
+    """The traits of a tokenizer's chat templates, each found out once."""
+
+    def __init__(self, sandbox: TemplateSandbox) -> None:
+        self._sandbox = sandbox
+        self._traits: dict[str, TemplateTraits] = {}
+
+    def traits(self, template: str, names: Mapping[str, Any]) -> TemplateTraits:
+        """``names``: what templates are given beside messages and tools."""
+        found = self._traits.get(template)
+        if found is None:
+            if len(self._traits) >= _MOST:
+                self._traits.clear()
+            found = self._traits[template] = TemplateTraits(template, names, self._sandbox)
+        return found

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 from motet import checks
 from motet.cached import cached_property
@@ -12,7 +12,7 @@ from motet.tokenizer.affixes import Affixes
 from motet.tokenizer.decoder import IncrementalDecoder
 from motet.tokenizer.sandbox import TemplateSandbox
 from motet.tokenizer.split import SpecialSplitter
-from motet.tokenizer.template_traits import TemplateTraits
+from motet.tokenizer.template_traits import KnownTemplates
 from motet.tokenizer.types import SPECIAL_TYPES, TokenType
 from motet.tokenizer.vocabulary import Vocabulary
 
@@ -20,9 +20,6 @@ _WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".jo
     map(chr, range(0x2000, 0x200B))
 )
 """Unicode's White_Space, as the ``tokenizers`` library strips; ``str.strip`` takes more."""
-
-_MOST_TRAITS = 8
-"""Templates of which it is kept what they make of tools; a file has one or two."""
 
 
 class Codec(Protocol):
@@ -60,7 +57,7 @@ class Tokenizer:
     ``special``: ids of control and unknown tokens, which stand for no text. ``prefix``, ``suffix``:
     ids that ``encode`` adds before and after a text. ``add_bos``, ``add_eos``: whether there are
     any. ``chat_templates``: name -> Jinja source, the file's main one under "default".
-    ``sandbox``: where chat templates are rendered.
+    ``sandbox``: where chat templates are rendered. ``known_templates``: what they make of tools.
     """
 
     def __init__(
@@ -89,7 +86,7 @@ class Tokenizer:
         self.add_eos = bool(affixes.suffix)
         self.chat_templates = MappingProxyType(dict(chat_templates))
         self.sandbox = TemplateSandbox()
-        self._traits: dict[str, TemplateTraits] = {}
+        self.known_templates = KnownTemplates(self.sandbox)
         self._vocabulary = vocabulary
         self._codec = codec
         self._affixes = affixes
@@ -105,15 +102,6 @@ class Tokenizer:
         other.chat_templates = MappingProxyType({**self.chat_templates, "default": template})
         other.sandbox = TemplateSandbox()
         return other
-
-    def traits(self, template: str, names: Mapping[str, Any]) -> TemplateTraits:
-        """What a chat template, which is given ``names`` too, makes of tools."""
-        found = self._traits.get(template)
-        if found is None:
-            if len(self._traits) >= _MOST_TRAITS:
-                self._traits.clear()
-            found = self._traits[template] = TemplateTraits(template, names, self.sandbox)
-        return found
 
     @checks.named
     def encode(
