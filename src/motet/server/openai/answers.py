@@ -54,9 +54,6 @@ def usage(completions: Sequence[Completion], n: int) -> dict[str, Any]:
         "completion_tokens": written,
         "total_tokens": prompt + written,
         "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in first)},
-        "completion_tokens_details": {
-            "reasoning_tokens": sum(each.usage.reasoning_tokens for each in completions)
-        },
     }
 
 
