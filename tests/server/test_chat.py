@@ -302,3 +302,23 @@ def test_turns_of_a_conversation(server: httpx.Client, llm: LLM, stream: bool) -
         response = server.post("/v1/chat/completions", json=GREEDY | {"stream": stream} | wrong)
         assert response.status_code == (404 if "n" not in wrong else 400)
     assert server.delete(f"/v1/conversations/{number}").status_code == 200
+
+
+def test_llama_servers_progress_and_timings(server: httpx.Client) -> None:
+    asked = {
+        "messages": [{"role": "user", "content": "dog " * 40}],
+        "max_tokens": 3,
+        "stream": True,
+        "return_progress": True,
+        "timings_per_token": True,
+    }
+    text = server.post("/v1/chat/completions", json=asked).text
+    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    seen = [event["prompt_progress"] for event in events if "prompt_progress" in event]
+    assert seen[0]["processed"] == seen[0]["cache"] and seen[-1]["processed"] == seen[-1]["total"]
+    said = [
+        event
+        for event in events
+        if event["choices"] and event["choices"][0]["delta"].get("content")
+    ]
+    assert all(event["timings"]["predicted_n"] > 0 for event in said) and said

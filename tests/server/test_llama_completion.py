@@ -80,6 +80,13 @@ def test_how_much_of_the_prompt_is_done(server: httpx.Client) -> None:
     assert [each["processed"] for each in seen] == sorted({each["processed"] for each in seen})
 
 
+def test_a_prompt_that_fails_while_it_is_watched(server: httpx.Client) -> None:
+    response = server.post(
+        "/completion", json={"prompt": "dog " * 500, "stream": True, "return_progress": True}
+    )
+    assert response.status_code == 400 and "exceeds the available context size" in response.text
+
+
 def test_prompts_of_every_form(server: httpx.Client, llm: LLM) -> None:
     assert llm.tokenizer is not None
     ids = llm.tokenizer.encode(PROMPT)

@@ -74,6 +74,23 @@ def test_template_options_of_the_server_and_of_the_request() -> None:
         assert told["prompt"] == "glad fast"
 
 
+def test_a_thought_that_is_not_wanted_ends_at_once() -> None:
+    template = "{{ messages[0].content }}{% if add_generation_prompt %}<think>\n{% endif %}"
+    with serving(lambda: chatting(template + "{# </think> #}")) as client:
+        asked: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
+        assert ask(client, "/apply-template", **asked)["prompt"] == "Hi<think>\n"
+        asked["chat_template_kwargs"] = {"enable_thinking": False}
+        assert ask(client, "/apply-template", **asked)["prompt"] == "Hi<think>\n</think>"
+        closed = ask(client, "/apply-template", **asked, add_generation_prompt=False)
+        assert closed["prompt"] == "Hi"
+
+
+def test_what_a_server_does_not_tell() -> None:
+    settings = ServerSettings(port=0, slots=False, metrics=False)
+    with serving(chatting, settings=settings) as client:
+        assert client.get("/slots").status_code == client.get("/metrics").status_code == 501
+
+
 def test_vectors(server: httpx.Client) -> None:
     with embedding() as model:
         expected = model.embed([TEXT, "dog"])

@@ -1,7 +1,6 @@
 """/completion and /infill: prompts continued, in llama-server's form."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Annotated, Any
@@ -22,12 +21,9 @@ from motet.server.replies import reply
 from motet.server.sampling import Asked
 from motet.server.service import CurrentService, Service
 from motet.server.sse import event, event_stream
-from motet.server.timings import timings
+from motet.server.watching import Clock, watched
 
 router = APIRouter(tags=["llama-server"])
-
-_LOOK_SECONDS = 0.02
-"""Between two looks at how much of a prompt is computed."""
 
 
 class Extra(Asked):
@@ -88,62 +84,20 @@ async def _answered(
 
 
 async def _events(service: Service, stream: AsyncStream, form: Form) -> AsyncGenerator[bytes, None]:
-    begun, first = time.perf_counter(), 0.0
+    clock = Clock(stream)
     counts: Counter[int] = Counter()
-    async for seen in _watched(chunks(service, stream), stream, form.body.return_progress):
+    coming: AsyncIterator[Chunk | dict[str, Any]] = chunks(service, stream)
+    if form.body.return_progress:
+        coming = watched(chunks(service, stream), stream)
+    async for seen in coming:
         if not isinstance(seen, Chunk):
             yield event({"index": 0, "content": "", "tokens": [], "stop": False, **seen})
             continue
-        now = time.perf_counter()
-        first = first or now
         counts[seen.index] += len(seen.tokens)
         for piece in form.pieces(seen, counts[seen.index]):
             if form.body.timings_per_token and not piece.get("stop", True):
-                computed = stream.prompt_tokens - stream.cached_tokens
-                piece["timings"] = timings(
-                    stream.cached_tokens, computed, first - begun, counts[seen.index], now - first
-                )
+                piece["timings"] = clock.timings(counts[seen.index])
             yield event(piece)
-
-
-async def _watched(
-    coming: AsyncIterator[Chunk], stream: AsyncStream, shown: bool
-) -> AsyncIterator[Chunk | dict[str, Any]]:
-    """The chunks and, where it is ``shown``, how much of the prompt is computed before them."""
-    begun = time.perf_counter()
-    said = -1
-    following = asyncio.ensure_future(anext(coming))
-    try:
-        while shown:
-            await asyncio.wait({following}, timeout=_LOOK_SECONDS)
-            done = following.done()
-            total, cached = stream.prompt_tokens, stream.cached_tokens
-            processed = total if done else round(stream.prompt_progress * total)
-            for count in (cached, processed):
-                if count > said and processed:
-                    elapsed = 0.0 if count == cached else time.perf_counter() - begun
-                    yield _progress(total, cached, count, elapsed)
-                    said = count
-            shown = not done
-        while True:
-            yield await following
-            following = asyncio.ensure_future(anext(coming))
-    except StopAsyncIteration:
-        return
-    finally:
-        following.cancel()
-
-
-def _progress(total: int, cached: int, processed: int, seconds: float) -> dict[str, Any]:
-    return {
-        "prompt_progress": {
-            "total": total,
-            "cache": cached,
-            "processed": processed,
-            "time_ms": seconds * 1e3,
-        },
-        "timings": timings(cached, processed - cached, seconds, 0, 0.0),
-    }
 
 
 def _failed(failure: Failure) -> bytes:

@@ -1,6 +1,7 @@
 """``/v1/chat/completions``."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -18,6 +19,7 @@ from motet.server.replies import dumped
 from motet.server.service import CurrentService, Served, Service
 from motet.server.sse import DONE, event, event_stream
 from motet.server.timings import timings_of
+from motet.server.watching import Clock, watched
 from motet.tokenizer import Tokenizer
 
 router = APIRouter(tags=["OpenAI"])
@@ -107,8 +109,17 @@ async def _events(
 ) -> AsyncGenerator[bytes, None]:
     """``held``: the turn's end, which is over before a client can begin the next one."""
     finished: list[Completion] = []
-    async for chunk in chunks(service, stream):
-        events = writer.events(chunk)
+    clock, counts = Clock(stream), Counter[int]()
+    coming: AsyncIterator[Chunk | dict[str, Any]] = chunks(service, stream)
+    if body.return_progress:
+        coming = watched(chunks(service, stream), stream)
+    async for chunk in coming:
+        if not isinstance(chunk, Chunk):
+            yield writer.progress(chunk)
+            continue
+        counts[chunk.index] += len(chunk.tokens)
+        took = clock.timings(counts[chunk.index]) if body.timings_per_token else None
+        events = writer.events(chunk, took)
         if chunk.completion is not None:
             finished.append(chunk.completion)
             events += writer.end(chunk.completion, with_timings=body.n in (None, 1))
@@ -132,7 +143,11 @@ class _Writer:
         self._tokenizer = tokenizer
         self._begun: set[int] = set()
 
-    def events(self, chunk: Chunk) -> bytes:
+    def progress(self, said: dict[str, Any]) -> bytes:
+        """How much of the prompt is computed."""
+        return event({**self._fields, "choices": [], **said})
+
+    def events(self, chunk: Chunk, took: dict[str, float] | None = None) -> bytes:
         """What a chunk says, and before an answer's first one who says it."""
         delta: list[bytes] = []
         if chunk.reasoning:
@@ -145,7 +160,8 @@ class _Writer:
         if delta:
             if chunk.logprobs:
                 logprobs = dumped(_logprobs(self._tokenizer, chunk.logprobs))
-            said = self._event(chunk.index, b",".join(delta), logprobs or b"null")
+            timed = b',"timings":' + dumped(took) if took else b""
+            said = self._event(chunk.index, b",".join(delta), logprobs or b"null", timed)
         if chunk.index not in self._begun:
             self._begun.add(chunk.index)
             return self._event(chunk.index, b'"role":"assistant","content":null', b"null") + said
@@ -167,12 +183,13 @@ class _Writer:
         took = {"timings": timings_of(completions[0])} if len(completions) == 1 else {}
         return event({**self._fields, "choices": [], "usage": usage(completions, n), **took})
 
-    def _event(self, index: int, delta: bytes, logprobs: bytes) -> bytes:
-        return b'%b%d,"delta":{%b},"logprobs":%b,"finish_reason":null}]}\n\n' % (
+    def _event(self, index: int, delta: bytes, logprobs: bytes, timed: bytes = b"") -> bytes:
+        return b'%b%d,"delta":{%b},"logprobs":%b,"finish_reason":null}]%b}\n\n' % (
             self._opening,
             index,
             delta,
             logprobs,
+            timed,
         )
 
 

@@ -62,6 +62,12 @@ class ChatBody(GenerationBody):
     reasoning_format: Literal["auto", "deepseek"] | None = None
     modalities: list[Literal["text"]] | None = None
     verbosity: Literal["medium"] | None = None
+    timings_per_token: Annotated[
+        bool | None, Field(description="llama-server's: say in each event how long it took.")
+    ] = None
+    return_progress: Annotated[
+        bool | None, Field(description="llama-server's: say how much of the prompt is computed.")
+    ] = None
     add_generation_prompt: Literal[True] | None = None
     continue_final_message: Literal[False] | None = None
 
