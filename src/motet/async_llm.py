@@ -8,12 +8,13 @@ from motet import checks
 from motet.arrays import Array, Float32
 from motet.embedding import Gathered, VectorCall, embed_call, rank_call
 from motet.engine import AsyncConversation, Chunk, Completion, Engine, Slice, SlotState
+from motet.engine.preparing import Call
 from motet.engine.progress import Progress, answer_counter, token_counter
 from motet.engine.prompts import Chat, Prompt
 from motet.engine.request import NobodyListens
 from motet.engine.stream import Answers
 from motet.errors import MotetError
-from motet.front import Call, Front
+from motet.front import Front
 from motet.llm import LLM, File
 
 Output = TypeVar("Output")
@@ -125,9 +126,7 @@ class AsyncLLM(
     def __init__(self, llm: LLM) -> None:
         """``llm``: what to ask; closing this closes it."""
         checks.instance("llm", llm, LLM, "give an LLM: motet.AsyncLLM(motet.LLM(path))")
-        super().__init__(
-            llm.model, llm._engine, llm.max_sequences, llm._rewinds_anywhere, llm.grammars
-        )
+        super().__init__(llm.model, llm._engine, llm.grammars)
         self.llm = llm
 
     async def chat_prompt(

@@ -1,26 +1,16 @@
-"""What LLM and AsyncLLM have in common: from the arguments of a call to its requests."""
+"""What LLM and AsyncLLM have in common: ``generate`` and ``chat``, as callers see them."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from motet import checks
-from motet.engine import Completion, Engine, GenerationOptions, Load, Request, Sink
+from motet.engine import Engine, GenerationOptions, Load, Request, Sink
 from motet.engine.chatting import ChatSetting, ChatWriter, Turn
 from motet.engine.conversations import AsyncConversation, Conversation
-from motet.engine.options import ChatFields, GenerateFields, require_possible
-from motet.engine.prompts import (
-    Chat,
-    Prompt,
-    encode,
-    one_or_many,
-    one_or_many_chats,
-    require_encodable,
-    token_limit,
-)
-from motet.errors import CapacityError, OptionError, UnsupportedError
+from motet.engine.options import ChatFields, GenerateFields
+from motet.engine.preparing import Call, call_of, requests_of
+from motet.engine.prompts import Chat, Prompt, one_or_many, one_or_many_chats
+from motet.errors import OptionError, UnsupportedError
 from motet.grammar import Grammar, GrammarCompiler
 from motet.model import Model
 from motet.runnable import Decodes, Encodes
@@ -47,43 +37,16 @@ _CHAT = (*_ALWAYS, *ChatFields.__annotations__)
 _GENERATE = (*_ALWAYS, *GenerateFields.__annotations__)
 
 
-@dataclass(frozen=True)
-class Call:
-    """A call whose options are checked, and whose prompts are not tokens yet."""
-
-    prepare: Callable[[Sink], list[Request]]
-    """Makes a request for each prompt, which takes as long as tokenizing and templates do."""
-    answers: int
-    single: bool
-    """Whether the one answer is returned by itself, not in a list."""
-    stream: bool
-    progress: bool
-
-    def result(self, completions: Sequence[Completion]) -> Completion | list[Completion]:
-        """What the call returns, of completions in any order."""
-        ordered = sorted(completions, key=lambda completion: completion.index)
-        return ordered[0] if self.single else ordered
-
-
 class Front(ABC, Generic[One, Many, Streamed]):
     """Takes calls for an engine."""
 
-    def __init__(
-        self,
-        model: Model,
-        engine: Engine,
-        max_sequences: int,
-        rewinds_anywhere: bool,
-        grammars: GrammarCompiler,
-    ) -> None:
-        """``rewinds_anywhere``: whether memory needs no checkpoints."""
+    def __init__(self, model: Model, engine: Engine, grammars: GrammarCompiler) -> None:
         self.model = model
-        self.max_sequences = max_sequences
+        self.max_sequences = engine.max_sequences
         self.sampling = recommended(model.file.metadata)
         self.grammars = grammars
         """Compiles what answers are held to; ``grammar`` takes what it gives."""
         self._engine = engine
-        self._rewinds_anywhere = rewinds_anywhere
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -240,9 +203,9 @@ class Front(ABC, Generic[One, Many, Streamed]):
         def prepare(sink: Sink) -> list[Request]:
             held = options.constraint(self.grammars)
             asked = [Turn(each, options, held) for each in prompts]
-            return self._requests(asked, sampling, stream, sink)
+            return requests_of(asked, sampling, stream, sink, self.model, self._engine)
 
-        return self._answer(_call(prepare, len(prompts), options.n, single, stream, progress))
+        return self._answer(call_of(prepare, len(prompts), options.n, single, stream, progress))
 
     @overload
     def chat(
@@ -358,11 +321,11 @@ class Front(ABC, Generic[One, Many, Streamed]):
 
         def prepare(sink: Sink) -> list[Request]:
             writer = ChatWriter(self._vocabulary(), setting)
-            shares = not self._rewinds_anywhere
+            shares = not self._engine.rewinds_anywhere
             asked = [writer.turn(chat, options, self.grammars, shares) for chat in chats]
-            return self._requests(asked, sampling, stream, sink)
+            return requests_of(asked, sampling, stream, sink, self.model, self._engine)
 
-        return self._answer(_call(prepare, len(chats), options.n, single, stream, progress))
+        return self._answer(call_of(prepare, len(chats), options.n, single, stream, progress))
 
     @abstractmethod
     def _answer(self, call: Call) -> One | Many | Streamed:
@@ -394,75 +357,3 @@ class Front(ABC, Generic[One, Many, Streamed]):
         if self.tokenizer is None:
             raise UnsupportedError("the model file has no vocabulary, so there is nothing to say")
         return self.tokenizer
-
-    def _requests(
-        self,
-        asked: Sequence[Turn],
-        sampling: Sampling,
-        stream: bool,
-        sink: Sink,
-    ) -> list[Request]:
-        """A request for each prompt. Raises OptionError and CapacityError as ``generate`` does."""
-        n_vocab, tokenizer = self.model.config.n_vocab, self.tokenizer
-        sampling.check_vocabulary(n_vocab)
-        if tokenizer is not None:
-            banned = dict.fromkeys(tokenizer.suppressed, -math.inf)
-            sampling = replace(sampling, logit_bias={**sampling.logit_bias, **banned})
-        requests: list[Request] = []
-        for number, turn in enumerate(asked):
-            prompt, options = turn.prompt, turn.options
-            require_possible(options, len(asked), self._engine.keeping, self.max_sequences)
-            if tokenizer is None and options.stop_strings:
-                raise UnsupportedError(
-                    "the model file has no vocabulary, so no stop string can appear"
-                )
-            if options.n > self.max_sequences:
-                raise CapacityError(
-                    f"{options.n} answers to one prompt need {options.n} sequences, but there are "
-                    f"{self.max_sequences}",
-                    hint="ask for fewer, or make the LLM with more max_sequences",
-                )
-            ids = encode(prompt, tokenizer, n_vocab, options.parse_special)
-            source, start = None, self.model.config.decoder_start
-            if start is not None:
-                require_encodable(len(ids), self.model.config.context_length, options)
-                source, ids = ids, [start]
-            request = Request(
-                prompt=ids,
-                sampling=sampling,
-                options=options,
-                token_limit=token_limit(len(ids), options.max_tokens, self.max_tokens),
-                sink=sink,
-                tokenizer=tokenizer,
-                grammar=turn.grammar,
-                reading=turn.reading,
-                source=source,
-                index=number * options.n,
-                prompt_text=self._text(prompt) if options.echo else "",
-                stream=stream,
-            )
-            requests.append(request)
-        return requests
-
-    def _text(self, prompt: Prompt) -> str:
-        if isinstance(prompt, str):
-            return prompt
-        return self.tokenizer.decode(list(prompt)) if self.tokenizer else ""
-
-
-def _call(
-    prepare: Callable[[Sink], list[Request]],
-    prompts: int,
-    n: int,
-    single: bool,
-    stream: object,
-    progress: object,
-) -> Call:
-    """``single``: whether the caller gave one prompt, not a list."""
-    shown = checks.flag("progress", progress)
-    streamed = checks.flag("stream", stream)
-    if streamed and shown:
-        raise OptionError(
-            "progress is True for a stream", hint="a stream has its own: prompt_progress"
-        )
-    return Call(prepare, prompts * n, single and n == 1, streamed, shown)

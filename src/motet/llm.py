@@ -22,10 +22,11 @@ from motet.engine import (
 )
 from motet.engine.contexts import ContextFactory
 from motet.engine.pace import STEP_SECONDS
+from motet.engine.preparing import Call
 from motet.engine.progress import Progress, answer_counter, token_counter
 from motet.engine.prompts import Chat, Prompt
 from motet.errors import MotetError, OptionError
-from motet.front import Call, Front
+from motet.front import Front
 from motet.grammar import GrammarCompiler
 from motet.model import Model
 from motet.self_extend import AutoExtend, SelfExtend, setting_of
@@ -103,9 +104,7 @@ class LLM(Front[Completion, list[Completion], Stream]):
         context, length = self._contexts.make(setting)
         embedder = Embedder(self._contexts.pooled, step_seconds)
         engine = Engine(context, length, prefix_reuse, embedder, max_waiting, step_seconds)
-        rewinds = context.memory.rewinds_anywhere
-        grammars = GrammarCompiler(loaded.tokenizer, loaded.config.n_vocab)
-        super().__init__(loaded, engine, context.max_sequences, rewinds, grammars)
+        super().__init__(loaded, engine, GrammarCompiler(loaded.tokenizer, loaded.config.n_vocab))
         self._close = weakref.finalize(self, engine.close)
 
     @checks.named

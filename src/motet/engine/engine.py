@@ -51,6 +51,9 @@ class Engine:
         """``context_length``: tokens that a sequence holds at most; ``max_waiting``,
         ``step_seconds``: see ``LLM``."""
         self.context_length = context_length
+        self.max_sequences = context.max_sequences
+        self.rewinds_anywhere = context.memory.rewinds_anywhere
+        """Whether memory needs no checkpoints."""
         self._context = context
         self._prefix_reuse = prefix_reuse
         self._totals = Totals()
@@ -116,7 +119,7 @@ class Engine:
             waiting=len(scheduler.waiting) + len(self._inbox),
             vector_requests=self._embedder.count,
             sequences_used=scheduler.sequences_used,
-            sequences=self._context.max_sequences,
+            sequences=self.max_sequences,
             kv_bytes_used=self._kv_bytes_used,
             kv_bytes=memory.kv_bytes,
             total=replace(self._totals),
