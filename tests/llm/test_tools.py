@@ -241,9 +241,9 @@ def test_malformed_arguments_are_refused(arguments: object) -> None:
 
 
 def test_options_reach_the_template_and_tools_do_not_hide_them() -> None:
-    template = LLAMA + "{% if not enable_thinking | default(true) %}quiet{% endif %}"
+    template = LLAMA + "{% if not loud | default(true) %}quiet{% endif %}"
     with scripted(template) as llm:
-        quiet = llm.render_chat(ASKED, template_options={"enable_thinking": False, "other": 1})
+        quiet = llm.render_chat(ASKED, template_options={"loud": False, "other": 1})
         assert quiet.endswith("quiet")
         offered = llm.render_chat(ASKED, tools=TOOLS)
         assert offered.startswith("[tools]") and json.dumps(TOOLS) in offered
