@@ -13,7 +13,6 @@ from motet.errors import ContextLengthError
 from motet.sampling import SamplingFields
 from motet.server.generation import begun, client_of, completed
 from motet.server.service import Service
-from motet.tokenizer import Tokenizer
 
 _FEW_IDS = 10_000
 """Which take no time to look at, so that what else is wrong with them is said."""
@@ -116,7 +115,7 @@ class ChatCall:
     def _ask(self, service: Service, request: Request, *, stream: bool) -> Any:
         wanted = self.wanted
         return service.text.llm.chat(
-            [_as_templates_have(self.messages, service.text.llm.tokenizer)],
+            [self.messages],
             tools=self.tools,
             tool_choice=self.tool_choice,
             parallel_tool_calls=self.parallel_tool_calls,
@@ -134,29 +133,6 @@ class ChatCall:
             timeout=service.settings.timeout,
             stream=stream,
             **wanted.sampling,
-        )
-
-
-def _as_templates_have(
-    messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer | None
-) -> Sequence[Mapping[str, Any]]:
-    """OpenAI's newer name for the role "system" as a template reads it that doesn't know it."""
-    if tokenizer is None or "developer" in tokenizer.chat_templates.get("default", ""):
-        return messages
-    return [
-        {**message, "role": "system"} if message.get("role") == "developer" else message
-        for message in messages
-    ]
-
-
-def _require_short(prompt: Prompt, limit: int) -> None:
-    """Refuse token ids that are far too many before each of them is looked at."""
-    if isinstance(prompt, list) and len(prompt) > max(limit, _FEW_IDS):
-        raise ContextLengthError(
-            f"the prompt has {len(prompt)} tokens and the context holds {limit}, answer included",
-            tokens=len(prompt),
-            limit=limit,
-            hint="shorten the prompt",
         )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from fastapi import Depends, Request
 
 from motet.async_llm import AsyncLLM
 from motet.context import position_limit
+from motet.errors import UnsupportedError
 from motet.pooling import choose_pooling
 from motet.runnable import Decodes
 from motet.server.conversations.registry import Conversations
@@ -77,6 +79,7 @@ class Service:
         """Load the models in another thread, while the server says that it is loading."""
         try:
             self.models = await asyncio.to_thread(self._load)
+            await asyncio.to_thread(self._prepare_grammars)
             self.status = "ready"
         except Exception as error:
             self.failure, self.status = error, "failed"
@@ -121,6 +124,13 @@ class Service:
             raise Refused(503, "Loading model")
         if self.status != "ready":
             raise Refused(503, "the server is stopping")
+
+    def _prepare_grammars(self) -> None:
+        """So that the first answer held to a grammar doesn't wait for it, and others beside it."""
+        for served in self.models:
+            if served.writes:
+                with suppress(UnsupportedError):  # without llguidance, or a vocabulary
+                    served.llm.grammars.prepare()
 
     def _first(self, serves: Callable[[Served], bool], lacks: str) -> Served:
         self.require_ready()
