@@ -322,3 +322,12 @@ def test_llama_servers_progress_and_timings(server: httpx.Client) -> None:
         if event["choices"] and event["choices"][0]["delta"].get("content")
     ]
     assert all(event["timings"]["predicted_n"] > 0 for event in said) and said
+
+
+def test_how_long_each_token_took(server: httpx.Client) -> None:
+    body = GREEDY | {"stream": True, "timings_per_token": True}
+    first, *parts = events(server.post("/v1/chat/completions", json=body))
+    assert "timings" not in first
+    counts = [part["timings"]["predicted_n"] for part in parts]
+    assert counts == sorted(counts) and counts[-1] == 12
+    assert parts[0]["timings"]["prompt_n"] + parts[0]["timings"]["cache_n"] > 0
