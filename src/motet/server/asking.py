@@ -139,3 +139,14 @@ class ChatCall:
 def _is_one(prompt: Prompt | Sequence[Prompt]) -> bool:
     """Whether it is text or token ids, not a list of such."""
     return isinstance(prompt, str) or (len(prompt) > 0 and isinstance(prompt[0], int))
+
+
+def _require_short(prompt: Prompt, limit: int) -> None:
+    """Refuse token ids that are far too many before each of them is looked at."""
+    if isinstance(prompt, list) and len(prompt) > max(limit, _FEW_IDS):
+        raise ContextLengthError(
+            f"the prompt has {len(prompt)} tokens and the context holds {limit}, answer included",
+            tokens=len(prompt),
+            limit=limit,
+            hint="shorten the prompt",
+        )
