@@ -138,7 +138,7 @@ def test_a_task_cancelled_while_its_prompt_is_tokenized_asks_for_nothing(both, m
             go.wait(10)
             return [1, 2]
 
-        monkeypatch.setattr("motet.front.encode", slow)
+        monkeypatch.setattr("motet.engine.preparing.encode", slow)
         task = asyncio.create_task(front.generate("abc"))
         await begun.wait()
         task.cancel()

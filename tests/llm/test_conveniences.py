@@ -59,7 +59,8 @@ def test_a_completion_as_json(llm):
     plain = json.loads(json.dumps(answer.to_dict(), allow_nan=False))
     assert plain == answer.to_dict()
     assert plain["text"] == answer.text and plain["tokens"] == list(answer.tokens)
-    assert plain["usage"] == {"prompt_tokens": 4, "completion_tokens": 3, "cached_tokens": 0}
+    counts = {"prompt_tokens": 4, "completion_tokens": 3, "cached_tokens": 0, "reasoning_tokens": 0}
+    assert plain["usage"] == counts
     assert plain["timings"]["total"] == answer.timings.total
     assert plain["logprobs"][0]["logprob"] == answer.logprobs[0].logprob
     assert plain["logprobs"][0]["top"] == [list(each) for each in answer.logprobs[0].top]
