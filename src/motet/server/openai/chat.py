@@ -1,7 +1,7 @@
 """``/v1/chat/completions``."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -110,9 +110,8 @@ async def _events(
     """``held``: the turn's end, which is over before a client can begin the next one."""
     finished: list[Completion] = []
     clock, counts = Clock(stream), Counter[int]()
-    coming: AsyncIterator[Chunk | dict[str, Any]] = chunks(service, stream)
-    if body.return_progress:
-        coming = watched(chunks(service, stream), stream)
+    written = chunks(service, stream)
+    coming = watched(written, stream) if body.return_progress else written
     async for chunk in coming:
         if not isinstance(chunk, Chunk):
             yield writer.progress(chunk)
