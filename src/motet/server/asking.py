@@ -108,9 +108,8 @@ class ChatCall:
     async def prompt_ids(self, service: Service) -> list[int]:
         """The tokens that the model reads. Raises what refuses the messages."""
         llm = service.text.llm
-        messages = _as_templates_have(self.messages, llm.tokenizer)
         options = self._options(service)
-        return await llm.chat_prompt(messages, tools=self.tools, template_options=options)
+        return await llm.chat_prompt(self.messages, tools=self.tools, template_options=options)
 
     def _options(self, service: Service) -> dict[str, Any]:
         """What the template is told, by the server and by the request."""
