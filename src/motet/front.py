@@ -343,7 +343,9 @@ class Front(ABC, Generic[One, Many, Streamed]):
         if not single:
             raise OptionError("messages is a list of chats", hint="give one of them at a time")
         setting = ChatSetting.of(tools, template_options=template_options)
-        return ChatWriter(self._vocabulary(), setting).text(chats[0], add_generation_prompt)
+        return ChatWriter(self._vocabulary(), setting, calls_are_read=False).text(
+            chats[0], add_generation_prompt
+        )
 
     def _require_decoder(self) -> None:
         """Raise UnsupportedError for a model that writes nothing."""

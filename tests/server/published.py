@@ -18,10 +18,12 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from requests.structures import CaseInsensitiveDict
 
 HERE = Path(__file__).parent
 RESULTS = "MOTET_PUBLISHED_RESULTS"
@@ -36,6 +38,7 @@ def pytest_collection_modifyitems() -> None:
     if utils is not None:
         utils.ServerPreset.load_all = staticmethod(lambda: None)
         utils.wget.download = _no_download
+        utils.ServerProcess.make_request = _by_any_case(utils.ServerProcess.make_request)
         Path("tmp").mkdir(exist_ok=True)  # where their tests write
 
 
@@ -56,6 +59,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Any:
             why = said[1]
         with Path(os.environ[RESULTS]).open("a") as file:
             file.write(json.dumps([item.nodeid, outcome, why]) + "\n")
+
+
+def _by_any_case(make_request: Callable[..., Any]) -> Callable[..., Any]:
+    """Their requests, with headers whose names are the same in any case, as HTTP has it."""
+
+    def made(*given: Any, **named: Any) -> Any:
+        response = make_request(*given, **named)
+        response.headers = CaseInsensitiveDict(response.headers)
+        return response
+
+    return made
 
 
 def _no_download(url: str, **_: object) -> None:

@@ -331,3 +331,11 @@ def test_how_long_each_token_took(server: httpx.Client) -> None:
     counts = [part["timings"]["predicted_n"] for part in parts]
     assert counts == sorted(counts) and counts[-1] == 12
     assert parts[0]["timings"]["prompt_n"] + parts[0]["timings"]["cache_n"] > 0
+
+
+def test_what_the_model_read(server: httpx.Client, llm: LLM) -> None:
+    body = GREEDY | {"max_tokens": 1, "verbose": True}
+    told = server.post("/v1/chat/completions", json=body).json()["__verbose"]["prompt"]
+    assert told.endswith(llm.render_chat(body["messages"]))
+    refused = server.post("/v1/chat/completions", json=body | {"stream": True})
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "verbose"

@@ -63,6 +63,12 @@ def test_a_chat_as_text(server: httpx.Client) -> None:
     assert closed["prompt"] == "user: Hi\n"
 
 
+def test_how_long_a_chat_is(server: httpx.Client, llm: LLM) -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    count = ask(server, "/v1/chat/completions/input_tokens", messages=messages)["input_tokens"]
+    assert count == len(llm.chat_prompt(messages))
+
+
 def test_template_options_of_the_server_and_of_the_request() -> None:
     settings = ServerSettings(port=0, template_options={"mood": "glad", "pace": "slow"})
     with serving(lambda: chatting("{{ mood }} {{ pace }}"), settings=settings) as client:

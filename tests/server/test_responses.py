@@ -305,3 +305,15 @@ def test_a_response_is_its_keys_alone() -> None:
                 use(made.id)
         with pytest.raises(openai.BadRequestError):
             other.responses.create(model="any", input="Hi", previous_response_id=made.id)
+
+
+def test_llama_servers_progress_and_timings(server: httpx.Client) -> None:
+    asked = {"input": "dog " * 40, "max_output_tokens": 3, "stream": True}
+    asked |= {"return_progress": True, "timings_per_token": True}
+    text = server.post("/v1/responses", json=asked).text
+    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    seen = [event["prompt_progress"] for event in events if "prompt_progress" in event]
+    assert seen[-1]["processed"] == seen[-1]["total"]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    said = [event for event in events if event["type"] == "response.output_text.delta"]
+    assert said and all("timings" in event for event in [*said[:-1], events[-1]])

@@ -21,6 +21,7 @@ _THINKING = (
     Thinking("<think>", "</think>"),  # Qwen, DeepSeek and most others
     Thinking("[THINK]", "[/THINK]"),  # Mistral
     Thinking("<seed:think>", "</seed:think>"),
+    Thinking("<|START_THINKING|>", "<|END_THINKING|>"),  # Command R
 )
 _JSON = JsonArguments()
 _HERMES = CallForm(

@@ -62,12 +62,14 @@ class ChatWriter:
     in a form that is not read here.
     """
 
-    def __init__(self, tokenizer: Tokenizer, setting: ChatSetting) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, setting: ChatSetting, *, calls_are_read: bool = True
+    ) -> None:
         self._tokenizer = tokenizer
         self._setting = setting
         self._template = chat.select(tokenizer)
         self._format = chat_format(self._template, tokenizer)
-        if setting.tools:
+        if setting.tools and calls_are_read:
             self._format.require_calls()
 
     def text(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:

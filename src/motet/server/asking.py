@@ -103,10 +103,13 @@ class ChatCall:
 
     async def prompt_tokens(self, service: Service) -> int:
         """How many tokens the model would read. Raises what refuses the messages."""
-        ids = await service.text.llm.chat_prompt(
-            self.messages, tools=self.tools, template_options=self._options(service)
-        )
-        return len(ids)
+        return len(await self.prompt_ids(service))
+
+    async def prompt_ids(self, service: Service) -> list[int]:
+        """The tokens that the model reads. Raises what refuses the messages."""
+        llm = service.text.llm
+        options = self._options(service)
+        return await llm.chat_prompt(self.messages, tools=self.tools, template_options=options)
 
     def _options(self, service: Service) -> dict[str, Any]:
         """What the template is told, by the server and by the request."""

@@ -43,10 +43,11 @@ async def metrics(service: CurrentService) -> Response:
     """For Prometheus."""
     if not service.settings.metrics:
         raise Refused(501, "this server says nothing of its metrics (--no-metrics)")
-    response = Response(service.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
-    # As llama-server spells it: some readers take the letters' case for part of the name.
-    response.raw_headers.append((b"Process-Start-Time-Unix", b"%d" % service.begun))
-    return response
+    return Response(
+        service.metrics.text(),
+        headers={"Process-Start-Time-Unix": str(int(service.begun))},
+        media_type=CONTENT_TYPE_PLAIN_0_0_4,
+    )
 
 
 def _facts(served: Served) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator, Sequence
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
@@ -86,9 +86,8 @@ async def _answered(
 async def _events(service: Service, stream: AsyncStream, form: Form) -> AsyncGenerator[bytes, None]:
     clock = Clock(stream)
     counts: Counter[int] = Counter()
-    coming: AsyncIterator[Chunk | dict[str, Any]] = chunks(service, stream)
-    if form.body.return_progress:
-        coming = watched(chunks(service, stream), stream)
+    written = chunks(service, stream)
+    coming = watched(written, stream) if form.body.return_progress else written
     async for seen in coming:
         if not isinstance(seen, Chunk):
             yield event({"index": 0, "content": "", "tokens": [], "stop": False, **seen})

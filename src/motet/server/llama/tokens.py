@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from motet.server.llama.prompts import raw_text, vocabulary
+from motet.server.openai.chat_body import ChatBody
 from motet.server.replies import reply
 from motet.server.sampling import Asked
 from motet.server.service import CurrentService
@@ -71,6 +72,14 @@ async def apply_template(body: ApplyTemplateBody, service: CurrentService) -> Re
         add_generation_prompt=body.add_generation_prompt,
     )
     return reply({"prompt": prompt})
+
+
+@router.post("/v1/chat/completions/input_tokens")
+@router.post("/chat/completions/input_tokens", include_in_schema=False)
+async def input_tokens(body: ChatBody, service: CurrentService) -> dict[str, Any]:
+    """How many tokens the model would read of a chat."""
+    count = await body.call(service.text, None).prompt_tokens(service)
+    return {"object": "response.input_tokens", "input_tokens": count}
 
 
 def _piece(piece: bytes) -> str | list[int]:

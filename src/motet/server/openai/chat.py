@@ -1,7 +1,7 @@
 """``/v1/chat/completions``."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -11,7 +11,9 @@ from motet.async_llm import AsyncStream
 from motet.engine import Chunk, Completion
 from motet.sampling import TokenLogprob
 from motet.server.conversations.registry import Turn, owner_of
+from motet.server.failures import Refused
 from motet.server.generation import chunks, guarded
+from motet.server.llama.prompts import raw_text, vocabulary
 from motet.server.logprobs import token_entry
 from motet.server.openai.answers import Head, error_event, head, usage, whole
 from motet.server.openai.chat_body import ChatBody
@@ -36,6 +38,8 @@ async def chat_completions(body: ChatBody, service: CurrentService, request: Req
             turns = service.conversations.turn(body.conversation, owner_of(request))
             turn = await held.enter_async_context(turns)
         call = body.call(served, turn)
+        if body.verbose and body.stream:
+            raise Refused(400, "verbose: not of a stream", param="verbose")
         if body.stream:
             stream = await call.begun(service, request)
             writer = _Writer(
@@ -49,7 +53,12 @@ async def chat_completions(body: ChatBody, service: CurrentService, request: Req
         completions = await call.completed(service, request)
         if turn is not None:
             turn.add([*body.said(), _message(completions[0])])
-    took = {"timings": timings_of(completions[0])} if len(completions) == 1 else {}
+    took: dict[str, Any] = {}
+    if len(completions) == 1:
+        took["timings"] = timings_of(completions[0])
+    if body.verbose:
+        text = raw_text(await call.prompt_ids(service), vocabulary(served.llm.model))
+        took["__verbose"] = {"prompt": text}
     return await whole(
         head(served, "chat.completion", "chatcmpl"),
         lambda: [_choice(served, each) for each in completions],
@@ -110,9 +119,8 @@ async def _events(
     """``held``: the turn's end, which is over before a client can begin the next one."""
     finished: list[Completion] = []
     clock, counts = Clock(stream), Counter[int]()
-    coming: AsyncIterator[Chunk | dict[str, Any]] = chunks(service, stream)
-    if body.return_progress:
-        coming = watched(chunks(service, stream), stream)
+    written = chunks(service, stream)
+    coming = watched(written, stream) if body.return_progress else written
     async for chunk in coming:
         if not isinstance(chunk, Chunk):
             yield writer.progress(chunk)

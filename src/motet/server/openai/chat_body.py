@@ -65,6 +65,9 @@ class ChatBody(GenerationBody):
     timings_per_token: Annotated[
         bool | None, Field(description="llama-server's: say in each event how long it took.")
     ] = None
+    verbose: Annotated[
+        bool | None, Field(description="llama-server's: say what the model read.")
+    ] = None
     return_progress: Annotated[
         bool | None, Field(description="llama-server's: say how much of the prompt is computed.")
     ] = None

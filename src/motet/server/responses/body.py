@@ -199,6 +199,12 @@ class ResponseBody(InputBody):
     prompt_cache_retention: str | None = None
     client_metadata: dict[str, Any] | None = None
     service_tier: Literal["auto", "default"] | None = None
+    timings_per_token: Annotated[
+        bool | None, Field(description="llama-server's: say in events how long it took.")
+    ] = None
+    return_progress: Annotated[
+        bool | None, Field(description="llama-server's: say how much of the prompt is computed.")
+    ] = None
 
     @model_validator(mode="after")
     def _has_input(self) -> "ResponseBody":

@@ -37,6 +37,10 @@ class Writing:
         yield self._event("created", response={**self.body, "output": []})
         yield self._event("in_progress", response={**self.body, "output": []})
 
+    def progress(self, said: dict[str, Any]) -> Event:
+        """How much of the prompt is computed."""
+        return self._event("in_progress", response={**self.body, "output": []}, **said)
+
     def take(self, chunk: Chunk) -> Iterator[Event]:
         """What a chunk adds. The last one ends the response."""
         if chunk.logprobs and self._tokenizer:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from motet.engine import Chunk
 from motet.server.asking import ChatCall, Wanted
 from motet.server.conversations.registry import Turn, owner_of
 from motet.server.failures import Refused
@@ -29,6 +30,7 @@ from motet.server.responses.store import Responses, Stored
 from motet.server.service import CurrentService, Served, Service
 from motet.server.sse import event, event_stream
 from motet.server.thinking import thinking_options
+from motet.server.watching import Clock, watched
 
 router = APIRouter(tags=["OpenAI responses"])
 
@@ -68,8 +70,16 @@ async def create(
             told = list(writing.begin())
             for each in told:
                 yield _sent(each)
-            async for chunk in chunks(service, stream):
-                told = list(writing.take(chunk))
+            clock, count = Clock(stream), 0
+            written = chunks(service, stream)
+            coming = watched(written, stream) if body.return_progress else written
+            async for chunk in coming:
+                if not isinstance(chunk, Chunk):
+                    yield _sent(writing.progress(chunk))
+                    continue
+                told, count = list(writing.take(chunk)), count + len(chunk.tokens)
+                if body.timings_per_token and told:
+                    told[-1]["timings"] = clock.timings(count)
                 if chunk.completion is not None:
                     keep(turn)
                     continue
