@@ -8,6 +8,7 @@ from fastapi import Request
 
 from motet.async_llm import AsyncStream
 from motet.engine import AsyncConversation, Completion
+from motet.engine.options import AnswerFields
 from motet.engine.prompts import Prompt
 from motet.errors import ContextLengthError
 from motet.sampling import SamplingFields
@@ -34,6 +35,21 @@ class Wanted:
     def most_tokens(self, service: Service) -> int | None:
         """Of an answer: what the request says, or else the server."""
         return service.settings.max_tokens if self.max_tokens is None else self.max_tokens
+
+    def fields(self, service: Service, request: Request, slot: int | None) -> AnswerFields:
+        """As the model is given them, with what the server says beside the request."""
+        return AnswerFields(
+            max_tokens=self.most_tokens(service),
+            stop=self.stop or None,
+            logprobs=self.logprobs,
+            grammar=self.grammar,
+            json_schema=self.json_schema,
+            regex=self.regex,
+            slot=slot,
+            client=client_of(request),
+            timeout=service.settings.timeout,
+            **self.sampling,
+        )
 
 
 @dataclass(frozen=True)
@@ -64,19 +80,10 @@ class TextCall:
             _require_short(prompt, service.text.context_length)
         return service.text.llm.generate(
             self.prompts,
-            max_tokens=wanted.most_tokens(service),
             n=wanted.n,
-            stop=wanted.stop or None,
-            logprobs=wanted.logprobs,
             echo=self.echo,
-            grammar=wanted.grammar,
-            json_schema=wanted.json_schema,
-            regex=wanted.regex,
-            slot=self.slot,
-            client=client_of(request),
-            timeout=service.settings.timeout,
             stream=stream,
-            **wanted.sampling,
+            **wanted.fields(service, request, self.slot),
         )
 
 
@@ -124,18 +131,9 @@ class ChatCall:
             parallel_tool_calls=self.parallel_tool_calls,
             template_options=self._options(service),
             conversation=self.conversation,
-            max_tokens=wanted.most_tokens(service),
             n=wanted.n,
-            stop=wanted.stop or None,
-            logprobs=wanted.logprobs,
-            grammar=wanted.grammar,
-            json_schema=wanted.json_schema,
-            regex=wanted.regex,
-            slot=self.slot,
-            client=client_of(request),
-            timeout=service.settings.timeout,
             stream=stream,
-            **wanted.sampling,
+            **wanted.fields(service, request, self.slot),
         )
 
 
