@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from motet.chat_formats.feed import Event, Feed, Malformed, Parser
+from motet.chat_formats.json_text import as_json, escaped
 from motet.chat_formats.lark import ANY, Spelling, literal, pattern
 from motet.chat_formats.schemas import (
     STRING,
@@ -65,14 +66,14 @@ class _Reading:
         kind = yield from feed.either(["{", "[", self._quote])
         if kind == self._quote:
             yield say('"')
-            yield from feed.through(self._quote, lambda text: say(_escaped(text)))
+            yield from feed.through(self._quote, lambda text: say(escaped(text)))
             yield say('"')
         elif kind is not None:
             yield say(kind)
             yield from self._members(kind, depth)
         else:
             text = yield from _scalar(feed)
-            yield say(_json(text))
+            yield say(as_json(text))
 
     def _members(self, kind: str, depth: int) -> Parser[None]:
         feed, say = self._feed, self._say
@@ -215,15 +216,3 @@ def _scalar_text(value: Any, tool: Tool) -> str:
         f"tool {tool.name!r}: its schema lists both texts and other values",
         hint="use anyOf",
     )
-
-
-def _escaped(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-def _json(text: str) -> str:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return json.dumps(text, ensure_ascii=False)
-    return text

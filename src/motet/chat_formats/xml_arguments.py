@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from motet.chat_formats.feed import Cut, Event, Feed, Parser
+from motet.chat_formats.json_text import as_json, escaped
 from motet.chat_formats.lark import Spelling, json_value, literal, pattern
 from motet.chat_formats.schemas import (
     STRING,
@@ -34,11 +35,11 @@ class XmlArguments:
             before = ", "
             if tool is not None and _is_text(tool.schema.get("properties", {}).get(name), tool):
                 yield say('"')
-                yield from feed.through(_CLOSE, lambda text: say(_escaped(text)))
+                yield from feed.through(_CLOSE, lambda text: say(escaped(text)))
                 yield say('"')
             else:
                 text = yield from feed.through(_CLOSE)
-                yield say(_json(text))
+                yield say(as_json(text))
         if _OPEN.startswith(feed.text):  # the text ended here, or within the mark
             raise Cut
         yield say("{}" if before == "{" else "}")
@@ -80,16 +81,3 @@ def _is_text(schema: object, tool: Tool) -> bool:
         return False
     found: Schema = resolved(schema, tool)
     return found.get("type") == "string" or texts(found) is not None
-
-
-def _escaped(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-def _json(text: str) -> str:
-    """A value as JSON: as it is written, if it is JSON."""
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return json.dumps(text, ensure_ascii=False)
-    return text

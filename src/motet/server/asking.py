@@ -36,7 +36,13 @@ class Wanted:
         """Of an answer: what the request says, or else the server."""
         return service.settings.max_tokens if self.max_tokens is None else self.max_tokens
 
-    def fields(self, service: Service, request: Request, slot: int | None) -> AnswerFields:
+    def fields(
+        self,
+        service: Service,
+        request: Request,
+        slot: int | None,
+        conversation: AsyncConversation | None = None,
+    ) -> AnswerFields:
         """As the model is given them, with what the server says beside the request."""
         return AnswerFields(
             max_tokens=self.most_tokens(service),
@@ -46,6 +52,7 @@ class Wanted:
             json_schema=self.json_schema,
             regex=self.regex,
             slot=slot,
+            conversation=conversation,
             client=client_of(request),
             timeout=service.settings.timeout,
             **self.sampling,
@@ -130,10 +137,9 @@ class ChatCall:
             tool_choice=self.tool_choice,
             parallel_tool_calls=self.parallel_tool_calls,
             template_options=self._options(service),
-            conversation=self.conversation,
             n=wanted.n,
             stream=stream,
-            **wanted.fields(service, request, self.slot),
+            **wanted.fields(service, request, self.slot, self.conversation),
         )
 
 
