@@ -1,6 +1,8 @@
 """``/v1/chat/completions``."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -8,6 +10,8 @@ from fastapi import APIRouter, Request, Response
 from motet.async_llm import AsyncStream
 from motet.engine import Chunk, Completion
 from motet.sampling import TokenLogprob
+from motet.server.asking import ChatCall
+from motet.server.conversations.registry import Turn, owner_of
 from motet.server.generation import chunks, guarded
 from motet.server.logprobs import token_entry
 from motet.server.openai.answers import Head, error_event, head, usage, whole
@@ -27,11 +31,50 @@ async def chat_completions(body: ChatBody, service: CurrentService, request: Req
     """Answer a conversation."""
     served = service.text
     call = body.call(served)
+    if body.conversation_id is not None:
+        return await _turn(body, body.conversation_id, call, service, request)
     if body.stream:
         stream = await call.begun(service, request)
         head_ = head(served, "chat.completion.chunk", "chatcmpl")
         return event_stream(guarded(_events(service, served, stream, head_, body), error_event))
-    completions = await call.completed(service, request)
+    return await _whole(served, call, await call.completed(service, request))
+
+
+async def _turn(
+    body: ChatBody, number: str, call: ChatCall, service: Service, request: Request
+) -> Response:
+    """Answer as a turn of a conversation, which what is asked and the answer become part of."""
+    served = service.text
+    owner = owner_of(request)
+
+    def continued(turn: Turn) -> ChatCall:
+        messages = [*turn.messages, *call.messages]
+        return replace(call, messages=messages, conversation=turn.conversation)
+
+    def keep(turn: Turn, completion: Completion) -> None:
+        turn.add([*call.messages, _message(completion)])
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        async with service.conversations.turn(number, owner) as turn:
+            stream = await continued(turn).begun(service, request)
+            yield b""  # nothing has refused it
+            head_ = head(served, "chat.completion.chunk", "chatcmpl")
+            told = _events(service, served, stream, head_, body, partial(keep, turn))
+            async for each in told:
+                yield each
+
+    if body.stream:
+        told = events()
+        await anext(told)
+        return event_stream(guarded(told, error_event))
+    async with service.conversations.turn(number, owner) as turn:
+        completions = await continued(turn).completed(service, request)
+        keep(turn, completions[0])
+    return await _whole(served, call, completions)
+
+
+async def _whole(served: Served, call: ChatCall, completions: Sequence[Completion]) -> Response:
+    """The answers of a request that is no stream."""
     took = {"timings": timings_of(completions[0])} if len(completions) == 1 else {}
     return await whole(
         head(served, "chat.completion", "chatcmpl"),
@@ -43,6 +86,16 @@ async def chat_completions(body: ChatBody, service: CurrentService, request: Req
 
 def _choice(served: Served, completion: Completion) -> dict[str, Any]:
     """A whole answer."""
+    return {
+        "index": completion.index,
+        "message": {**_message(completion), "refusal": None},
+        "logprobs": _logprobs(served.llm.tokenizer, completion.logprobs),
+        "finish_reason": completion.finish_reason,
+    }
+
+
+def _message(completion: Completion) -> dict[str, Any]:
+    """What an answer says."""
     calls = [
         {"id": call.id, "type": "function", "function": _function(call.name, call.arguments)}
         for call in completion.tool_calls
@@ -50,18 +103,12 @@ def _choice(served: Served, completion: Completion) -> dict[str, Any]:
     message: dict[str, Any] = {
         "role": "assistant",
         "content": None if calls and not completion.text else completion.text,
-        "refusal": None,
     }
     if completion.reasoning is not None:
         message["reasoning_content"] = completion.reasoning
     if calls:
         message["tool_calls"] = calls
-    return {
-        "index": completion.index,
-        "message": message,
-        "logprobs": _logprobs(served.llm.tokenizer, completion.logprobs),
-        "finish_reason": completion.finish_reason,
-    }
+    return message
 
 
 def _function(name: str, arguments: str) -> dict[str, str]:
@@ -79,14 +126,21 @@ def _logprobs(
 
 
 async def _events(
-    service: Service, served: Served, stream: AsyncStream, head_: Head, body: ChatBody
+    service: Service,
+    served: Served,
+    stream: AsyncStream,
+    head_: Head,
+    body: ChatBody,
+    on_end: Callable[[Completion], object] = lambda _: None,
 ) -> AsyncGenerator[bytes, None]:
+    """``on_end`` is called with each answer before it is told that it is whole."""
     writer = _Writer(head_, served.llm.tokenizer, body.include_usage)
     finished: list[Completion] = []
     async for chunk in chunks(service, stream):
         events = writer.events(chunk)
         if chunk.completion is not None:
             finished.append(chunk.completion)
+            on_end(chunk.completion)
             events += writer.end(chunk.completion, with_timings=body.n in (None, 1))
         if events:
             yield events
