@@ -105,6 +105,9 @@ class ScriptedMemory:
     def length(self, seq: int) -> int:
         return len(self.held[seq])
 
+    def own_bytes(self, seq: int) -> int:
+        return self.length(seq)
+
     def tokens(self, seq: int) -> np.ndarray:
         return np.array([token for token, _ in self.held[seq]], np.int32)
 

@@ -1,5 +1,6 @@
 """/v1/conversations: what was said and what memory holds of it, over HTTP."""
 
+import json
 import os
 import re
 import signal
@@ -385,3 +386,33 @@ def test_wrong_bodies(client):
     refused(client.get(f"{path}/items/x"), 404)
     for name in (NOBODY, "x", "conv_1", "saved%2f..", "%00", "ä" * 300):
         assert client.get(f"/v1/conversations/{name}").status_code in (404, 405)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_chat_completions_are_turns(client, stream):
+    """The next one may be asked as soon as the last event of the one before is there."""
+    number = new(client, items=[{"role": "system", "content": "You are a bird."}])
+    messages = [{"role": "system", "content": "You are a bird."}]
+    options = {"temperature": 0, "max_tokens": 6}
+    for text in ("One", "Two", "Three", "Four"):
+        asked = {"role": "user", "content": text}
+        body = {"messages": [asked], "conversation": number, "stream": stream, **options}
+        if stream:
+            with client.stream("POST", "/v1/chat/completions", json=body) as response:
+                lines = [line for line in response.iter_lines() if line.startswith("data: {")]
+            deltas = [json.loads(line[6:])["choices"][0]["delta"] for line in lines]
+            said = "".join(delta.get("content") or "" for delta in deltas)
+        else:
+            answer = client.post("/v1/chat/completions", json=body).json()
+            said = answer["choices"][0]["message"]["content"]
+        messages.append(asked)
+        alone = client.post("/v1/chat/completions", json={"messages": messages, **options}).json()
+        assert said == alone["choices"][0]["message"]["content"]
+        messages.append({"role": "assistant", "content": said})
+    items = client.get(f"/v1/conversations/{number}/items", params={"order": "asc"}).json()["data"]
+    assert [item["content"][0]["text"] for item in items] == [each["content"] for each in messages]
+    wrong = {"messages": messages, "conversation": number, "n": 2}
+    refused(client.post("/v1/chat/completions", json=wrong), 400, "one answer")
+    lost = {"messages": messages, "conversation": {"id": NOBODY}, "stream": stream}
+    refused(client.post("/v1/chat/completions", json=lost), 404)
+    assert not facts(client, number)["answering"]

@@ -119,6 +119,21 @@ class _TemplateOptions(click.ParamType):
     help="Where conversations and slots are saved (default: they can't be).",
 )
 @click.option(
+    "--max-conversations",
+    type=WholeNumber(0),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Conversations that may be open; further ones are refused (429).",
+)
+@click.option(
+    "--conversation-timeout",
+    type=click.FloatRange(0),
+    default=0,
+    metavar="SECONDS",
+    help="Delete conversations that nobody has used for so long (default: never).",
+)
+@click.option(
     "--max-waiting",
     type=WholeNumber(0),
     default=512,
@@ -189,6 +204,8 @@ def command(
     rerank: str | None,
     pooling: str | None,
     state_dir: Path | None,
+    max_conversations: int,
+    conversation_timeout: float,
     max_waiting: int,
     timeout: float,
     shutdown_timeout: float,
@@ -225,6 +242,8 @@ def command(
         hosts=hosts,
         alias=alias,
         state_dir=state_dir,
+        conversations=max_conversations,
+        conversation_seconds=conversation_timeout or None,
         body_bytes=max_body,
         max_tokens=max_tokens,
         template_options=template_options or {},

@@ -224,7 +224,7 @@ def _brief(entry: Entry) -> dict[str, Any]:
         "created_at": entry.created,
         "metadata": entry.metadata,
         "store": entry.store,
-        "answering": entry.answering,
+        "answering": entry.answering is not None,
         "turns": [{"messages": m.messages, "position": m.tokens} for m in entry.marks[1:]],
     }
 

@@ -72,7 +72,8 @@ class Entry:
     tokens: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
     filed: bool = False
     """Whether the file under its id is as it is now."""
-    answering: bool = False
+    answering: object | None = None
+    """The turn that is under way, until what it adds is known."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while its memory is in use, and while it is saved."""
     used: float = field(default_factory=time.monotonic)
@@ -80,7 +81,7 @@ class Entry:
     @property
     def idle(self) -> bool:
         """Whether nothing is done with it."""
-        return not (self.answering or self.lock.locked())
+        return self.answering is None and not self.lock.locked()
 
     def forget(self) -> None:
         """Let its memory go."""

@@ -43,10 +43,17 @@ class Turn:
         self.conversation = conversation
         """None where all that may be kept in memory is in use: everything is computed then."""
         self.added: list[Message] = []
+        self.entry: Entry | None = None
 
     def add(self, messages: Sequence[Message]) -> None:
-        """What was asked, and what was answered: part of the conversation once the turn ends."""
+        """What was asked, and what was answered: part of the conversation once the turn ends.
+
+        To be called before the client is told that the answer is whole: its next request waits for
+        the turn's end from now on, and is not refused.
+        """
         self.added += messages
+        if self.entry is not None and self.entry.answering is self:
+            self.entry.answering = None
 
 
 class Conversations:
@@ -107,18 +114,19 @@ class Conversations:
         """
         entry = await self.get(number, owner)
         self._require_idle(entry)
-        entry.answering = True
+        turn = Turn([], None)
+        turn.entry, entry.answering = entry, turn
         try:
-            async with entry.lock:
-                memory = await self._in_memory(entry)
-                turn = Turn([said.message for said in entry.said], memory)
+            async with self._locked(entry):
+                turn.conversation = await self._in_memory(entry)
+                turn.messages += [said.message for said in entry.said]
                 entry.filed = False
                 yield turn
                 if turn.added:
                     await self._ended(entry, turn)
         finally:
-            entry.answering = False
-            entry.used = time.monotonic()
+            if entry.answering is turn:
+                entry.answering = None
 
     async def add(self, entry: Entry, said: Sequence[Said]) -> None:
         """Let it have been said. Raises Refused while an answer is under way."""
@@ -133,8 +141,8 @@ class Conversations:
             self._folder(entry.owner)
         entry.metadata = metadata
         entry.store = entry.store if store is None else store
-        if not entry.answering:  # what is under way saves it when it ends
-            async with entry.lock:
+        if entry.answering is None:  # what is under way saves it when it ends
+            async with self._locked(entry):
                 await self._leave_file(entry)
                 await self._store(entry)
 
@@ -271,7 +279,7 @@ class Conversations:
             )
 
     def _require_idle(self, entry: Entry) -> None:
-        if entry.answering:
+        if entry.answering is not None:
             raise Refused(
                 409,
                 "an answer is under way in the conversation: wait until it has ended, or ask in a"
@@ -283,11 +291,19 @@ class Conversations:
     async def _alone(self, entry: Entry) -> AsyncIterator[None]:
         """While nothing else is done with it. Raises Refused while an answer is under way."""
         self._require_idle(entry)
+        async with self._locked(entry):
+            yield
+
+    @asynccontextmanager
+    async def _locked(self, entry: Entry) -> AsyncIterator[None]:
+        """Once nothing else is done with it. Raises Refused when it was deleted meanwhile."""
         async with entry.lock:
             if entry.id not in self._all:
                 raise Refused(404, f"there is no conversation {entry.id!r}")
-            yield
-            entry.used = time.monotonic()
+            try:
+                yield
+            finally:
+                entry.used = time.monotonic()
 
     def _expire(self) -> None:
         """Let go of those that nobody has used for long; those that are stored stay on disk."""

@@ -34,8 +34,9 @@ async def chat_completions(body: ChatBody, service: CurrentService, request: Req
     served = service.text
     async with AsyncExitStack() as held:
         turn: Turn | None = None
-        if body.conversation is not None:
-            turns = service.conversations.turn(body.conversation, owner_of(request))
+        number = body.conversation_id
+        if number is not None:
+            turns = service.conversations.turn(number, owner_of(request))
             turn = await held.enter_async_context(turns)
         call = body.call(served, turn)
         if body.verbose and body.stream:

@@ -41,6 +41,10 @@ class Tool(Asked):
     function: Function
 
 
+class Conversation(Asked):
+    id: str
+
+
 class ChatBody(GenerationBody):
     """OpenAI's fields, and some of vLLM's and of llama-server's."""
 
@@ -52,12 +56,12 @@ class ChatBody(GenerationBody):
     logprobs: bool | None = None
     top_logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
     reasoning_effort: Effort | None = None
+    conversation: Annotated[
+        str | Conversation | None,
+        Field(description="The messages come after this conversation's, and become part of it."),
+    ] = None
     chat_template_kwargs: Annotated[
         dict[str, Any] | None, Field(description="Variables of the chat template.")
-    ] = None
-    conversation: Annotated[
-        str | None,
-        Field(description="Its id: the messages come after what was said in it, and join it."),
     ] = None
     reasoning_format: Literal["auto", "deepseek"] | None = None
     modalities: list[Literal["text"]] | None = None
@@ -113,6 +117,15 @@ class ChatBody(GenerationBody):
             slot=self.slot,
             conversation=None if turn is None else turn.conversation,
         )
+
+    @property
+    def conversation_id(self) -> str | None:
+        """Of the conversation that this is a turn of. Raises Refused for several answers."""
+        if self.conversation is not None and self.n not in (None, 1):
+            raise Refused(400, f"n is {self.n}, and a turn has one answer", param="n")
+        if isinstance(self.conversation, Conversation):
+            return self.conversation.id
+        return self.conversation
 
     def _most_tokens(self) -> int | None:
         newer, older = self.max_completion_tokens, self.max_tokens
