@@ -181,6 +181,7 @@ class _TemplateOptions(click.ParamType):
 )
 @click.option("--slots/--no-slots", default=True, help="Say at /slots what each sequence does.")
 @click.option("--metrics/--no-metrics", default=True, help="Say at /metrics what Prometheus reads.")
+@click.option("--verbose", is_flag=True, help="Say in answers to chats what the model read.")
 @click.option("--access-log", is_flag=True, help="A line on standard error for each request.")
 @sampling_options
 @loading_options
@@ -214,6 +215,7 @@ def command(
     hosts: tuple[str, ...],
     slots: bool,
     metrics: bool,
+    verbose: bool,
     access_log: bool,
     sampling: "SamplingFields",
     loading: Loading,
@@ -251,6 +253,7 @@ def command(
         shutdown_seconds=shutdown_timeout,
         slots=slots,
         metrics=metrics,
+        verbose=verbose,
         access_log=access_log,
     )
     paths = [existing_model(path) for path in (model, embeddings, rerank) if path is not None]

@@ -125,7 +125,8 @@ def failure(error: BaseException) -> Failure:
     if isinstance(error, ContextLengthError):
         return Failure(
             400,
-            f"the request exceeds the available context size: {error}",  # words that clients know
+            # "too large" and "exceeds …" are words that clients look for
+            f"the request is too large and exceeds the available context size: {error}",
             "exceed_context_size_error",
             "context_length_exceeded",
             facts={"n_prompt_tokens": error.tokens, "n_ctx": error.limit},

@@ -33,7 +33,12 @@ class Metrics:
             return Histogram(name, text, buckets=buckets, registry=self._registry)
 
         self._first = histogram("vllm:time_to_first_token_seconds", "Until the first token.")
-        self._between = histogram("vllm:time_per_output_token_seconds", "Between two tokens.")
+        self._between = histogram(
+            "vllm:request_time_per_output_token_seconds",
+            "Between two tokens, of an answer the mean.",
+        )
+        self._prefill = histogram("vllm:request_prefill_time_seconds", "Of the prompt.")
+        self._decode = histogram("vllm:request_decode_time_seconds", "After the first token.")
         self._whole = histogram("vllm:e2e_request_latency_seconds", "Of a whole answer.")
         self._queued = histogram("vllm:request_queue_time_seconds", "Until a sequence was free.")
         self._prompt = histogram("vllm:request_prompt_tokens", "Of an answer's prompt.", _TOKENS)
@@ -52,6 +57,8 @@ class Metrics:
         self._first.observe(timings.time_to_first_token)
         self._whole.observe(timings.total)
         self._queued.observe(timings.waiting)
+        self._prefill.observe(timings.time_to_first_token - timings.waiting)
+        self._decode.observe(timings.total - timings.time_to_first_token)
         if timings.completion_tokens > 1:
             seconds = timings.total - timings.time_to_first_token
             self._between.observe(seconds / (timings.completion_tokens - 1))

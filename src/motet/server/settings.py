@@ -41,6 +41,8 @@ class ServerSettings:
     """Whether clients may see at /slots what each sequence does."""
     metrics: bool = True
     """Whether /metrics says anything."""
+    verbose: bool = False
+    """Whether chats say what the model read, unless a request says something else."""
     access_log: bool = False
     """A line on standard error for each request."""
 

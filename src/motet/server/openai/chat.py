@@ -57,7 +57,7 @@ async def chat_completions(body: ChatBody, service: CurrentService, request: Req
     took: dict[str, Any] = {}
     if len(completions) == 1:
         took["timings"] = timings_of(completions[0])
-    if body.verbose:
+    if body.verbose or (body.verbose is None and service.settings.verbose):
         text = raw_text(await call.prompt_ids(service), vocabulary(served.llm.model))
         took["__verbose"] = {"prompt": text}
     return await whole(
