@@ -72,6 +72,8 @@ class Keeping:
         """Take back the sequences of those that were closed, and refuse what can never run."""
         scheduler = self._now().scheduler
         for kept in [kept for kept in self._open if kept.closed and not kept.busy]:
+            if _answer_in(scheduler, kept.seq):  # it was cancelled just now
+                continue
             self._open.remove(kept)
             if kept.seq is not None:
                 scheduler.sequences.take_back(kept.seq)
@@ -199,6 +201,7 @@ class Keeping:
         def work() -> list[SlotState]:
             now = self._now()
             now.scheduler.drop_cancelled()
+            self.sweep()
             answers = {
                 answer.seq: AnswerState(
                     len(request.asked),
@@ -319,9 +322,10 @@ class Keeping:
         """Raise ConversationBusy unless ``seq`` is nobody's now, and is not being saved."""
         now = self._now()
         now.scheduler.drop_cancelled()
+        self.sweep()
         if any(kept.seq == seq for kept in self._open):
             raise ConversationBusy(f"sequence {seq} is a conversation's", hint="choose another one")
-        if any(answer.seq == seq for each in now.scheduler.running for answer in each.answers):
+        if _answer_in(now.scheduler, seq):
             raise ConversationBusy(
                 f"an answer is under way in sequence {seq}", hint="wait until it has ended"
             )
@@ -346,6 +350,11 @@ class Keeping:
                 hint="ask for fewer, close conversations, or make the LLM with more max_sequences",
             )
         return None
+
+
+def _answer_in(scheduler: Scheduler, seq: int | None) -> bool:
+    """Whether an answer is written in a sequence."""
+    return any(answer.seq == seq for each in scheduler.running for answer in each.answers)
 
 
 def _require_unsaved(memory: Memory, seq: int) -> None:

@@ -61,7 +61,7 @@ async def act(
             facts = await _done(service, slot, action, name or "")
             break
         except ConversationBusy:
-            if not (await llm.slots())[slot].busy or _late(service, began):
+            if (await llm.slots())[slot].kept or _late(service, began):
                 raise
             await asyncio.sleep(_AGAIN)
     if action != "erase":
