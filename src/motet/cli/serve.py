@@ -134,6 +134,15 @@ class _TemplateOptions(click.ParamType):
     help="Delete conversations that nobody has used for so long (default: never).",
 )
 @click.option(
+    "--step-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=0.25,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two tokens of an answer at most about so long while prompts come in; more lets"
+    " these go on faster.",
+)
+@click.option(
     "--max-waiting",
     type=WholeNumber(0),
     default=512,
@@ -207,6 +216,7 @@ def command(
     state_dir: Path | None,
     max_conversations: int,
     conversation_timeout: float,
+    step_seconds: float,
     max_waiting: int,
     timeout: float,
     shutdown_timeout: float,
@@ -280,6 +290,7 @@ def command(
                 kv_bytes=kv_bytes,
                 self_extend=self_extend if first else None,
                 max_waiting=max_waiting,
+                step_seconds=step_seconds,
             )
             served = AsyncLLM(llm)
             served.sampling = replace(served.sampling, **sampling)
