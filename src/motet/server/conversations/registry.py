@@ -13,11 +13,11 @@ from fastapi import Request
 
 from motet.async_llm import AsyncLLM
 from motet.engine import AsyncConversation, ConversationState
-from motet.errors import CannotRewind, CapacityError, MotetError, StateFileError
+from motet.errors import CannotRewind, CapacityError, MotetError
 from motet.server.conversations.entry import Entry, Mark, is_id, new_id
+from motet.server.conversations.files import Files
 from motet.server.conversations.items import Message, Said
 from motet.server.failures import Refused
-from motet.server.state_dir import Folder, folder_in
 
 if TYPE_CHECKING:
     from motet.server.service import Service
@@ -68,6 +68,7 @@ class Conversations:
         self._service = service
         self._all: dict[str, Entry] = {}
         self._model: AsyncLLM | None = None
+        self._files = Files(service.settings.state_dir, lambda: self._llm)
 
     async def create(
         self, owner: str, said: list[Said], metadata: dict[str, str], *, store: bool
@@ -76,7 +77,7 @@ class Conversations:
         if self._llm.model.config.decoder_start is not None:
             raise Refused(501, "the model is an encoder-decoder, and keeps no conversations")
         if store:
-            self._folder(owner)
+            self._files.require()
         self._require_room()
         entry = Entry(owner, metadata=metadata, store=store, said=said, marks=[Mark(len(said), 0)])
         self._all[entry.id] = entry
@@ -93,9 +94,9 @@ class Conversations:
         """The one of this id, which may have to be looked for on the disk. Raises Refused."""
         self._expire()
         entry = self._all.get(number)
-        known = entry is not None or not (self._saves and is_id(number))
-        if not known and await asyncio.to_thread(self._has, number, owner):
-            read = await self._read(number, owner)
+        known = entry is not None or not (self._files.may_be and is_id(number))
+        if not known and await self._files.has(number, owner):
+            read = await self._files.read(number, owner)
             entry = self._all.get(number)
             if entry is None and read.id == number:
                 self._require_room()
@@ -138,7 +139,7 @@ class Conversations:
     async def update(self, entry: Entry, metadata: dict[str, str], store: bool | None) -> None:
         """Change what is said about it."""
         if store:
-            self._folder(entry.owner)
+            self._files.require()
         entry.metadata = metadata
         entry.store = entry.store if store is None else store
         if entry.answering is None:  # what is under way saves it when it ends
@@ -200,19 +201,19 @@ class Conversations:
 
     async def save(self, entry: Entry, name: str) -> int:
         """Write it to the state directory; how many bytes. Raises Refused."""
-        folder = self._folder(entry.owner)
+        self._files.require()
         async with self._alone(entry):
             if not (entry.filed and name == entry.id):
                 await self._in_memory(entry)
-                await self._write(entry, name)
-            return await asyncio.to_thread(folder.size, name)
+                await self._files.write(entry, name)
+            return await self._files.size(entry, name)
 
     async def restore(self, name: str, owner: str) -> Entry:
         """One that was saved: under its own id, if that is free. Raises Refused."""
-        read = await self._read(name, owner)
+        read = await self._files.read(name, owner)
         taken = read.id in self._all
         if not taken and read.id != name:
-            taken = await asyncio.to_thread(self._has, read.id, owner)
+            taken = await self._files.has(read.id, owner)
         if taken:
             read.id = new_id()
         self._require_room()
@@ -227,12 +228,12 @@ class Conversations:
         return read
 
     async def saved(self, owner: str) -> list[dict[str, Any]]:
-        """What an owner has saved. Of a file that is of no use here ``error`` says why."""
-        return await asyncio.to_thread(self._list, self._folder(owner))
+        """What an owner has saved; see ``Files.all_of``."""
+        return await self._files.all_of(owner)
 
     async def delete_saved(self, name: str, owner: str) -> None:
         """Delete a file. Raises Refused where there is none."""
-        await asyncio.to_thread(self._folder(owner).remove, name)
+        await self._files.remove(name, owner)
         if name in self._all and self._all[name].owner == owner:
             self._all[name].filed = False
 
@@ -241,15 +242,15 @@ class Conversations:
         async with self._alone(entry):
             entry.forget()
             self._all.pop(entry.id, None)
-            await asyncio.to_thread(self._unlink, entry)
+            await asyncio.to_thread(self._files.unlink, entry)
 
     async def save_all(self) -> None:
         """Save all that are open, where there is a state directory: the server stops."""
-        for entry in list(self._all.values()) if self._saves else ():
+        for entry in list(self._all.values()) if self._files.may_be else ():
             async with entry.lock:
                 try:
                     if not entry.filed:
-                        await self._write(entry, entry.id)
+                        await self._files.write(entry, entry.id)
                 except (MotetError, Refused) as error:
                     _log.warning("conversation %s is not saved: %s", entry.id, error)
 
@@ -258,16 +259,6 @@ class Conversations:
         """Also when the server stops, and conversations are saved."""
         self._model = self._model or self._service.text.llm
         return self._model
-
-    @property
-    def _saves(self) -> bool:
-        return self._service.settings.state_dir is not None
-
-    def _folder(self, owner: str) -> Folder:
-        return folder_in(self._service.settings.state_dir, "conversations", owner)
-
-    def _has(self, name: str, owner: str) -> bool:
-        return self._folder(owner).has(name)
 
     def _require_room(self) -> None:
         most = self._service.settings.conversations
@@ -315,12 +306,7 @@ class Conversations:
             del self._all[entry.id]
             entry.forget()
             if not entry.store:
-                self._unlink(entry)
-
-    def _unlink(self, entry: Entry) -> None:
-        if self._saves:
-            with suppress(Refused):  # there is none
-                self._folder(entry.owner).remove(entry.id)
+                self._files.unlink(entry)
 
     async def _in_memory(self, entry: Entry) -> AsyncConversation | None:
         """Its memory, or new memory; None where there is no room. Hold its lock."""
@@ -342,38 +328,10 @@ class Conversations:
         if not await self._make_room():
             return
         try:
-            entry.memory = await asyncio.to_thread(self._restored, name, entry.owner)
+            entry.memory = await self._files.memory(name, entry.owner)
         except CapacityError as error:
             _log.info("conversation %s is to be computed again: %s", entry.id, error)
         await self.measure(entry)
-
-    def _restored(self, name: str, owner: str) -> AsyncConversation:
-        folder = self._folder(owner)
-        with folder.explained(name):
-            return AsyncConversation(self._llm.llm.restore_conversation(folder.source(name))[0])
-
-    async def _read(self, name: str, owner: str) -> Entry:
-        """All but the memory of what was saved. Raises Refused."""
-
-        return await asyncio.to_thread(self._read_now, self._folder(owner), name, owner)
-
-    def _read_now(self, folder: Folder, name: str, owner: str) -> Entry:
-        with folder.explained(name):
-            return Entry.read(owner, self._llm.llm.notes(folder.source(name)))
-
-    def _list(self, folder: Folder) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        for file in folder.files():
-            facts: dict[str, Any] = {"name": file.name, "bytes": file.size}
-            facts |= {"object": "conversation.saved", "saved_at": file.modified}
-            try:
-                entry = self._read_now(folder, file.name, "")
-                turns = len(entry.marks) - 1
-                facts |= {"id": entry.id, "metadata": entry.metadata, "turns": turns}
-            except Refused as error:
-                facts["error"] = error.message
-            found.append(facts)
-        return found
 
     async def _make_room(self) -> bool:
         """Whether one more may be in memory; the least recently used one gives way to it."""
@@ -395,8 +353,8 @@ class Conversations:
             return False
         async with entry.lock:
             try:
-                if self._saves and not entry.filed:
-                    await self._write(entry, entry.id)
+                if self._files.may_be and not entry.filed:
+                    await self._files.write(entry, entry.id)
             except (MotetError, Refused) as error:
                 _log.warning("conversation %s is to be computed again: %s", entry.id, error)
             entry.forget()
@@ -424,21 +382,7 @@ class Conversations:
 
     async def _store(self, entry: Entry) -> None:
         if entry.store:
-            await self._write(entry, entry.id)
-
-    async def _write(self, entry: Entry, name: str) -> None:
-        """Raises Refused."""
-        path = await asyncio.to_thread(self._folder(entry.owner).target, name)
-        notes = entry.notes()
-        try:
-            if entry.memory is None:
-                await self._llm.save(path, notes, notes_only=True)
-            else:
-                await entry.memory.save(path, notes)
-        except StateFileError as error:  # which names paths of the server
-            _log.warning("%s", error)
-            raise Refused(500, f"{name} can't be written; the server's log says why") from error
-        entry.filed = entry.filed or name == entry.id
+            await self._files.write(entry, entry.id)
 
 
 async def _forked(memory: AsyncConversation, mark: Mark | None) -> AsyncConversation:
