@@ -100,6 +100,8 @@ def test_the_text_of_tokenize_after_the_option():
         (["embed", "m", "-o", "x"], "no option -o; did you mean --npy?"),
         (["embed", "m", "--max-length", "9"], "did you mean --truncate?"),
         (["rank", "m", "--documents", "x"], "did you mean --file?"),
+        (["serve", "m", "--served-model-name", "x"], "did you mean --alias?"),
+        (["serve", "m", "--max-model-len", "512"], "did you mean --ctx?"),
         (["--colour"], "motet has no option --colour"),
     ],
 )

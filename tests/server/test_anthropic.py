@@ -272,3 +272,32 @@ def test_keys_are_taken_as_the_client_sends_them() -> None:
         ask(anthropic.Anthropic(base_url=base, auth_token="a", api_key=None))
         with pytest.raises(anthropic.AuthenticationError):
             ask(anthropic.Anthropic(base_url=base, api_key="b"))
+
+
+def test_blocks_go_back_as_clients_write_them(client: anthropic.Anthropic) -> None:
+    asked = user("What weather?")
+    said = client.messages.create(model="any", max_tokens=99, messages=[asked], tools=[WEATHER])
+    blocks = [block.model_dump() for block in said.content]  # with a null for each optional field
+    call = next(block for block in said.content if block.type == "tool_use")
+    call_id = call.id
+    result = user([{"type": "tool_result", "tool_use_id": call_id, "content": "rain"}])
+    again = client.messages.create(
+        model="any",
+        max_tokens=99,
+        messages=[asked, assistant(blocks), result],
+        tools=[WEATHER],
+        system=[{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}],
+        stop_sequences=None,  # pyright: ignore[reportArgumentType]
+    )
+    assert again.content[0].type == "text" and again.content[0].text == "It rains."
+
+
+def test_threads_are_refused_so_that_clients_go_on_without(server: httpx.Client) -> None:
+    body = {"max_tokens": 9, "messages": [user()], "thread": {"type": "create"}}
+    response = server.post("/v1/messages", json=body)
+    error = response.json()["error"]
+    assert response.status_code == 400 and "thread" in error["message"]
+    assert error["details"] == {
+        "error_code": "thread_unsupported_request",
+        "unsupported": ["thread"],
+    }

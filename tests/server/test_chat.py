@@ -151,13 +151,13 @@ def test_parts_are_joined_and_developers_are_the_system(server: httpx.Client, ll
         ({"min_tokens": 5}, None, "min_tokens is 5"),
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": "hello"}, "messages", "list"),
-        ({"messages": [{}]}, "messages.0.role", "required"),
+        ({"messages": [{}]}, "messages.0.role", "missing"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "string"),
         ({"functions": [{"name": "f"}]}, None, "tools"),
         ({"top_logprobs": 3}, "top_logprobs", "logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "20"),
         ({"max_completion_tokens": 5}, "max_completion_tokens", "max_tokens is 12"),
-        ({"stream_options": {"include_usage": True}}, "stream_options", "without stream"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "for streams"),
         ({"temperature": -1}, "temperature", "greater"),
         ({"response_format": {"type": "sound"}}, "response_format.type", "json_schema"),
         ({"response_format": {"type": "json_schema"}}, None, "schema is missing"),
@@ -172,8 +172,8 @@ def test_parts_are_joined_and_developers_are_the_system(server: httpx.Client, ll
         ({"audio": {"voice": "x"}}, "audio", "does not know"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
-            None,
-            "image_url",
+            "messages.0.content",
+            "image input",
         ),
     ],
 )
@@ -339,3 +339,18 @@ def test_what_the_model_read(server: httpx.Client, llm: LLM) -> None:
     assert told.endswith(llm.render_chat(body["messages"]))
     refused = server.post("/v1/chat/completions", json=body | {"stream": True})
     assert refused.status_code == 400 and refused.json()["error"]["param"] == "verbose"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"functions": None, "function_call": None, "audio": None, "tools": None, "stop": None},
+        {"include_reasoning": True, "echo": False, "add_special_tokens": False},
+        {"dynatemp_range": 0, "dynatemp_exponent": 1, "xtc_probability": 0, "xtc_threshold": 0.1},
+        {"dry_multiplier": 0, "dry_base": 1.75, "dry_allowed_length": 2, "top_n_sigma": -1},
+    ],
+)
+def test_what_clients_send_that_asks_for_nothing(server: httpx.Client, more: dict) -> None:
+    plain, same = (server.post("/v1/chat/completions", json=GREEDY | body) for body in ({}, more))
+    assert same.status_code == 200, same.text
+    assert same.json()["choices"] == plain.json()["choices"]

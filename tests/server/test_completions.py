@@ -150,7 +150,7 @@ def test_a_stream_with_log_probabilities(server: httpx.Client) -> None:
     [
         ({"prompt": []}, "not empty"),
         ({"prompt": {"a": 1}}, "text, token ids"),
-        ({"prompt": None}, "text, token ids"),
+        ({"prompt": None}, "missing"),
         ({"prompt": [[]]}, "prompt 0 is empty"),
         ({"prompt": [1, "a"]}, "list with"),
         ({"prompt": [True]}, "list with"),
@@ -158,7 +158,7 @@ def test_a_stream_with_log_probabilities(server: httpx.Client) -> None:
         ({"prompt": [10**30]}, "1000000"),
         ({"prompt": ["a", 5]}, "5 at 1"),
         ({"best_of": 3}, "best_of is 3"),
-        ({"suffix": "end"}, "suffix"),
+        ({"suffix": "end"}, "/infill"),
         ({"max_tokens": -2}, "max_tokens"),
         ({"n": 0}, "n: "),
         ({"n": 99}, "99 answers"),

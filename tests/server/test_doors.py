@@ -1,5 +1,6 @@
 """Who may ask: keys, names, origins, methods, bodies."""
 
+import re
 from collections.abc import Generator
 from typing import Any
 
@@ -194,4 +195,9 @@ def test_metrics(server: httpx.Client) -> None:
 def test_the_page_that_describes_it(server: httpx.Client) -> None:
     paths = server.get("/openapi.json").json()["paths"]
     assert {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/health"} <= paths.keys()
-    assert server.get("/docs").status_code == 200
+    page = server.get("/docs")
+    assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
+    assert "POST /v1/chat/completions" in page.text and 'id="ChatBody"' in page.text
+    assert "<script" not in page.text and "https://" not in page.text  # it needs no network
+    for linked in re.findall(r'href="#([^"]+)"', page.text):
+        assert f'id="{linked}"' in page.text

@@ -60,7 +60,7 @@ def test_one_text_and_token_ids(server: httpx.Client, llm: LLM) -> None:
         ({"dimensions": 7}, "dimensions is 7"),
         ({"dimensions": 0}, "dimensions"),
         ({"encoding_format": "hex"}, "encoding_format"),
-        ({"input": "a " * 5000}, "tokens"),
+        ({"input": "a " * 5000}, "truncate_prompt_tokens: -1"),
         ({"input": ["a"] * 2049}, "2049"),
         ({"input": [-1]}, "-1"),
         ({"other": 1}, "does not know"),

@@ -23,6 +23,11 @@ _ELSEWHERE = {
     "-o": "--npy",
     "--max-length": "--truncate",
     "--documents": "--file",
+    "--served-model-name": "--alias",
+    "--max-model-len": "--ctx",
+    "--max-num-seqs": "--max-sequences",
+    "--chat-template": "--chat-template-file",
+    "--slot-save-path": "--state-dir",
 }
 """What other programs call an option."""
 

@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from motet import __version__
-from motet.server import status
+from motet.server import page, status
 from motet.server.anthropic import messages
 from motet.server.bodies import Bodies
 from motet.server.conversations import endpoints as conversations
@@ -23,6 +23,7 @@ from motet.server.security import Gate
 from motet.server.service import Service
 
 ROUTERS = (
+    page.router,
     status.router,
     chat.router,
     completions.router,
@@ -55,6 +56,8 @@ def create_app(service: Service) -> FastAPI:
         title="Motet",
         version=__version__,
         description="Language models on this machine: each answer is what it would be alone.",
+        docs_url=None,  # page's instead: FastAPI's loads scripts from elsewhere
+        redoc_url=None,
         lifespan=lifespan,
     )
     app.state.service = service

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -51,6 +51,13 @@ _ANTHROPIC_TYPES = {
 }
 
 
+_JSON_NAMES = {
+    **dict.fromkeys(("tuple_type", "list_type"), "give a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "give an object"),
+    "bool_type": "give true or false",
+    "missing": "it is missing",
+}
+"""What a field should be, where it is said in Python's words."""
 _SHOWN = 120
 """Characters of a name that a client made up."""
 _RETRY = 5.0
@@ -65,13 +72,21 @@ class Refused(Exception):
     """An endpoint refuses a request: ``status`` is HTTP's, ``param`` the field that is to blame."""
 
     def __init__(
-        self, status: int, message: str, *, param: str | None = None, code: str | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
+        """``details``: what clients of Anthropic's API act upon."""
         super().__init__(message)
         self.status = status
         self.message = message
         self.param = param
         self.code = code
+        self.details = details
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,10 @@ class Failure:
         """As clients of ``path`` parse it: Anthropic's form, or that of OpenAI and llama.cpp."""
         if path.startswith("/v1/messages"):
             kind = _ANTHROPIC_TYPES.get(self.status, "api_error")
-            return {"type": "error", "error": {"type": kind, "message": self.message}}
+            said: dict[str, Any] = {"type": kind, "message": self.message}
+            if "details" in self.facts:
+                said["details"] = self.facts["details"]
+            return {"type": "error", "error": said}
         error = {
             "message": self.message,
             "type": self.type or _TYPES.get(self.status, "server_error"),
@@ -120,6 +138,7 @@ def failure(error: BaseException) -> Failure:
             error.message,
             code=error.code,
             param=error.param,
+            facts={} if error.details is None else {"details": error.details},
             retry_after=_RETRY if error.status == 503 else None,
         )
     if isinstance(error, ContextLengthError):
@@ -159,6 +178,7 @@ def _validation(error: RequestValidationError) -> Failure:
     said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         said = "this server does not know the field, so it would have no effect; leave it out"
+    said = _JSON_NAMES.get(first["type"], said)
     if first["type"] == "json_invalid":
         place, said = "", f"the body is no JSON: {first.get('ctx', {}).get('error', said)}"
     more = len(error.errors()) - 1
@@ -171,12 +191,15 @@ def _is_kind(part: object) -> bool:
     return part in ("str", "int", "float", "bool") or (isinstance(part, str) and "[" in part)
 
 
-def _http(error: HTTPException) -> Failure:
+def _http(error: HTTPException, method: str) -> Failure:
     """What the framework refuses: paths, methods, and bodies that can't be read."""
     cause = error.__cause__
     if isinstance(cause, Refused):
         return failure(cause)
     said = str(error.detail)
+    if error.status_code == 405:
+        allowed = dict(error.headers or {}).get("Allow", "other methods")
+        said = f"this path has {allowed}, and no {method}"
     if error.status_code == 404:
         said = "there is no such path here; /docs lists those that there are"
     if isinstance(cause, RecursionError):
@@ -194,10 +217,19 @@ def _answer(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         found = _validation(error)
     elif isinstance(error, HTTPException):
-        found = _http(error)
+        found = _http(error, request.method)
     else:
         found = failure(error)
+    if isinstance(error, ContextLengthError):
+        found = replace(found, message=found.message.replace("truncate=True", _cut(request)))
     return found.response(request.url.path)
+
+
+def _cut(request: Request) -> str:
+    """What asks for texts to be cut, which is ``truncate=True`` in Python."""
+    if "rerank" in request.url.path:
+        return "truncate: true"
+    return "truncate_prompt_tokens: -1 at /v1/embeddings"
 
 
 def add_handlers(app: FastAPI) -> None:

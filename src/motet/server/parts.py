@@ -18,14 +18,19 @@ def parts(text: str) -> BeforeValidator:
     def listed(value: Any) -> Any:
         if isinstance(value, str):
             return [{"type": text, "text": value}]
-        for part in cast(Sequence[Any], value) if isinstance(value, list) else ():
-            kind = cast(Mapping[str, Any], part).get("type") if isinstance(part, dict) else None
-            for other in _OTHER:
-                if other in str(kind):
-                    raise ValueError(f"{other} input is not supported: models here read text alone")
-        return value
+        return texts_alone(value)
 
     return BeforeValidator(listed)
+
+
+def texts_alone(value: Any) -> Any:
+    """A content as it is. Raises ValueError for a part of what no model here reads."""
+    for part in cast(Sequence[Any], value) if isinstance(value, list) else ():
+        kind = cast(Mapping[str, Any], part).get("type") if isinstance(part, dict) else None
+        for other in _OTHER:
+            if other in str(kind):
+                raise ValueError(f"{other} input is not supported: models here read text alone")
+    return value
 
 
 def content_of(texts: Sequence[str]) -> str | list[dict[str, str]]:

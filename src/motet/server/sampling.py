@@ -10,17 +10,23 @@ _MOST_FIELDS = 256
 
 
 class Asked(BaseModel):
-    """A request's body: fields that nobody declared are refused by name."""
+    """A request's body: fields that nobody declared are refused by name.
+
+    A field that is null asks for nothing: clients write what they leave out like that.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _few_fields(cls, body: Any) -> Any:
+    def _given(cls, body: Any) -> Any:
         """Refuse a great number of fields at once: each would be named."""
-        if isinstance(body, dict) and len(cast(dict[str, Any], body)) > _MOST_FIELDS:
+        if not isinstance(body, dict):
+            return body
+        fields = cast(dict[str, Any], body)
+        if len(fields) > _MOST_FIELDS:
             raise ValueError(f"there are more than {_MOST_FIELDS} fields")
-        return body
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class SamplingBody(Asked):

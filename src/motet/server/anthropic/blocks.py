@@ -15,6 +15,7 @@ class CacheControl(Asked):
 
     type: Literal["ephemeral"]
     ttl: Literal["5m", "1h"] | None = None
+    scope: str | None = None
 
 
 class Cacheable(Asked):
@@ -35,11 +36,18 @@ class Thinking(Asked):
     signature: str = ""
 
 
+class Direct(Asked):
+    """That the model itself called a tool, not a program that it wrote."""
+
+    type: Literal["direct"]
+
+
 class ToolUse(Cacheable):
     type: Literal["tool_use"]
     id: str
     name: str
     input: dict[str, Any]
+    caller: Direct | None = None
 
 
 class ToolResult(Cacheable):

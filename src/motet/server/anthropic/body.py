@@ -98,6 +98,7 @@ class PromptBody(SamplingBody):
     cache_control: CacheControl | None = None
     context_management: ContextManagement | None = None
     speed: Literal["standard"] | None = None
+    thread: Any = None
 
     @model_validator(mode="after")
     def _placed(self) -> "PromptBody":

@@ -10,7 +10,7 @@ from motet.server.anthropic.blocks import chat_of
 from motet.server.anthropic.body import MessageBody, PromptBody
 from motet.server.anthropic.events import Event, Writing, finished
 from motet.server.asking import ChatCall, Wanted
-from motet.server.failures import Failure
+from motet.server.failures import Failure, Refused
 from motet.server.generation import chunks, guarded
 from motet.server.replies import reply
 from motet.server.service import CurrentService, Served, Service
@@ -40,6 +40,12 @@ async def count_tokens(body: PromptBody, service: CurrentService) -> dict[str, i
 
 
 def _call(body: PromptBody, served: Served) -> ChatCall:
+    if body.thread is not None:  # details by which a client knows that it is to go on without
+        raise Refused(
+            400,
+            "thread: no messages are kept here; leave it out and send all of them",
+            details={"error_code": "thread_unsupported_request", "unsupported": ["thread"]},
+        )
     wanted = Wanted()
     if isinstance(body, MessageBody):
         form = body.output_config.format

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from motet.server.asking import ChatCall, Wanted
 from motet.server.conversations.registry import Turn
 from motet.server.failures import Refused
 from motet.server.openai.fields import GenerationBody
+from motet.server.parts import texts_alone
 from motet.server.sampling import Asked
 from motet.server.service import Served
 from motet.server.thinking import Effort, thinking_options
@@ -26,7 +27,9 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: Annotated[str, Field(min_length=1)]
-    content: str | Annotated[list[Part], Field(fail_fast=True)] | None = None
+    content: Annotated[
+        str | Annotated[list[Part], Field(fail_fast=True)] | None, BeforeValidator(texts_alone)
+    ] = None
 
 
 class Function(Asked):
@@ -76,6 +79,7 @@ class ChatBody(GenerationBody):
         bool | None, Field(description="llama-server's: say how much of the prompt is computed.")
     ] = None
     add_generation_prompt: Literal[True] | None = None
+    add_special_tokens: Literal[False] | None = None
     continue_final_message: Literal[False] | None = None
 
     @model_validator(mode="before")

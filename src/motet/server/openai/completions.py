@@ -46,6 +46,12 @@ TEXTS_OR_IDS: dict[str, Any] = {
 """As the page of endpoints has it."""
 
 
+def _no_suffix(value: str | None) -> str | None:
+    if value:
+        raise ValueError("this endpoint has none; /infill completes between two texts")
+    return value
+
+
 class CompletionBody(GenerationBody):
     """OpenAI's fields, and some of vLLM's."""
 
@@ -53,7 +59,7 @@ class CompletionBody(GenerationBody):
     echo: bool | None = None
     logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
     best_of: Annotated[int | None, Field(description="What n is: all answers are given.")] = None
-    suffix: Literal[""] | None = None
+    suffix: Annotated[str | None, AfterValidator(_no_suffix)] = None
     add_special_tokens: Literal[True] | None = None
 
     def call(self) -> TextCall:

@@ -14,7 +14,9 @@ from motet.server.sampling import Asked, SamplingBody
 _CHANGE_NOTHING = {
     *("user", "safety_identifier", "metadata", "service_tier", "request_id", "priority"),
     *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),  # always, by contents
-    *("prediction", "cache_prompt"),  # how fast, never what
+    *("prediction", "cache_prompt", "backend_sampling"),  # how fast, never what
+    *("mirostat_tau", "mirostat_eta", "dynatemp_exponent", "xtc_threshold", "dry_base"),
+    *("dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),  # of what is off
 }
 """Fields that are taken whatever they say, for an answer would be the same."""
 _AS_IT_IS: dict[str, tuple[Any, ...]] = {
@@ -37,10 +39,14 @@ _AS_IT_IS: dict[str, tuple[Any, ...]] = {
     "xtc_probability": (0,),
     "dry_multiplier": (0,),
     "dynatemp_range": (0,),
+    "top_n_sigma": (-1, 0),
+    "min_keep": (0, 1),
     "lora": ([],),
     "return_progress": (False,),
     "timings_per_token": (False,),
     "verbose": (False,),
+    "echo": (False,),
+    "include_reasoning": (True,),
 }
 """Fields that are taken where they ask for what is done anyway."""
 
@@ -139,7 +145,9 @@ class GenerationBody(SamplingBody):
     def chosen(self) -> SamplingFields:
         """How tokens are chosen. Raises Refused for options of a stream that there is not."""
         if self.stream_options is not None and not self.stream:
-            raise Refused(400, "stream_options without stream", param="stream_options")
+            raise Refused(
+                400, "stream_options are for streams: leave them out", param="stream_options"
+            )
         return self.sampling()
 
     def constraint(self) -> Constraint:
