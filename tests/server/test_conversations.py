@@ -273,6 +273,7 @@ def test_a_killed_server_leaves_what_was_stored(tmp_path):
     with server() as (client, process):
         stored, lost = new(client, store=True), new(client)
         ask(client, stored, "One")
+        turns = facts(client, stored)["turns"]
         ask(client, lost, "One")
         fork = client.post(f"/v1/conversations/{stored}/fork").json()["id"]
         second = ask(client, fork, "Two")
@@ -280,6 +281,8 @@ def test_a_killed_server_leaves_what_was_stored(tmp_path):
     with server() as (client, _):
         listed = client.get("/v1/conversations/saved").json()["data"]
         assert {each["name"] for each in listed} == {stored, fork}
+        restored = client.post("/v1/conversations/restore", json={"name": stored}).json()
+        assert restored["turns"] == turns and turns[-1]["position"] is not None
         again = ask(client, stored, "Two")
         assert same(again, second)
         assert again["cached"] == second["cached"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from motet.arrays import Int32
 from motet.engine import AsyncConversation
@@ -158,4 +158,4 @@ class _Written(BaseModel):
     store: bool
     ids: list[str]
     messages: list[dict[str, Any]]
-    turns: list[tuple[int, int | None]]
+    turns: list[tuple[NonNegativeInt, NonNegativeInt | None]]

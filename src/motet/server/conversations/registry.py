@@ -329,6 +329,8 @@ class Conversations:
             return
         try:
             entry.memory = await self._files.memory(name, entry.owner)
+            # Its marks are about these.
+            entry.tokens = np.asarray(await entry.memory.tokens(), np.int32)
         except CapacityError as error:
             _log.info("conversation %s is to be computed again: %s", entry.id, error)
         await self.measure(entry)
