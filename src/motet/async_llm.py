@@ -135,10 +135,15 @@ class AsyncLLM(
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         template_options: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
     ) -> list[int]:
         """See ``LLM.chat_prompt``."""
         return await asyncio.to_thread(
-            self.llm.chat_prompt, messages, tools=tools, template_options=template_options
+            self.llm.chat_prompt,
+            messages,
+            tools=tools,
+            template_options=template_options,
+            continue_final_message=continue_final_message,
         )
 
     async def render_chat(
@@ -147,6 +152,7 @@ class AsyncLLM(
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         template_options: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
         add_generation_prompt: bool = True,
     ) -> str:
         """See ``LLM.render_chat``."""
@@ -155,6 +161,7 @@ class AsyncLLM(
             messages,
             tools=tools,
             template_options=template_options,
+            continue_final_message=continue_final_message,
             add_generation_prompt=add_generation_prompt,
         )
 

@@ -281,6 +281,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         tool_choice: str | Mapping[str, Any] = "auto",
         parallel_tool_calls: bool = True,
         template_options: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -297,10 +298,14 @@ class Front(ABC, Generic[One, Many, Streamed]):
         "auto", "none", "required", or {"type": "function", "function": {"name": "…"}}.
         ``parallel_tool_calls``: whether it may call several at once. ``template_options``: names
         that the template knows, such as enable_thinking. More in docs/tools.md.
+        ``continue_final_message``: the last message is what the assistant began to say, and the
+        answer is what follows it.
 
         Raises TokenizerError when the file has no chat template, or it refuses the messages;
         OptionError for tools that it has no place for or whose schema calls can't be held to;
-        UnsupportedError where its calls can't be read, and what ``generate`` does.
+        UnsupportedError where its calls can't be read, and what ``generate`` does. To continue a
+        message of another role or with calls, or with an encoder-decoder, is an OptionError, one
+        that the template does not write as it is given a TokenizerError.
         """
         self._require_decoder()
         function = f"{type(self).__name__}.chat"
@@ -317,7 +322,15 @@ class Front(ABC, Generic[One, Many, Streamed]):
         )
         single, chats = one_or_many_chats(messages)
 
-        setting = ChatSetting.of(tools, tool_choice, parallel_tool_calls, template_options)
+        setting = ChatSetting.of(
+            *(tools, tool_choice, parallel_tool_calls, template_options, continue_final_message)
+        )
+        if setting.continues and self.model.config.decoder_start is not None:
+            raise OptionError(
+                "continue_final_message is True, and the model is an encoder-decoder: its answers"
+                " do not go on from the prompt",
+                hint="leave it out",
+            )
 
         def prepare(sink: Sink) -> list[Request]:
             writer = ChatWriter(self._vocabulary(), setting)
@@ -336,13 +349,18 @@ class Front(ABC, Generic[One, Many, Streamed]):
         messages: Chat,
         tools: Sequence[Mapping[str, Any]] | None,
         template_options: Mapping[str, Any] | None,
+        continue_final_message: bool,
         add_generation_prompt: bool = True,
     ) -> str:
         """See ``LLM.render_chat``."""
         single, chats = one_or_many_chats(messages)
         if not single:
             raise OptionError("messages is a list of chats", hint="give one of them at a time")
-        setting = ChatSetting.of(tools, template_options=template_options)
+        setting = ChatSetting.of(
+            tools,
+            template_options=template_options,
+            continue_final_message=continue_final_message,
+        )
         return ChatWriter(self._vocabulary(), setting, calls_are_read=False).text(
             chats[0], add_generation_prompt
         )

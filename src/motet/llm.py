@@ -182,12 +182,13 @@ class LLM(Front[Completion, list[Completion], Stream]):
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         template_options: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
     ) -> list[int]:
         """The token ids of a chat up to where the model's next turn begins, by its own template.
 
         Options and errors are those of ``render_chat``.
         """
-        text = self._written(messages, tools, template_options)
+        text = self._written(messages, tools, template_options, continue_final_message)
         return encode(text, self._vocabulary())
 
     @checks.named
@@ -197,16 +198,18 @@ class LLM(Front[Completion, list[Completion], Stream]):
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         template_options: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
         add_generation_prompt: bool = True,
     ) -> str:
         """The text of a chat up to where the model's next turn begins, by its own template.
 
-        ``tools``, ``template_options``: as in ``chat``. ``add_generation_prompt``: False leaves out
-        what opens the model's turn. Raises TokenizerError when the file has no
-        chat template, or it refuses the messages; OptionError and UnsupportedError as ``chat``.
+        ``tools``, ``template_options``, ``continue_final_message``: as in ``chat``.
+        ``add_generation_prompt``: False leaves out what opens the model's turn. Raises
+        TokenizerError when the file has no chat template, or it refuses the messages; OptionError
+        and UnsupportedError as ``chat``.
         """
         opens = checks.flag("add_generation_prompt", add_generation_prompt)
-        return self._written(messages, tools, template_options, opens)
+        return self._written(messages, tools, template_options, continue_final_message, opens)
 
     @checks.named
     def save(

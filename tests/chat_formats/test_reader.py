@@ -122,8 +122,7 @@ def test_text_that_spells_a_control_token_is_text() -> None:
 @pytest.mark.parametrize("thought", Thought)
 def test_thoughts_that_never_end_and_ones_that_never_begin(thought: Thought) -> None:
     content, reasoning, _ = read(HERMES, ["a\nb\n"], thought=thought)
-    begun = thought is Thought.BEGUN
-    assert (content, reasoning) == (("", "a\nb") if begun else ("a\nb\n", ""))
+    assert (content, reasoning) == (("", "a\nb") if thought.opened else ("a\nb\n", ""))
 
 
 def test_a_mark_of_thinking_later_on_is_text() -> None:

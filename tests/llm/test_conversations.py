@@ -425,6 +425,18 @@ def test_slots(llm, tmp_path):
         llm.erase_slot(24)
 
 
+def test_several_answers_of_which_the_first_is_in_a_slot(llm):
+    alone = [ask(llm, PROMPT, seed=seed) for seed in (3, 4, 5)]
+    llm.forget()
+    for cached in (0, len(PROMPT) - 1):
+        answers: Any = ask(llm, PROMPT, slot=5, n=3)
+        assert all(same(*pair) for pair in zip(answers, alone, strict=True))
+        assert answers[0].usage.cached_tokens == cached
+        assert llm.slots()[5].length == len(PROMPT) + 7
+    with llm.conversation() as conversation, pytest.raises(OptionError, match="n is 2"):
+        ask(llm, PROMPT, conversation, n=2)
+
+
 def test_slots_in_use(llm, tmp_path):
     stream = llm.generate(PROMPT, slot=3, stream=True, max_tokens=150)
     next(stream)

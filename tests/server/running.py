@@ -22,7 +22,13 @@ def serving(
 
     def load() -> list[Served]:
         llms = [make() for make in makes]
-        return [Served(settings.alias or llm.model.name, AsyncLLM(llm)) for llm in llms]
+        name = settings.aliases[0] if settings.aliases else None
+        return [
+            Served(
+                name or llm.model.name, AsyncLLM(llm), aliases=settings.aliases, tags=settings.tags
+            )
+            for llm in llms
+        ]
 
     service = Service(settings, load)
     listening = bound(settings)

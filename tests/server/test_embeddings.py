@@ -83,7 +83,7 @@ def test_models_with_and_without_vectors() -> None:
     with serving(tiny) as client:
         response = client.post("/v1/embeddings", json={"input": "a"})
         assert response.status_code == 501 and "--embeddings" in response.json()["error"]["message"]
-    settings = ServerSettings(port=0, alias="writer")
+    settings = ServerSettings(port=0, aliases=("writer",))
     with serving(tiny, embedding, settings=settings) as client:
         answer = client.post("/v1/embeddings", json={"input": "a"}).json()
         assert answer["model"] == "writer" or answer["model"].startswith("motet")

@@ -60,7 +60,7 @@ def slow(tmp_path: Path) -> dict[str, str]:
 
 
 def test_answers_under_way_end_and_new_ones_are_refused(slow: dict[str, str]) -> None:
-    options = ("--alias", "story", "-np", "2", "--api-key", "k")
+    options = ("--alias", "story,tale", "--alias", "story", "-np", "2", "--api-key", "k")
     key = {"X-Api-Key": "k"}
     with (
         started(*options, variables=slow) as server,
@@ -131,6 +131,8 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (("--host", "no.such.host.invalid"), "no.such.host.invalid"),
         (("--api-key", ""), "--api-key"),
+        (("--alias", "a,,b"), "--alias: a name is empty"),
+        (("--tags", ""), "--tags: a name is empty"),
         (("--port", "70000"), "70000"),
         (("--api-key-file", __file__ + "no"), "--api-key-file"),
         (("--max-sequences", "0"), "--max-sequences"),

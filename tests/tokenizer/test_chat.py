@@ -1,5 +1,7 @@
 """Chat templates."""
 
+import json
+
 import pytest
 
 from motet.errors import TokenizerError
@@ -53,6 +55,24 @@ def test_its_ids_have_bos_once() -> None:
     assert chat.encode(text.removeprefix("<s>"), TOKENIZER) == ids
     assert ids[1] == TOKENIZER.n_vocab - 2
     assert TOKENIZER.decode(ids) == text
+
+
+def test_a_template_of_before_there_were_tools() -> None:
+    template = "{{ 'Functions:' + functions + datetime }}"
+    messages = [{"role": "user", "content": "hello"}]
+    tools = [{"type": "function", "function": {"name": "now", "parameters": {}}}]
+    told = {"datetime": "today"}
+    text = chat.render(template, messages, TOKENIZER, options=told)
+    assert text == "Functions:today"
+    text = chat.render(template, messages, TOKENIZER, tools=tools, options=told)
+    listed = text.removeprefix("Functions:").removesuffix("today")
+    assert json.loads(listed) == [tools[0]["function"]]
+    assert len(chat.render(template, messages, TOKENIZER)) == len("Functions:Jan 01 2026")
+    for known in (
+        "{{ functions is defined }}",
+        "{# tools + functions #}{{ functions is defined }}",
+    ):
+        assert chat.render(known, messages, TOKENIZER) == "False"
 
 
 def test_rwkvs_template_is_known_by_its_name() -> None:

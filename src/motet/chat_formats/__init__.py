@@ -2,7 +2,8 @@
 
 from motet.chat_formats.calls import ToolCall, ToolCallDelta, joined
 from motet.chat_formats.feed import Content, Reasoning, control
-from motet.chat_formats.format import ChatFormat, Thought, chat_format
+from motet.chat_formats.format import ChatFormat, chat_format
+from motet.chat_formats.forms import Thought
 from motet.chat_formats.reader import Reader
 from motet.chat_formats.tools import Tool, ToolChoice, read_choice, read_tools
 

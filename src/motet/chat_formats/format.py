@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from motet.chat_formats.form import CallForm
-from motet.chat_formats.forms import Thinking, find_form, find_thinking
+from motet.chat_formats.forms import Thinking, Thought, find_form, find_thinking
 from motet.chat_formats.lark import ANY, Spelling, pattern
 from motet.chat_formats.reader import Reader
 from motet.chat_formats.tools import Tool, ToolChoice
@@ -13,14 +12,6 @@ from motet.errors import UnsupportedError
 from motet.tokenizer import Tokenizer
 
 _PYTHON = "<|python_tag|>"
-
-
-class Thought(Enum):
-    """Where a prompt leaves a model in its thinking."""
-
-    NONE = "it answers at once"
-    POSSIBLE = "it may begin to think"
-    BEGUN = "it is thinking"
 
 
 @dataclass(frozen=True)
@@ -69,7 +60,7 @@ class ChatFormat:
         return Reader(
             self.spelling,
             None if thought is Thought.NONE else self.thinking,
-            thought is Thought.BEGUN,
+            thought,
             self.form if tools else None,
             tools,
             seed,
@@ -109,7 +100,7 @@ class ChatFormat:
         if thought is Thought.NONE or self.thinking is None:
             return ""
         breaks = r"/\n{0,2}/"
-        if thought is Thought.BEGUN:
+        if thought.opened:
             return f"thought {breaks} "
         return f"({self.spelling.lark(self.thinking.opening)} thought {breaks})? "
 

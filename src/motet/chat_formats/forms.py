@@ -1,6 +1,7 @@
 """The forms of calls and the marks of thinking that are known, by what a template has of them."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from motet.chat_formats.form import CallForm, Slot
 from motet.chat_formats.gemma_arguments import GemmaArguments
@@ -14,11 +15,32 @@ class Thinking:
 
     opening: str
     closing: str
+    line: str = ""
+    """Behind the opening and before the closing; twice behind that."""
+
+    def written(self, thought: str, said: str) -> str:
+        """What was thought, and if anything was said the rest, as models write it."""
+        begun = f"{self.opening}{self.line}{thought}"
+        return f"{begun}{self.line}{self.closing}{self.line * 2}{said}" if said else begun
+
+
+class Thought(Enum):
+    """Where a prompt leaves a model in its thinking."""
+
+    NONE = "it answers at once"
+    POSSIBLE = "it may begin to think"
+    BEGUN = "it is thinking"
+    MIDWAY = "it is thinking, and the prompt has the beginning"
+
+    @property
+    def opened(self) -> bool:
+        """Whether the prompt ends within a thought."""
+        return self in (Thought.BEGUN, Thought.MIDWAY)
 
 
 _THINKING = (
     Thinking("<|channel>thought\n", "<channel|>"),  # Gemma 4
-    Thinking("<think>", "</think>"),  # Qwen, DeepSeek and most others
+    Thinking("<think>", "</think>", "\n"),  # Qwen, DeepSeek and most others
     Thinking("[THINK]", "[/THINK]"),  # Mistral
     Thinking("<seed:think>", "</seed:think>"),
     Thinking("<|START_THINKING|>", "<|END_THINKING|>"),  # Command R

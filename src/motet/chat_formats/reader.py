@@ -19,7 +19,7 @@ from motet.chat_formats.feed import (
     without_control_tokens,
 )
 from motet.chat_formats.form import CallForm
-from motet.chat_formats.forms import Thinking
+from motet.chat_formats.forms import Thinking, Thought
 from motet.chat_formats.lark import Spelling
 from motet.chat_formats.tools import Tool
 
@@ -36,18 +36,18 @@ class Reader:
         self,
         spelling: Spelling,
         thinking: Thinking | None,
-        thinks: bool,
+        thought: Thought,
         form: CallForm | None,
         tools: Sequence[Tool],
         seed: int,
         prompt: Sequence[int],
     ) -> None:
-        """``thinking``: the marks that may come first. ``thinks``: whether the prompt ended with
-        the opening one. ``seed``, ``prompt``: what the ids of calls are made from."""
+        """``thinking``: the marks that may come first. ``thought``: where the prompt left the model
+        in its thinking. ``seed``, ``prompt``: what the ids of calls are made from."""
         self._feed = Feed()
         self._spelling = spelling
         self._thinking = thinking
-        self._thinks = thinks
+        self._thought_before = thought
         self._form = form
         self._tools = tools
         self._calls = _Calls(seed, prompt, form is not None and form.short_ids)
@@ -91,14 +91,14 @@ class Reader:
         feed, marks = self._feed, self._thinking
         if marks is None:
             return False
-        if not self._thinks:
+        if not self._thought_before.opened:
             opening = self._spelling.seen(marks.opening)
             while not (begun := feed.text.lstrip()).startswith(opening):
                 if feed.ended or not opening.startswith(begun):
                     return False
                 yield None
             feed.take(len(feed.text) - len(begun) + len(opening))
-        trimmed = Trimmed()
+        trimmed = Trimmed(leading=self._thought_before is not Thought.MIDWAY)
         self.thinking = True
         yield from feed.through(
             self._spelling.seen(marks.closing), lambda text: Reasoning(trimmed.push(text))

@@ -71,7 +71,21 @@ class _TemplateOptions(click.ParamType):
     metavar="FILE",
     help="API keys, one a line.",
 )
-@click.option("-a", "--alias", metavar="NAME", help="What clients see the model called.")
+@click.option(
+    "-a",
+    "--alias",
+    "aliases",
+    multiple=True,
+    metavar="NAME",
+    help="What clients see the model called; several with commas between or one after the other,"
+    " the first of which answers name.",
+)
+@click.option(
+    "--tags",
+    multiple=True,
+    metavar="TAG",
+    help="What /v1/models says of the model beside its names, with commas between.",
+)
 @click.option(
     "-np",
     "--max-sequences",
@@ -200,7 +214,8 @@ def command(
     port: int,
     api_keys: tuple[str, ...],
     api_key_file: Path | None,
-    alias: str | None,
+    aliases: tuple[str, ...],
+    tags: tuple[str, ...],
     max_sequences: int,
     ctx: int | None,
     max_tokens: int | None,
@@ -252,7 +267,8 @@ def command(
         api_keys=(*api_keys, *_keys_in(api_key_file)),
         origins=origins,
         hosts=hosts,
-        alias=alias,
+        aliases=_named("--alias", aliases),
+        tags=_named("--tags", tags),
         state_dir=state_dir,
         conversations=max_conversations,
         conversation_seconds=conversation_timeout or None,
@@ -294,8 +310,9 @@ def command(
             )
             served = AsyncLLM(llm)
             served.sampling = replace(served.sampling, **sampling)
-            name = alias if first and alias is not None else llm.model.name
-            found.append(Served(name, served, pooling))
+            names, said = (settings.aliases, settings.tags) if first else ((), ())
+            name = names[0] if names else llm.model.name
+            found.append(Served(name, served, pooling, names, said))
         click.echo(
             f"{found[0].name} is ready at {address}: its endpoints are described at {address}/docs,"
             f" OpenAI's clients take {address}/v1",
@@ -309,6 +326,14 @@ def command(
             err=True,
         )
     run(Service(settings, load), listening)
+
+
+def _named(option: str, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Each name once. Raises UsageError for one that is empty."""
+    names = [name.strip() for names in given for name in names.split(",")]
+    if "" in names:
+        raise click.UsageError(f"{option}: a name is empty")
+    return tuple(dict.fromkeys(names))
 
 
 def _keys_in(file: Path | None) -> list[str]:

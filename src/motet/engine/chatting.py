@@ -15,9 +15,11 @@ from motet.chat_formats import (
     read_choice,
     read_tools,
 )
+from motet.engine.continuing import continued
 from motet.engine.options import GenerationOptions
 from motet.engine.prompts import Message, Prompt, shared_prefixes
 from motet.engine.reading import Reading
+from motet.errors import OptionError
 from motet.grammar import Grammar, GrammarCompiler
 from motet.tokenizer import Tokenizer, chat
 
@@ -30,6 +32,7 @@ class ChatSetting:
     choice: ToolChoice
     parallel: bool
     template_options: Mapping[str, Any] | None
+    continues: bool
 
     @staticmethod
     def of(
@@ -37,12 +40,14 @@ class ChatSetting:
         tool_choice: object = "auto",
         parallel_tool_calls: object = True,
         template_options: Mapping[str, Any] | None = None,
+        continue_final_message: object = False,
     ) -> "ChatSetting":
         """Raises OptionError for an unusable value."""
         read = read_tools(tools)
         choice = read_choice(tool_choice, read)
         parallel = checks.flag("parallel_tool_calls", parallel_tool_calls)
-        return ChatSetting(read, choice, parallel, template_options)
+        continues = checks.flag("continue_final_message", continue_final_message)
+        return ChatSetting(read, choice, parallel, template_options, continues)
 
 
 @dataclass(frozen=True)
@@ -74,22 +79,31 @@ class ChatWriter:
 
     def text(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
         """Messages up to where the model's next turn begins, unless ``add_generation_prompt`` is
-        False. Raises what ``chat.render`` does."""
+        False; to the end of the last one where that is continued.
+
+        Raises what ``chat.render`` does, and ``continued``.
+        """
+        if self._setting.continues:
+            return continued(messages, self._rendered, self._format).text
+        text = self._rendered(messages, add_generation_prompt)
+        options = self._setting.template_options
+        silent = options is not None and options.get("enable_thinking") is False
+        return self._format.without_thought(text) if silent and add_generation_prompt else text
+
+    def _rendered(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        """As the template writes it."""
         tools = self._setting.tools
         offered: list[Mapping[str, Any]] | None = [tool.given for tool in tools] or None
         if tools and chat.calls_without_tools(self._template, self._tokenizer):
             messages, offered = _told(messages, self._format, tools), None
-        options = self._setting.template_options
-        text = chat.render(
+        return chat.render(
             self._template,
             messages,
             self._tokenizer,
             add_generation_prompt,
             tools=offered,
-            options=options,
+            options=self._setting.template_options,
         )
-        silent = options is not None and options.get("enable_thinking") is False
-        return self._format.without_thought(text) if silent and add_generation_prompt else text
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         """Likewise as token ids."""
@@ -106,19 +120,34 @@ class ChatWriter:
 
         ``shares``: note where other chats may begin as this one does.
         """
-        text = self.text(messages)
+        text, thought = self._asked(messages)
         prompt = chat.encode(text, self._tokenizer)
         if shares:
             ends = shared_prefixes(prompt, messages, self.ids)
             options = replace(options, checkpoints=ends)
         held = options.constraint(grammars)
-        setting, thought = self._setting, self._format.thought(text)
+        setting = self._setting
         if not setting.tools and thought is Thought.NONE:
             return Turn(prompt, options, held)
         inner = held and f"%lark {{\n{held.lark}\n}}"
         lark = self._format.grammar(setting.tools, setting.choice, setting.parallel, thought, inner)
         reading = Reading(self._format, thought, setting.tools)
         return Turn(prompt, options, None if lark is None else grammars.lark(lark), reading)
+
+    def _asked(self, messages: Sequence[Message]) -> tuple[str, Thought]:
+        """The prompt, and where it leaves the model in its thinking."""
+        if not self._setting.continues:
+            text = self.text(messages)
+            return text, self._format.thought(text)
+        form = self._format.form
+        said = str(messages[-1].get("content"))
+        if self._setting.tools and form is not None and form.opening in said:
+            raise OptionError(
+                "the last message begins a call of a tool, and no call is continued",
+                hint="end before it; tool_choice can require one",
+            )
+        going_on = continued(messages, self._rendered, self._format)
+        return going_on.text, going_on.thought
 
 
 def _told(messages: Sequence[Message], form: ChatFormat, tools: Sequence[Tool]) -> list[Message]:

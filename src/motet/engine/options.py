@@ -57,9 +57,9 @@ class GenerationOptions:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-        if (self.conversation is not None or self.slot is not None) and self.n > 1:
+        if self.conversation is not None and self.n > 1:
             raise OptionError(
-                f"n is {self.n}, and one answer goes on in a conversation or slot",
+                f"n is {self.n}, and one answer goes on in a conversation",
                 hint="leave n out, or fork the conversation for each answer",
             )
         if self.conversation is not None and self.slot is not None:
@@ -114,6 +114,7 @@ class ChatFields(AnswerFields, total=False):
     tool_choice: str | Mapping[str, Any]
     parallel_tool_calls: bool
     template_options: Mapping[str, Any] | None
+    continue_final_message: bool
 
 
 class GenerateFields(AnswerFields, total=False):

@@ -217,7 +217,7 @@ class Scheduler:
         if len(self.sequences):
             request = self.waiting.next(self._later)
             if request is not None and (
-                request.own_sequence is not None or len(request.answers) <= len(self.sequences)
+                request.kept is not None or len(request.answers) <= len(self.sequences)
             ):
                 return request
         return self.waiting.next(self._lacks_own) if self.sequences.any_kept else None
@@ -265,13 +265,11 @@ class Scheduler:
 
     def _acquire(self, request: Request, reuse: bool) -> Acquired:
         """Give a request its sequences; a conversation keeps its own from its first answer on."""
-        own, kept = request.own_sequence, request.kept
+        own, kept, count = request.own_sequence, request.kept, len(request.answers)
         if own is not None:
             others = kept is not None and self._reuse
-            return self.sequences.acquire_own(own, request.prompt, reuse, others=others)
-        acquired = self.sequences.acquire(
-            request.prompt, len(request.answers), reuse and self._reuse
-        )
+            return self.sequences.acquire_own(own, request.prompt, count, reuse, others=others)
+        acquired = self.sequences.acquire(request.prompt, count, reuse and self._reuse)
         if kept is not None:
             (kept.seq,) = acquired.sequences
             self.sequences.keep(kept.seq)

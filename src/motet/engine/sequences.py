@@ -100,21 +100,25 @@ class Sequences:
         return Acquired(taken, reused, best.common if best else 0)
 
     def acquire_own(
-        self, seq: int, prompt: Sequence[int], reuse: bool, *, others: bool
+        self, seq: int, prompt: Sequence[int], count: int, reuse: bool, *, others: bool
     ) -> Acquired:
-        """``seq``, which is idle or kept, for an answer to ``prompt``.
+        """``seq``, which is idle or kept, and if ``count`` is more than 1 further sequences, of
+        which there must be so many, for answers to ``prompt``.
 
         It goes on from what it holds of the prompt itself, or from more that another sequence does
-        if ``others``; from nothing without ``reuse``.
+        if ``others``; from nothing without ``reuse``. The further ones are empty.
         """
         among = self._all if others else (seq,)
         best = self._best(np.asarray(prompt[:-1], np.int32), among, (seq,)) if reuse else None
-        if seq in self._free:
-            self._free.remove(seq)
+        further: list[int] = []
+        if count > 1:
+            further = [each for each in self._available() if each != seq][: count - 1]
+            self._empty(further)
+        self._free = [each for each in self._free if each not in (seq, *further)]
         if best is None or best.seq != seq or not best.usable:
             self._empty((seq,))
         reused = self._begin(best.seq, seq, best.usable) if best else 0
-        return Acquired([seq], reused, best.common if best else 0)
+        return Acquired([seq, *further], reused, best.common if best else 0)
 
     def may_acquire_own(self, seq: int) -> bool:
         """Whether ``seq`` is idle or kept, and not being saved."""

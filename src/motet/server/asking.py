@@ -104,6 +104,8 @@ class ChatCall:
     tool_choice: str | Mapping[str, Any] = "auto"
     parallel_tool_calls: bool = True
     template_options: Mapping[str, Any] | None = None
+    continues: bool = False
+    """Whether the answer goes on from the last message, which is the assistant's."""
     slot: int | None = None
     conversation: AsyncConversation | None = None
 
@@ -123,7 +125,12 @@ class ChatCall:
         """The tokens that the model reads. Raises what refuses the messages."""
         llm = service.text.llm
         options = self._options(service)
-        return await llm.chat_prompt(self.messages, tools=self.tools, template_options=options)
+        return await llm.chat_prompt(
+            self.messages,
+            tools=self.tools,
+            template_options=options,
+            continue_final_message=self.continues,
+        )
 
     def _options(self, service: Service) -> dict[str, Any]:
         """What the template is told, by the server and by the request."""
@@ -137,6 +144,7 @@ class ChatCall:
             tool_choice=self.tool_choice,
             parallel_tool_calls=self.parallel_tool_calls,
             template_options=self._options(service),
+            continue_final_message=self.continues,
             n=wanted.n,
             stream=stream,
             **wanted.fields(service, request, self.slot, self.conversation),

@@ -31,6 +31,9 @@ class Served:
     llm: AsyncLLM
     pooling: str | None = None
     """Of vectors, where the server was told another one than the file has."""
+    aliases: tuple[str, ...] = ()
+    """All that it was named, ``name`` among them; none where that is its file's."""
+    tags: tuple[str, ...] = ()
     created: int = field(default_factory=lambda: int(time.time()))
     """Unix time at which it was loaded."""
 

@@ -19,8 +19,10 @@ class ServerSettings:
     """Web pages of these origins may ask, as in https://chat.example; "*": all."""
     hosts: tuple[str, ...] = ()
     """Names under which the server may be asked for, beside its addresses; "*": any."""
-    alias: str | None = None
-    """What clients see the model called; None: the name of its file."""
+    aliases: tuple[str, ...] = ()
+    """What clients see the model called, and further names of it; none: the name of its file."""
+    tags: tuple[str, ...] = ()
+    """What the list of models says of it; they change nothing."""
     state_dir: Path | None = None
     """Where conversations and slots are saved; None: they can't be."""
     conversations: int = 1000

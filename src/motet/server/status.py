@@ -33,7 +33,7 @@ async def model(name: str, service: CurrentService) -> dict[str, Any]:
     """One of them."""
     service.require_ready()
     for served in service.models:
-        if served.name == name:
+        if name == served.name or name in served.aliases:
             return _facts(served)
     raise Refused(404, f"there is no model {name[:80]!r} here", code="model_not_found")
 
@@ -57,6 +57,8 @@ def _facts(served: Served) -> dict[str, Any]:
         "object": "model",
         "created": served.created,
         "owned_by": "motet",
+        "aliases": list(served.aliases),
+        "tags": list(served.tags),
         "meta": {
             "n_vocab": model.config.n_vocab,
             "n_ctx": served.context_length,

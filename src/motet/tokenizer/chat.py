@@ -7,7 +7,7 @@ from typing import Any
 from motet import checks
 from motet.errors import OptionError, TokenizerError
 from motet.tokenizer.chat_messages import adapted, checked
-from motet.tokenizer.template_traits import TemplateTraits
+from motet.tokenizer.template_traits import TemplateTraits, named_functions
 from motet.tokenizer.tokenizer import Tokenizer
 
 _MAX_TEMPLATE = 1 << 17
@@ -52,8 +52,9 @@ def render(
     enable_thinking; one that it does not read changes nothing.
 
     Templates see what transformers shows them: messages, add_generation_prompt, tools and
-    documents (None unless given), bos_token and the like, raise_exception, strftime_now. They run
-    in a process of their own (``sandbox.py``), begun with the tokenizer's first conversation.
+    documents (None unless given), bos_token and the like, raise_exception, strftime_now; those of
+    before there were tools, functions (text) and datetime. They run in a process of their own
+    (``sandbox.py``), begun with the tokenizer's first conversation.
 
     Raises TokenizerError for malformed messages, a template that is malformed, refuses the
     messages, fails on them, takes too much time or memory or makes too much text, and where no
@@ -65,7 +66,7 @@ def render(
         raise TokenizerError(
             f"the chat template has {len(template)} characters, at most {_MAX_TEMPLATE} are read"
         )
-    names = {"documents": None, **_token_texts(tokenizer), **_options(options)}
+    names = {**_names(template, tokenizer, tools), **_options(options)}
     if tools or any(_needs_traits(message) for message in given):
         traits = _traits(template, tokenizer)
         if tools and not traits.shows_tools:
@@ -99,8 +100,18 @@ def encode(text: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def _traits(template: str, tokenizer: Tokenizer) -> TemplateTraits:
-    names = {"documents": None, **_token_texts(tokenizer)}
-    return tokenizer.known_templates.traits(template, names)
+    return tokenizer.known_templates.traits(template, _names(template, tokenizer))
+
+
+def _names(
+    template: str, tokenizer: Tokenizer, tools: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """What a template is always given beside messages and tools."""
+    return {
+        "documents": None,
+        **_token_texts(tokenizer),
+        **named_functions(template, tools),
+    }
 
 
 def _needs_traits(message: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from motet.cached import cached_property
@@ -28,7 +29,24 @@ _TOOL = {
 _ASKED = {"role": "user", "content": "motet_question"}
 _MOST = 8
 """Templates that are remembered; a file has one or two."""
+_FUNCTIONS = re.compile(r"\+ functions\b")
+_TOOLS = re.compile(r"\btools\b")
 _SHORT_IDS = re.compile(r"length\s*[!=]=\s*9\b")
+
+
+def named_functions(template: str, tools: Sequence[Any] | None) -> dict[str, str]:
+    """What templates are given that know no tools but text with functions: FireFunction's.
+
+    Its model card shows both names, ``functions`` being JSON, and ``datetime`` when it is now: here
+    the day, so that what follows is the same text all day.
+    """
+    if not _FUNCTIONS.search(template) or _TOOLS.search(template):
+        return {}
+    functions = [tool.get("function", tool) for tool in tools or ()]
+    return {
+        "functions": json.dumps(functions, indent=4, ensure_ascii=False) if functions else "",
+        "datetime": datetime.now().strftime("%b %d %Y"),
+    }
 
 
 class TemplateTraits:
@@ -104,7 +122,11 @@ class TemplateTraits:
     def _tried(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> str | None:
         try:
             return self._sandbox.render(
-                self._template, messages, **self._names, tools=tools, add_generation_prompt=True
+                self._template,
+                messages,
+                **{**self._names, **named_functions(self._template, tools)},
+                tools=tools,
+                add_generation_prompt=True,
             )
         except TokenizerError:
             return None

@@ -5,7 +5,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from motet.server.anthropic.blocks import Cacheable, CacheControl, Message, Texts, misplaced
+from motet.server.anthropic.blocks import (
+    Cacheable,
+    CacheControl,
+    Message,
+    Texts,
+    ToolUse,
+    misplaced,
+)
 from motet.server.sampling import Asked, SamplingBody
 from motet.server.thinking import Effort
 
@@ -107,12 +114,16 @@ class PromptBody(SamplingBody):
                 raise ValueError(
                     f"messages.{place}: the {message.role}'s messages have no {kind} blocks"
                 )
-        if self.messages[-1].role == "assistant":
+        if self.continues and any(isinstance(each, ToolUse) for each in self.messages[-1].content):
             raise ValueError(
-                "messages: the last one is the assistant's, and none is continued here;"
-                " end with the user's"
+                "messages: the last one calls tools; end with their results, or with text to go on"
             )
         return self
+
+    @property
+    def continues(self) -> bool:
+        """Whether the last message is what the assistant began to say."""
+        return self.messages[-1].role == "assistant"
 
     @property
     def chat_choice(self) -> str | Mapping[str, Any]:

@@ -67,6 +67,7 @@ def _call(body: PromptBody, served: Served) -> ChatCall:
         tool_choice=body.chat_choice,
         parallel_tool_calls=not (choice and choice.disable_parallel_tool_use),
         template_options=options or None,
+        continues=body.continues,
     )
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from motet.server.llama.prompts import raw_text, vocabulary
-from motet.server.openai.chat_body import ChatBody
+from motet.server.openai.chat_body import ChatBody, continues
 from motet.server.replies import reply
 from motet.server.sampling import Asked
 from motet.server.service import CurrentService
@@ -37,7 +37,8 @@ class ApplyTemplateBody(Asked):
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
-    add_generation_prompt: bool = True
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     model: str | None = None
 
@@ -69,7 +70,10 @@ async def apply_template(body: ApplyTemplateBody, service: CurrentService) -> Re
         body.messages,
         tools=body.tools or None,
         template_options=options,
-        add_generation_prompt=body.add_generation_prompt,
+        continue_final_message=continues(
+            body.messages, body.continue_final_message, body.add_generation_prompt
+        ),
+        add_generation_prompt=body.add_generation_prompt is not False,
     )
     return reply({"prompt": prompt})
 

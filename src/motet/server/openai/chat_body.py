@@ -1,5 +1,6 @@
 """A request for a chat completion."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -48,6 +49,36 @@ class Conversation(Asked):
     id: str
 
 
+def continues(
+    messages: Sequence[Mapping[str, Any]], asked: bool | None, opens: bool | None
+) -> bool:
+    """Whether a chat's last message is what the assistant began to say.
+
+    ``asked``: what ``continue_final_message`` says; None is for the assistant's text, as
+    llama-server has it. ``opens``: likewise ``add_generation_prompt``.
+
+    Raises Refused for fields that contradict each other, and where it is not said which of two
+    messages of the assistant is continued.
+    """
+    if asked and opens:
+        raise Refused(
+            400,
+            "add_generation_prompt and continue_final_message are both true",
+            param="continue_final_message",
+        )
+    if asked is not None:
+        return asked
+    if not messages or messages[-1].get("role") != "assistant" or messages[-1].get("tool_calls"):
+        return False
+    if len(messages) > 1 and messages[-2].get("role") == "assistant":
+        raise Refused(
+            400,
+            "the last two messages are the assistant's: say whether to continue_final_message",
+            param="messages",
+        )
+    return True
+
+
 class ChatBody(GenerationBody):
     """OpenAI's fields, and some of vLLM's and of llama-server's."""
 
@@ -78,9 +109,12 @@ class ChatBody(GenerationBody):
     return_progress: Annotated[
         bool | None, Field(description="llama-server's: say how much of the prompt is computed.")
     ] = None
-    add_generation_prompt: Literal[True] | None = None
+    add_generation_prompt: bool | None = None
     add_special_tokens: Literal[False] | None = None
-    continue_final_message: Literal[False] | None = None
+    continue_final_message: Annotated[
+        bool | None,
+        Field(description="Go on from the last message; left out: if it is the assistant's."),
+    ] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -101,6 +135,7 @@ class ChatBody(GenerationBody):
         Raises Refused for fields that contradict each other.
         """
         held = self.constraint()
+        continues = self._continues()
         before = [] if turn is None else turn.messages
         return ChatCall(
             [*before, *self.said()],
@@ -118,6 +153,7 @@ class ChatBody(GenerationBody):
             tool_choice=self.tool_choice or "auto",
             parallel_tool_calls=self.parallel_tool_calls is not False,
             template_options=self._template_options(served),
+            continues=continues,
             slot=self.slot,
             conversation=None if turn is None else turn.conversation,
         )
@@ -130,6 +166,25 @@ class ChatBody(GenerationBody):
         if isinstance(self.conversation, Conversation):
             return self.conversation.id
         return self.conversation
+
+    def _continues(self) -> bool:
+        """Whether the answer goes on from the last message. Raises as ``call``."""
+        found = continues(self.said(), self.continue_final_message, self.add_generation_prompt)
+        if not found and self.add_generation_prompt is False:
+            raise Refused(
+                400,
+                "add_generation_prompt is false, and no message is continued: answers begin with"
+                " that prompt",
+                param="add_generation_prompt",
+            )
+        if found and self.conversation is not None:
+            raise Refused(
+                400,
+                "the last message is the assistant's, and a turn of a conversation begins with"
+                " another's; with continue_final_message: false it is taken as whole",
+                param="continue_final_message",
+            )
+        return found
 
     def _most_tokens(self) -> int | None:
         newer, older = self.max_completion_tokens, self.max_tokens
