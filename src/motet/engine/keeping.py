@@ -71,7 +71,10 @@ class Keeping:
     def sweep(self) -> None:
         """Take back the sequences of those that were closed, and refuse what can never run."""
         scheduler = self._now().scheduler
-        for kept in [kept for kept in self._open if kept.closed and not kept.busy]:
+        left = [kept for kept in self._open if kept.closed and not kept.busy]
+        if left:
+            scheduler.drop_cancelled()  # what was cancelled in them just now
+        for kept in left:
             self._open.remove(kept)
             if kept.seq is not None:
                 scheduler.sequences.take_back(kept.seq)
