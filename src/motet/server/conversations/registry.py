@@ -17,6 +17,7 @@ from motet.errors import CannotRewind, CapacityError, MotetError, StateFileError
 from motet.server.conversations.entry import Entry, Mark, is_id, new_id
 from motet.server.conversations.items import Message, Said
 from motet.server.failures import Refused
+from motet.server.security import key_of
 from motet.server.state_dir import Folder, folder_in
 
 if TYPE_CHECKING:
@@ -27,12 +28,8 @@ _log = logging.getLogger("motet")
 
 def owner_of(request: Request) -> str:
     """Whose conversations a request is about: those of its API key; all are one's without keys."""
-    if not request.app.state.service.settings.api_keys:
-        return "open"
-    given = request.headers.get("x-api-key", "")
-    kind, _, value = request.headers.get("authorization", "").partition(" ")
-    key = value.strip() if kind.lower() == "bearer" else given
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
+    key = key_of(request.scope)
+    return "open" if key is None else hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 class Turn:
@@ -110,6 +107,7 @@ class Conversations:
         entry.answering = True
         try:
             async with entry.lock:
+                self._require_open(entry)
                 memory = await self._in_memory(entry)
                 turn = Turn([said.message for said in entry.said], memory)
                 entry.filed = False
@@ -279,13 +277,17 @@ class Conversations:
                 code="conversation_busy",
             )
 
+    def _require_open(self, entry: Entry) -> None:
+        """Raise Refused for one that was deleted meanwhile."""
+        if entry.id not in self._all:
+            raise Refused(404, f"there is no conversation {entry.id!r}")
+
     @asynccontextmanager
     async def _alone(self, entry: Entry) -> AsyncIterator[None]:
         """While nothing else is done with it. Raises Refused while an answer is under way."""
         self._require_idle(entry)
         async with entry.lock:
-            if entry.id not in self._all:
-                raise Refused(404, f"there is no conversation {entry.id!r}")
+            self._require_open(entry)
             yield
             entry.used = time.monotonic()
 
