@@ -272,14 +272,22 @@ def test_a_great_many_lists_and_objects(
     assert response.status_code == 413, response.text
 
 
+STOPS = [f"z{i}" for i in range(257)]
+BIASES = dict.fromkeys(range(100_001), 1)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "said"),
     [
         ("/v1/completions", {"prompt": ["a"] * 100_000}, "answers in one call"),
-        ("/v1/completions", {"prompt": "a", "stop": [f"z{i}" for i in range(257)]}, "stop strings"),
-        ("/completion", {"prompt": "a", "stop": [f"z{i}" for i in range(257)]}, "stop strings"),
-        ("/v1/completions", {"prompt": "a", "logit_bias": {i: 1 for i in range(100_001)}}, "bias"),
-        ("/completion", {"prompt": "a", "logit_bias": {i: 1 for i in range(100_001)}}, "bias"),
+        ("/v1/completions", {"prompt": "a", "stop": STOPS}, "stop strings"),
+        ("/completion", {"prompt": "a", "stop": STOPS}, "stop strings"),
+        (
+            "/v1/completions",
+            {"prompt": "a", "logit_bias": BIASES},
+            "bias",
+        ),
+        ("/completion", {"prompt": "a", "logit_bias": BIASES}, "bias"),
         (
             "/v1/chat/completions",
             {"messages": [{"role": "user", "content": "a"}] * 10_001},

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -234,12 +234,16 @@ class Conversations:
             await asyncio.to_thread(self._unlink, entry)
 
     async def save_all(self) -> None:
-        """Save all that are open, where there is a state directory: the server stops."""
+        """Save all that are open, where there is a state directory: the server stops.
+
+        Of those in which an answer is still under way what was said before it, for it is not to
+        be waited for.
+        """
         for entry in list(self._all.values()) if self._saves else ():
-            async with entry.lock:
+            async with nullcontext() if entry.answering else entry.lock:
                 try:
                     if not entry.filed:
-                        await self._write(entry, entry.id)
+                        await self._write(entry, entry.id, notes_only=entry.answering)
                 except (MotetError, Refused) as error:
                     _log.warning("conversation %s is not saved: %s", entry.id, error)
 
@@ -412,12 +416,12 @@ class Conversations:
         if entry.store:
             await self._write(entry, entry.id)
 
-    async def _write(self, entry: Entry, name: str) -> None:
+    async def _write(self, entry: Entry, name: str, *, notes_only: bool = False) -> None:
         """Raises Refused."""
         path = await asyncio.to_thread(self._folder(entry.owner).target, name)
         notes = entry.notes()
         try:
-            if entry.memory is None:
+            if notes_only or entry.memory is None:
                 await self._llm.save(path, notes, notes_only=True)
             else:
                 await entry.memory.save(path, notes)
