@@ -5,7 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from motet.server.conversations.entry import Entry, Mark, is_id, new_id
 from motet.server.conversations.files import Files
 from motet.server.conversations.items import Message, Said
 from motet.server.failures import Refused
+from motet.server.security import key_of
 
 if TYPE_CHECKING:
     from motet.server.service import Service
@@ -27,12 +28,8 @@ _log = logging.getLogger("motet")
 
 def owner_of(request: Request) -> str:
     """Whose conversations a request is about: those of its API key; all are one's without keys."""
-    if not request.app.state.service.settings.api_keys:
-        return "open"
-    given = request.headers.get("x-api-key", "")
-    kind, _, value = request.headers.get("authorization", "").partition(" ")
-    key = value.strip() if kind.lower() == "bearer" else given
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
+    key = key_of(request.scope)
+    return "open" if key is None else hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 class Turn:
@@ -245,12 +242,17 @@ class Conversations:
             await asyncio.to_thread(self._files.unlink, entry)
 
     async def save_all(self) -> None:
-        """Save all that are open, where there is a state directory: the server stops."""
+        """Save all that are open, where there is a state directory: the server stops.
+
+        Of those in which an answer is still under way what was said before it, for it is not to
+        be waited for.
+        """
         for entry in list(self._all.values()) if self._files.may_be else ():
-            async with entry.lock:
+            notes_only = entry.answering is not None
+            async with nullcontext() if notes_only else entry.lock:
                 try:
                     if not entry.filed:
-                        await self._files.write(entry, entry.id)
+                        await self._files.write(entry, entry.id, notes_only=notes_only)
                 except (MotetError, Refused) as error:
                     _log.warning("conversation %s is not saved: %s", entry.id, error)
 
