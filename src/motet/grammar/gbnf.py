@@ -16,7 +16,7 @@ DEEPEST = 100
 """Groups within each other."""
 LONGEST_REGEX = 50_000
 """Characters of a grammar as one regular expression; a longer one stays rules."""
-_GBNF_RULE = re.compile(r"^\s*[\w-]+\s*::=", re.MULTILINE)
+_GBNF_RULE = re.compile(r"^[ \t]*[\w-]+\s*::=", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _BLANKS = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _SPACE = re.compile(r"(?:\s|#[^\r\n]*)*")
@@ -25,7 +25,7 @@ _CHARACTER = re.compile(
     r"\\x([0-9A-Fa-f]{2})|\\u([0-9A-Fa-f]{4})|\\U([0-9A-Fa-f]{8})|\\([nrt\\\"\[\]-])|([^\\\r\n])"
 )
 _NAMED = {"n": "\n", "r": "\r", "t": "\t"}
-_TIMES = re.compile(r"[*+?]|\{\s*(\d{1,9})\s*(,\s*(\d{1,9})?\s*)?\}")
+_TIMES = re.compile(r"[*+?]|\{\s*\d{1,9}\s*(,\s*(\d{1,9}\s*)?)?\}")
 _TOKEN = re.compile(r"(!?)<(?:\[(\d{1,9})\]|([^<>\[\]\s]+))>")
 
 

@@ -10,7 +10,8 @@ MOST_LINES = 5_000
 """Of a grammar, whose rules may refer to each other in one chain."""
 LONGEST_PATTERN = 100_000
 """Characters of a regular expression."""
-_ATTRIBUTES = re.compile(r"^\s*[\w-]+\s*\[[^\]]*\b(stop|temperature)\s*=", re.MULTILINE)
+_ATTRIBUTES = re.compile(r"\n[ \t]*[!?]*[\w-]+[ \t]*\[")
+_IGNORED = re.compile(r"\b(stop|temperature)\s*=")
 
 
 def checked_grammar(text: object) -> str:
@@ -33,12 +34,14 @@ def checked_grammar(text: object) -> str:
 def checked_lark(text: object) -> str:
     """As ``checked_grammar``, for Lark; raises OptionError for what llguidance would ignore too."""
     lark = checked_grammar(text)
-    attribute = _ATTRIBUTES.search(lark)
-    if attribute is not None:
-        raise OptionError(
-            f"the grammar has a rule with {attribute[1]}=, which is not supported",
-            hint="in place of stop= use suffix= or lazy; the temperature is that of the sampling",
-        )
+    for part in f"\n{lark}".split("]"):
+        begun = _ATTRIBUTES.search(part)
+        ignored = begun and _IGNORED.search(part, begun.end())
+        if ignored:
+            raise OptionError(
+                f"the grammar has a rule with {ignored[1]}=, which is not supported",
+                hint="in place of stop= use suffix= or lazy; the temperature is that of sampling",
+            )
     return lark
 
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 MESSAGE = 300
 """Characters of a message of llguidance's that an error shows."""
-_STATE = re.compile(r"\s*<(state|backtrace)>.*", re.DOTALL)
-_SOURCE = re.compile(r"\n\s*\d* \|[^\n]*")
+_STATE = re.compile(r"<(state|backtrace)>.*", re.DOTALL)
+_SOURCE = re.compile(r"\n *\d* \|[^\n]*")
 _KEYWORDS = re.compile(r"Unimplemented keys: \[([^\]]*)\]")
 _FIRST_RULE = "at 1(8): "
 """Where what is no grammar of lines goes wrong."""
