@@ -467,3 +467,44 @@ def test_rows_are_the_same_bits(llm, model, tmp_path):
     batch.extend([*held, 9], 0, seqs=1, logits="last")
     logits = context.decode(batch).logits
     assert np.array_equal(logits[0], logits[1])
+
+
+def test_a_slot_that_becomes_a_conversations_at_once(tmp_path):
+    """Both come between two steps: one is answered, the other refused, and nobody else fails."""
+    with LLM(tiny.load(tmp_path, "llama"), max_sequences=3) as llm:
+        alone = ask(llm, PROMPT)
+        llm.forget()
+        with llm.conversation() as conversation:
+            options: dict[str, Any] = {"max_tokens": 8, "seed": 3, "logprobs": 2, "stream": True}
+
+            def begin() -> list[motet.Stream]:
+                own = llm.generate(PROMPT, conversation=conversation, **options)
+                return [own, *(llm.generate(PROMPT, slot=k, **options) for k in range(3))]
+
+            own, *others = llm._engine._between_steps(begin)
+            assert same(whole(own), alone)
+            (seq,) = (slot.number for slot in llm.slots() if slot.kept)
+            for number, other in enumerate(others):
+                if number == seq:
+                    with pytest.raises(CapacityError, match="is a conversation's"):
+                        whole(other)
+                else:
+                    assert same(whole(other), alone)
+
+
+def test_one_that_is_cancelled_and_closed_between_two_steps(tmp_path):
+    with LLM(tiny.load(tmp_path, "llama"), max_sequences=3) as llm:
+        conversation = llm.conversation()
+        stream = llm.generate(PROMPT, conversation=conversation, stream=True)
+        next(stream)
+        llm._engine._between_steps(lambda: (stream.close(), conversation.close()))
+        while llm._engine.keeping._open:
+            time.sleep(0.005)
+        sequences = llm._engine._scheduler.sequences
+        assert llm._engine._between_steps(lambda: sorted(sequences._free)) == [0, 1, 2]
+
+
+def whole(stream: motet.Stream) -> Completion:
+    *_, last = stream
+    assert last.completion is not None
+    return last.completion

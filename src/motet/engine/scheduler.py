@@ -224,15 +224,16 @@ class Scheduler:
 
     def _later(self, request: Request) -> bool:
         """Whether others may pass a request."""
-        if request.own_sequence is not None:
-            return not self.sequences.may_acquire_own(request.own_sequence)
+        own = request.own_sequence
+        if own is not None:
+            return not self.sequences.may_acquire_own(own, kept=request.kept is not None)
         reuse = self._reuse and not self._scores(request)
         return reuse and self._sharing.waits(request, self.running)
 
     def _lacks_own(self, request: Request) -> bool:
         """Whether it is none that goes on in its own sequence now."""
         own = request.own_sequence if request.kept else None
-        return own is None or not self.sequences.may_acquire_own(own)
+        return own is None or not self.sequences.may_acquire_own(own, kept=True)
 
     def _share(self, scheduled: ScheduledBatch) -> None:
         """Fill the room with pieces of prompts: half of it with the one admitted first, the rest

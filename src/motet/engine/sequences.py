@@ -116,10 +116,10 @@ class Sequences:
         reused = self._begin(best.seq, seq, best.usable) if best else 0
         return Acquired([seq], reused, best.common if best else 0)
 
-    def may_acquire_own(self, seq: int) -> bool:
-        """Whether ``seq`` is idle or kept, and not being saved."""
-        if seq in self._kept:
-            return seq not in self._memory.being_exported
+    def may_acquire_own(self, seq: int, *, kept: bool) -> bool:
+        """Whether ``seq`` is not being saved, and ``kept`` for a conversation or else idle."""
+        if kept:
+            return seq in self._kept and seq not in self._memory.being_exported
         return seq in self._available()
 
     def next_free(self, but: int = -1) -> int:
