@@ -29,7 +29,7 @@ NESTED = '{"a":' * 900 + "1" + "}" * 900
 
 @pytest.fixture(scope="module")
 def llm() -> Generator[LLM]:
-    with chatting() as made:
+    with chatting(max_waiting=64) as made:
         yield made
 
 
@@ -257,3 +257,37 @@ def test_models_of_made_up_names(server: httpx.Client) -> None:
         response = server.get(f"/v1/models/{name}")
         assert response.status_code in (400, 404)
         assert len(response.content) < 1000
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("part", ["[]", '{"a":1}'])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_great_many_lists_and_objects(
+    server: httpx.Client, path: str, part: str, chunked: bool
+) -> None:
+    text = b'{"user":[' + b",".join([part.encode()] * 250_001) + b"]}"
+    text = text.replace(b"]}", b"," + b",".join([b"[]"] * 250_001) + b"]}")
+    content = iter([text[:100], text[100:]]) if chunked else text
+    response = server.post(path, content=content, headers=JSON)
+    assert response.status_code == 413, response.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/v1/completions", {"prompt": ["a"] * 100_000}, "answers in one call"),
+        ("/v1/completions", {"prompt": "a", "stop": [f"z{i}" for i in range(257)]}, "stop strings"),
+        ("/completion", {"prompt": "a", "stop": [f"z{i}" for i in range(257)]}, "stop strings"),
+        ("/v1/completions", {"prompt": "a", "logit_bias": {i: 1 for i in range(100_001)}}, "bias"),
+        ("/completion", {"prompt": "a", "logit_bias": {i: 1 for i in range(100_001)}}, "bias"),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "a"}] * 10_001},
+            "messages",
+        ),
+    ],
+)
+def test_more_than_anybody_means(
+    server: httpx.Client, path: str, body: dict[str, Any], said: str
+) -> None:
+    assert said in refused(server, path, json.dumps(body))

@@ -96,6 +96,10 @@ class Engine:
 
         self._hand_in(add)
 
+    def require_possible(self, answers: int) -> None:
+        """Raise CapacityError for more answers in one call than there is ever room for."""
+        self._admission.require_possible(answers)
+
     def _unfinished(self) -> int:
         """Answers that somebody waits for."""
         scheduler = self._scheduler

@@ -85,18 +85,23 @@ class Admission:
     def require_room(self, count: Callable[[], int], more: int) -> None:
         """Raise BusyError where ``more`` answers are too many beside those unfinished, which
         ``count`` gives; CapacityError where they always are."""
+        self.require_possible(more)
         if self._most is None:
             return
         room = self._sequences + self._most
-        if more > room:
-            raise CapacityError(
-                f"{more} answers in one call, and no more than {room} may run and wait",
-                hint="ask for fewer at a time, or make the LLM with more max_waiting",
-            )
         unfinished = count()
         over = unfinished + more - room
         if over > 0:
             raise self._busy(f"{unfinished} answers run or wait, and {room} may", over)
+
+    def require_possible(self, answers: int) -> None:
+        """Raise CapacityError where so many answers are always too many."""
+        if self._most is not None and answers > self._sequences + self._most:
+            raise CapacityError(
+                f"{answers} answers in one call, and no more than {self._sequences + self._most}"
+                " may run and wait",
+                hint="ask for fewer at a time, or make the LLM with more max_waiting",
+            )
 
     def require_turn(self, calls: int) -> None:
         """Raise BusyError where ``calls`` to embed or rank are so many that no other may wait."""

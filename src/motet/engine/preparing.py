@@ -67,6 +67,7 @@ def requests_of(
     if tokenizer is not None:
         banned = dict.fromkeys(tokenizer.suppressed, -math.inf)
         sampling = replace(sampling, logit_bias={**sampling.logit_bias, **banned})
+    engine.require_possible(sum(turn.options.n for turn in asked))
     requests: list[Request] = []
     for number, turn in enumerate(asked):
         prompt, options = turn.prompt, turn.options

@@ -12,9 +12,12 @@ from motet.engine.options import AnswerFields
 from motet.engine.prompts import Prompt
 from motet.errors import ContextLengthError
 from motet.sampling import SamplingFields
+from motet.server.failures import Refused
 from motet.server.generation import begun, client_of, completed
 from motet.server.service import Service
 
+_MOST_STOPS = 256
+"""Each is looked for in what each token adds, while everybody waits."""
 _FEW_IDS = 10_000
 """Which take no time to look at, so that what else is wrong with them is said."""
 
@@ -31,6 +34,14 @@ class Wanted:
     grammar: str | None = None
     json_schema: Mapping[str, Any] | str | bool | None = None
     regex: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.stop) > _MOST_STOPS:
+            raise Refused(
+                400,
+                f"there are {len(self.stop)} stop strings; at most {_MOST_STOPS} are taken",
+                param="stop",
+            )
 
     def most_tokens(self, service: Service) -> int | None:
         """Of an answer: what the request says, or else the server."""
@@ -83,9 +94,11 @@ class TextCall:
 
     def _ask(self, service: Service, request: Request, *, stream: bool) -> Any:
         wanted = self.wanted
+        served = service.text
+        limit = served.context_length
         for prompt in self.prompts:
-            _require_short(prompt, service.text.context_length)
-        return service.text.llm.generate(
+            _require_short(prompt, limit)
+        return served.llm.generate(
             self.prompts,
             n=wanted.n,
             echo=self.echo,

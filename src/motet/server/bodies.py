@@ -5,6 +5,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from motet.server.failures import Failure, Refused
 
+_MOST_PARTS = 500_000
+"""Opening brackets: nobody else is served while JSON is read, and lists take longest."""
+
 
 class Bodies:
     """Refuses bodies that are too large, or no JSON by what they say of themselves."""
@@ -19,14 +22,18 @@ class Bodies:
         if refusal is not None:
             await refusal.response(scope["path"])(scope, receive, send)
             return
-        read = 0
+        read = parts = 0
 
         async def counted() -> Message:
-            nonlocal read
+            nonlocal read, parts
             message = await receive()
-            read += len(message.get("body", b""))
+            piece = message.get("body", b"")
+            read += len(piece)
+            parts += piece.count(b"[") + piece.count(b"{")
             if read > self._limit:  # it came in pieces, without a length
                 raise Refused(413, self._too_large)
+            if parts > _MOST_PARTS:
+                raise Refused(413, f"the body has more than {_MOST_PARTS} '[' and '{{': send less")
             return message
 
         await self._app(scope, counted, send)

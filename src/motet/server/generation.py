@@ -9,6 +9,7 @@ from fastapi import Request
 from motet.async_llm import AsyncStream
 from motet.engine import Chunk, Completion
 from motet.server.failures import ClientLeft, Failure, failure
+from motet.server.security import key_of
 from motet.server.service import Service
 from motet.server.sse import left
 
@@ -17,10 +18,7 @@ Result = TypeVar("Result")
 
 def client_of(request: Request) -> str:
     """Whose request it is: clients take turns. The key that was given, or the address."""
-    key = request.headers.get("authorization") or request.headers.get("x-api-key")
-    if key and request.app.state.service.settings.api_keys:
-        return key
-    return request.client.host if request.client else ""
+    return key_of(request.scope) or (request.client.host if request.client else "")
 
 
 async def completed(service: Service, request: Request, work: Awaitable[Result]) -> Result:

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from motet.sampling import SamplingFields
 
 _MOST_FIELDS = 256
+MOST_BIASES = 100_000
+"""Tokens that logit_bias may name."""
 
 
 class Asked(BaseModel):
@@ -48,7 +50,7 @@ class SamplingBody(Asked):
     ] = None
     repeat_last_n: int | None = None
     seed: Annotated[int | None, Field(description="Below 0, or null: any.")] = None
-    logit_bias: dict[int, float] | None = None
+    logit_bias: Annotated[dict[int, float], Field(max_length=MOST_BIASES)] | None = None
 
     def sampling(self) -> SamplingFields:
         """The fields that are given. Raises ValueError for two that contradict each other."""

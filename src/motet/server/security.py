@@ -21,6 +21,7 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self._app = app
         self._keys = tuple(_digest(key.encode()) for key in settings.api_keys)
+        self._texts = settings.api_keys
         self._any_origin = "*" in settings.origins
         self._origins = settings.origins
         self._names = {"localhost", settings.host, *settings.hosts}
@@ -49,7 +50,9 @@ class Gate:
             )
         if not self._keys or scope["path"] in _OPEN or scope["method"] == "OPTIONS":
             return None
-        if self._opens(headers):
+        key = self._key(headers)
+        if key is not None:
+            scope["motet.key"] = key
             return None
         return Failure(
             401,
@@ -57,14 +60,17 @@ class Gate:
             code="invalid_api_key",
         )
 
-    def _opens(self, headers: Headers) -> bool:
-        """Whether a key was given. All are compared, each in constant time."""
+    def _key(self, headers: Headers) -> str | None:
+        """The key that was given; None: none. All are compared, each in constant time."""
         kind, _, value = headers.get("authorization", "").partition(" ")
         given = [headers.get("x-api-key", ""), value.strip() if kind.lower() == "bearer" else ""]
         # Headers are bytes, which the framework reads as Latin-1.
         digests = [_digest(key.encode("latin-1")) for key in given if key]
-        matches = [hmac.compare_digest(found, key) for found in digests for key in self._keys]
-        return any(matches)
+        known = zip(self._keys, self._texts, strict=True)
+        matches = [
+            text for key, text in known for found in digests if hmac.compare_digest(found, key)
+        ]
+        return matches[0] if matches else None
 
     def _known_host(self, host: str) -> bool:
         """Whether a request is for this server: a name may be anybody's that leads here."""
@@ -83,6 +89,11 @@ class Gate:
         if self._any_origin or origin in self._origins:
             return True
         return bool(host) and origin.partition("://")[2] == host
+
+
+def key_of(scope: Scope) -> str | None:
+    """The key that opened the server to a request; None where none is needed."""
+    return scope.get("motet.key")
 
 
 def _digest(key: bytes) -> bytes:

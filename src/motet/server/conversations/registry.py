@@ -18,6 +18,7 @@ from motet.server.conversations.entry import Entry, Mark, is_id, new_id
 from motet.server.conversations.files import Files
 from motet.server.conversations.items import Message, Said
 from motet.server.failures import Refused
+from motet.server.security import key_of
 
 if TYPE_CHECKING:
     from motet.server.service import Service
@@ -27,12 +28,8 @@ _log = logging.getLogger("motet")
 
 def owner_of(request: Request) -> str:
     """Whose conversations a request is about: those of its API key; all are one's without keys."""
-    if not request.app.state.service.settings.api_keys:
-        return "open"
-    given = request.headers.get("x-api-key", "")
-    kind, _, value = request.headers.get("authorization", "").partition(" ")
-    key = value.strip() if kind.lower() == "bearer" else given
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
+    key = key_of(request.scope)
+    return "open" if key is None else hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 class Turn:

@@ -71,7 +71,7 @@ async def _answered(
 ) -> Response:
     served = service.text
     tokenizer = vocabulary(served.llm.model)
-    sampling = body.chosen(served.llm.sampling, tokenizer)
+    sampling = await asyncio.to_thread(body.chosen, served.llm.sampling, tokenizer)
     wanted = body.wanted(sampling, served.llm.model.config.n_vocab, served.context_length)
     form = Form(served, tokenizer, body, prompts, sampling, wanted.most_tokens(service))
     call = TextCall(prompts, wanted, slot=body.id_slot if body.id_slot >= 0 else None)

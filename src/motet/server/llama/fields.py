@@ -11,7 +11,7 @@ from motet import checks
 from motet.sampling import Sampling
 from motet.server.asking import Wanted
 from motet.server.failures import Refused
-from motet.server.sampling import SamplingBody
+from motet.server.sampling import MOST_BIASES, SamplingBody
 from motet.tokenizer import Tokenizer
 
 Whether = Annotated[bool, Field(strict=True)]
@@ -218,6 +218,12 @@ def _biases(given: object, tokenizer: Tokenizer | None) -> dict[int, float]:
     pairs = list(given.items()) if isinstance(given, Mapping) else given
     if not isinstance(pairs, list):
         raise _no_bias(given)
+    if len(pairs) > MOST_BIASES:
+        raise Refused(
+            400,
+            f"logit_bias has {len(pairs)} entries; at most {MOST_BIASES} are taken",
+            param="logit_bias",
+        )
     found: dict[int, float] = {}
     for pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2:

@@ -1,6 +1,7 @@
 """Text to tokens and back, and chats as the text that the model sees."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -11,6 +12,7 @@ from motet.server.openai.chat_body import ChatBody
 from motet.server.replies import reply
 from motet.server.sampling import Asked
 from motet.server.service import CurrentService
+from motet.tokenizer import Tokenizer
 
 router = APIRouter(tags=["llama-server"])
 
@@ -51,14 +53,14 @@ async def tokenize(body: TokenizeBody, service: CurrentService) -> Response:
     )
     if not body.with_pieces:
         return reply({"tokens": ids})
-    pieces = [{"id": token, "piece": _piece(tokenizer.piece(token))} for token in ids]
-    return reply({"tokens": pieces})
+    return await asyncio.to_thread(_pieces, tokenizer, ids)
 
 
 @router.post("/detokenize")
 async def detokenize(body: DetokenizeBody, service: CurrentService) -> Response:
     """What tokens stand for, one after the other."""
-    return reply({"content": raw_text(body.tokens, vocabulary(service.first.llm.model))})
+    text = await asyncio.to_thread(raw_text, body.tokens, vocabulary(service.first.llm.model))
+    return reply({"content": text})
 
 
 @router.post("/apply-template")
@@ -80,6 +82,10 @@ async def input_tokens(body: ChatBody, service: CurrentService) -> dict[str, Any
     """How many tokens the model would read of a chat."""
     count = await body.call(service.text, None).prompt_tokens(service)
     return {"object": "response.input_tokens", "input_tokens": count}
+
+
+def _pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> Response:
+    return reply({"tokens": [{"id": i, "piece": _piece(tokenizer.piece(i))} for i in ids]})
 
 
 def _piece(piece: bytes) -> str | list[int]:

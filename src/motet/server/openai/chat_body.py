@@ -51,7 +51,7 @@ class Conversation(Asked):
 class ChatBody(GenerationBody):
     """OpenAI's fields, and some of vLLM's and of llama-server's."""
 
-    messages: Annotated[list[Message], Field(fail_fast=True, min_length=1)]
+    messages: Annotated[list[Message], Field(fail_fast=True, min_length=1, max_length=10_000)]
     tools: Annotated[list[Tool], Field(fail_fast=True)] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
