@@ -1,5 +1,6 @@
 """The state directory: hostile names reach nothing outside, hostile files harm nobody."""
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator
@@ -13,9 +14,12 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
+from fastapi import Request
 from fastapi.testclient import TestClient
 
+from motet.server.conversations.registry import owner_of
 from motet.server.failures import Refused
+from motet.server.generation import client_of
 from motet.server.settings import ServerSettings
 from motet.server.state_dir import Folder
 from tests.server.conversing import conversing, talker
@@ -194,3 +198,55 @@ def test_notes_that_make_no_sense(client, number, folder):
         ]
         assert odd["error"]
     (inside / "odd").unlink()
+
+
+def test_the_end_does_not_wait_for_an_answer(client, number, folder):
+    """What was said before it is saved all the same."""
+    conversations = client.app.state.service.conversations
+
+    async def end() -> None:
+        async with conversations.turn(number, "open"):
+            await asyncio.wait_for(conversations.save_all(), 30)
+
+    saved = folder / "conversations" / "open" / number
+    assert not saved.exists()
+    client.portal.call(end)
+    assert saved.exists()
+
+
+def test_a_turn_in_what_is_deleted_meanwhile(client):
+    made = client.post("/v1/conversations", json={}).json()["id"]
+    conversations = client.app.state.service.conversations
+
+    async def turn() -> None:
+        entry = await conversations.get(made, "open")
+        async with entry.lock:
+            coming = asyncio.ensure_future(anext(conversations.turn(made, "open").gen))
+            while not entry.answering:
+                await asyncio.sleep(0)
+            del conversations._all[made]
+        with pytest.raises(Refused, match="there is no conversation"):
+            await coming
+
+    client.portal.call(turn)
+
+
+def test_whose_a_request_is_only_the_key_says():
+    settings = ServerSettings(port=0, api_keys=("one", "two"))
+    app, service = conversing(lambda: talker(max_sequences=2), settings)
+    seen: list[str] = []
+
+    @app.get("/who")
+    async def who(request: Request) -> None:
+        seen.append(client_of(request) + owner_of(request))
+
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        for headers in (
+            {"X-Api-Key": "one"},
+            {"X-Api-Key": "one", "Authorization": "Bearer other"},
+            {"X-Api-Key": "other", "Authorization": "bearer  one "},
+        ):
+            assert client.get("/who", headers=headers).status_code == 200
+        while service.status == "loading":
+            time.sleep(0.01)
+    assert len(seen) == 3 and len({*seen}) == 1

@@ -53,12 +53,12 @@ class Files:
         """What an owner has saved. Of a file that is of no use here ``error`` says why."""
         return await asyncio.to_thread(self._list, self._folder(owner))
 
-    async def write(self, entry: Entry, name: str) -> None:
-        """Save a conversation. Raises Refused."""
+    async def write(self, entry: Entry, name: str, *, notes_only: bool = False) -> None:
+        """Save a conversation, or all but its memory. Raises Refused."""
         path = await asyncio.to_thread(self._folder(entry.owner).target, name)
         notes = entry.notes()
         try:
-            if entry.memory is None:
+            if notes_only or entry.memory is None:
                 await self._llm().save(path, notes, notes_only=True)
             else:
                 await entry.memory.save(path, notes)

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -242,12 +242,17 @@ class Conversations:
             await asyncio.to_thread(self._files.unlink, entry)
 
     async def save_all(self) -> None:
-        """Save all that are open, where there is a state directory: the server stops."""
+        """Save all that are open, where there is a state directory: the server stops.
+
+        Of those in which an answer is still under way, which is not waited for, what was said
+        before it.
+        """
         for entry in list(self._all.values()) if self._files.may_be else ():
-            async with entry.lock:
+            answering = entry.answering is not None
+            async with nullcontext() if answering else entry.lock:
                 try:
                     if not entry.filed:
-                        await self._files.write(entry, entry.id)
+                        await self._files.write(entry, entry.id, notes_only=answering)
                 except (MotetError, Refused) as error:
                     _log.warning("conversation %s is not saved: %s", entry.id, error)
 
