@@ -54,7 +54,7 @@ class Files:
         return await asyncio.to_thread(self._list, self._folder(owner))
 
     async def write(self, entry: Entry, name: str, *, notes_only: bool = False) -> None:
-        """Save a conversation; with ``notes_only`` without its memory. Raises Refused."""
+        """Save a conversation, or all but its memory. Raises Refused."""
         path = await asyncio.to_thread(self._folder(entry.owner).target, name)
         notes = entry.notes()
         try:

@@ -244,15 +244,15 @@ class Conversations:
     async def save_all(self) -> None:
         """Save all that are open, where there is a state directory: the server stops.
 
-        Of those in which an answer is still under way what was said before it, for it is not to
-        be waited for.
+        Of those in which an answer is still under way, which is not waited for, what was said
+        before it.
         """
         for entry in list(self._all.values()) if self._files.may_be else ():
-            notes_only = entry.answering is not None
-            async with nullcontext() if notes_only else entry.lock:
+            answering = entry.answering is not None
+            async with nullcontext() if answering else entry.lock:
                 try:
                     if not entry.filed:
-                        await self._files.write(entry, entry.id, notes_only=notes_only)
+                        await self._files.write(entry, entry.id, notes_only=answering)
                 except (MotetError, Refused) as error:
                     _log.warning("conversation %s is not saved: %s", entry.id, error)
 
