@@ -260,16 +260,15 @@ def test_models_of_made_up_names(server: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("part", ["[]", '{"a":1}'])
+@pytest.mark.parametrize("part", ["[]", "{}"])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_great_many_lists_and_objects(
     server: httpx.Client, path: str, part: str, chunked: bool
 ) -> None:
-    text = b'{"user":[' + b",".join([part.encode()] * 250_001) + b"]}"
-    text = text.replace(b"]}", b"," + b",".join([b"[]"] * 250_001) + b"]}")
+    text = b'{"user":[' + b",".join([part.encode()] * 500_000) + b"]}"
     content = iter([text[:100], text[100:]]) if chunked else text
     response = server.post(path, content=content, headers=JSON)
-    assert response.status_code == 413, response.text
+    assert response.status_code == 413 and "500000 '['" in response.text, response.text
 
 
 STOPS = [f"z{i}" for i in range(257)]
