@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -44,9 +45,8 @@ def read_tools(tools: object) -> tuple[Tool, ...]:
     if size > _MOST:
         raise OptionError(f"tools has {size} characters as JSON", hint=f"use at most {_MOST}")
     read = tuple(_tool(f"tools[{i}]", each) for i, each in enumerate(given))
-    names = [tool.name for tool in read]
-    for name in names:
-        if names.count(name) > 1:
+    for name, times in Counter(tool.name for tool in read).items():
+        if times > 1:
             raise OptionError(f"tools has {name!r} twice", hint="give each a name of its own")
     return read
 
