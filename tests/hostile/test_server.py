@@ -298,3 +298,21 @@ def test_more_than_anybody_means(
     server: httpx.Client, path: str, body: dict[str, Any], said: str
 ) -> None:
     assert said in refused(server, path, json.dumps(body))
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"POST /v1/completions HTTP/1.1\r\nHost: a",
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{",
+    ],
+)
+def test_requests_whose_rest_does_not_come(
+    server: httpx.Client, begun: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motet.server.protocol.PATIENCE", 0.2)
+    url = server.base_url
+    with socket.create_connection((url.host, url.port or 80), timeout=20) as opened:
+        opened.sendall(begun)
+        assert opened.recv(100) == b""

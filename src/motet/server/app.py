@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -21,6 +22,9 @@ from motet.server.responses import routes as responses
 from motet.server.responses.store import Responses
 from motet.server.security import Gate
 from motet.server.service import Service
+
+_THREADS = 64
+"""For what would keep the event loop waiting: a few slow grammars are not in others' way."""
 
 ROUTERS = (
     page.router,
@@ -45,6 +49,8 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        threads = ThreadPoolExecutor(_THREADS, "motet-serve")
+        asyncio.get_running_loop().set_default_executor(threads)
         loading = asyncio.create_task(service.start())
         yield
         service.status = "stopping"

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import time
@@ -18,6 +19,8 @@ from motet.server.service import Service
 from motet.server.settings import ServerSettings
 
 _BACKLOG = 2048
+_CONNECTIONS = 4096
+"""At once; what comes beyond them is told that the server is busy (503)."""
 _LOOK_SECONDS = 0.05
 _LAST_SECONDS = 2
 """For clients to take what is there once all answers have ended."""
@@ -46,6 +49,7 @@ def run(service: Service, listening: socket.socket) -> None:
     A second Ctrl-C ends them at once. Raises what loading the models raises.
     """
     server = server_of(service)
+    _allow_connections()
     with listening, _signals_end_nothing():
         server.run([listening])
     if service.failure is not None:
@@ -62,6 +66,7 @@ def server_of(service: Service) -> uvicorn.Server:
         server_header=False,
         backlog=_BACKLOG,
         http=Protocol,
+        limit_concurrency=_CONNECTIONS,
         ws="none",
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
@@ -98,6 +103,15 @@ class _Server(uvicorn.Server):
 
     def _give_up(self) -> None:
         self.should_exit = True
+
+
+def _allow_connections() -> None:
+    """Open files are limited to 1024 on most systems unless one asks for more."""
+    wanted = _CONNECTIONS + 1024
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @contextmanager

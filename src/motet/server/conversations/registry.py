@@ -18,11 +18,14 @@ from motet.server.conversations.entry import Entry, Mark, is_id, new_id
 from motet.server.conversations.files import Files
 from motet.server.conversations.items import Message, Said
 from motet.server.failures import Refused
+from motet.server.replies import dumped
 from motet.server.security import key_of
 
 if TYPE_CHECKING:
     from motet.server.service import Service
 
+MOST_BYTES = 32 << 20
+"""That is said in a conversation, as JSON."""
 _log = logging.getLogger("motet")
 
 
@@ -129,6 +132,7 @@ class Conversations:
     async def add(self, entry: Entry, said: Sequence[Said]) -> None:
         """Let it have been said. Raises Refused while an answer is under way."""
         async with self._alone(entry):
+            _require_size([*entry.said, *said])
             await self._leave_file(entry)
             entry.said += said
             await self._store(entry)
@@ -387,6 +391,13 @@ class Conversations:
     async def _store(self, entry: Entry) -> None:
         if entry.store:
             await self._files.write(entry, entry.id)
+
+
+def _require_size(said: Sequence[Said]) -> None:
+    """Raise Refused for more than a conversation may say."""
+    size = sum(len(dumped(each.message)) for each in said)
+    if size > MOST_BYTES:
+        raise Refused(413, f"the conversation would have {size} bytes; at most {MOST_BYTES}")
 
 
 async def _forked(memory: AsyncConversation, mark: Mark | None) -> AsyncConversation:

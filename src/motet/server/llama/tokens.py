@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response
 from pydantic import Field
 
+from motet.server.failures import Refused
 from motet.server.llama.prompts import raw_text, vocabulary
 from motet.server.openai.chat_body import ChatBody, continues
 from motet.server.replies import reply
@@ -15,6 +16,9 @@ from motet.server.service import CurrentService
 from motet.tokenizer import Tokenizer
 
 router = APIRouter(tags=["llama-server"])
+
+_MOST_PIECES = 250_000
+"""To write more takes long, in which nobody else is served."""
 
 
 class TokenizeBody(Asked):
@@ -54,6 +58,10 @@ async def tokenize(body: TokenizeBody, service: CurrentService) -> Response:
     )
     if not body.with_pieces:
         return reply({"tokens": ids})
+    if len(ids) > _MOST_PIECES:
+        raise Refused(
+            413, f"there are {len(ids)} tokens; with_pieces says at most {_MOST_PIECES} at once"
+        )
     return await asyncio.to_thread(_pieces, tokenizer, ids)
 
 
