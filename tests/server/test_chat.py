@@ -78,6 +78,19 @@ def test_a_stream_says_the_same(client: Any) -> None:
     assert len({c.id for c in chunks}) == 1 and all(c.usage is None for c in chunks[:-1])
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_usage_in_each_event(server: httpx.Client, n: int) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    body = GREEDY | {"stream": True, "stream_options": options, "n": n}
+    *parts, last = events(server.post("/v1/chat/completions", json=body))
+    counts = [part["usage"]["completion_tokens"] for part in parts]
+    assert counts == sorted(counts) and counts[0] <= 1
+    assert parts[-1]["usage"] == last["usage"] and last["usage"]["completion_tokens"] == 12 * n
+    body["stream_options"] = {"continuous_usage_stats": True}
+    *_, end = events(server.post("/v1/chat/completions", json=body))
+    assert end["choices"] and end["usage"]["completion_tokens"] == 12 * n
+
+
 def test_several_answers_come_interleaved(server: httpx.Client) -> None:
     body = {"messages": MESSAGES, "seed": 3, "max_tokens": 6, "n": 3}
     whole = server.post("/v1/chat/completions", json=body).json()

@@ -54,7 +54,9 @@ _AS_IT_IS: dict[str, tuple[Any, ...]] = {
 class StreamOptions(Asked):
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
-    continuous_usage_stats: Literal[False] | None = None
+    continuous_usage_stats: Annotated[
+        bool | None, Field(description="vLLM's: say in each event what was used until then.")
+    ] = None
 
 
 class JsonSchema(Asked):
@@ -141,6 +143,11 @@ class GenerationBody(SamplingBody):
     def include_usage(self) -> bool:
         """Whether a stream is to end with its usage."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def usage_in_each(self) -> bool:
+        """Whether each event of a stream is to have the usage until then."""
+        return self.stream_options is not None and bool(self.stream_options.continuous_usage_stats)
 
     def chosen(self) -> SamplingFields:
         """How tokens are chosen. Raises Refused for options of a stream that there is not."""
