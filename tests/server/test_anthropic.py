@@ -237,6 +237,10 @@ def test_a_model_that_always_thinks_is_not_told_otherwise() -> None:
         ({"messages": [user([PICTURE])]}, "image input is not supported"),
         ({"messages": [user([{"type": "server_tool_use"}])]}, "server_tool_use"),
         ({"messages": [user([{"type": "thinking", "thinking": "x"}])]}, "no thinking blocks"),
+        (
+            {"messages": [user(), assistant([{"type": "redacted_thinking", "data": "x"}]), user()]},
+            "leave this block out",
+        ),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "web_search_20250305"),
         ({"tool_choice": {"type": "tool"}}, "name"),
         ({"container": "c"}, "container"),
