@@ -146,8 +146,7 @@ def test_phases_change_nothing(server: httpx.Client) -> None:
     for phase in ("commentary", "final_answer"):
         first, last = ({"role": "user", "content": text} for text in ("Hello", "More"))
         plain, same = (
-            posted(server, input=[first, said | more, last])[1]
-            for more in ({}, {"phase": phase})
+            posted(server, input=[first, said | more, last])[1] for more in ({}, {"phase": phase})
         )
         assert same["output"][0]["content"] == plain["output"][0]["content"]
         assert same["usage"]["input_tokens"] == plain["usage"]["input_tokens"]

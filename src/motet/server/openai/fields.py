@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, model_validator
 from motet.errors import shown
 from motet.sampling import SamplingFields
 from motet.server.failures import Refused
-from motet.server.sampling import Asked, SamplingBody
+from motet.server.sampling import Asked, SamplingBody, left_out
 
 _CHANGE_NOTHING = {
     *("user", "safety_identifier", "metadata", "service_tier", "request_id", "priority"),
@@ -112,6 +112,10 @@ class GenerationBody(SamplingBody):
     guided_regex: str | None = None
     guided_choice: Annotated[list[str] | None, Field(min_length=1)] = None
     guided_grammar: str | None = None
+    samplers: Annotated[
+        list[str] | None,
+        Field(description="llama-server's: those that are left out are switched off."),
+    ] = None
     id_slot: Annotated[
         int | None, Field(ge=-1, description="The sequence to compute in; -1: any.")
     ] = None
@@ -125,7 +129,9 @@ class GenerationBody(SamplingBody):
         for name, values in _AS_IT_IS.items():
             value = given.get(name)
             if name not in cls.model_fields and value is not None and value not in values:
-                raise ValueError(f"{name} is {shown(value)}: this server can only do {values[0]!r}")
+                raise ValueError(
+                    f"{name} is {_in_json(value)}: this server can only do {_in_json(values[0])}"
+                )
         dropped = (_CHANGE_NOTHING | _AS_IT_IS.keys()) - cls.model_fields.keys()
         return {name: value for name, value in given.items() if name not in dropped}
 
@@ -155,7 +161,7 @@ class GenerationBody(SamplingBody):
             raise Refused(
                 400, "stream_options are for streams: leave them out", param="stream_options"
             )
-        return self.sampling()
+        return cast(SamplingFields, {**self.sampling(), **left_out(self.samplers)})
 
     def constraint(self) -> Constraint:
         """What the answer is held to. Raises Refused where the fields say more than one thing."""
@@ -191,6 +197,10 @@ class GenerationBody(SamplingBody):
             **{n: Constraint(regex=r) for n, r in regexes.items() if r is not None},
             **{n: Constraint(grammar=g) for n, g in grammars.items() if g is not None},
         }
+
+
+def _in_json(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else shown(value)
 
 
 def _schema(form: ResponseFormat | None) -> dict[str, Any] | bool | None:
