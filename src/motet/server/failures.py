@@ -230,7 +230,7 @@ def _is_kind(part: object) -> bool:
     return part in ("str", "int", "float", "bool") or (isinstance(part, str) and "[" in part)
 
 
-def _http(error: HTTPException, method: str) -> Failure:
+def _http(error: HTTPException, request: Request) -> Failure:
     """What the framework refuses: paths, methods, and bodies that can't be read."""
     cause = error.__cause__
     if isinstance(cause, Refused):
@@ -238,9 +238,11 @@ def _http(error: HTTPException, method: str) -> Failure:
     said = str(error.detail)
     if error.status_code == 405:
         allowed = dict(error.headers or {}).get("Allow", "other methods")
-        said = f"this path has {allowed}, and no {method}"
+        said = f"this path has {allowed}, and no {request.method}"
     if error.status_code == 404:
         said = "there is no such path here; /docs lists those that there are"
+        if request.url.path.startswith("/api/"):
+            said = "this is no Ollama: its clients find the same as of OpenAI, under /v1"
     if isinstance(cause, RecursionError):
         said = "the body is nested too deeply"
     elif isinstance(cause, UnicodeDecodeError):
@@ -256,7 +258,7 @@ def _answer(request: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         found = _validation(error, request.url.path)
     elif isinstance(error, HTTPException):
-        found = _http(error, request.method)
+        found = _http(error, request)
     else:
         found = failure(error)
     if isinstance(error, ContextLengthError):
