@@ -336,6 +336,8 @@ def command(
             names, said = (settings.aliases, settings.tags) if first else ((), ())
             name = names[0] if names else llm.model.name
             found.append(Served(name, served, pooling, names, said))
+        if found[0].writes:
+            _say_without_grammars()
         click.echo(
             f"{found[0].name} is ready at {address}: its endpoints are described at {address}/docs,"
             f" OpenAI's clients take {address}/v1",
@@ -357,6 +359,15 @@ def _named(option: str, given: tuple[str, ...]) -> tuple[str, ...]:
     if "" in names:
         raise click.UsageError(f"{option}: a name is empty")
     return tuple(dict.fromkeys(names))
+
+
+def _say_without_grammars() -> None:
+    from motet.grammar.library import require_llguidance
+
+    try:
+        require_llguidance()
+    except UnsupportedError as error:
+        click.echo(f"without calls of tools, schemas and grammars: {error.hint}", err=True)
 
 
 def _keys_in(file: Path | None) -> list[str]:
