@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from motet.server.settings import ServerSettings
+from tests.server.models import tiny
 from tests.server.replying import PLAIN, replies
 from tests.server.running import serving
 
@@ -237,6 +238,10 @@ def test_a_model_that_always_thinks_is_not_told_otherwise() -> None:
         ({"messages": [user([PICTURE])]}, "image input is not supported"),
         ({"messages": [user([{"type": "server_tool_use"}])]}, "server_tool_use"),
         ({"messages": [user([{"type": "thinking", "thinking": "x"}])]}, "no thinking blocks"),
+        (
+            {"messages": [user(), assistant([{"type": "redacted_thinking", "data": "x"}]), user()]},
+            "leave this block out",
+        ),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "web_search_20250305"),
         ({"tool_choice": {"type": "tool"}}, "name"),
         ({"container": "c"}, "container"),
@@ -289,6 +294,15 @@ def test_blocks_go_back_as_clients_write_them(client: anthropic.Anthropic) -> No
         stop_sequences=None,  # pyright: ignore[reportArgumentType]
     )
     assert again.content[0].type == "text" and again.content[0].text == "It rains."
+
+
+def test_models_are_listed() -> None:
+    with serving(tiny) as server:
+        client = anthropic.Anthropic(base_url=str(server.base_url), api_key="none")
+        (model,) = client.models.list()
+        assert (model.type, model.display_name) == ("model", model.id)
+        assert model.created_at.timestamp() > 1e9
+        assert client.models.retrieve(model.id).id == model.id
 
 
 def test_threads_are_refused_so_that_clients_go_on_without(server: httpx.Client) -> None:

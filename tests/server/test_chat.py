@@ -78,6 +78,19 @@ def test_a_stream_says_the_same(client: Any) -> None:
     assert len({c.id for c in chunks}) == 1 and all(c.usage is None for c in chunks[:-1])
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_usage_in_each_event(server: httpx.Client, n: int) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    body = GREEDY | {"stream": True, "stream_options": options, "n": n}
+    *parts, last = events(server.post("/v1/chat/completions", json=body))
+    counts = [part["usage"]["completion_tokens"] for part in parts]
+    assert counts == sorted(counts) and counts[0] <= 1
+    assert parts[-1]["usage"] == last["usage"] and last["usage"]["completion_tokens"] == 12 * n
+    body["stream_options"] = {"continuous_usage_stats": True}
+    *_, end = events(server.post("/v1/chat/completions", json=body))
+    assert end["choices"] and end["usage"]["completion_tokens"] == 12 * n
+
+
 def test_several_answers_come_interleaved(server: httpx.Client) -> None:
     body = {"messages": MESSAGES, "seed": 3, "max_tokens": 6, "n": 3}
     whole = server.post("/v1/chat/completions", json=body).json()
@@ -147,7 +160,20 @@ def test_parts_are_joined_and_developers_are_the_system(server: httpx.Client, ll
     ("more", "param", "said"),
     [
         ({"frobnicate": 1}, "frobnicate", "does not know the field"),
-        ({"store": True}, None, "store is True"),
+        ({"enable_thinking": False}, "enable_thinking", "chat_template_kwargs"),
+        ({"thinking": {"type": "disabled"}}, "thinking", "chat_template_kwargs"),
+        ({"reasoning": {"effort": "low"}}, "reasoning", "give reasoning_effort"),
+        ({"options": {"num_ctx": 4096}}, "options", "--ctx"),
+        ({"one": 1, "two": 2, "three": 3}, "one", "(and 2 more: two, three)"),
+        ({f"x{n}": 1 for n in range(9)}, "x0", "(and 8 more: x1, x2, x3, x4, x5, …)"),
+        ({"samplers": ["top_p", "top_k"]}, "samplers", "in this order"),
+        ({"samplers": ["mirostat"]}, "samplers", "mirostat"),
+        ({"store": True}, None, "store is true: this server can only do false"),
+        (
+            {"stream_options": {"include_obfuscation": True}},
+            "stream_options.include_obfuscation",
+            "false",
+        ),
         ({"min_tokens": 5}, None, "min_tokens is 5"),
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": "hello"}, "messages", "list"),
@@ -333,6 +359,14 @@ def test_how_long_each_token_took(server: httpx.Client) -> None:
     assert parts[0]["timings"]["prompt_n"] + parts[0]["timings"]["cache_n"] > 0
 
 
+def test_samplers_that_are_left_out(server: httpx.Client, llm: LLM) -> None:
+    asked = {"messages": MESSAGES, "seed": 5, "max_tokens": 20, "top_k": 3}
+    body = asked | {"samplers": ["top_p", "temperature"]}
+    choice = server.post("/v1/chat/completions", json=body).json()["choices"][0]
+    off: Any = {"top_k": 0, "min_p": 0.0, "typical_p": 1.0, "repeat_penalty": 1.0}
+    assert choice["message"]["content"] == llm.chat(MESSAGES, seed=5, max_tokens=20, **off).text
+
+
 def test_what_the_model_read(server: httpx.Client, llm: LLM) -> None:
     body = GREEDY | {"max_tokens": 1, "verbose": True}
     told = server.post("/v1/chat/completions", json=body).json()["__verbose"]["prompt"]
@@ -347,6 +381,7 @@ def test_what_the_model_read(server: httpx.Client, llm: LLM) -> None:
         {"functions": None, "function_call": None, "audio": None, "tools": None, "stop": None},
         {"include_reasoning": True, "echo": False, "add_special_tokens": False},
         {"dynatemp_range": 0, "dynatemp_exponent": 1, "xtc_probability": 0, "xtc_threshold": 0.1},
+        {"samplers": ["penalties", "dry", "top_k", "typ_p", "top_p", "min_p", "temperature"]},
         {"dry_multiplier": 0, "dry_base": 1.75, "dry_allowed_length": 2, "top_n_sigma": -1},
     ],
 )

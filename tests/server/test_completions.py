@@ -46,6 +46,16 @@ def test_it_answers_as_the_model_does(server: httpx.Client, llm: LLM) -> None:
     assert [c.choices[0].finish_reason for c in chunks if c.choices[0].finish_reason] == ["length"]
 
 
+def test_usage_in_each_event(server: httpx.Client) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    body = {"prompt": [PROMPT, "The dog"], "stream": True, "stream_options": options}
+    lines = server.post("/v1/completions", json=body).text.split("\n\n")
+    *parts, last = [json.loads(line.removeprefix("data: ")) for line in lines if "{" in line]
+    counts = [part["usage"]["completion_tokens"] for part in parts]
+    assert counts == sorted(counts) and counts[0] == 1
+    assert parts[-1]["usage"] == last["usage"] and last["choices"] == []
+
+
 def test_prompts_of_every_form(server: httpx.Client, llm: LLM) -> None:
     assert llm.tokenizer is not None
     texts = [PROMPT, "The dog"]

@@ -140,6 +140,10 @@ def test_methods(server: httpx.Client) -> None:
     ):
         assert response.status_code == 405 and response.headers["allow"] == allowed
         assert response.json()["error"]["type"] == "invalid_request_error"
+    for path in ("/api/chat", "/api/generate"):
+        missing = server.post(path, json={})
+        assert missing.status_code == 404 and "/v1" in missing.json()["error"]["message"]
+    assert "/v1" in server.get("/api/tags").json()["error"]["message"]
     missing = server.post("/v1/nothing", json={})
     assert missing.status_code == 404 and missing.json()["error"]["type"] == "not_found_error"
 

@@ -63,6 +63,9 @@ def test_one_text_and_token_ids(server: httpx.Client, llm: LLM) -> None:
         ({"input": "a " * 5000}, "truncate_prompt_tokens: -1"),
         ({"input": ["a"] * 2049}, "2049"),
         ({"input": [-1]}, "-1"),
+        ({"input": [[5], [5, 99999]]}, "text 1 has token 99999"),
+        ({"input": [99999]}, "check_embedding_ctx_length=False"),
+        ({"input": [True, 10**400]}, "text 0 has token 1000"),
         ({"other": 1}, "does not know"),
     ],
 )

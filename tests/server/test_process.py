@@ -87,6 +87,15 @@ def test_answers_under_way_end_and_new_ones_are_refused(slow: dict[str, str]) ->
         assert server.ended() == 0 and "Traceback" not in "".join(server.said)
 
 
+def test_it_says_what_there_is_not_without_llguidance(tmp_path: Path) -> None:
+    (tmp_path / "llguidance.py").write_text("raise ImportError")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with started("-c", "0", variables=os.environ | {"PYTHONPATH": path}) as server:
+        said = "without calls of tools, schemas and grammars: pip install 'motet[grammar]'"
+        assert any(said in line for line in server.said)
+        assert server.get("/v1/models").json()["data"][0]["meta"]["n_ctx"] == 256
+
+
 def test_answers_that_take_too_long_end_with_an_error(slow: dict[str, str]) -> None:
     with (
         started("--shutdown-timeout", "0.3", variables=slow) as server,

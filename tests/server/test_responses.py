@@ -141,6 +141,17 @@ def test_output_is_taken_back_as_input(client: openai.OpenAI) -> None:
         client.responses.retrieve(response.id)
 
 
+def test_phases_change_nothing(server: httpx.Client) -> None:
+    said = {"role": "assistant", "content": "Yes?"}
+    for phase in ("commentary", "final_answer"):
+        first, last = ({"role": "user", "content": text} for text in ("Hello", "More"))
+        plain, same = (
+            posted(server, input=[first, said | more, last])[1] for more in ({}, {"phase": phase})
+        )
+        assert same["output"][0]["content"] == plain["output"][0]["content"]
+        assert same["usage"]["input_tokens"] == plain["usage"]["input_tokens"]
+
+
 def test_items_of_a_request_are_listed(client: openai.OpenAI) -> None:
     said: Any = [{"role": "user", "content": f"{n}"} for n in range(3)]
     response = client.responses.create(model="any", input=said)
@@ -248,7 +259,15 @@ def test_answers_are_held_to_a_schema(client: openai.OpenAI) -> None:
         ({"input": []}, "there is none", None),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "image input", None),
         ({"input": [{"type": "web_search_call"}]}, "web_search_call", "input.0"),
-        ({"tools": [{"type": "web_search"}]}, "'web_search' are not supported", "tools.0"),
+        ({"tools": [{"type": "web_search"}]}, 'web_search = "disabled"', "tools.0"),
+        ({"tools": [{"type": "namespace", "name": "a", "tools": []}]}, "MCP servers", "tools.0"),
+        ({"tools": [{"type": "custom", "name": "a"}]}, "declare it as a function", "tools.0"),
+        ({"tools": [{"type": "mcp"}]}, "'mcp' are not supported", "tools.0"),
+        (
+            {"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"}]},
+            "leave this item out",
+            "input.0.reasoning.encrypted_content",
+        ),
         ({"truncation": "auto"}, "disabled", "truncation"),
         ({"conversation": "a", "previous_response_id": "b"}, "one of them", None),
         ({"tool_choice": {"type": "custom", "name": "x"}}, "allowed_tools", "tool_choice"),

@@ -62,21 +62,28 @@ def model_argument(command: Callable[..., None]) -> Callable[..., None]:
     return positional(named(_no_gpu(gathered)))
 
 
-def _no_gpu(command: Command) -> Command:
-    """Refuse llama.cpp's ``-ngl``, which would be read as ``-n gl``."""
+def refused_option(*names: str, why: str, is_flag: bool = False) -> Callable[[Command], Command]:
+    """Refuse an option of llama.cpp's that does nothing here, saying ``why``."""
 
-    def refuse(_: click.Context, __: click.Parameter, layers: str | None) -> None:
-        if layers is not None:
-            raise click.UsageError("Motet computes on the CPU; leave out -ngl, --n-gpu-layers")
+    def refuse(_: click.Context, __: click.Parameter, value: object) -> None:
+        if value not in (None, False):
+            raise click.UsageError(f"{why}; leave out {', '.join(names)}")
 
     return click.option(
-        "-ngl",
-        "--n-gpu-layers",
+        *names,
+        f"refused{names[0]}".replace("-", "_"),
+        is_flag=is_flag,
         hidden=True,
         expose_value=False,
         callback=refuse,
         help="Refused.",
-    )(command)
+    )
+
+
+def _no_gpu(command: Command) -> Command:
+    """``-ngl`` would be read as ``-n gl``."""
+    why = "Motet computes on the CPU"
+    return refused_option("-ngl", "--n-gpu-layers", why=why)(command)
 
 
 def threads_option(command: Command) -> Command:

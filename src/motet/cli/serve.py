@@ -1,6 +1,7 @@
 """``motet serve``: a model behind HTTP."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from motet.cli.options import (
     kv_type_option,
     max_tokens_option,
     model_argument,
+    refused_option,
     sampling_options,
     self_extend_options,
     ubatch_option,
@@ -46,7 +48,26 @@ class _TemplateOptions(click.ParamType):
         return found
 
 
+def _without_llama_servers(command: Callable[..., None]) -> Callable[..., None]:
+    """Refuse the options of llama-server's that its users give and that do nothing here."""
+    always = {
+        ("--jinja",): "chat templates always work",
+        ("--mlock",): "weights are packed into memory of the process, which isn't locked",
+        ("--no-mmap",): "weights are packed into memory in any case",
+        ("-cb", "--cont-batching"): "batches are always continuous",
+        ("--no-webui",): "there is no page to chat at",
+    }
+    for names, why in always.items():
+        command = refused_option(*names, why=why, is_flag=True)(command)
+    thoughts = "thoughts always are reasoning_content"
+    command = refused_option("--reasoning-format", why=thoughts)(command)
+    return refused_option("-fa", "--flash-attn", why="there is one attention", is_flag=True)(
+        command
+    )
+
+
 @click.command("serve")
+@_without_llama_servers
 @model_argument
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option(
@@ -97,7 +118,9 @@ class _TemplateOptions(click.ParamType):
     metavar="N",
     help="Answers computed at once; further requests wait.",
 )
-@context_option("Tokens of a conversation, answer included (default: the model's trained length).")
+@context_option(
+    "Tokens of a conversation, answer included (default, and 0: the model's trained length).", 0
+)
 @max_tokens_option("Tokens of an answer at most, where a request does not say.", 0)
 @click.option(
     "--chat-template-file",
@@ -300,7 +323,7 @@ def command(
             llm = LLM(
                 loaded,
                 max_sequences=max_sequences if first else 1,
-                max_tokens=ctx if first else None,
+                max_tokens=ctx or None if first else None,
                 ubatch=ubatch,
                 kv_type=kv_type,
                 kv_bytes=kv_bytes,
@@ -313,6 +336,8 @@ def command(
             names, said = (settings.aliases, settings.tags) if first else ((), ())
             name = names[0] if names else llm.model.name
             found.append(Served(name, served, pooling, names, said))
+        if found[0].writes:
+            _say_without_grammars()
         click.echo(
             f"{found[0].name} is ready at {address}: its endpoints are described at {address}/docs,"
             f" OpenAI's clients take {address}/v1",
@@ -334,6 +359,15 @@ def _named(option: str, given: tuple[str, ...]) -> tuple[str, ...]:
     if "" in names:
         raise click.UsageError(f"{option}: a name is empty")
     return tuple(dict.fromkeys(names))
+
+
+def _say_without_grammars() -> None:
+    from motet.grammar.library import require_llguidance
+
+    try:
+        require_llguidance()
+    except UnsupportedError as error:
+        click.echo(f"without calls of tools, schemas and grammars: {error.hint}", err=True)
 
 
 def _keys_in(file: Path | None) -> list[str]:

@@ -1,7 +1,8 @@
 """What went wrong, in the form that each API's clients parse."""
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,6 +61,8 @@ _JSON_NAMES = {
 """What a field should be, where it is said in Python's words."""
 _SHOWN = 120
 """Characters of a name that a client made up."""
+_NAMED = 5
+"""Further fields that an error names."""
 _RETRY = 5.0
 """Seconds after which to ask a server that loads its model, or stops."""
 
@@ -170,20 +173,56 @@ def failure(error: BaseException) -> Failure:
     return Failure(500, str(error))
 
 
-def _validation(error: RequestValidationError) -> Failure:
-    """What is wrong with a request's fields, the first of them by name."""
-    first = error.errors()[0]
-    named = [str(part) for part in first["loc"] if part != "body" and not _is_kind(part)]
-    place = ".".join(named)[:_SHOWN]
+def _validation(error: RequestValidationError, path: str) -> Failure:
+    """What is wrong with a request's fields: of the first what it is, of others where."""
+    first, *rest = error.errors()
+    place = _place(first["loc"])
     said = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "literal_error":
+        said = re.sub(r"\b(True|False)\b", lambda found: found[0].lower(), said)
     if first["type"] == "extra_forbidden":
-        said = "this server does not know the field, so it would have no effect; leave it out"
+        instead = _instead(place, path)
+        said = f"this server does not know the field, so it would have no effect; {instead}"
     said = _JSON_NAMES.get(first["type"], said)
     if first["type"] == "json_invalid":
         place, said = "", f"the body is no JSON: {first.get('ctx', {}).get('error', said)}"
-    more = len(error.errors()) - 1
-    others = f" (and {more} more)" if more else ""
+    others = _others(dict.fromkeys(_place(each["loc"]) for each in rest), place)
     return Failure(400, f"{place}: {said}{others}" if place else said + others, param=place or None)
+
+
+def _place(where: Sequence[int | str]) -> str:
+    """Of a field in the body."""
+    named = [str(part) for part in where if part != "body" and not _is_kind(part)]
+    return ".".join(named)[:_SHOWN]
+
+
+def _others(places: Iterable[str], first: str) -> str:
+    """Where else something is wrong."""
+    found = [place for place in places if place and place != first]
+    if not found:
+        return ""
+    end = ", …" if len(found) > _NAMED else ""
+    return f" (and {len(found)} more: {', '.join(found[:_NAMED])}{end})"
+
+
+def _instead(field: str, path: str) -> str:
+    """What does it here that the field of another server does."""
+    if "/chat/completions" in path and field in _CHAT_FIELDS:
+        return f"give {_CHAT_FIELDS[field]}"
+    return _FIELDS.get(field, "leave it out")
+
+
+_CHAT_FIELDS = {
+    "enable_thinking": 'chat_template_kwargs: {"enable_thinking": true or false}',
+    "thinking": 'chat_template_kwargs: {"enable_thinking": true or false}',
+    "reasoning": "reasoning_effort",
+}
+_FIELDS = {
+    "options": "its fields stand beside the others here, and num_ctx is --ctx of motet serve",
+    "num_ctx": "it is --ctx of motet serve",
+    "num_predict": "give max_tokens",
+}
+"""Those of other servers, and what there is here instead."""
 
 
 def _is_kind(part: object) -> bool:
@@ -191,7 +230,7 @@ def _is_kind(part: object) -> bool:
     return part in ("str", "int", "float", "bool") or (isinstance(part, str) and "[" in part)
 
 
-def _http(error: HTTPException, method: str) -> Failure:
+def _http(error: HTTPException, request: Request) -> Failure:
     """What the framework refuses: paths, methods, and bodies that can't be read."""
     cause = error.__cause__
     if isinstance(cause, Refused):
@@ -199,9 +238,11 @@ def _http(error: HTTPException, method: str) -> Failure:
     said = str(error.detail)
     if error.status_code == 405:
         allowed = dict(error.headers or {}).get("Allow", "other methods")
-        said = f"this path has {allowed}, and no {method}"
+        said = f"this path has {allowed}, and no {request.method}"
     if error.status_code == 404:
         said = "there is no such path here; /docs lists those that there are"
+        if request.url.path.startswith("/api/"):
+            said = "this is no Ollama: its clients find the same as of OpenAI, under /v1"
     if isinstance(cause, RecursionError):
         said = "the body is nested too deeply"
     elif isinstance(cause, UnicodeDecodeError):
@@ -215,9 +256,9 @@ def _answer(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientLeft):
         return Response(status_code=499)  # as proxies log it; nobody gets it
     if isinstance(error, RequestValidationError):
-        found = _validation(error)
+        found = _validation(error, request.url.path)
     elif isinstance(error, HTTPException):
-        found = _http(error, request.method)
+        found = _http(error, request)
     else:
         found = failure(error)
     if isinstance(error, ContextLengthError):

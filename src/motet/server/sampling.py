@@ -4,7 +4,9 @@ from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from motet import checks
 from motet.sampling import SamplingFields
+from motet.server.failures import Refused
 
 _MOST_FIELDS = 256
 MOST_BIASES = 100_000
@@ -66,3 +68,41 @@ class SamplingBody(Asked):
         if given.get("seed", 0) < 0:
             del given["seed"]
         return SamplingFields(**given)
+
+
+_ORDER = {
+    "penalties": {"repeat_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0},
+    "dry": {},
+    "top_n_sigma": {},
+    "top_k": {"top_k": 0},
+    "typ_p": {"typical_p": 1.0},
+    "top_p": {"top_p": 1.0},
+    "min_p": {"min_p": 0.0},
+    "xtc": {},
+    "temperature": {"temperature": 1.0},
+}
+"""Samplers in the order in which they work, and what switches each off."""
+
+
+def left_out(samplers: list[str] | None) -> dict[str, Any]:
+    """What switches off the samplers that a request does not name. Raises Refused for an order
+    that Motet does not have."""
+    if samplers is None:
+        return {}
+    known = list(_ORDER)
+    names = ["typ_p" if name == "typical_p" else name for name in samplers]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise Refused(
+            400, f"samplers: there is no {checks.shown(unknown[0])} in Motet", param="samplers"
+        )
+    if sorted(set(names), key=known.index) != names:
+        raise Refused(
+            400, f"samplers: they work in this order: {', '.join(known)}", param="samplers"
+        )
+    return {
+        field: value
+        for name, fields in _ORDER.items()
+        if name not in names
+        for field, value in fields.items()
+    }

@@ -1,5 +1,6 @@
 """Whether the server is up, what it serves, and how busy it is."""
 
+from datetime import datetime, timezone
 from typing import Any
 
 from fastapi import APIRouter
@@ -25,7 +26,9 @@ async def health(service: CurrentService) -> dict[str, str]:
 async def models(service: CurrentService) -> dict[str, Any]:
     """The models that are served."""
     service.require_ready()
-    return {"object": "list", "data": [_facts(served) for served in service.models]}
+    data = [_facts(served) for served in service.models]
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"], "has_more": False}
+    return {"object": "list", "data": data, **ends}
 
 
 @router.get("/v1/models/{name:path}")
@@ -59,6 +62,9 @@ def _facts(served: Served) -> dict[str, Any]:
         "owned_by": "motet",
         "aliases": list(served.aliases),
         "tags": list(served.tags),
+        "type": "model",  # this and the next two are Anthropic's
+        "display_name": served.name,
+        "created_at": datetime.fromtimestamp(served.created, timezone.utc).isoformat(),
         "meta": {
             "n_vocab": model.config.n_vocab,
             "n_ctx": served.context_length,

@@ -1,10 +1,10 @@
 """Blocks, which messages consist of, and the chat that they are."""
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from motet.server.parts import content_of, parts
 from motet.server.sampling import Asked
@@ -57,7 +57,19 @@ class ToolResult(Cacheable):
     is_error: bool | None = None
 
 
-Block = Annotated[Text | Thinking | ToolUse | ToolResult, Field(discriminator="type")]
+def _readable(value: Any) -> Any:
+    kind = cast(Mapping[str, Any], value).get("type") if isinstance(value, dict) else None
+    if kind == "redacted_thinking":
+        raise ValueError(
+            "no model here can read what another one thought and encrypted: leave this block out"
+        )
+    return value
+
+
+Block = Annotated[
+    Annotated[Text | Thinking | ToolUse | ToolResult, Field(discriminator="type")],
+    BeforeValidator(_readable),
+]
 
 
 class Message(Asked):

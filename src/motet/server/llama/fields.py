@@ -11,7 +11,7 @@ from motet import checks
 from motet.sampling import Sampling
 from motet.server.asking import Wanted
 from motet.server.failures import Refused
-from motet.server.sampling import MOST_BIASES, SamplingBody
+from motet.server.sampling import MOST_BIASES, SamplingBody, left_out
 from motet.tokenizer import Tokenizer
 
 Whether = Annotated[bool, Field(strict=True)]
@@ -75,7 +75,7 @@ class CompletionBody(SamplingBody):
         bias = _biases(self.logit_bias, tokenizer)
         if self.ignore_eos and tokenizer is not None:
             bias.update(dict.fromkeys(tokenizer.eog, -math.inf))
-        off = _left_out(self.samplers)
+        off = left_out(self.samplers)
         return replace(default, **{**given, **off}, logit_bias=bias)
 
     def wanted(self, sampling: Sampling, n_vocab: int, context_length: int) -> Wanted:
@@ -171,43 +171,6 @@ _OFF: dict[str, Callable[[Any], bool]] = {
     "user": _anything,
 }
 """Fields that Motet has nothing for, and which of their values change nothing."""
-
-_ORDER = {
-    "penalties": {"repeat_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0},
-    "dry": {},
-    "top_n_sigma": {},
-    "top_k": {"top_k": 0},
-    "typ_p": {"typical_p": 1.0},
-    "top_p": {"top_p": 1.0},
-    "min_p": {"min_p": 0.0},
-    "xtc": {},
-    "temperature": {"temperature": 1.0},
-}
-"""Samplers in the order in which they work, and what switches each off."""
-
-
-def _left_out(samplers: list[str] | None) -> dict[str, Any]:
-    """What switches off the samplers that a request does not name. Raises Refused for an order
-    that Motet does not have."""
-    if samplers is None:
-        return {}
-    known = list(_ORDER)
-    names = ["typ_p" if name == "typical_p" else name for name in samplers]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise Refused(
-            400, f"samplers: there is no {checks.shown(unknown[0])} in Motet", param="samplers"
-        )
-    if sorted(set(names), key=known.index) != names:
-        raise Refused(
-            400, f"samplers: they work in this order: {', '.join(known)}", param="samplers"
-        )
-    return {
-        field: value
-        for name, fields in _ORDER.items()
-        if name not in names
-        for field, value in fields.items()
-    }
 
 
 def _biases(given: object, tokenizer: Tokenizer | None) -> dict[int, float]:

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import Response
 
 from motet import __version__
+from motet.async_llm import AsyncStream
 from motet.engine import Completion
 from motet.server.failures import Failure
 from motet.server.replies import dumped
@@ -49,11 +50,20 @@ def usage(completions: Sequence[Completion], n: int) -> dict[str, Any]:
     first = [each.usage for each in completions if each.index % n == 0]
     prompt = sum(each.prompt_tokens for each in first)
     written = sum(each.usage.completion_tokens for each in completions)
+    return _tokens(prompt, written, sum(each.cached_tokens for each in first))
+
+
+def usage_so_far(stream: AsyncStream, written: int) -> dict[str, Any]:
+    """Of all answers, which have so many tokens until now."""
+    return _tokens(stream.prompt_tokens, written, stream.cached_tokens)
+
+
+def _tokens(prompt: int, written: int, cached: int) -> dict[str, Any]:
     return {
         "prompt_tokens": prompt,
         "completion_tokens": written,
         "total_tokens": prompt + written,
-        "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in first)},
+        "prompt_tokens_details": {"cached_tokens": cached},
     }
 
 

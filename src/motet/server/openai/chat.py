@@ -15,7 +15,7 @@ from motet.server.failures import Refused
 from motet.server.generation import chunks, guarded
 from motet.server.llama.prompts import raw_text, vocabulary
 from motet.server.logprobs import token_entry
-from motet.server.openai.answers import Head, error_event, head, usage, whole
+from motet.server.openai.answers import Head, error_event, head, usage, usage_so_far, whole
 from motet.server.openai.chat_body import ChatBody
 from motet.server.replies import dumped
 from motet.server.service import CurrentService, Served, Service
@@ -46,7 +46,7 @@ async def chat_completions(body: ChatBody, service: CurrentService, request: Req
             writer = _Writer(
                 head(served, "chat.completion.chunk", "chatcmpl"),
                 served.llm.tokenizer,
-                body.include_usage,
+                body.include_usage and not body.usage_in_each,
             )
             rest = held.pop_all()
             events = _events(service, stream, writer, body, turn, rest)
@@ -123,15 +123,19 @@ async def _events(
     written = chunks(service, stream)
     coming = watched(written, stream) if body.return_progress else written
     async for chunk in coming:
+        spent: dict[str, Any] = {}
         if not isinstance(chunk, Chunk):
-            yield writer.progress(chunk)
+            spent = {"usage": usage_so_far(stream, 0)} if body.usage_in_each else spent
+            yield writer.progress({**chunk, **spent})
             continue
         counts[chunk.index] += len(chunk.tokens)
         took = clock.timings(counts[chunk.index]) if body.timings_per_token else None
-        events = writer.events(chunk, took)
+        if body.usage_in_each:
+            spent = {"usage": usage_so_far(stream, counts.total())}
+        events = writer.events(chunk, took, spent)
         if chunk.completion is not None:
             finished.append(chunk.completion)
-            events += writer.end(chunk.completion, with_timings=body.n in (None, 1))
+            events += writer.end(chunk.completion, body.n in (None, 1), spent)
         if events:
             yield events
     if turn is not None:
@@ -156,8 +160,17 @@ class _Writer:
         """How much of the prompt is computed."""
         return event({**self._fields, "choices": [], **said})
 
-    def events(self, chunk: Chunk, took: dict[str, float] | None = None) -> bytes:
-        """What a chunk says, and before an answer's first one who says it."""
+    def events(
+        self,
+        chunk: Chunk,
+        took: dict[str, float] | None = None,
+        spent: dict[str, Any] | None = None,
+    ) -> bytes:
+        """What a chunk says, and before an answer's first one who says it.
+
+        ``spent``: further fields of each event.
+        """
+        rest = b"," + dumped(spent)[1:-1] if spent else b""
         delta: list[bytes] = []
         if chunk.reasoning:
             delta.append(b'"reasoning_content":' + dumped(chunk.reasoning))
@@ -170,14 +183,15 @@ class _Writer:
             if chunk.logprobs:
                 logprobs = dumped(_logprobs(self._tokenizer, chunk.logprobs))
             timed = b',"timings":' + dumped(took) if took else b""
-            said = self._event(chunk.index, b",".join(delta), logprobs or b"null", timed)
+            said = self._event(chunk.index, b",".join(delta), logprobs or b"null", timed + rest)
         if chunk.index not in self._begun:
             self._begun.add(chunk.index)
-            return self._event(chunk.index, b'"role":"assistant","content":null', b"null") + said
+            role = b'"role":"assistant","content":null'
+            return self._event(chunk.index, role, b"null", rest) + said
         return said
 
-    def end(self, completion: Completion, with_timings: bool) -> bytes:
-        """That an answer is whole, and why."""
+    def end(self, completion: Completion, with_timings: bool, spent: dict[str, Any]) -> bytes:
+        """That an answer is whole, and why; ``spent``: further fields."""
         choice = {
             "index": completion.index,
             "delta": {},
@@ -185,20 +199,20 @@ class _Writer:
             "finish_reason": completion.finish_reason,
         }
         took = {"timings": timings_of(completion)} if with_timings else {}
-        return event({**self._fields, "choices": [choice], **took})
+        return event({**self._fields, "choices": [choice], **took, **spent})
 
     def usage(self, completions: Sequence[Completion], n: int) -> bytes:
         """The last event, which has no choices."""
         took = {"timings": timings_of(completions[0])} if len(completions) == 1 else {}
         return event({**self._fields, "choices": [], "usage": usage(completions, n), **took})
 
-    def _event(self, index: int, delta: bytes, logprobs: bytes, timed: bytes = b"") -> bytes:
+    def _event(self, index: int, delta: bytes, logprobs: bytes, rest: bytes) -> bytes:
         return b'%b%d,"delta":{%b},"logprobs":%b,"finish_reason":null}]%b}\n\n' % (
             self._opening,
             index,
             delta,
             logprobs,
-            timed,
+            rest,
         )
 
 

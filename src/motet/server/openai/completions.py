@@ -13,7 +13,7 @@ from motet.engine.prompts import Prompt, encode
 from motet.server.asking import TextCall, Wanted
 from motet.server.failures import Refused
 from motet.server.generation import chunks, guarded
-from motet.server.openai.answers import Head, error_event, head, usage, whole
+from motet.server.openai.answers import Head, error_event, head, usage, usage_so_far, whole
 from motet.server.openai.fields import GenerationBody
 from motet.server.openai.logprobs import OfCompletion, joined
 from motet.server.replies import dumped
@@ -146,13 +146,17 @@ def _choice(
 async def _events(
     service: Service, served: Served, stream: AsyncStream, head_: Head, body: CompletionBody
 ) -> AsyncGenerator[bytes, None]:
-    writer = _Writer(head_, served.llm.tokenizer, body.include_usage)
+    says_usage = body.include_usage and not body.usage_in_each
+    writer = _Writer(head_, served.llm.tokenizer, says_usage)
     finished: list[Completion] = []
+    written = 0
     async for chunk in chunks(service, stream):
         if chunk.completion is not None:
             finished.append(chunk.completion)
+        written += len(chunk.tokens)
         if chunk.text or chunk.logprobs or chunk.completion:
-            yield writer.event(chunk)
+            spent = usage_so_far(stream, written) if body.usage_in_each else None
+            yield writer.event(chunk, spent)
     if body.include_usage:
         yield writer.usage(finished, body.n or 1)
     yield DONE
@@ -168,18 +172,19 @@ class _Writer:
         self._tokenizer = tokenizer
         self._logprobs: dict[int, OfCompletion] = {}
 
-    def event(self, chunk: Chunk) -> bytes:
-        """What a chunk says."""
+    def event(self, chunk: Chunk, spent: dict[str, Any] | None = None) -> bytes:
+        """What a chunk says; ``spent``: the usage until then, where each event is to say it."""
         logprobs = b"null"
         if chunk.logprobs and self._tokenizer is not None:
             of = self._logprobs.setdefault(chunk.index, OfCompletion(self._tokenizer))
             logprobs = dumped(of.part(chunk.logprobs))
-        return b'%b%d,"text":%b,"logprobs":%b,"finish_reason":%b}]}\n\n' % (
+        return b'%b%d,"text":%b,"logprobs":%b,"finish_reason":%b}]%b}\n\n' % (
             self._opening,
             chunk.index,
             dumped(chunk.text),
             logprobs,
             dumped(chunk.finish_reason),
+            b',"usage":' + dumped(spent) if spent else b"",
         )
 
     def usage(self, finished: Sequence[Completion], n: int) -> bytes:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from motet.arrays import Float32
+from motet.errors import shown
 from motet.server.failures import Refused
 from motet.server.generation import completed
 from motet.server.llama.prompts import prompts_of
@@ -53,6 +54,7 @@ async def embeddings(body: EmbeddingsBody, service: CurrentService, request: Req
     texts = await _texts(body.input, served)
     if len(texts) > _MOST:
         raise Refused(400, f"there are {len(texts)} texts; at most {_MOST} at once", param="input")
+    _check_ids(texts, served)
     tokens = 0
 
     def count(_: int, total: int) -> None:
@@ -94,6 +96,20 @@ async def _texts(given: Any, served: Served) -> list[Any]:
 
 def _is_ids(item: Any) -> bool:
     return isinstance(item, list) and all(isinstance(each, int) for each in cast(list[Any], item))
+
+
+def _check_ids(texts: list[Any], served: Served) -> None:
+    """Clients that count tokens by a vocabulary of OpenAI's send its ids."""
+    n_vocab = served.llm.model.config.n_vocab
+    for place, ids in enumerate(texts):
+        if not isinstance(ids, str) and (most := max(ids, default=0)) >= n_vocab:
+            raise Refused(
+                400,
+                f"text {place} has token {shown(most)}, but {served.name} has {n_vocab}: are these"
+                " ids of another vocabulary? Send texts (LangChain's OpenAIEmbeddings:"
+                " check_embedding_ctx_length=False)",
+                param="input",
+            )
 
 
 def _check_dimensions(asked: int | None, served: Served) -> None:

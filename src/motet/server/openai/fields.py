@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, model_validator
 from motet.errors import shown
 from motet.sampling import SamplingFields
 from motet.server.failures import Refused
-from motet.server.sampling import Asked, SamplingBody
+from motet.server.sampling import Asked, SamplingBody, left_out
 
 _CHANGE_NOTHING = {
     *("user", "safety_identifier", "metadata", "service_tier", "request_id", "priority"),
@@ -54,7 +54,9 @@ _AS_IT_IS: dict[str, tuple[Any, ...]] = {
 class StreamOptions(Asked):
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
-    continuous_usage_stats: Literal[False] | None = None
+    continuous_usage_stats: Annotated[
+        bool | None, Field(description="vLLM's: say in each event what was used until then.")
+    ] = None
 
 
 class JsonSchema(Asked):
@@ -110,6 +112,10 @@ class GenerationBody(SamplingBody):
     guided_regex: str | None = None
     guided_choice: Annotated[list[str] | None, Field(min_length=1)] = None
     guided_grammar: str | None = None
+    samplers: Annotated[
+        list[str] | None,
+        Field(description="llama-server's: those that are left out are switched off."),
+    ] = None
     id_slot: Annotated[
         int | None, Field(ge=-1, description="The sequence to compute in; -1: any.")
     ] = None
@@ -123,7 +129,9 @@ class GenerationBody(SamplingBody):
         for name, values in _AS_IT_IS.items():
             value = given.get(name)
             if name not in cls.model_fields and value is not None and value not in values:
-                raise ValueError(f"{name} is {shown(value)}: this server can only do {values[0]!r}")
+                raise ValueError(
+                    f"{name} is {_in_json(value)}: this server can only do {_in_json(values[0])}"
+                )
         dropped = (_CHANGE_NOTHING | _AS_IT_IS.keys()) - cls.model_fields.keys()
         return {name: value for name, value in given.items() if name not in dropped}
 
@@ -142,13 +150,18 @@ class GenerationBody(SamplingBody):
         """Whether a stream is to end with its usage."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
+    @property
+    def usage_in_each(self) -> bool:
+        """Whether each event of a stream is to have the usage until then."""
+        return self.stream_options is not None and bool(self.stream_options.continuous_usage_stats)
+
     def chosen(self) -> SamplingFields:
         """How tokens are chosen. Raises Refused for options of a stream that there is not."""
         if self.stream_options is not None and not self.stream:
             raise Refused(
                 400, "stream_options are for streams: leave them out", param="stream_options"
             )
-        return self.sampling()
+        return cast(SamplingFields, {**self.sampling(), **left_out(self.samplers)})
 
     def constraint(self) -> Constraint:
         """What the answer is held to. Raises Refused where the fields say more than one thing."""
@@ -184,6 +197,10 @@ class GenerationBody(SamplingBody):
             **{n: Constraint(regex=r) for n, r in regexes.items() if r is not None},
             **{n: Constraint(grammar=g) for n, g in grammars.items() if g is not None},
         }
+
+
+def _in_json(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else shown(value)
 
 
 def _schema(form: ResponseFormat | None) -> dict[str, Any] | bool | None:

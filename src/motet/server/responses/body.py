@@ -40,12 +40,23 @@ class AllowedTools(Asked):
 def _known_tool(value: Any) -> Any:
     kind = value.get("type") if isinstance(value, dict) else None
     if kind is not None and kind != "function":
+        hint = _WITHOUT.get(str(kind), "leave it out")
         raise ValueError(
-            f"tools of type {str(kind)[:40]!r} are not supported: functions of yours alone are"
+            f"tools of type {str(kind)[:40]!r} are not supported: functions of yours alone are;"
+            f" {hint}"
         )
     return value
 
 
+_WITHOUT = {
+    "web_search": 'Codex leaves it out with web_search = "disabled" at the top of its config.toml',
+    "namespace": "Codex sends tools of MCP servers like that: leave these servers out of its"
+    " config.toml",
+    "custom": "declare it as a function with parameters",
+    "image_generation": "Codex leaves it out with image_generation = false under [features] in its"
+    " config.toml",
+}
+"""How clients go on that send tools of these types by themselves."""
 Tool = Annotated[FunctionTool, BeforeValidator(_known_tool)]
 
 

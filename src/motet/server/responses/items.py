@@ -41,12 +41,14 @@ Said = Annotated[InputText | OutputText | Refusal, Field(discriminator="type")]
 
 
 class Message(Asked):
+    """``phase``, which part of a turn it is, changes nothing: no chat template knows it."""
+
     type: Literal["message"]
     role: Literal["user", "assistant", "system", "developer"]
     content: Annotated[list[Said], parts("input_text")]
     id: str | None = None
     status: State = None
-    phase: None = None
+    phase: Literal["commentary", "final_answer"] | None = None
 
 
 class FunctionCall(Asked):
@@ -76,12 +78,19 @@ class SummaryText(Asked):
     text: str
 
 
+def _readable(value: Any) -> Any:
+    if value:
+        raise ValueError(
+            "no model here can read what another one thought and encrypted: leave this item out"
+        )
+
+
 class Reasoning(Asked):
     type: Literal["reasoning"]
     id: str | None = None
     summary: tuple[SummaryText, ...] = ()
     content: tuple[ReasoningText, ...] | None = None
-    encrypted_content: None = None
+    encrypted_content: Annotated[None, BeforeValidator(_readable)] = None
     status: State = None
 
     @property
