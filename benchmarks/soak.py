@@ -178,14 +178,14 @@ class Soak:
     async def _nonsense(self, client: httpx.AsyncClient) -> None:
         path, body = self._numbers.choice(self._requests)
         text = json.dumps(body)
-        cut = self._numbers.randrange(len(text))
+        cut = self._numbers.randrange(1, len(text))
         content = self._numbers.choice(
             [text[:cut], text[cut:], "[" * 100_000, '{"a":' * 50_000, "\x00"]
         )
         response = await client.post(
             path, content=content, headers={"content-type": "application/json"}
         )
-        if response.status_code != 400:
+        if not self._refused(response.status_code) and response.status_code not in (400, 413):
             self.wrong.append(f"nonsense {content[:80]!r}: {response.status_code}")
         self.seen["nonsense"] += 1
 

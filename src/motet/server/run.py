@@ -21,6 +21,8 @@ from motet.server.settings import ServerSettings
 _BACKLOG = 2048
 _CONNECTIONS = 4096
 """At once; what comes beyond them is told that the server is busy (503)."""
+_KEEP_SECONDS = 75
+"""For a client's next request on the same connection: more than it may take to read an answer."""
 _LOOK_SECONDS = 0.05
 _LAST_SECONDS = 2
 """For clients to take what is there once all answers have ended."""
@@ -67,6 +69,7 @@ def server_of(service: Service) -> uvicorn.Server:
         backlog=_BACKLOG,
         http=Protocol,
         limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=_KEEP_SECONDS,
         ws="none",
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
