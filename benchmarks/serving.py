@@ -145,8 +145,8 @@ async def ask(client: httpx.AsyncClient, prompt: list[int], tokens: int, times: 
             if not line.startswith("data: {"):
                 continue
             chunk = json.loads(line[6:])
-            if not chunk.get("choices"):
-                times.tokens += chunk["usage"]["completion_tokens"]
+            times.tokens += (chunk.get("usage") or {}).get("completion_tokens", 0)
+            if not any(choice["text"] for choice in chunk["choices"]):
                 continue
             now = time.perf_counter()
             (times.between if count else times.first).append(now - last if count else now - began)
