@@ -1,9 +1,10 @@
 """Write GGUF models with the shapes of real ones and random weights, for measuring speed.
 
-    python -m benchmarks.random_models gemma2-2b q4_0 [OUT]
+    python -m benchmarks.random_models gemma2-2b q4_0 [OUT] [--words]
 
 The same arguments give the same file. Weights are scaled by 1/sqrt(columns), so that activations
-keep their size from layer to layer and logits stay finite. There is no vocabulary.
+keep their size from layer to layer and logits stay finite. There is no vocabulary, or with --words
+one of made-up words, for servers, which stream texts.
 """
 
 import math
@@ -73,12 +74,32 @@ def matrix_rows(rows: int, columns: int, type: TensorType, rng: np.random.Genera
     return raw.reshape(rows, -1)
 
 
-def write(shape: Shape, wanted: TensorType, path: Path) -> None:
+def add_words(writer: gguf.GGUFWriter, count: int) -> None:
+    """A SentencePiece vocabulary of ``count`` tokens: special ones, bytes, numbered words."""
+    kinds = gguf.TokenType
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    types = [*3 * [kinds.CONTROL], kinds.UNKNOWN, *256 * [kinds.BYTE]]
+    tokens += [f"\u2581w{number}" for number in range(len(tokens), count)]
+    types += (count - len(types)) * [kinds.NORMAL]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-float(number) for number in range(count)])
+    writer.add_token_types(types)
+    writer.add_bos_token_id(2)
+    writer.add_eos_token_id(1)
+    writer.add_unk_token_id(3)
+    writer.add_add_bos_token(True)
+
+
+def write(shape: Shape, wanted: TensorType, path: Path, words: bool = False) -> None:
     """Write the model, a chunk of rows at a time."""
     partial = path.with_name(path.name + ".partial")
     writer = gguf.GGUFWriter(partial, shape.architecture)
     shape.metadata(writer)
-    writer.add_string("tokenizer.ggml.model", "no_vocab")
+    if words:
+        add_words(writer, next(dims[0] for name, dims in shape.tensors() if "token_embd" in name))
+    else:
+        writer.add_string("tokenizer.ggml.model", "no_vocab")
     listed = [(name, dims, stored_type(name, dims, wanted)) for name, dims in shape.tensors()]
     for name, dims, type in listed:
         stored = (*dims[:-1], row_bytes(type, dims[-1]))
@@ -111,14 +132,15 @@ def write(shape: Shape, wanted: TensorType, path: Path) -> None:
 @click.argument("model", type=click.Choice(list(MODELS)))
 @click.argument("type", type=click.Choice(list(TYPES)))
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path), required=False)
-def main(model: str, type: str, out: Path | None) -> None:
+@click.option("--words", is_flag=True, help="With a vocabulary of made-up words.")
+def main(model: str, type: str, out: Path | None, words: bool) -> None:
     """Write MODEL with random weights of TYPE to OUT.
 
     OUT is benchmarks/models/MODEL-TYPE.gguf if it is not given.
     """
     path = out or Path(__file__).parent / "models" / f"{model}-{type}.gguf"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(MODELS[model], TYPES[type], path)
+    write(MODELS[model], TYPES[type], path, words)
     click.echo(path)
 
 

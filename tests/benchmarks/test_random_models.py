@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.random_models import TYPES, write
 from benchmarks.shapes import MODELS, DeepSeek2, stays_float32
+from motet.model import Model
 from motet.weights.formats import TensorType, dequantize
 from motet.weights.gguf import GGUFFile
 
@@ -72,3 +73,9 @@ def test_llama3_divisors() -> None:
     assert divisors[0] == 1
     assert divisors[-1] == 32
     assert (np.diff(divisors) >= 0).all()
+
+
+def test_made_up_words(tmp_path: Path) -> None:
+    write(SMALL["gemma2-2b"], TYPES["q4_0"], tmp_path / "a.gguf", words=True)
+    tokenizer = Model.load(tmp_path / "a.gguf").tokenizer
+    assert tokenizer is not None and tokenizer.piece(999) == b" w999"
