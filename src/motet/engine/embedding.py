@@ -167,6 +167,7 @@ class _Lane:
             else:
                 tokens = sum(part.end - part.start for part in parts)
                 totals.vector_tokens += tokens
+                totals.vector_steps += 1
                 self._pace.learn(0, tokens, time.perf_counter() - began)
                 self._hand_out(parts, vectors)
                 break

@@ -23,6 +23,8 @@ class Totals:
     """Tokens of prompts that were looked up in the prefix cache."""
     generated_tokens: int = 0
     """Tokens chosen."""
+    vector_steps: int = 0
+    """Batches of texts that vectors or scores were computed of."""
     vector_tokens: int = 0
     """Tokens of texts that vectors or scores were computed of."""
     prompt_seconds: float = 0.0

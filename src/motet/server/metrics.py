@@ -78,26 +78,26 @@ class Metrics:
 
 
 class _Engine(Collector):
-    """What the engine of the model that writes counts."""
+    """What the engine of the model counts that clients mean by default."""
 
     def __init__(self, service: "Service") -> None:
         self._service = service
 
     def collect(self) -> Iterator[Metric]:
-        served = next((each for each in self._service.models if each.writes), None)
-        if served is None:
+        if not self._service.models:
             return
-        load = served.llm.load()
+        load = self._service.models[0].llm.load()
         done = load.total
+        prompts = done.prompt_tokens + done.vector_tokens
         for name, text, value in (
-            ("llamacpp:prompt_tokens", "Prompt tokens computed.", done.prompt_tokens),
+            ("llamacpp:prompt_tokens", "Prompt tokens computed.", prompts),
             ("llamacpp:prompt_tokens_cached", "Prompt tokens found.", done.cached_tokens),
-            ("vllm:prompt_tokens", "Prompt tokens computed.", done.prompt_tokens),
+            ("vllm:prompt_tokens", "Prompt tokens computed.", prompts),
             ("llamacpp:prompt_seconds", "Seconds of prefill.", done.prompt_seconds),
             ("llamacpp:tokens_predicted", "Tokens generated.", done.generated_tokens),
             ("vllm:generation_tokens", "Tokens generated.", done.generated_tokens),
             ("llamacpp:tokens_predicted_seconds", "Seconds of decoding.", done.generation_seconds),
-            ("llamacpp:n_decode", "Steps.", done.steps),
+            ("llamacpp:n_decode", "Steps.", done.steps + done.vector_steps),
             ("llamacpp:spec_decode_num_draft_tokens", "None are drafted.", 0),
             ("llamacpp:spec_decode_num_accepted_tokens", "None are drafted.", 0),
             ("llamacpp:spec_decode_num_drafts", "None are drafted.", 0),
