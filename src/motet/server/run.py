@@ -1,6 +1,7 @@
 """The server process: from a free port to the last answer."""
 
 import asyncio
+import logging
 import os
 import resource
 import signal
@@ -91,6 +92,8 @@ class _Server(uvicorn.Server):
         if self._service.status == "ready":
             self._service.status = "stopping"
         super().handle_exit(sig, frame)
+        if self.force_exit:  # what is cut off says so with a traceback
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let answers under way end, while new requests are told that the server stops."""
