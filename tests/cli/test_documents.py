@@ -2,6 +2,9 @@
 
 import re
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -59,6 +62,22 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def serve(words):
+    """Until it says that it is ready."""
+    pytest.importorskip("fastapi")
+    command = [sys.executable, "-m", "motet.cli", *words, "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert "is ready" in said, said
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.parametrize("line", README)
 def test_every_command_of_the_readme(line, folder):
     command, _, file = line.partition(" < ")
@@ -70,6 +89,9 @@ def test_every_command_of_the_readme(line, folder):
         words += {"needle": ["--seeds", "1", "--depths", "1"], "bench": ["--repeat", "1"]}[words[0]]
     if words[0] == "quantize":  # what ships is quantised
         words.append("--allow-requantize")
+    if words[0] == "serve":
+        serve(words)
+        return
     result = CliRunner().invoke(main, words, input=text)
     assert result.exit_code == 0, result.output
 
