@@ -338,19 +338,23 @@ def command(
             found.append(Served(name, served, pooling, names, said))
         if found[0].writes:
             _say_without_grammars()
+        return found
+
+    def say_ready() -> None:
         click.echo(
-            f"{found[0].name} is ready at {address}: its endpoints are described at {address}/docs,"
-            f" OpenAI's clients take {address}/v1",
+            f"{service.first.name} is ready at {address}: its endpoints are described at"
+            f" {address}/docs, OpenAI's clients take {address}/v1",
             err=True,
         )
-        return found
 
     if not settings.loopback and not settings.api_keys:
         click.echo(
             f"anybody who reaches {host} may use the server: --api-key lets in those who know it",
             err=True,
         )
-    run(Service(settings, load), listening)
+    service = Service(settings, load)
+    service.on_ready = say_ready
+    run(service, listening)
 
 
 def _named(option: str, given: tuple[str, ...]) -> tuple[str, ...]:

@@ -74,6 +74,8 @@ class Service:
         """Why loading failed."""
         self.metrics = Metrics(self)
         self.conversations = Conversations(self)
+        self.on_ready: Callable[[], object] = lambda: None
+        """Called when the models are loaded."""
         self.on_failure: Callable[[], object] = lambda: None
         """Called when loading has failed."""
         self._load = load
@@ -84,6 +86,7 @@ class Service:
             self.models = await asyncio.to_thread(self._load)
             await asyncio.to_thread(self._prepare_grammars)
             self.status = "ready"
+            self.on_ready()
         except Exception as error:
             self.failure, self.status = error, "failed"
             self.on_failure()
