@@ -69,6 +69,13 @@ class Feed:
         self._half = text[end:]
         self.text += text[:end]
 
+    def object_begins(self) -> "Parser[None]":
+        """Wait for an object's opening brace, which is left. Raises Malformed for anything else."""
+        while not self.text:
+            yield from self.more()
+        if self.text[0] != "{":
+            raise Malformed
+
     def take(self, size: int) -> str:
         """The next ``size`` characters."""
         taken, self.text = self.text[:size], self.text[size:]

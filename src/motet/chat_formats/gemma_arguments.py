@@ -39,10 +39,7 @@ class GemmaArguments:
         self, feed: Feed, spelling: Spelling, tool: Tool | None, say: Callable[[str], Event]
     ) -> Parser[None]:
         """See ``Arguments``."""
-        while not feed.text:
-            yield from feed.more()
-        if feed.text[0] != "{":
-            raise Malformed
+        yield from feed.object_begins()
         yield from _Reading(feed, spelling.seen(self._quote), say).value(0)
 
     def rules(self, name: str, tool: Tool, spelling: Spelling) -> str:

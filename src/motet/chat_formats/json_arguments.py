@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from motet.chat_formats.feed import Event, Feed, Malformed, Parser
+from motet.chat_formats.feed import Event, Feed, Parser
 from motet.chat_formats.lark import Spelling, json_value
 from motet.chat_formats.tools import Tool
 
@@ -14,10 +14,7 @@ class JsonArguments:
         self, feed: Feed, spelling: Spelling, tool: Tool | None, say: Callable[[str], Event]
     ) -> Parser[None]:
         """See ``Arguments``."""
-        while not feed.text:
-            yield from feed.more()
-        if feed.text[0] != "{":
-            raise Malformed
+        yield from feed.object_begins()
         scan = _Scan()
         while True:
             end = scan.end(feed.text)
