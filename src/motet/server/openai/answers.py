@@ -16,6 +16,7 @@ from motet.server.failures import Failure
 from motet.server.replies import dumped
 from motet.server.service import Served
 from motet.server.sse import event
+from motet.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ def head(served: Served, kind: str, prefix: str) -> Head:
     """Of a new response of that ``kind``; its id begins with ``prefix``."""
     arithmetic = served.llm.model.kernels.arithmetic.replace(", ", "-").replace(" ", "-")
     return Head(kind, served.name, f"b{__version__}/{arithmetic}", f"{prefix}-{uuid.uuid4().hex}")
+
+
+class ChunkWriter:
+    """Chunks as events. What all have in common is encoded once: there is one for each token."""
+
+    def __init__(self, head_: Head, tokenizer: Tokenizer | None, says_usage: bool) -> None:
+        """``says_usage``: with a place for it in each event, empty but in the last."""
+        self._fields = {**head_.fields(), **({"usage": None} if says_usage else {})}
+        self._opening = b'data: %b,"choices":[{"index":' % dumped(self._fields)[:-1]
+        self._tokenizer = tokenizer
 
 
 def usage(completions: Sequence[Completion], n: int) -> dict[str, Any]:

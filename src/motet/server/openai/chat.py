@@ -15,7 +15,15 @@ from motet.server.failures import Refused
 from motet.server.generation import chunks, guarded
 from motet.server.llama.prompts import raw_text, vocabulary
 from motet.server.logprobs import token_entry
-from motet.server.openai.answers import Head, error_event, head, usage, usage_so_far, whole
+from motet.server.openai.answers import (
+    ChunkWriter,
+    Head,
+    error_event,
+    head,
+    usage,
+    usage_so_far,
+    whole,
+)
 from motet.server.openai.chat_body import ChatBody
 from motet.server.replies import dumped
 from motet.server.service import CurrentService, Served, Service
@@ -146,14 +154,11 @@ async def _events(
     yield DONE
 
 
-class _Writer:
-    """Chunks as events. What all have in common is encoded once: there is one for each token."""
+class _Writer(ChunkWriter):
+    """Those of a chat."""
 
     def __init__(self, head_: Head, tokenizer: Tokenizer | None, says_usage: bool) -> None:
-        """``says_usage``: with a place for it in each event, empty but in the last."""
-        self._fields = {**head_.fields(), **({"usage": None} if says_usage else {})}
-        self._opening = b'data: %b,"choices":[{"index":' % dumped(self._fields)[:-1]
-        self._tokenizer = tokenizer
+        super().__init__(head_, tokenizer, says_usage)
         self._begun: set[int] = set()
 
     def progress(self, said: dict[str, Any]) -> bytes:

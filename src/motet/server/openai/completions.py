@@ -13,7 +13,15 @@ from motet.engine.prompts import Prompt, encode
 from motet.server.asking import TextCall, Wanted
 from motet.server.failures import Refused
 from motet.server.generation import chunks, guarded
-from motet.server.openai.answers import Head, error_event, head, usage, usage_so_far, whole
+from motet.server.openai.answers import (
+    ChunkWriter,
+    Head,
+    error_event,
+    head,
+    usage,
+    usage_so_far,
+    whole,
+)
 from motet.server.openai.fields import GenerationBody
 from motet.server.openai.logprobs import OfCompletion, joined
 from motet.server.replies import dumped
@@ -162,14 +170,11 @@ async def _events(
     yield DONE
 
 
-class _Writer:
-    """Chunks as events. What all have in common is encoded once: there is one for each token."""
+class _Writer(ChunkWriter):
+    """Those of a completion."""
 
     def __init__(self, head_: Head, tokenizer: Tokenizer | None, says_usage: bool) -> None:
-        """``says_usage``: with a place for it in each event, empty but in the last."""
-        self._fields = {**head_.fields(), **({"usage": None} if says_usage else {})}
-        self._opening = b'data: %b,"choices":[{"index":' % dumped(self._fields)[:-1]
-        self._tokenizer = tokenizer
+        super().__init__(head_, tokenizer, says_usage)
         self._logprobs: dict[int, OfCompletion] = {}
 
     def event(self, chunk: Chunk, spent: dict[str, Any] | None = None) -> bytes:
