@@ -86,13 +86,13 @@ class Service:
             self.models = await asyncio.to_thread(self._load)
             await asyncio.to_thread(self._prepare_grammars)
             self.status = "ready"
-            self.on_ready()
         except Exception as error:
             self.failure, self.status = error, "failed"
             self.on_failure()
             return
         for served in self.models:
             _log.info("%s is ready", served.name)
+        self.on_ready()
 
     async def close(self) -> None:
         """Save conversations, and end the models' threads; answers under way end with an error."""
