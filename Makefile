@@ -69,7 +69,7 @@ $(CHECKED)/installed: pyproject.toml $(NATIVE) $(shell find src -name '*.py')
 
 $(VENV)/tools: pyproject.toml | $(VENV)/created
 	$(BIN)/pip install --quiet 'pytest>=8' 'pytest-xdist>=3.6' 'hypothesis>=6' 'matplotlib>=3.8' \
-	  openai anthropic \
+	  httpx jsonschema openai anthropic \
 	  ruff==0.17.6 pyright==1.1.414 clang-format==23.1.5
 	@touch $@
 
