@@ -91,6 +91,10 @@ class TimedOut(MotetError):
     """A request took longer than its ``timeout`` allows, and was ended."""
 
 
+class LLMClosed(MotetError):
+    """The LLM was closed; answers that were under way ended with this."""
+
+
 class ConversationBusy(MotetError):
     """A conversation, or a sequence, is in use: an answer is under way, or it is being saved."""
 

@@ -131,6 +131,13 @@ def test_a_request_that_takes_too_long(llm: LLM) -> None:
         assert idle(llm)
 
 
+def test_an_answer_that_the_end_of_the_server_cuts_off(server: httpx.Client, llm: LLM) -> None:
+    threading.Timer(0.3, llm.close).start()
+    response = server.post("/v1/completions", json=LONG)
+    assert response.status_code == 503 and int(response.headers["retry-after"]) >= 1
+    assert response.json()["error"]["type"] == "unavailable_error"
+
+
 def test_a_queue_that_is_full() -> None:
     openai = pytest.importorskip("openai")
     with serving(lambda: tiny(max_sequences=1, max_waiting=1)) as client:

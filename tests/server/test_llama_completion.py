@@ -140,6 +140,10 @@ def test_probabilities_of_the_model(server: httpx.Client, llm: LLM) -> None:
     ]
 
 
+def test_more_probabilities_than_anybody_reads(server: httpx.Client) -> None:
+    assert "1000" in refusal(server, prompt=PROMPT, n_probs=1001)
+
+
 def test_probabilities_of_what_was_drawn_from(server: httpx.Client) -> None:
     asked: dict[str, Any] = {"prompt": PROMPT, "n_predict": 6, "n_probs": 50, "seed": 1}
     answer = ask(server, **asked, post_sampling_probs=True, temperature=1.5)

@@ -20,7 +20,7 @@ from motet.engine.masks import Masks
 from motet.engine.pace import STEP_SECONDS, Pace
 from motet.engine.request import Answer, Request, as_motet_error, end_late, hand_out
 from motet.engine.scheduler import ScheduledBatch, Scheduler, Span
-from motet.errors import CapacityError, MotetError, NumericalError
+from motet.errors import CapacityError, LLMClosed, MotetError, NumericalError
 from motet.memory.export import Export
 from motet.self_extend import AutoExtend, SelfExtend
 from motet.state import Loaded, StateFile, encoded
@@ -206,7 +206,7 @@ class Engine:
         if os.getpid() != self._process:
             return
         with self._lock:
-            self._ended = self._ended or MotetError("the LLM was closed")
+            self._ended = self._ended or LLMClosed("the LLM was closed")
             self._changed.notify_all()
         if threading.current_thread() is not self._thread:
             self._thread.join()

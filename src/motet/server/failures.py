@@ -16,6 +16,7 @@ from motet.errors import (
     CapacityError,
     ContextLengthError,
     ConversationBusy,
+    LLMClosed,
     MotetError,
     NumericalError,
     OptionError,
@@ -157,6 +158,8 @@ def failure(error: BaseException) -> Failure:
         return Failure(429, str(error), retry_after=error.retry_after)
     if isinstance(error, TimedOut):
         return Failure(408, str(error))
+    if isinstance(error, LLMClosed):
+        return Failure(503, "the server is stopping", retry_after=_RETRY)
     if isinstance(error, CannotRewind):
         return Failure(409, str(error), facts={"nearest": error.nearest})
     if isinstance(error, ConversationBusy):

@@ -15,6 +15,8 @@ from motet.server.sampling import MOST_BIASES, SamplingBody, left_out
 from motet.tokenizer import Tokenizer
 
 Whether = Annotated[bool, Field(strict=True)]
+MOST_PROBS = 1000
+"""Of most probable tokens at a place: more than a client reads, and a vocabulary is longer."""
 MOST_CANDIDATES = 1000
 """That post_sampling_probs looks at."""
 
@@ -33,7 +35,9 @@ class CompletionBody(SamplingBody):
     ] = None
     n_cmpl: Annotated[int, Field(ge=1, validation_alias=AliasChoices("n_cmpl", "n"))] = 1
     stop: list[str] | str | None = None
-    n_probs: Annotated[int, Field(ge=0, validation_alias=AliasChoices("n_probs", "logprobs"))] = 0
+    n_probs: Annotated[
+        int, Field(ge=0, le=MOST_PROBS, validation_alias=AliasChoices("n_probs", "logprobs"))
+    ] = 0
     post_sampling_probs: Whether = False
     return_tokens: Whether = False
     stream: Whether = False
