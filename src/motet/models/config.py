@@ -4,7 +4,7 @@ What a family has beyond this stands beside it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from motet.errors import ModelFileError
 from motet.models.keys import MAX_CONTEXT, MAX_HEAD_WIDTH, MAX_HEADS, MAX_WIDTH, Keys
@@ -77,6 +77,17 @@ class HeadsConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scales:
+    """What Granite multiplies by (IBM 2024, Granite 3.0), beside the scale of scores."""
+
+    embedding: float = 1.0
+    residual: float = 1.0
+    """Of what each layer adds."""
+    logit: float = 1.0
+    """Logits are divided by it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttentionConfig(HeadsConfig, RotaryConfig):
     """A decoder whose every layer attends, with the same sizes."""
 
@@ -91,6 +102,7 @@ class AttentionConfig(HeadsConfig, RotaryConfig):
     """Scores are capped to ± this; 0 for none."""
     logit_softcap: float = 0.0
     """Logits are capped to ± this; 0 for none."""
+    scales: Scales = field(default_factory=Scales)
 
 
 def read_sizes(
@@ -181,6 +193,15 @@ def read_attention(
         n_kv_heads=read_kv_heads(keys, heads.n_heads),
         rope=read_rope(keys, heads.head_dim, default_rope_base),
         sliding=(False,) * heads.n_layers,
+    )
+
+
+def read_scales(keys: Keys) -> Scales:
+    """Granite's keys; each is 1 where the file lacks it."""
+    return Scales(
+        embedding=keys.positive("embedding_scale", 1.0),
+        residual=keys.positive("residual_scale", 1.0),
+        logit=keys.positive("logit_scale", 1.0),
     )
 
 

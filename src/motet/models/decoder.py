@@ -20,8 +20,9 @@ class Decoder(Generic[C]):
 
     ``block`` makes layer i of its tensors. ``norm``: the kind of the last one. ``embedding_scale``
     multiplies embeddings. ``learned_positions``: a vector for each position is added to them.
-    ``output_bias``: whether the head may have one. Logits are capped to ± ``logit_softcap``, if
-    that is not 0. ``yes_or_no``: whether a classifier's numbers are made shares of 1.
+    ``output_bias``: whether the head may have one. Logits are divided by ``logit_scale``, and
+    capped to ± ``logit_softcap``, if that is not 0. ``yes_or_no``: whether a classifier's numbers
+    are made shares of 1.
     """
 
     def __init__(
@@ -36,12 +37,13 @@ class Decoder(Generic[C]):
         learned_positions: bool = False,
         output_bias: bool = False,
         logit_softcap: float = 0.0,
+        logit_scale: float = 1.0,
         yes_or_no: bool = False,
     ) -> None:
         self.config = config
         self.kernels = kernels
         self._embedding_scale = embedding_scale
-        self._logit_softcap = logit_softcap
+        self._logit_softcap, self._logit_scale = logit_softcap, logit_scale
         vocab, d = config.n_vocab, config.d_model
         self.token_embd = tensors.matrix(EMBEDDING, vocab, d)
         self.position_embd = (
@@ -74,6 +76,8 @@ class Decoder(Generic[C]):
         (logits,) = self.kernels.linear(hidden, self.output)
         if self.output_bias is not None:
             logits += self.output_bias
+        if self._logit_scale != 1.0:
+            logits /= self._logit_scale
         if self._logit_softcap:
             logits = self.kernels.softcap(logits, self._logit_softcap)
         return logits

@@ -5,11 +5,11 @@ so that another device's arrays can take their place. T is the number of tokens 
 of the rows wanted of it: ``wanted``, int64 ``[R]``, or None for all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
-from motet.arrays import Float32, Int64
+from motet.arrays import Float32, Int32, Int64
 from motet.kernels.bias import PositionBias
 from motet.kernels.interface import Kernels, Matrix, RecurrentState
 from motet.kernels.rope import Rope
@@ -18,6 +18,9 @@ from motet.models.family import View
 from motet.models.norms import Norm, NormKind, rms_norm
 from motet.models.tensors import TensorReader
 from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
+
+Temperature = Callable[[Int32], Float32]
+"""From positions ``[T]`` to what queries there are multiplied by."""
 
 
 class Mixer(Protocol):
@@ -47,7 +50,8 @@ class FeedForward(Protocol):
 class Block:
     """A layer: a mixer and a feed-forward network, added to the residual one after the other.
 
-    Each has a norm, of the kind ``norm``, before it and, with ``post_norms``, another after it.
+    Each has a norm, of the kind ``norm``, before it unless ``pre_norms`` is False, and, with
+    ``post_norms``, another after it; what is added is multiplied by ``scale``.
     """
 
     def __init__(
@@ -59,7 +63,9 @@ class Block:
         feed_forward: FeedForward | None = None,
         *,
         norm: NormKind = rms_norm,
+        pre_norms: bool = True,
         post_norms: bool = False,
+        scale: float = 1.0,
     ) -> None:
         def named(name: str) -> Norm:
             return norm(t, kernels, name, config.d_model, config.norm_eps)
@@ -67,27 +73,34 @@ class Block:
         self.mixer = mixer
         self.feed_forward = feed_forward
         self.caches = mixer.caches
-        self.attn_norm = named("attn_norm")
+        self._scale = scale
+        self.attn_norm = named("attn_norm") if pre_norms else None
         self.post_attention_norm = named("post_attention_norm") if post_norms else None
         if feed_forward is not None:
-            self.ffn_norm = named("ffn_norm")
+            self.ffn_norm = named("ffn_norm") if pre_norms else None
             self.post_ffw_norm = named("post_ffw_norm") if post_norms else None
 
     def forward(self, x: Float32, view: Any, wanted: Int64 | None = None) -> Float32:
         """The residual ``[T, d_model]``, which is overwritten, to ``[R, d_model]``."""
-        h = self.mixer.forward(self.attn_norm(x), view, wanted)
+        h = x if self.attn_norm is None else self.attn_norm(x)
+        h = self.mixer.forward(h, view, wanted)
         if self.post_attention_norm is not None:
             h = self.post_attention_norm(h)
         if wanted is not None:
             x = x[wanted]
-        x += h
+        x += self._scaled(h)
         if self.feed_forward is None:
             return x
-        h = self.feed_forward.forward(self.ffn_norm(x))
+        h = self.feed_forward.forward(x if self.ffn_norm is None else self.ffn_norm(x))
         if self.post_ffw_norm is not None:
             h = self.post_ffw_norm(h)
-        x += h
+        x += self._scaled(h)
         return x
+
+    def _scaled(self, h: Float32) -> Float32:
+        if self._scale != 1.0:
+            h *= self._scale
+        return h
 
 
 class Attention:
@@ -95,9 +108,10 @@ class Attention:
 
     ``window``: tokens that it sees, the query's own included; 0 for all. ``softcap``: scores are
     capped to ± this. ``bias``: added to scores by distance. ``qk_norms``: an RMS norm over each
-    head's query and key. ``clamp``: q, k and v are kept within ± this, if it is not 0. ``fused``:
-    whether q, k and v stand in one tensor. ``output``: the name of the matrix after them.
-    ``cache``: which of the layer's caches is its own.
+    head's query and key, or "all": over those of all heads together. ``temperature``: by position,
+    what queries are multiplied by. ``clamp``: q, k and v are kept within ± this, if it is not 0.
+    ``fused``: whether q, k and v stand in one tensor. ``output``: the name of the matrix after
+    them. ``cache``: which of the layer's caches is its own.
     """
 
     def __init__(
@@ -112,7 +126,8 @@ class Attention:
         window: int = 0,
         softcap: float = 0.0,
         bias: PositionBias | None = None,
-        qk_norms: bool = False,
+        qk_norms: bool | Literal["all"] = False,
+        temperature: Temperature | None = None,
         clamp: float = 0.0,
         fused: bool = False,
         biases: bool = False,
@@ -128,14 +143,16 @@ class Attention:
         self._v_shape = -1, kv_heads, config.value_dim
         self._scale, self._window, self._softcap = config.attention_scale, window, softcap
         self._rope, self._bias, self._eps = rope, bias, config.norm_eps
-        self._clamp = clamp
+        self._clamp, self._temperature = clamp, temperature
         d, heads = config.d_model, config.n_heads
         rows = heads * config.head_dim, kv_heads * config.head_dim, kv_heads * config.value_dim
         self.qkv, self.qkv_bias = read_qkv(t, rows, d, fused=fused, biases=biases)
         self.output = t.matrix(f"{output}.weight", d, heads * config.value_dim)
         self.output_bias = t.optional_array(f"{output}.bias", d) if biases else None
-        self.q_norm = t.array("attn_q_norm.weight", config.head_dim) if qk_norms else None
-        self.k_norm = t.array("attn_k_norm.weight", config.head_dim) if qk_norms else None
+        of_q, of_k = (rows[0], rows[1]) if qk_norms == "all" else (config.head_dim,) * 2
+        self.q_norm = t.array("attn_q_norm.weight", of_q) if qk_norms else None
+        self.k_norm = t.array("attn_k_norm.weight", of_k) if qk_norms else None
+        self._normed_q, self._normed_k = (-1, of_q), (-1, of_k)
 
     def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
         kernels = self._kernels
@@ -144,10 +161,12 @@ class Attention:
             q = kernels.clamp(q, self._clamp)
             k = kernels.clamp(k, self._clamp)
             v = kernels.clamp(v, self._clamp)
-        q, k, v = q.reshape(self._q_shape), k.reshape(self._k_shape), v.reshape(self._v_shape)
         if self.q_norm is not None and self.k_norm is not None:
-            q = kernels.rms_norm(q, self.q_norm, self._eps)
-            k = kernels.rms_norm(k, self.k_norm, self._eps)
+            q = kernels.rms_norm(q.reshape(self._normed_q), self.q_norm, self._eps)
+            k = kernels.rms_norm(k.reshape(self._normed_k), self.k_norm, self._eps)
+        q, k, v = q.reshape(self._q_shape), k.reshape(self._k_shape), v.reshape(self._v_shape)
+        if self._temperature is not None:
+            q *= self._temperature(view.positions)[:, None, None]
         h = kernels.attention(
             q,
             k,
@@ -166,7 +185,7 @@ class Attention:
 class GatedMLP:
     """down(activation(gate · x) ⊙ up · x) (Shazeer 2020, arXiv 2002.05202).
 
-    ``suffix``: of its tensors' names.
+    ``suffix``: of its tensors' names. ``fused``: whether gate and up stand in one tensor, "up".
     """
 
     def __init__(
@@ -177,13 +196,17 @@ class GatedMLP:
         activation: str,
         *,
         biases: bool = False,
+        fused: bool = False,
         suffix: str = "",
     ) -> None:
         d, ff = config.d_model, config.d_ff
         self._kernels = kernels
         self._activation = activation
-        self.gate = t.matrix(f"ffn_gate{suffix}.weight", ff, d)
-        self.up = t.matrix(f"ffn_up{suffix}.weight", ff, d)
+        if fused:
+            self.gate, self.up = t.stacked(f"ffn_up{suffix}.weight", (ff, ff), d)
+        else:
+            self.gate = t.matrix(f"ffn_gate{suffix}.weight", ff, d)
+            self.up = t.matrix(f"ffn_up{suffix}.weight", ff, d)
         self.down = t.matrix(f"ffn_down{suffix}.weight", d, ff)
         self.inner_bias = self.down_bias = ()
         if biases:

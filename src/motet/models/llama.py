@@ -12,7 +12,7 @@ from motet.models.config import AttentionConfig, read_attention
 from motet.models.decoder import Decoder
 from motet.models.experts import MixtureOfExperts
 from motet.models.keys import MAX_CONTEXT, Keys
-from motet.models.layers import Attention, Block, GatedMLP
+from motet.models.layers import Attention, Block, GatedMLP, Temperature
 from motet.models.rope import make_rope
 from motet.models.tensors import TensorReader
 
@@ -22,6 +22,8 @@ class Llama(Decoder[AttentionConfig]):
 
     pairing = "normal"
     qk_norms = False
+    no_rope_every = 0
+    """Of so many layers the last one is not rotated; 0: all are."""
     yes_or_no = False
     """Whether a classifier's numbers are shares of 1."""
 
@@ -36,21 +38,33 @@ class Llama(Decoder[AttentionConfig]):
                 i,
                 config,
                 config.n_kv_heads,
-                rope=rope,
+                rope=None if self.no_rope_every and (i + 1) % self.no_rope_every == 0 else rope,
                 window=config.window,
                 qk_norms=self.qk_norms,
                 biases=True,
+                temperature=self.temperature(config),
             )
             if config.n_experts:
                 routing = Routing(config.n_experts_used, weights="normalised")
                 feed = MixtureOfExperts(t, kernels, config, "silu", routing)
             else:
                 feed = GatedMLP(t, kernels, config, "silu", biases=True)
-            return Block(t, kernels, config, attention, feed)
+            return Block(t, kernels, config, attention, feed, scale=config.scales.residual)
 
         super().__init__(
-            config, tensors, kernels, block, output_bias=True, yes_or_no=self.yes_or_no
+            config,
+            tensors,
+            kernels,
+            block,
+            embedding_scale=config.scales.embedding,
+            output_bias=True,
+            logit_scale=config.scales.logit,
+            yes_or_no=self.yes_or_no,
         )
+
+    def temperature(self, config: AttentionConfig) -> Temperature | None:
+        """What queries are multiplied by."""
+        return None
 
     @staticmethod
     def read_config(keys: Keys, n_vocab: int) -> AttentionConfig:

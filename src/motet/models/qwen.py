@@ -1,7 +1,9 @@
 """Qwen 2 to 3 (Yang et al. 2024, 2025, arXiv 2407.10671, 2505.09388): Llama and a little more."""
 
+from dataclasses import replace
+
 from motet.models.config import AttentionConfig, read_attention
-from motet.models.keys import Keys
+from motet.models.keys import MAX_WIDTH, Keys
 from motet.models.llama import Llama
 
 
@@ -21,3 +23,14 @@ class Qwen3(Qwen2):
 
     qk_norms = True
     yes_or_no = True  # rerankers answer by the head's rows of "yes" and "no"
+
+
+class Qwen3Moe(Qwen3):
+    """The ``qwen3moe`` architecture: experts, each of a width of its own."""
+
+    @staticmethod
+    def read_config(keys: Keys, n_vocab: int) -> AttentionConfig:
+        """The settings."""
+        config = read_attention(keys, n_vocab, experts=True)
+        width = keys.integer("expert_feed_forward_length", 1, MAX_WIDTH, config.d_ff)
+        return replace(config, d_ff=width)

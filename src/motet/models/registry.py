@@ -11,18 +11,24 @@ from motet.models.gemma import Gemma
 from motet.models.gemma2 import Gemma2
 from motet.models.gemma3 import Gemma3
 from motet.models.gemma_embedding import GemmaEmbedding
+from motet.models.glm4 import Glm4
 from motet.models.gpt2 import Gpt2
+from motet.models.granite import Granite
 from motet.models.jamba import Jamba
 from motet.models.keys import MAX_CONTEXT, Keys
 from motet.models.llama import Llama
 from motet.models.mamba import Mamba
 from motet.models.mamba2 import Mamba2
+from motet.models.ministral3 import Ministral3
 from motet.models.modern_bert import ModernBert
 from motet.models.mpt import Mpt
+from motet.models.olmo2 import Olmo2
 from motet.models.openelm import OpenElm
+from motet.models.phi3 import Phi3
 from motet.models.pooled_heads import Classifier
-from motet.models.qwen import Qwen2, Qwen3
+from motet.models.qwen import Qwen2, Qwen3, Qwen3Moe
 from motet.models.rwkv6 import Rwkv6
+from motet.models.smollm3 import SmolLM3
 from motet.models.starcoder2 import StarCoder2
 from motet.models.t5 import T5, T5Encoder
 from motet.models.tensors import EMBEDDING, TensorChecker
@@ -36,19 +42,26 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "gemma2": Gemma2,
     "gemma3": Gemma3,
     "gemma-embedding": GemmaEmbedding,
+    "glm4": Glm4,
     "gpt2": Gpt2,
+    "granite": Granite,
     "jamba": Jamba,
     "jina-bert-v2": JinaBert2,
     "llama": Llama,
     "mamba": Mamba,
     "mamba2": Mamba2,
+    "mistral3": Ministral3,
     "modern-bert": ModernBert,
     "nomic-bert": NomicBert,
     "mpt": Mpt,
+    "olmo2": Olmo2,
     "openelm": OpenElm,
+    "phi3": Phi3,
     "qwen2": Qwen2,
     "qwen3": Qwen3,
+    "qwen3moe": Qwen3Moe,
     "rwkv6": Rwkv6,
+    "smollm3": SmolLM3,
     "starcoder2": StarCoder2,
     "t5": T5,
     "t5encoder": T5Encoder,

@@ -8,17 +8,23 @@ from motet.huggingface.families.bert import bert, roberta
 from motet.huggingface.families.deepseek import deepseek_v2, deepseek_v3
 from motet.huggingface.families.gemma import gemma, gemma2
 from motet.huggingface.families.gemma3 import gemma3, gemma3_text
+from motet.huggingface.families.glm4 import glm4
 from motet.huggingface.families.gpt2 import gpt2
+from motet.huggingface.families.granite import granite
 from motet.huggingface.families.jamba import jamba
 from motet.huggingface.families.llama import llama
 from motet.huggingface.families.mamba import mamba, original_mamba
 from motet.huggingface.families.mamba2 import mamba2, original_mamba2
+from motet.huggingface.families.ministral3 import ministral3
 from motet.huggingface.families.modern_bert import modern_bert
 from motet.huggingface.families.mpt import mpt
 from motet.huggingface.families.nomic_bert import nomic_bert
+from motet.huggingface.families.olmo import olmo2, olmo3
 from motet.huggingface.families.openelm import openelm
-from motet.huggingface.families.qwen import qwen2, qwen3
+from motet.huggingface.families.phi3 import phi3
+from motet.huggingface.families.qwen import qwen2, qwen3, qwen3_moe
 from motet.huggingface.families.rwkv6 import rwkv6
+from motet.huggingface.families.smollm3 import smollm3
 from motet.huggingface.families.starcoder2 import starcoder2
 from motet.huggingface.families.t5 import t5
 from motet.huggingface.files import Directory
@@ -34,22 +40,30 @@ FAMILIES: dict[str, Family] = {
     "gemma2": gemma2,
     "gemma3": gemma3,
     "gemma3_text": gemma3_text,
+    "glm4": glm4,
     "gpt2": gpt2,
+    "granite": granite,
     "jamba": jamba,
     "llama": llama,
     "mamba": mamba,
     "mamba2": mamba2,
+    "ministral3": ministral3,
     "mistral": llama,
     "mixtral": llama,
     "modernbert": modern_bert,
     "mpt": mpt,
     "mt5": t5,
     "nomic_bert": nomic_bert,
+    "olmo2": olmo2,
+    "olmo3": olmo3,
     "openelm": openelm,
+    "phi3": phi3,
     "qwen2": qwen2,
     "qwen3": qwen3,
+    "qwen3_moe": qwen3_moe,
     "roberta": roberta,
     "rwkv6": rwkv6,
+    "smollm3": smollm3,
     "starcoder2": starcoder2,
     "t5": t5,
     "umt5": t5,

@@ -1,5 +1,6 @@
 """Llama, Mistral and Mixtral."""
 
+from motet.arrays import Float32
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.families.common import (
     BARE,
@@ -7,6 +8,7 @@ from motet.huggingface.families.common import (
     EXPERTS_IN_ONE,
     SCORE,
     UNUSED_BUFFERS,
+    Keys,
     all_full,
     attention,
     head_dim,
@@ -41,6 +43,16 @@ def llama(config: ConfigReader, files: Directory) -> Plan:
         window = config.integer("sliding_window", default=0)
         if window:
             keys["attention.sliding_window"] = window
+    return interleaved_plan("llama", config, keys | vectors(config, files), divisors)
+
+
+def interleaved_plan(
+    architecture: str, config: ConfigReader, keys: Keys, divisors: Float32 | None = None
+) -> Plan:
+    """A model of Llama's form, of whose queries and keys GGUF has the rotary pairs side by side.
+
+    ``divisors``: of its frequencies, float32 ``[dimension / 2]``.
+    """
     config.only("hidden_act", "silu", "another activation")
     config.only("rope_interleaved", False, "pairs side by side")
     config.ignore("attention_bias", "mlp_bias")  # biases show in the tensors
@@ -48,9 +60,9 @@ def llama(config: ConfigReader, files: Directory) -> Plan:
     heads = keys["attention.head_count"]
     q, k = interleaved(heads), interleaved(keys["attention.head_count_kv"])
     return Plan(
-        "llama",
+        architecture,
         keys["block_count"],
-        keys | vectors(config, files),
+        keys,
         renamed=(BARE, SCORE, EXPERTS_DOWN),
         unused=UNUSED_BUFFERS,
         tied=tied(config, default=False),

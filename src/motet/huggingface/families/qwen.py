@@ -7,6 +7,8 @@ from motet.errors import ModelFileError, UnsupportedError
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.families.common import (
     BARE,
+    EXPERTS_DOWN,
+    EXPERTS_IN_ONE,
     SCORE,
     UNUSED_BUFFERS,
     Keys,
@@ -79,6 +81,27 @@ def qwen3(config: ConfigReader, files: Directory) -> Plan:
         tied=is_tied,
         splits=splits,
         tokenizer=tokenizer,
+    )
+
+
+def qwen3_moe(config: ConfigReader, files: Directory) -> Plan:
+    """The ``qwen3moe`` architecture."""
+    config.assume(head_dim=128, num_experts_per_tok=8, norm_topk_prob=False)
+    keys = _keys(config)
+    keys["expert_count"] = config.integer("num_experts", "num_local_experts")
+    keys["expert_used_count"] = config.integer("num_experts_per_tok")
+    keys["expert_feed_forward_length"] = config.integer("moe_intermediate_size")
+    config.only("norm_topk_prob", True, "weights of experts that are not shares of 1")
+    config.only("decoder_sparse_step", 1, "layers without experts")
+    config.only("mlp_only_layers", [], "layers without experts")
+    return Plan(
+        "qwen3moe",
+        keys["block_count"],
+        keys | pooling(files),
+        renamed=(BARE, EXPERTS_DOWN),
+        unused=UNUSED_BUFFERS,
+        tied=tied(config, default=False),
+        splits=EXPERTS_IN_ONE,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from motet.arrays import Float32
 from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
-from motet.huggingface.families.common import CONTEXT, FULL, Keys
+from motet.huggingface.families.common import CONTEXT, FULL, Keys, head_dim
 
 _SCALED = "yarn", "llama3"
 
@@ -87,6 +87,20 @@ def rope(rope_config: ConfigReader, *, prefix: str = "rope") -> Keys:
     rope_config.only("partial_rotary_factor", 1.0, "only a part of each head is rotated")
     rope_config.refuse_unread()
     return keys
+
+
+def partial_rope(
+    config: ConfigReader, rope_config: ConfigReader, keys: Keys, *, default: float
+) -> Keys:
+    """As ``rope``, of a model whose heads are rotated in part: ``default`` is which.
+
+    ``keys``: those of its heads.
+    """
+    share = config.number("partial_rotary_factor", default=default)
+    share = rope_config.number("partial_rotary_factor", default=share)
+    rest = {k: v for k, v in rope_config.values.items() if k != "partial_rotary_factor"}
+    dimension = int(head_dim(keys) * share)
+    return rope(ConfigReader(rest, rope_config.where)) | {"rope.dimension_count": dimension}
 
 
 def rope_base(rope_config: ConfigReader, key: str) -> Keys:

@@ -1,0 +1,44 @@
+"""Ministral 3 (Mistral AI 2025): Llama stretched by YaRN, whose scores sharpen beyond its trained
+length."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from motet.arrays import Float32, Int32
+from motet.models.config import AttentionConfig, read_attention
+from motet.models.keys import Keys
+from motet.models.layers import Temperature
+from motet.models.llama import Llama
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ministral3Config(AttentionConfig):
+    """Llama's, with what queries are multiplied by."""
+
+    temperature_scale: float
+    """Queries at position p are multiplied by 1 + this · ln(1 + ⌊p ÷ original context⌋)."""
+
+
+class Ministral3(Llama):
+    """The ``mistral3`` architecture."""
+
+    @staticmethod
+    def read_config(keys: Keys, n_vocab: int) -> Ministral3Config:
+        """The settings."""
+        config = read_attention(keys, n_vocab)
+        scale = keys.positive("attention.temperature_scale", 0.0, or_zero=True)
+        return Ministral3Config(**vars(config), temperature_scale=scale)
+
+    def temperature(self, config: AttentionConfig) -> Temperature | None:
+        """As Llama 4 has it, from the length on that YaRN stretches."""
+        assert isinstance(config, Ministral3Config)
+        scale, original = config.temperature_scale, config.rope.original_context
+        if not (scale and original):
+            return None
+
+        def of(positions: Int32) -> Float32:
+            lengths = np.floor_divide(positions, original).astype(np.float64)
+            return (1 + scale * np.log1p(lengths)).astype(np.float32)
+
+        return of
