@@ -96,8 +96,8 @@ def test_wrong_value_is_named(change: str, value: Any) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_unknown_key_is_refused_with_its_value(architecture: str) -> None:
-    with pytest.raises(UnsupportedError, match=rf"{architecture}\.logit_scale = 0\.0625"):
-        read(architecture, logit_scale=0.0625)
+    with pytest.raises(UnsupportedError, match=rf"{architecture}\.unknown_scale = 0\.0625"):
+        read(architecture, unknown_scale=0.0625)
 
 
 def test_mpt() -> None:

@@ -3,13 +3,11 @@ length."""
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from motet.arrays import Float32, Int32
 from motet.models.config import AttentionConfig, read_attention
 from motet.models.keys import Keys
 from motet.models.layers import Temperature
 from motet.models.llama import Llama
+from motet.models.rope import rising
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +32,4 @@ class Ministral3(Llama):
         """As Llama 4 has it, from the length on that YaRN stretches."""
         assert isinstance(config, Ministral3Config)
         scale, original = config.temperature_scale, config.rope.original_context
-        if not (scale and original):
-            return None
-
-        def of(positions: Int32) -> Float32:
-            lengths = np.floor_divide(positions, original).astype(np.float64)
-            return (1 + scale * np.log1p(lengths)).astype(np.float32)
-
-        return of
+        return rising(scale, original) if scale and original else None

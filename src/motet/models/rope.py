@@ -1,12 +1,13 @@
 """Rotary embedding: its settings, from the file's keys, and its frequencies, from the settings."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from motet.arrays import Float32
+from motet.arrays import Float32, Int32
 from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.kernels.rope import Rope
 from motet.models.keys import LEAST, MAX_CONTEXT, MOST, Keys
@@ -119,6 +120,16 @@ def make_rope(config: RopeConfig, pairing: str, divisors: Float32 | None = None)
         kept = _yarn_kept(config)
         inv_freq *= kept + (1 - kept) / config.factor
     return Rope(inv_freq, pairing, config.magnitude)
+
+
+def rising(scale: float, length: int) -> Callable[[Int32], Float32]:
+    """From positions ``[T]`` to 1 + ``scale`` · ln(1 + ⌊position ÷ ``length``⌋), float32 alike."""
+
+    def at(positions: Int32) -> Float32:
+        lengths = np.floor_divide(positions, length).astype(np.float64)
+        return (1 + scale * np.log1p(lengths)).astype(np.float32)
+
+    return at
 
 
 def _yarn_kept(config: RopeConfig) -> npt.NDArray[np.float64]:
