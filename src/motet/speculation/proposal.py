@@ -16,7 +16,7 @@ class Wanted:
     """A sequence whose next tokens are asked for."""
 
     seq: int
-    tokens: Sequence[int]
+    tokens: list[int]
     """Prompt and answer so far: one list as long as the sequence lives, which grows and is never
     cut. Another list with the same ``seq`` is another sequence."""
     most: int
