@@ -22,6 +22,7 @@ FLOORS = [
     {"model"},
     {"context"},
     {"sampling"},
+    {"speculation"},
     {"engine"},
     {"front", "embedding"},
     {"llm"},
