@@ -31,7 +31,9 @@ def test_memory_is_what_the_family_declares(tmp_path: Path, architecture: str) -
     sliding = [spec for spec in specs if isinstance(spec, SlidingAttention)]
     assert memory["constant"] == 4 * sum(map(math.prod, shapes))
     assert memory["attending"] == [
-        i for i, layer in enumerate(layers) if layer and not isinstance(layer[0], Recurrent)
+        i
+        for i, layer in enumerate(layers)
+        if any(not isinstance(spec, Recurrent) for spec in layer)
     ]
     assert memory["sliding_layers"] == len(sliding)
     assert memory["window"] == (sliding[0].window if sliding else 0)

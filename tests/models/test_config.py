@@ -134,18 +134,20 @@ def test_starcoder2() -> None:
 def test_deepseek2() -> None:
     config = read("deepseek2")
     assert caches(config) == (FullAttention(1, 12, 0),) * 3
-    assert (config.head_dim, config.value_dim, config.d_ff, config.expert_d_ff) == (10, 6, 24, 12)
+    assert (config.head_dim, config.value_dim, config.d_ff, config.mixture.d_ff) == (10, 6, 24, 12)
     assert config.latent == LatentSizes(kv=8, rotary=4, q=6, eps=config.norm_eps)
     assert config.attention_scale == 1 / math.sqrt(10)
-    assert config.routing == Routing(3, "sigmoid", 4, 2, 2, "normalised", epsilon=1e-20, scale=2.5)
+    assert config.mixture.routing == Routing(
+        3, "sigmoid", 4, 2, 2, "normalised", epsilon=1e-20, scale=2.5
+    )
     v2 = read("deepseek2", expert_gating_func=None, expert_weights_norm=None)
-    assert v2.routing == Routing(3, "softmax", 4, 2, 1, epsilon=1e-20, scale=2.5)
+    assert v2.mixture.routing == Routing(3, "softmax", 4, 2, 1, epsilon=1e-20, scale=2.5)
     names = [k.partition(".")[2] for k in metadata("deepseek2") if ".expert_" in k]
     dense = read("deepseek2", **dict.fromkeys(names), leading_dense_block_count=None)
-    assert (dense.routing, dense.n_experts) == (None, 0)
+    assert (dense.mixture, dense.n_experts) == (None, 0)
     one = dict.fromkeys(("expert_group_count", "expert_group_used_count"))
     lite = read("deepseek2", attention__q_lora_rank=None, **one)
-    assert (lite.latent.q, lite.routing.groups) == (0, 1)
+    assert (lite.latent.q, lite.mixture.routing.groups) == (0, 1)
 
 
 def test_deepseek2_yarn_scales_scores() -> None:

@@ -101,6 +101,41 @@ _OWN = {
         "expert_weights_norm": True,
         "expert_weights_scale": 2.5,
     },
+    "glm4moe": {
+        "rope.dimension_count": 2,
+        "leading_dense_block_count": 1,
+        "expert_count": 4,
+        "expert_used_count": 2,
+        "expert_feed_forward_length": 12,
+        "expert_shared_count": 1,
+        "expert_gating_func": 2,
+        "expert_weights_norm": True,
+    },
+    "granitehybrid": _SCAN
+    | {"ssm.time_step_rank": 6, "ssm.group_count": 2, "rope.scaling.finetuned": False}
+    | {"attention.scale": 0.3, "embedding_scale": 3.0, "residual_scale": 0.5, "logit_scale": 2.0}
+    | {"block_count": 4, "attention.head_count_kv": [0, 2, 0, 1]}
+    | {"expert_count": 4, "expert_used_count": 2, "expert_shared_feed_forward_length": 12},
+    "falcon-h1": _SCAN | {"ssm.time_step_rank": 6, "ssm.group_count": 2},
+    "nemotron_h": _SCAN
+    | {"ssm.time_step_rank": 6, "ssm.group_count": 2, "rope.scaling.finetuned": False}
+    | {"block_count": 4, "attention.head_count_kv": [0, 2, 0, 0]}
+    | {"feed_forward_length": [0, 0, 24, 0]},
+    "lfm2": {
+        "block_count": 4,
+        "attention.head_count_kv": [0, 2, 0, 1],
+        "shortconv.l_cache": 3,
+    },
+    "lfm2moe": {
+        "block_count": 4,
+        "attention.head_count_kv": [0, 2, 0, 1],
+        "shortconv.l_cache": 3,
+        "leading_dense_block_count": 1,
+        "expert_count": 4,
+        "expert_used_count": 2,
+        "expert_feed_forward_length": 12,
+        "expert_gating_func": 2,
+    },
     "openelm": {
         "attention.head_count": [2, 4],
         "attention.head_count_kv": [1, 2],

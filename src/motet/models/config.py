@@ -148,9 +148,10 @@ def read_sizes(
     )
 
 
-def read_heads(keys: Keys, sizes: Config) -> HeadsConfig:
+def read_heads(keys: Keys, sizes: Config, *, d_ff: int | None = None) -> HeadsConfig:
     """The keys of layers that attend, and of their feed-forward networks.
 
+    ``d_ff``: of networks whose widths differ, the greatest.
     A key and a value of one head have d_model / n_heads channels where no key says otherwise.
     """
     n_heads = keys.integer("attention.head_count", 1, MAX_HEADS)
@@ -168,7 +169,7 @@ def read_heads(keys: Keys, sizes: Config) -> HeadsConfig:
         head_dim=head_dim,
         value_dim=keys.integer("attention.value_length", 1, MAX_HEAD_WIDTH, head_dim),
         attention_scale=1 / math.sqrt(head_dim),
-        d_ff=keys.integer("feed_forward_length", 1, MAX_WIDTH),
+        d_ff=keys.integer("feed_forward_length", 1, MAX_WIDTH) if d_ff is None else d_ff,
     )
 
 
@@ -180,13 +181,14 @@ def read_attention(
     eps: str = RMS_EPS,
     experts: bool = False,
     causal: bool = True,
+    drafts: bool = False,
 ) -> AttentionConfig:
     """The keys of a decoder whose every layer attends, without sliding layers or caps.
 
     ``n_vocab``: rows of the embedding. ``default_rope_base``: None where the file has to say.
-    ``eps``, ``experts``, ``causal``: as for ``read_sizes``.
+    ``eps``, ``experts``, ``causal``, ``drafts``: as for ``read_sizes``.
     """
-    sizes = read_sizes(keys, n_vocab, eps=eps, experts=experts, causal=causal)
+    sizes = read_sizes(keys, n_vocab, eps=eps, experts=experts, causal=causal, drafts=drafts)
     heads = read_heads(keys, sizes)
     return AttentionConfig(
         **vars(heads),
@@ -210,6 +212,14 @@ def read_kv_heads(keys: Keys, n_heads: int) -> int:
     n_kv_heads = keys.integer("attention.head_count_kv", 1, MAX_WIDTH, n_heads)
     keys.divides("attention.head_count_kv", n_kv_heads, "attention.head_count", n_heads)
     return n_kv_heads
+
+
+def read_kv_heads_by_layer(keys: Keys, heads: HeadsConfig) -> tuple[int, ...]:
+    """Heads of keys and values of each layer, 0 where it has no attention."""
+    kv_heads = keys.integers("attention.head_count_kv", heads.n_layers, 0, heads.n_heads)
+    for count in filter(None, kv_heads):
+        keys.divides("attention.head_count_kv", count, "attention.head_count", heads.n_heads)
+    return kv_heads
 
 
 def read_sliding(

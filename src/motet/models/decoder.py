@@ -18,8 +18,9 @@ C = TypeVar("C", bound=Config)
 class Decoder(Generic[C]):
     """Embedding, blocks, a norm, and an output head, which may be the embedding itself.
 
-    ``block`` makes layer i of its tensors. ``norm``: the kind of the last one. ``embedding_scale``
-    multiplies embeddings. ``learned_positions``: a vector for each position is added to them.
+    ``block`` makes layer i of its tensors. ``norm``: the kind of the last one, ``output_norm`` its
+    name. ``embedding_scale`` multiplies embeddings. ``learned_positions``: a vector for each
+    position is added to them.
     ``output_bias``: whether the head may have one. Logits are divided by ``logit_scale``, and
     capped to ± ``logit_softcap``, if that is not 0. ``yes_or_no``: whether a classifier's numbers
     are made shares of 1.
@@ -33,6 +34,7 @@ class Decoder(Generic[C]):
         block: Callable[[TensorReader, int], Block],
         *,
         norm: NormKind = rms_norm,
+        output_norm: str = "output_norm",
         embedding_scale: float = 1.0,
         learned_positions: bool = False,
         output_bias: bool = False,
@@ -49,7 +51,7 @@ class Decoder(Generic[C]):
         self.position_embd = (
             tensors.matrix(POSITIONS, config.context_length, d) if learned_positions else None
         )
-        self.output_norm = norm(tensors, kernels, "output_norm", d, config.norm_eps)
+        self.output_norm = norm(tensors, kernels, output_norm, d, config.norm_eps)
         self.output = tensors.optional_matrix(OUTPUT, vocab, d) or self.token_embd
         self.pooled_heads = read_classifier(tensors, kernels, d, shares=yes_or_no)
         self.output_bias = tensors.optional_array("output.bias", vocab) if output_bias else None

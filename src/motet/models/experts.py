@@ -1,11 +1,33 @@
 """Mixtures of experts (Shazeer et al. 2017, arXiv 1701.06538)."""
 
+from dataclasses import dataclass, replace
+
 from motet.arrays import Float32
+from motet.errors import UnsupportedError
 from motet.kernels.interface import Kernels
 from motet.kernels.routing import Routing
-from motet.models.config import HeadsConfig
-from motet.models.layers import FeedForward
+from motet.models.config import Config, HeadsConfig
+from motet.models.keys import MAX_WIDTH, Keys
+from motet.models.layers import FeedForward, GatedMLP
 from motet.models.tensors import TensorReader
+
+_GATING = {1: "softmax", 2: "sigmoid"}
+"""``expert_gating_func``, as llama.cpp numbers them."""
+_LEAST = 1e-20
+"""Added to the sum by which weights are divided, as in DeepSeek's code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """Layers whose feed-forward network is a mixture of experts, all but the first ones."""
+
+    routing: Routing
+    d_ff: int
+    """Channels of an expert."""
+    shared_d_ff: int = 0
+    """Of a network that every token goes to; 0 where there is none."""
+    dense_layers: int = 0
+    """First layers without experts; their network has ``d_ff`` of the config."""
 
 
 class MixtureOfExperts:
@@ -45,3 +67,58 @@ class MixtureOfExperts:
         if self._shared is not None:
             out += self._shared.forward(h)
         return out
+
+
+def feed_forward(
+    t: TensorReader, kernels: Kernels, config: HeadsConfig, mixture: Mixture | None, layer: int
+) -> FeedForward:
+    """The gated network of a layer, or its experts, where ``mixture`` has some for it."""
+    if mixture is None or layer < mixture.dense_layers:
+        return GatedMLP(t, kernels, config, "silu")
+    shared = None
+    if mixture.shared_d_ff:
+        wide = replace(config, d_ff=mixture.shared_d_ff)
+        shared = GatedMLP(t, kernels, wide, "silu", suffix="_shexp")
+    expert = replace(config, d_ff=mixture.d_ff)
+    return MixtureOfExperts(t, kernels, expert, "silu", mixture.routing, biased=True, shared=shared)
+
+
+def read_mixture(keys: Keys, sizes: Config) -> Mixture | None:
+    """The keys of a mixture as DeepSeek has it; None where the model has no experts."""
+    dense = keys.integer("leading_dense_block_count", 0, sizes.n_layers, 0)
+    if not sizes.n_experts:
+        return None
+    width = keys.integer("expert_feed_forward_length", 1, MAX_WIDTH)
+    return Mixture(
+        routing=_read_routing(keys, sizes.n_experts, sizes.n_experts_used),
+        d_ff=width,
+        shared_d_ff=keys.integer("expert_shared_count", 0, 64, 0) * width,
+        dense_layers=dense,
+    )
+
+
+def _read_routing(keys: Keys, experts: int, used: int) -> Routing:
+    gating = keys.integer("expert_gating_func", 0, 255, 1) or 1
+    if gating not in _GATING:
+        raise UnsupportedError(
+            f"{keys.key('expert_gating_func')} is {gating}",
+            hint=f"Motet knows 1 (softmax) and 2 (sigmoid) for {keys.architecture}",
+        )
+    groups = keys.integer("expert_group_count", 0, experts, 1) or 1
+    # V2 takes the groups with the best expert (its §2.2.2), V3 those with the best two (its
+    # §2.1.2); the file says which only by how experts are scored.
+    routing = Routing(
+        used,
+        scores=_GATING[gating],
+        groups=groups,
+        groups_used=keys.integer("expert_group_used_count", 0, groups, 1) or 1,
+        group_best=2 if groups > 1 and gating == 2 else 1,
+        weights="normalised" if keys.flag("expert_weights_norm", False) else "scores",
+        epsilon=_LEAST,
+        scale=keys.positive("expert_weights_scale", 1.0, or_zero=True) or 1.0,
+    )
+    if not routing.fits(experts):
+        raise keys.wrong(
+            "expert_group_count", groups, f"groups of {experts} experts from which to take {used}"
+        )
+    return routing

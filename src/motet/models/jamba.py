@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from motet.kernels.interface import Kernels
 from motet.kernels.routing import Routing
-from motet.models.config import HeadsConfig, read_heads, read_sizes
+from motet.models.config import HeadsConfig, read_heads, read_kv_heads_by_layer, read_sizes
 from motet.models.decoder import Decoder
 from motet.models.experts import MixtureOfExperts
 from motet.models.keys import Keys
@@ -61,7 +61,5 @@ class Jamba(Decoder[JambaConfig]):
     def read_config(keys: Keys, n_vocab: int) -> JambaConfig:
         """The settings; which layers are mixtures of experts is seen from the tensors."""
         heads = read_heads(keys, read_sizes(keys, n_vocab, experts=True))
-        kv_heads = keys.integers("attention.head_count_kv", heads.n_layers, 0, heads.n_heads)
-        for count in filter(None, kv_heads):
-            keys.divides("attention.head_count_kv", count, "attention.head_count", heads.n_heads)
+        kv_heads = read_kv_heads_by_layer(keys, heads)
         return JambaConfig(**vars(heads), kv_heads=kv_heads, ssm=read_mamba(keys))

@@ -52,6 +52,7 @@ class Block:
 
     Each has a norm, of the kind ``norm``, before it unless ``pre_norms`` is False, and, with
     ``post_norms``, another after it; what is added is multiplied by ``scale``.
+    ``ffn_norm``: the name of the norm before the second.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Block:
         pre_norms: bool = True,
         post_norms: bool = False,
         scale: float = 1.0,
+        ffn_norm: str = "ffn_norm",
     ) -> None:
         def named(name: str) -> Norm:
             return norm(t, kernels, name, config.d_model, config.norm_eps)
@@ -77,7 +79,7 @@ class Block:
         self.attn_norm = named("attn_norm") if pre_norms else None
         self.post_attention_norm = named("post_attention_norm") if post_norms else None
         if feed_forward is not None:
-            self.ffn_norm = named("ffn_norm") if pre_norms else None
+            self.ffn_norm = named(ffn_norm) if pre_norms else None
             self.post_ffw_norm = named("post_ffw_norm") if post_norms else None
 
     def forward(self, x: Float32, view: Any, wanted: Int64 | None = None) -> Float32:
@@ -101,6 +103,31 @@ class Block:
         if self._scale != 1.0:
             h *= self._scale
         return h
+
+
+class Beside:
+    """Two mixers of the same input, added; the second one's cache comes after the first one's."""
+
+    def __init__(self, first: Mixer, second: Mixer) -> None:
+        self._first, self._second = first, second
+        self.caches = (*first.caches, *second.caches)
+
+    def forward(self, h: Float32, view: Any, wanted: Int64 | None) -> Float32:
+        out = self._first.forward(h, view, wanted)
+        out += self._second.forward(h, view, wanted)
+        return out
+
+
+class NoMixer:
+    """A feed-forward network in the place of a mixer: in its layer no token sees another."""
+
+    caches: tuple[CacheSpec, ...] = ()
+
+    def __init__(self, feed_forward: FeedForward) -> None:
+        self._feed_forward = feed_forward
+
+    def forward(self, h: Float32, view: Any, wanted: Int64 | None) -> Float32:
+        return self._feed_forward.forward(h if wanted is None else h[wanted])
 
 
 class Attention:
@@ -357,7 +384,10 @@ class Mamba2Sizes:
 
 
 class Mamba2Mixer:
-    """A Mamba-2 mixer (Dao, Gu 2024, arXiv 2405.21060): one decay a head, norms after the gate."""
+    """A Mamba-2 mixer (Dao, Gu 2024, arXiv 2405.21060): one decay a head, norms after the gate.
+
+    ``normed``: whether it has these norms.
+    """
 
     def __init__(
         self,
@@ -367,6 +397,7 @@ class Mamba2Mixer:
         config: Config,
         sizes: Mamba2Sizes,
         *,
+        normed: bool = True,
         cache: int = 0,
     ) -> None:
         d, inner, heads, groups = config.d_model, sizes.d_inner, sizes.n_heads, sizes.n_groups
@@ -385,7 +416,7 @@ class Mamba2Mixer:
         self.dt_bias = t.array("ssm_dt.bias", heads)
         self.a = t.array("ssm_a", heads, 1)[:, 0]
         self.d = t.array("ssm_d", heads, 1)[:, 0]
-        self.norm = t.array("ssm_norm.weight", groups, inner // groups)
+        self.norm = t.array("ssm_norm.weight", groups, inner // groups) if normed else None
         self.out = t.matrix("ssm_out.weight", d, inner)
 
     def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
@@ -399,6 +430,8 @@ class Mamba2Mixer:
         y = kernels.mamba2_scan(x, dt, self.dt_bias, self.a, b, c, self.d, states, state.runs)
         if wanted is not None:
             z, y = z[wanted], y[wanted]
-        h = kernels.gated(z, y, "silu").reshape(self._groups)
-        h = kernels.rms_norm(h, self.norm, self._eps).reshape(y.shape)
+        h = kernels.gated(z, y, "silu")
+        if self.norm is not None:
+            grouped = kernels.rms_norm(h.reshape(self._groups), self.norm, self._eps)
+            h = grouped.reshape(y.shape)
         return kernels.linear(h, self.out)[0]

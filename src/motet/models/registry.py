@@ -6,22 +6,26 @@ from motet.errors import ModelFileError, UnsupportedError, shown
 from motet.kernels.reference import Reference
 from motet.models.bert import Bert, JinaBert2, NomicBert
 from motet.models.deepseek2 import DeepSeek2
+from motet.models.falcon_h1 import FalconH1
 from motet.models.family import Family
 from motet.models.gemma import Gemma
 from motet.models.gemma2 import Gemma2
 from motet.models.gemma3 import Gemma3
 from motet.models.gemma_embedding import GemmaEmbedding
-from motet.models.glm4 import Glm4
+from motet.models.glm4 import Glm4, Glm4Moe
 from motet.models.gpt2 import Gpt2
 from motet.models.granite import Granite
+from motet.models.granite_hybrid import GraniteHybrid
 from motet.models.jamba import Jamba
 from motet.models.keys import MAX_CONTEXT, Keys
+from motet.models.lfm2 import Lfm2, Lfm2Moe
 from motet.models.llama import Llama
 from motet.models.mamba import Mamba
 from motet.models.mamba2 import Mamba2
 from motet.models.ministral3 import Ministral3
 from motet.models.modern_bert import ModernBert
 from motet.models.mpt import Mpt
+from motet.models.nemotron_h import NemotronH
 from motet.models.olmo2 import Olmo2
 from motet.models.openelm import OpenElm
 from motet.models.phi3 import Phi3
@@ -38,15 +42,20 @@ from motet.weights.source import ModelSource
 FAMILIES: dict[str, type[Family[Any]]] = {
     "bert": Bert,
     "deepseek2": DeepSeek2,
+    "falcon-h1": FalconH1,
     "gemma": Gemma,
     "gemma2": Gemma2,
     "gemma3": Gemma3,
     "gemma-embedding": GemmaEmbedding,
     "glm4": Glm4,
+    "glm4moe": Glm4Moe,
     "gpt2": Gpt2,
     "granite": Granite,
+    "granitehybrid": GraniteHybrid,
     "jamba": Jamba,
     "jina-bert-v2": JinaBert2,
+    "lfm2": Lfm2,
+    "lfm2moe": Lfm2Moe,
     "llama": Llama,
     "mamba": Mamba,
     "mamba2": Mamba2,
@@ -54,6 +63,7 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "modern-bert": ModernBert,
     "nomic-bert": NomicBert,
     "mpt": Mpt,
+    "nemotron_h": NemotronH,
     "olmo2": Olmo2,
     "openelm": OpenElm,
     "phi3": Phi3,
