@@ -121,10 +121,17 @@ class ToyFamily:
         assert sorted(runs.order.tolist()) == list(range(len(h)))
         assert runs.order.dtype == runs.starts.dtype == runs.read.dtype == runs.write.dtype == "i4"
         for r, slot in enumerate(runs.write.tolist()):
-            assert slot not in np.delete(runs.write, r) and slot not in np.delete(runs.read, r)
-        states = [self._state(spec, memory, int(slot)) for slot in runs.read]
+            assert slot not in np.delete(runs.write, r)
+            assert slot not in np.delete(runs.read, [r, r + 1][: len(runs.read) - r])
+        goes_on = [r > 0 and runs.read[r] == runs.write[r - 1] for r in range(len(runs.read))]
+        begins = {
+            r: self._state(spec, memory, int(slot))
+            for r, slot in enumerate(runs.read)
+            if not goes_on[r]
+        }
         out = list(h)
-        for r, (state, slot) in enumerate(zip(states, runs.write, strict=True)):
+        for r, slot in enumerate(runs.write):
+            state = begins[r] if r in begins else self._state(spec, memory, int(runs.read[r]))
             rows = runs.order[runs.starts[r] : runs.starts[r + 1]]
             assert len(rows)
             for row in rows:
@@ -291,8 +298,11 @@ def bookkeeping(context: Context) -> None:
         assert np.array_equal(pages.tables >= 0, pages.masks != 0)
         assert not np.any(pages.masks & ~held)
     for n, cache, slots in recurrent_states(context):
-        used = [*slots.slots[slots.slots >= 0], *(hold[n] for hold in holds)]
+        trails = [slot for trail in slots.trails.values() for slot in trail.slots if slot >= 0]
+        used = [*slots.slots[slots.slots >= 0], *(hold[n] for hold in holds), *trails]
         assert np.array_equal(np.bincount(used, minlength=len(slots.refs)), slots.refs)
+        for seq, trail in slots.trails.items():
+            assert trail.first + len(trail.slots) == memory.ends[seq]
         assert slots.held == len(holds)
         assert len(slots.refs) <= cache.slots
         assert np.array_equal(slots.slots >= 0, now.sequences.lengths > 0)

@@ -9,6 +9,7 @@ import numpy as np
 
 from motet import checks
 from motet.errors import BatchError, OptionError
+from motet.memory.cache import REWIND
 
 _MOST = np.iinfo(np.int32).max
 _MOST_SEQUENCES = 1 << 16
@@ -27,6 +28,7 @@ class _Run:
     start: int
     set: int
     wanted: int
+    rewindable: bool
     end: int
     """Entries in the batch up to and with this run."""
 
@@ -40,6 +42,7 @@ class Batch:
     def __init__(self) -> None:
         self._runs: list[_Run] = []
         self._sets: dict[tuple[int, ...], int] = {}
+        self._rewindable = False
 
     def __len__(self) -> int:
         return self._runs[-1].end if self._runs else 0
@@ -75,15 +78,21 @@ class Batch:
         start: int,
         seqs: int | tuple[int, ...] = 0,
         logits: str = "last",
+        rewindable: bool = False,
     ) -> None:
         """Append an entry for each of ``tokens``, at positions ``start``, ``start`` + 1, …
 
-        ``logits``: whose are wanted, "none", "last" or "all". Raises BatchError as ``add`` does.
+        ``logits``: whose are wanted, "none", "last" or "all". ``rewindable``: whether memory, of
+        whatever kind, is to be able to go back to any position among these, and so before any of
+        these tokens, until the sequence goes on; of one sequence, and at most 64 tokens of it in a
+        decode. Raises BatchError as ``add`` does.
         """
         entry = len(self)
         if not isinstance(logits, str) or logits not in _WANTED:
             _checked(entry, checks.choice, "logits", logits, _WANTED)
-        self._append(_token_ids(tokens, entry), start, seqs, _WANTED[logits])
+        if rewindable is not True and rewindable is not False:
+            rewindable = _checked(entry, checks.flag, "rewindable", rewindable)
+        self._append(_token_ids(tokens, entry), start, seqs, _WANTED[logits], rewindable)
 
     def entries(self) -> "Entries":
         """Everything added so far, as arrays."""
@@ -101,6 +110,7 @@ class Batch:
             set_of=np.repeat(np.array([run.set for run in self._runs], np.int64), counts),
             sets=tuple(self._sets),
             wanted=rows,
+            rewindable=self._rewindable_entries(),
         )
 
     def _single_entries(self) -> "Entries":
@@ -111,19 +121,39 @@ class Batch:
             set_of=np.array([run.set for run in self._runs], np.int64),
             sets=tuple(self._sets),
             wanted=np.array([run.wanted != _NONE for run in self._runs], bool),
+            rewindable=self._rewindable_entries(),
         )
 
+    def _rewindable_entries(self) -> np.ndarray | None:
+        if not self._rewindable:
+            return None
+        counts = [len(run.tokens) for run in self._runs]
+        return np.repeat([run.rewindable for run in self._runs], counts)
+
     def _append(
-        self, tokens: list[int], start: int, seqs: int | tuple[int, ...], wanted: int
+        self,
+        tokens: list[int],
+        start: int,
+        seqs: int | tuple[int, ...],
+        wanted: int,
+        rewindable: bool = False,
     ) -> None:
         entry = len(self)
         members = _members(seqs, entry)
+        if rewindable and len(members) > 1:
+            raise BatchError(
+                f"entry {entry} is rewindable, and of {len(members)} sequences",
+                entry=entry,
+                hint="add rewindable tokens to each sequence apart",
+            )
         start = _number("position", start, entry)
         if start + len(tokens) - 1 > _MOST:
             _number("position", _MOST + 1, entry + _MOST + 1 - start)
         if tokens:
             number = self._sets.setdefault(members, len(self._sets))
-            self._runs.append(_Run(tokens, start, number, wanted, entry + len(tokens)))
+            end = entry + len(tokens)
+            self._runs.append(_Run(tokens, start, number, wanted, rewindable, end))
+            self._rewindable |= rewindable
 
 
 @dataclass(frozen=True)
@@ -140,6 +170,9 @@ class Entries:
     """The different sets of sequences, each ascending."""
     wanted: np.ndarray
     """bool ``[N]``: whether the entry's logits are."""
+    rewindable: np.ndarray | None
+    """bool ``[N]``: whether memory is to be able to go back before the entry; None where it need
+    not before any."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -151,6 +184,8 @@ class Entries:
         one, which may begin anywhere.
         """
         members = self.check_numbers(n_vocab, len(ends))
+        if self.rewindable is not None:
+            self._check_rewindable(self.rewindable)
         if len(members) == len(self.sets) == len(self):  # a token each: no order to look at
             due = ends[members[self.set_of]]
             if np.all((due == self.positions) | (due == 0)):
@@ -178,6 +213,19 @@ class Entries:
                 hint="give the context a larger max_sequences",
             )
         return members
+
+    def _check_rewindable(self, rewindable: np.ndarray) -> None:
+        """Raise BatchError for more tokens of a sequence than memory goes back on request."""
+        counts = np.bincount(self.set_of[rewindable])
+        if counts.max(initial=0) > REWIND:
+            number = int(counts.argmax())
+            entry = int(np.flatnonzero(rewindable & (self.set_of == number))[REWIND])
+            raise BatchError(
+                f"the batch has {counts[number]} rewindable tokens of sequence"
+                f" {self.sets[number][0]}, and memory keeps what is before {REWIND} of them",
+                entry=entry,
+                hint="decode the first ones in a batch of their own, without rewindable",
+            )
 
     def _check_positions(self, members: np.ndarray, ends: np.ndarray) -> None:
         sizes = np.array([len(members) for members in self.sets])

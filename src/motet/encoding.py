@@ -38,13 +38,24 @@ class Sequences:
         """The sequences, each by itself."""
         return tuple((seq,) for seq in self.seqs)
 
+    @property
+    def rewindable(self) -> None:
+        """Nothing goes back to the middle of an encoder's text."""
+
 
 def whole_sequences(entries: Entries, longest: int) -> list[tuple[int, Int64]]:
     """The numbers of a batch's sequences, and the entries of each in order of position.
 
     Raises BatchError for a sequence that does not begin at position 0, has gaps or shares a token,
-    CapacityError for one of more tokens than ``longest``.
+    and for a rewindable one; CapacityError for one of more tokens than ``longest``.
     """
+    if entries.rewindable is not None:
+        entry = int(entries.rewindable.argmax())
+        raise BatchError(
+            f"entry {entry} is rewindable, and an encoder takes its sequence as a whole",
+            entry=entry,
+            hint="add it without rewindable",
+        )
     found: list[tuple[int, Int64]] = []
     seen: set[int] = set()
     order = np.argsort(entries.set_of, kind="stable")

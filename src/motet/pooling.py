@@ -80,7 +80,9 @@ class Pooling:
         if self._place != "mean":
             return hidden
         state: RecurrentState = view.cache(self._layer)
-        return self._kernels.sum_rows(hidden, state.arrays[0], state.runs)
+        runs = state.runs
+        goes_on = np.append(runs.read[1:] == runs.write[:-1], False)
+        return self._kernels.sum_rows(hidden, state.arrays[0], runs)[~goes_on]
 
     def finished(self, vectors: Array, lengths: Int64 | None = None) -> Float32:
         """Of each sequence ``[S, d]`` what users are given: means, or ``[S, n_labels]`` scores.

@@ -30,6 +30,8 @@ class Ubatch:
     """int64 ``[T]``: number of each token's entry in the batch."""
     wanted: np.ndarray
     """int64: the rows among T whose logits are wanted."""
+    rewindable: np.ndarray | None = None
+    """bool ``[T]``: before which tokens memory is to be able to go back; None for none."""
 
     @property
     def last(self) -> np.ndarray:
@@ -64,6 +66,7 @@ def _whole(entries: Entries) -> Ubatch:
         sets=entries.sets,
         entries=np.arange(len(entries)),
         wanted=np.flatnonzero(entries.wanted),
+        rewindable=entries.rewindable,
     )
 
 
@@ -79,6 +82,7 @@ def _ubatch(entries: Entries, numbers: np.ndarray) -> Ubatch:
         sets=sets,
         entries=numbers,
         wanted=np.flatnonzero(entries.wanted[numbers]),
+        rewindable=None if entries.rewindable is None else entries.rewindable[numbers],
     )
 
 

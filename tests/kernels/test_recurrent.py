@@ -21,6 +21,11 @@ def alone(cpu: CPU, layer: Layer, rows: list[np.ndarray]) -> tuple[np.ndarray, n
     return out, states[0]
 
 
+def one(rows: list[np.ndarray]) -> Runs:
+    """All in one run, from zeros."""
+    return runs_of(range(len(rows[0])), [len(rows[0])], [-1], [0])
+
+
 def strided(rows: list[np.ndarray]) -> list[np.ndarray]:
     """The same arrays as columns of one wide array, with something between them."""
     wide = np.concatenate([np.pad(x, ((0, 0), (3, 2)), constant_values=7.0) for x in rows], axis=1)
@@ -99,6 +104,37 @@ def test_a_sequence_is_the_same_among_others(cpu: CPU, layer: Layer, seed: int) 
 
 
 @each_layer
+@pytest.mark.parametrize("seed", range(4))
+def test_runs_that_go_on_from_each_other_keep_every_state(
+    cpu: CPU, layer: Layer, seed: int
+) -> None:
+    """Chains of runs of any lengths, among others: as one call a run."""
+    rng = np.random.default_rng(seed)
+    kernels = CPU(threads=1, isa=cpu.isa) if seed % 2 else cpu
+    chains = [rng.integers(1, most, rng.integers(1, 7)).tolist() for most in (2, 2, 4, 9)]
+    lengths = [length for chain in chains for length in chain]
+    rows = layer.tokens(sum(lengths))
+    order, slots = rng.permutation(len(rows[0])), rng.permutation(len(lengths) + 2)
+    places = np.split(order, np.cumsum(lengths)[:-1])
+    read, write = [], slots[: len(lengths)].tolist()
+    for first, chain in zip(np.cumsum([0, *map(len, chains)]), chains, strict=False):
+        read += [int(rng.choice([-1, slots[-1]])), *write[first : first + len(chain) - 1]]
+    states, expected_states = layer.states(len(slots)), layer.states(len(slots))
+    expected = np.empty((len(order), layer.call(cpu, rows, layer.states(1), one(rows)).shape[1]))
+    for place, before, after in zip(places, read, write, strict=True):
+        runs = runs_of(range(len(place)), [len(place)], [before], [after])
+        expected[place] = layer.call(cpu, [x[place] for x in rows], expected_states, runs)
+    got = layer.call(kernels, strided(rows), states, runs_of(order, lengths, read, write))
+    assert np.array_equal(got, expected)
+    assert np.array_equal(states, expected_states)
+    reference_states = layer.states(len(slots))
+    reference = layer.call(REFERENCE, rows, reference_states, runs_of(order, lengths, read, write))
+    for one_of, other in ((got, reference), (states, reference_states)):
+        close = 4e-6 * np.abs(other).max(initial=1)
+        np.testing.assert_allclose(one_of, other, rtol=1e-5, atol=close)
+
+
+@each_layer
 def test_forks_read_one_slot(cpu: CPU, layer: Layer) -> None:
     rows = layer.tokens(30)
     states = layer.states(4)
@@ -172,6 +208,7 @@ def test_shapes_are_checked(cpu: CPU, layer: Layer) -> None:
     [
         (runs_of([0, 1], [1, 1], [-1, -1], [0, 0]), "one slot"),
         (runs_of([0, 1], [1, 1], [1, -1], [0, 1]), "another writes"),
+        (runs_of([0, 1], [1, 1], [-1, 0], [0, 0]), "one slot"),
         (runs_of([0, 1], [2], [5], [0]), "beyond"),
         (runs_of([0, 1], [2], [-2], [0]), "beyond"),
         (runs_of([0, 1], [2], [0], [-1]), "beyond"),

@@ -36,6 +36,16 @@ def test_no_cut_changes_a_bit(cpu: CPU, sizes: list[int]) -> None:
     assert np.array_equal(got, expected)
 
 
+def test_runs_that_go_on_from_each_other(cpu: CPU) -> None:
+    """A sum for each; the last one is that of all."""
+    x, states = normal(50, 600), normal(5, 2, 600)
+    expected = cpu.sum_rows(x, states.copy(), runs_of(range(50), [50], [4], [0]))
+    runs = runs_of(range(50), [1, 40, 2, 7], [4, 2, 0, 3], [2, 0, 3, 1])
+    sums = cpu.sum_rows(x, states, runs)
+    assert np.array_equal(sums[-1], expected[0])
+    assert np.array_equal(sums[0], states[2].sum(axis=0))
+
+
 @pytest.mark.parametrize(("width", "tokens"), [(768, 512), (100, 4000), (4096, 64)])
 def test_states_of_wide_rows_are_whole(cpu: CPU, width: int, tokens: int) -> None:
     """Where channels are shared out among threads, each takes care of its own."""

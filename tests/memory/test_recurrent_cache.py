@@ -8,7 +8,7 @@ import pytest
 
 from motet.errors import CapacityError
 from motet.kernels.reference import Reference
-from motet.memory.cache import Limits
+from motet.memory.cache import REWIND, Limits
 from motet.memory.checkpoints import MOST_CHECKPOINTS
 from motet.memory.recurrent import RecurrentCache, recurrent_caches
 from motet.spec import FullAttention, Recurrent
@@ -27,7 +27,7 @@ def cache_of(layers, max_sequences: int, checkpoint_bytes: int) -> RecurrentCach
 def test_arrays_of_recurrent_layers_only():
     cache = cache_of(LAYERS, max_sequences=2, checkpoint_bytes=3 * STATE + 1)
     assert cache.slot_bytes == STATE
-    assert cache.slots == 3 * 2 + 2 * 3 + 1
+    assert cache.slots == (3 + 2 * REWIND) * 2 + 2 * 3 + 1
     assert {key: [array.shape[1:] for array in arrays] for key, arrays in cache.states.items()} == {
         (0, 0): [(3, 5), (2, 4)],
         (2, 0): [(0, 5), (7,)],
@@ -39,7 +39,7 @@ def test_arrays_of_recurrent_layers_only():
 
 def test_no_more_checkpoints_than_are_kept_track_of():
     cache = cache_of(LAYERS, max_sequences=1, checkpoint_bytes=1 << 40)
-    assert cache.slots == 3 + 2 * MOST_CHECKPOINTS + 1
+    assert cache.slots == 3 + 2 * REWIND + 2 * MOST_CHECKPOINTS + 1
 
 
 def test_a_large_pool_costs_nothing_until_it_is_used():

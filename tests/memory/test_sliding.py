@@ -6,7 +6,7 @@ All without checkpoints.
 import pytest
 
 from motet.errors import CannotRewind
-from motet.memory.kv_cache import REWIND
+from motet.memory.cache import REWIND
 from motet.spec import SlidingAttention
 from tests.memory.talk import Talk
 from tests.toy import WINDOW, Plain, ToyModel

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from motet.batch import Batch
 from motet.errors import BatchError, CannotRewind, CapacityError, OptionError, StateFileError
-from motet.memory.kv_cache import REWIND
+from motet.memory.cache import REWIND
 from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
 from tests.toy import (
     ALL_KINDS,
@@ -78,6 +78,8 @@ class Conversation(RuleBasedStateMachine):
         """Where each sequence ever ended since it was empty."""
         self.promised: dict[int, set[int]] = {seq: set() for seq in range(SEQUENCES)}
         """Checkpoints that were asked for, where the budget is ample."""
+        self.open: dict[int, int] = {}
+        """Where each sequence's last tokens begin that may be taken back."""
         self.random = random
         self.fragmented = False
         self.recurrent = any(isinstance(spec, Recurrent) for spec in self.layers)
@@ -99,6 +101,29 @@ class Conversation(RuleBasedStateMachine):
     @rule(turns=st.lists(st.tuples(members, counts), min_size=1, max_size=4), mixed=st.booleans())
     def decode(self, turns, mixed):
         self._decode(turns, mixed)
+
+    @rule(
+        proposed=st.dictionaries(
+            seqs, st.one_of(st.integers(1, 7), st.integers(1, REWIND)), min_size=1
+        ),
+        after=st.integers(0, 2),
+    )
+    def propose(self, proposed, after):
+        """Tokens that may be taken back; of some sequences after others that may not."""
+        turns = [((seq,), after * (seq % 2) + count) for seq, count in proposed.items()]
+        if self._decode(turns, mixed=False, plain={seq: after * (seq % 2) for seq in proposed}):
+            self.open |= {seq: self.plain.end(seq) - count for seq, count in proposed.items()}
+
+    @rule(data=st.data())
+    def rewind(self, data):
+        ends = {
+            seq: data.draw(st.integers(start, self.plain.end(seq)))
+            for seq, start in self.open.items()
+        }
+        assert all(self.memory.reachable(seq, end) == end for seq, end in ends.items())
+        self.memory.rewind(ends)
+        for seq, end in ends.items():
+            self._truncate(seq, end)
 
     @rule(
         turns=st.one_of(
@@ -258,6 +283,7 @@ class Conversation(RuleBasedStateMachine):
             assert "pages" in str(error) and self.fragmented
         else:
             self.context, self.memory = context, context.memory
+            self.open.clear()
 
     @rule(chosen=members, data=st.data())
     def save_and_restore(self, chosen, data):
@@ -349,25 +375,30 @@ class Conversation(RuleBasedStateMachine):
             return
         assert_same(before, contents(self.context))
 
-    def _decode(self, turns, mixed: bool) -> None:
-        batch = self._batch(turns, mixed)
+    def _decode(self, turns, mixed: bool, plain: dict[int, int] | None = None) -> bool:
+        """Whether it was done. ``plain``: how many tokens of each sequence come before those that
+        may be taken back, if there are any."""
+        batch = self._batch(turns, mixed, plain)
         before = contents(self.context)
         try:
             logits = self.context.decode(batch).logits
         except BatchError as error:
             assert not self._plausible(batch, error.entry)
             assert_same(before, contents(self.context))
-            return
+            return False
         except CapacityError as error:
             assert self._too_many(batch, str(error))
             assert_same(before, contents(self.context))
-            return
+            return False
         for row, (token, position, shared) in zip(logits, _listed(batch), strict=True):
             self._assert_one_past(shared)
             assert np.array_equal(row, self.plain.decode(token, position, shared))
             if any(seq in self.edited for seq in shared):
                 self.edited.update(shared)
+            for seq in shared:
+                self.open.pop(seq, None)
         self._note_ends()
+        return True
 
     def _checkpoint(self, seq: int) -> bool:
         """Whether it was made."""
@@ -398,6 +429,7 @@ class Conversation(RuleBasedStateMachine):
         except CannotRewind as error:
             assert self.recurrent if middle else self.recurrent or self.slides
             nearest = self.memory.reachable(seq, start)
+            assert middle or start < self.open.get(seq, CONTEXT * 2)
             assert (error.seq, error.nearest) == (seq, nearest) and nearest < self.plain.end(seq)
             if not middle:
                 assert error.position == start > nearest
@@ -430,7 +462,7 @@ class Conversation(RuleBasedStateMachine):
         self.plain.held[into] = dict(sorted({**held, **given}.items()))
         self.furthest[into] = max(self.furthest[into], self.furthest[source])
 
-    def _batch(self, turns, mixed: bool) -> Batch:
+    def _batch(self, turns, mixed: bool, plain: dict[int, int] | None = None) -> Batch:
         """Every turn's tokens; interleaved if ``mixed``. Shared ones as far as ends are equal."""
         ends = {seq: self.plain.end(seq) for seq in range(SEQUENCES)}
         rows = []
@@ -442,9 +474,11 @@ class Conversation(RuleBasedStateMachine):
         if mixed:
             rows.sort(key=lambda row: (row[1], row[0][0]))  # by position: sequences take turns
         batch, alike = Batch(), self.random.random() < 0.5  # as others may have said, or not
+        begun = {seq: self.plain.end(seq) + count for seq, count in (plain or {}).items()}
         for shared, position in rows:
             token = position % 2 if alike else self.random.randrange(2)
-            batch.add(token, position, shared, logits=True)
+            rewindable = plain is not None and position >= begun[shared[0]]
+            batch.extend([token], position, shared, "all", rewindable=rewindable)
         return batch
 
     def _plausible(self, batch: Batch, entry: int | None) -> bool:
@@ -481,6 +515,7 @@ class Conversation(RuleBasedStateMachine):
     def _truncate(self, seq: int, end: int) -> None:
         self.plain.held[seq] = {p: s for p, s in self.plain.held[seq].items() if p < end}
         self.promised[seq] = {p for p in self.promised[seq] if p <= end and self.plain.held[seq]}
+        self.open.pop(seq, None)
         if not self.plain.held[seq]:
             self.edited.discard(seq)
             self.furthest[seq] = 0
@@ -494,6 +529,7 @@ class Conversation(RuleBasedStateMachine):
 
     def _edit(self, seq: int) -> None:
         self.edited.add(seq)
+        self.open.pop(seq, None)
         self.fragmented = True
 
 

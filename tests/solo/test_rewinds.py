@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from motet import Batch
 from motet.errors import CannotRewind
+from motet.self_extend import SelfExtend
 from tests.solo.test_forks import KINDS, decode, models
 from tests.solo.voices import alone, random_tokens
 
@@ -73,3 +75,65 @@ def test_replay_from_the_nearest(models, name: str) -> None:
     other = tokens[12:30] + random_tokens(model, rng, 5)
     got = decode(context, (0, 12, other))
     assert np.array_equal(got, alone(model, tokens[:12] + other)[12:])
+
+
+@pytest.mark.parametrize("ubatch", [2, 3, 512])
+@pytest.mark.parametrize("name", KINDS)
+def test_tokens_taken_back(models, name: str, ubatch: int) -> None:
+    """Sequences write several tokens of which a part stays: as if they wrote one by one."""
+    model, rng = models(name), np.random.default_rng(ubatch)
+    said = [random_tokens(model, rng, n) for n in (70, 1, 9)]
+    context = model.context(max_sequences=3, ubatch=ubatch)
+    decode(context, *((seq, 0, tokens) for seq, tokens in enumerate(said)))
+    for _ in range(8):
+        batch, ends = Batch(), {}
+        proposed = [random_tokens(model, rng, int(rng.choice([1, 2, 6, 20]))) for _ in said]
+        for seq in rng.permutation(3).tolist():
+            batch.extend(proposed[seq], len(said[seq]), seq, "all", rewindable=True)
+            stays = int(rng.integers(0, len(proposed[seq]) + 1))
+            ends[seq] = len(said[seq]) + stays
+        rows, entries = context.decode(batch).logits, batch.entries()
+        for seq, tokens in enumerate(proposed):
+            own = rows[[entries.sets[n] == (seq,) for n in entries.set_of]]
+            assert np.array_equal(own, alone(model, said[seq] + tokens)[-len(tokens) :])
+            said[seq] += tokens[: ends[seq] - len(said[seq])]
+        context.memory.rewind(ends)
+    more = [random_tokens(model, rng, 1) for _ in said]
+    got = decode(context, *((seq, len(said[seq]), more[seq]) for seq in range(3)))
+    assert np.array_equal(got, [alone(model, said[seq] + more[seq])[-1] for seq in range(3)])
+
+
+@pytest.mark.parametrize("name", ["mamba", "rwkv6", "jamba", "gemma2"])
+def test_means_of_tokens_taken_back(models, name: str) -> None:
+    model, rng = models(name), np.random.default_rng(4)
+    context, plain = (model.context(max_sequences=2, pooling="mean", ubatch=3) for _ in range(2))
+    said: list[int] = []
+    for _ in range(5):
+        batch, proposed = Batch(), random_tokens(model, rng, 7)
+        batch.extend([1, 2], 2 * (len(said) // 4), 1)
+        batch.extend(proposed, len(said), 0, rewindable=True)
+        pooled = context.decode(batch).pooled
+        whole = Batch()
+        whole.extend(said + proposed, 0)
+        assert np.array_equal(pooled[0], plain.decode(whole).pooled[0])
+        plain.memory.clear()
+        said += proposed[:4]
+        context.memory.rewind({0: len(said)})
+
+
+def test_tokens_taken_back_with_self_extend(models) -> None:
+    model, rng = models("gemma2"), np.random.default_rng(5)
+    setting = SelfExtend(4, 16)
+    context, plain = (
+        model.context(ubatch=5, self_extend=setting, context_length=200) for _ in range(2)
+    )
+    said: list[int] = []
+    while len(said) < 100:
+        proposed = random_tokens(model, rng, 20)
+        batch = Batch()
+        batch.extend(proposed, len(said), 0, "all", rewindable=True)
+        rows = context.decode(batch).logits
+        plain.memory.clear()
+        assert np.array_equal(rows, decode(plain, (0, 0, said + proposed))[-20:])
+        said += proposed[: int(rng.integers(1, 21))]
+        context.memory.rewind({0: len(said)})

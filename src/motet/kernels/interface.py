@@ -120,7 +120,8 @@ class Runs:
     """The tokens of a micro-batch sequence by sequence, and the slots of their recurrent states.
 
     Run r is rows ``order[starts[r]:starts[r + 1]]`` of the activations, in order of position. It
-    begins from the state in slot ``read[r]`` and leaves its own in slot ``write[r]``.
+    begins from the state in slot ``read[r]`` and leaves its own in slot ``write[r]``. One that
+    reads what the run before it writes goes on from that: so states between tokens are kept.
     """
 
     order: Int32
@@ -130,7 +131,7 @@ class Runs:
     read: Int32
     """``[R]``; -1: begin from zeros. Several runs may begin from one slot."""
     write: Int32
-    """``[R]``, all different. It may be the run's own ``read``, never another's."""
+    """``[R]``, all different. It may be the run's own ``read``, or the next one's; no other's."""
 
 
 @dataclass(frozen=True)

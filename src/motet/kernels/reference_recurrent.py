@@ -137,11 +137,14 @@ class RecurrentReference:
 
 
 def _begin(runs: Runs, states: Float32) -> Iterator[tuple[Int32, Float32, int]]:
-    """Rows, first state and slot to write of each run; all are read before any is written."""
+    """Rows, first state and slot to write of each run; all are read before any is written, but
+    those of runs that go on from the one before."""
     nothing = np.zeros(states.shape[1:], np.float32)
     first: list[Float32] = [nothing if s < 0 else np.array(states[s]) for s in runs.read]
     for i, state in enumerate(first):
-        yield runs.order[runs.starts[i] : runs.starts[i + 1]], state, runs.write[i]
+        goes_on = i > 0 and runs.read[i] == runs.write[i - 1]
+        rows = runs.order[runs.starts[i] : runs.starts[i + 1]]
+        yield rows, np.array(states[runs.read[i]]) if goes_on else state, runs.write[i]
 
 
 def _wide(function: Callable[[Array], Array]) -> Callable[[Float32], Float32]:

@@ -17,6 +17,10 @@ from motet.memory.slot_mapping import SlotMapping
 CacheKey = tuple[int, int]
 """A layer, and which of its caches."""
 
+REWIND = 64
+"""Tokens that can be taken back exactly: always the last ones of sliding layers, and where they
+were decoded as rewindable of recurrent ones too."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -106,11 +110,15 @@ class CacheDraft(Protocol):
         ...
 
     def cut(self, seq: int, position: int, hold: Any | None) -> None:
-        """Forget ``position`` and all that follows.
+        """Forget ``position`` and all that follows, of which there is some; and ``settle``.
 
         ``hold``: what was held when ``seq`` ended there; None where ``position`` is reachable
         without, or nothing is left.
         """
+        ...
+
+    def settle(self, seq: int) -> None:
+        """Let go of what is kept of ``seq`` only so that it can take tokens back."""
         ...
 
     def forget(self, seq: int) -> None:

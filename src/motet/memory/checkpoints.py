@@ -203,7 +203,8 @@ Members = tuple[int, ...]
 
 @dataclass
 class RunEdges:
-    """Where runs of several tokens begin and end: useful places to come back to.
+    """Where runs of several tokens begin and end: useful places to come back to. Tokens that may be
+    taken back count apart.
 
     Of each micro-batch, by number: sets of sequences.
     """
@@ -212,18 +213,27 @@ class RunEdges:
     """Those with a run of several tokens that begins in it."""
     after: dict[int, list[Members]] = field(default_factory=lambda: defaultdict(list))
     """Those with one that ends in it."""
+    rewindable: dict[int, list[Members]] = field(default_factory=lambda: defaultdict(list))
+    """Those with tokens that may be taken back, of which the first are in it."""
+    open: dict[int, list[Members]] = field(default_factory=lambda: defaultdict(list))
+    """Those whose last token in it may be taken back."""
 
 
 def run_edges(ubatches: Sequence[MicroBatch]) -> RunEdges:
     """Of runs of several tokens: those of one set, until another set of its sequences comes."""
     edges = RunEdges()
-    if len(ubatches) == 1 and len(ubatches[0].tokens) == len(ubatches[0].sets):
+    first = ubatches[0]
+    if len(ubatches) == 1 and first.rewindable is None and len(first.tokens) == len(first.sets):
         return edges  # a token each, as when text is generated
     latest: dict[int, _Run] = {}
     runs: list[_Run] = []
     for number, ubatch in enumerate(ubatches):
-        counts = np.bincount(ubatch.rows, minlength=len(ubatch.sets)).tolist()
-        for members, count in zip(ubatch.sets, counts, strict=True):
+        plain, last = ubatch.rows, np.zeros(len(ubatch.sets), bool)
+        if ubatch.rewindable is not None:
+            last[plain] = ubatch.rewindable  # of several tokens the last one stays
+            plain = plain[~ubatch.rewindable]
+        counts = np.bincount(plain, minlength=len(last)).tolist()
+        for members, count, open_ended in zip(ubatch.sets, counts, last.tolist(), strict=True):
             run = latest.get(members[0])
             if run is None or run.members != members:
                 run = _Run(members, number)
@@ -231,10 +241,16 @@ def run_edges(ubatches: Sequence[MicroBatch]) -> RunEdges:
             latest |= dict.fromkeys(members, run)
             run.last = number
             run.tokens += count
+            if open_ended:
+                edges.open[number].append(members)
+                if count or not run.open:
+                    edges.rewindable[number].append(members)
+            run.open = open_ended
     for run in runs:
         if run.tokens > 1:
             edges.before[run.first].append(run.members)
-            edges.after[run.last].append(run.members)
+            if not run.open:
+                edges.after[run.last].append(run.members)
     return edges
 
 
@@ -244,3 +260,6 @@ class _Run:
     first: int
     last: int = 0
     tokens: int = 0
+    """Those that may not be taken back."""
+    open: bool = False
+    """Whether the last one may."""

@@ -214,6 +214,8 @@ class CrossDraft:
 
     def cut(self, seq: int, position: int, hold: None) -> None: ...
 
+    def settle(self, seq: int) -> None: ...
+
     def forget(self, seq: int) -> None:
         self._blocks.remove(seq, 0, FOREVER)
         self._lengths[seq] = 0

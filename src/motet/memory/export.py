@@ -1,11 +1,15 @@
 """What is being saved: it has to stay where it lies until it has been read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakSet
 
 from motet.arrays import Int64
-from motet.memory.checkpoints import Checkpoint
+from motet.memory.cache import Cache
+from motet.memory.checkpoints import Checkpoint, Checkpoints
 from motet.memory.saved import Saved
+from motet.memory.sequence_table import SequenceState, SequenceTable
 
 
 @dataclass(eq=False)
@@ -21,6 +25,35 @@ class Export:
     """For each cache, of each row."""
     checkpoints: frozenset[Checkpoint]
     closed: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        table: SequenceTable,
+        sequences: SequenceState,
+        caches: Sequence[tuple[Cache, Any]],
+        checkpoints: Checkpoints,
+        seqs: list[int],
+    ) -> "Export":
+        """Of ``seqs``. ``caches``: each with its state."""
+        asked, marks = checkpoints.export(seqs)
+        tokens, slots = table.export(sequences, seqs)
+        exported = [
+            cache.export(
+                state,
+                table,
+                sequences,
+                seqs,
+                slots,
+                [(seq, checkpoint.holds[n]) for seq, checkpoint in asked],
+            )
+            for n, (cache, state) in enumerate(caches)
+        ]
+        return cls(
+            Saved(tokens, tuple(each.rows for each in exported), marks, len(asked)),
+            tuple(each.slots for each in exported),
+            frozenset(checkpoint for _, checkpoint in asked),
+        )
 
     def close(self) -> None:
         """Nothing of it is read any more."""

@@ -17,16 +17,13 @@ from motet.memory.block_table import (
     LayerSlots,
     TokenMoves,
 )
-from motet.memory.cache import CacheKey, Exported, Filled, Limits
+from motet.memory.cache import REWIND, CacheKey, Exported, Filled, Limits
 from motet.memory.page_masks import FOREVER
 from motet.memory.ref_counts import unused
 from motet.memory.saved import Places, Saved, Tables, TokenRows, contradicts
 from motet.memory.sequence_table import SequenceDraft, SequenceState, SequenceTable
 from motet.memory.slot_mapping import SlotMapping, ragged
 from motet.spec import AttentionSpec, CacheSpec, FullAttention, SlidingAttention
-
-REWIND = 64
-"""Tokens that sliding layers keep beyond their window, so that taking back so many is exact."""
 
 
 def kv_caches(
@@ -68,7 +65,7 @@ def _page_bytes(specs: Iterable[AttentionSpec], kernels: Kernels, kv_type: str) 
 
 
 def kept_tokens(window: int) -> int:
-    """Tokens before the next one that sliding layers keep."""
+    """Tokens before the next one that sliding layers keep, so that going back is exact."""
     return window - 1 + REWIND
 
 
@@ -213,6 +210,8 @@ class FullKVDraft:
         return self._sequences.blocks.used * page_bytes
 
     def cut(self, seq: int, position: int, hold: None) -> None: ...
+
+    def settle(self, seq: int) -> None: ...
 
     def forget(self, seq: int) -> None: ...
 
@@ -383,6 +382,8 @@ class SlidingKVDraft:
         self._blocks.remove(seq, position, FOREVER)
         if hold is not None:
             self._blocks.restore(seq, hold)
+
+    def settle(self, seq: int) -> None: ...
 
     def forget(self, seq: int) -> None: ...
 

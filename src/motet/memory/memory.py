@@ -1,6 +1,6 @@
 """What the sequences of a context hold, and the operations on it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -180,6 +180,23 @@ class Memory:
                 transaction.remove(seq, start, stop)
             self._now = transaction.seal()
 
+    def rewind(self, ends: Mapping[int, int]) -> None:
+        """Go back with several sequences, with each to a position: as ``remove(seq, position)``.
+
+        All or none. What was kept so that they could go back farther, before tokens decoded as
+        ``rewindable``, is let go, of those too that stay where they end. Raises CannotRewind as
+        ``remove`` does.
+        """
+        wanted = {
+            self._seq(seq): position_range(position, None)[0]
+            for seq, position in checks.mapping("ends", ends, "{sequence: position}").items()
+        }
+        with self.exclusive():
+            transaction = self._begin()
+            for seq, position in wanted.items():
+                transaction.rewind(seq, position)
+            self._now = transaction.seal()
+
     def copy(self, source: int, target: int, start: int = 0, end: int | None = None) -> None:
         """Give ``target`` the tokens of ``source`` at positions start … end - 1.
 
@@ -345,24 +362,8 @@ class Memory:
         large, and come again as the sequences go on.
         """
         chosen, now = [self._seq(seq) for seq in seqs], self._now
-        asked, marks = now.checkpoints.export(chosen)
-        sequences, slots = self._table.export(now.sequences, chosen)
-        exported = [
-            cache.export(
-                state,
-                self._table,
-                now.sequences,
-                chosen,
-                slots,
-                [(seq, checkpoint.holds[n]) for seq, checkpoint in asked],
-            )
-            for n, (cache, state) in enumerate(zip(self.caches, now.caches, strict=True))
-        ]
-        export = Export(
-            Saved(sequences, tuple(each.rows for each in exported), marks, len(asked)),
-            tuple(each.slots for each in exported),
-            frozenset(checkpoint for _, checkpoint in asked),
-        )
+        states = list(zip(self.caches, now.caches, strict=True))
+        export = Export.of(self._table, now.sequences, states, now.checkpoints, chosen)
         self._exports.add(export)
         return export
 

@@ -10,7 +10,7 @@ from motet.arrays import Array, Float32, Int32, Int64
 from motet.kernels import Kernels
 from motet.kernels.interface import RecurrentState, Runs
 from motet.memory.block_table import LayerSlots, TokenMoves
-from motet.memory.cache import CacheKey, Exported, Filled, Limits
+from motet.memory.cache import REWIND, CacheKey, Exported, Filled, Limits
 from motet.memory.checkpoints import MOST_CHECKPOINTS
 from motet.memory.ref_counts import RefCounts, unused
 from motet.memory.saved import (
@@ -24,11 +24,13 @@ from motet.memory.saved import (
 )
 from motet.memory.sequence_table import SequenceDraft, SequenceState, SequenceTable
 from motet.memory.slot_mapping import SlotMapping
+from motet.memory.trails import Cuts, Trail
 from motet.spec import CacheSpec, Recurrent
 
-_SLOTS = 3
+_SLOTS = 3 + 2 * REWIND
 """Of each sequence: the state that it has, the one being computed, and that of those which it
-shared a token with. A checkpoint has two: those dropped by a batch stay until it is done."""
+shared a token with; trails of two decodes. A checkpoint has two: those dropped by a batch stay
+until it is done."""
 
 _ITEM = np.dtype(np.float32).itemsize
 
@@ -54,9 +56,11 @@ class SlotTable:
     slots: Int32
     """``[S]``: the slot of each sequence; -1 where nothing is held, a state of zeros."""
     refs: Int32
-    """Sequences and checkpoints that refer to each slot, for those ever in use."""
+    """Sequences, trails and checkpoints that refer to each slot, for those ever in use."""
     held: int
     """How many of these are checkpoints."""
+    trails: Mapping[int, Trail]
+    """Of each sequence that can go back in steps."""
 
 
 class RecurrentCache:
@@ -87,7 +91,8 @@ class RecurrentCache:
 
     def empty(self) -> SlotTable:
         """The state in which nothing is held."""
-        return SlotTable(np.full(self._max_sequences, -1, np.int32), np.zeros(1, np.int32), 0)
+        slots, refs = np.full(self._max_sequences, -1, np.int32), np.zeros(1, np.int32)
+        return SlotTable(slots, refs, 0, {})
 
     def draft(self, state: SlotTable, sequences: SequenceDraft) -> "RecurrentDraft":
         """A draft of ``state``."""
@@ -154,13 +159,17 @@ class RecurrentDraft:
     """A ``CacheDraft``.
 
     A slot that the base uses is never written: the first micro-batch of a transaction reads it
-    and writes a fresh one, in which later micro-batches go on as long as nobody shares it.
+    and writes a fresh one, in which later micro-batches go on as long as nobody shares it. Tokens
+    that may be taken back write a fresh one each.
     """
 
     def __init__(self, cache: RecurrentCache, base: SlotTable) -> None:
         self._cache = cache
         self._slots: Int32 = base.slots.copy()
         self._held = base.held
+        self._trails = dict(base.trails)
+        self._begun: set[int] = set()
+        """Sequences whose trail is of this transaction, so that it goes on."""
         self._counts = RefCounts(
             base.refs,
             cache.slots,
@@ -169,26 +178,66 @@ class RecurrentDraft:
         )
 
     def advance(self, mapping: SlotMapping, placed: LayerSlots) -> "RecurrentView":
-        """A slot to write for each set of sequences. Raises CapacityError when none is free."""
-        counts, read = self._counts, self._slots[mapping.leaders]
-        alone = (read >= 0) & counts.ours(read) & (counts.refs[read] == mapping.sizes)
-        parting = (~alone).nonzero()[0]
-        write = np.array(read)
-        if parting.size:
-            sharers = mapping.sizes[parting]
-            write[parting] = counts.take(sharers)
-            left = read[parting] >= 0
-            counts.release(read[parting][left], sharers[left])
-            self._slots[mapping.members] = np.repeat(write, mapping.sizes)
+        """A slot to write for each set of sequences, and for each of its tokens that may be taken
+        back. Raises CapacityError when none is free."""
+        if mapping.rewindable is not None:
+            cuts = Cuts.of(mapping.rows, mapping.rewindable)
+            return RecurrentView(self._cache, self._rewindable(mapping, cuts))
+        for seq in self._trails.keys() & mapping.members.tolist() if self._trails else ():
+            self.settle(seq)
+        read, write = self._go_on(mapping.leaders, mapping.sizes, mapping.members)
         order = np.argsort(mapping.rows, kind="stable").astype(np.int32)
         starts = np.arange(len(read) + 1, dtype=np.int32)
         if len(order) > len(read):  # not a token each
             np.cumsum(np.bincount(mapping.rows), out=starts[1:])
         return RecurrentView(self._cache, Runs(order, starts, read, write))
 
+    def _go_on(self, leaders: Int64, sizes: Int64, members: Int64) -> tuple[Int32, Int32]:
+        """The slot that each set of sequences reads, and the one that it writes."""
+        counts, read = self._counts, self._slots[leaders]
+        alone = (read >= 0) & counts.ours(read) & (counts.refs[read] == sizes)
+        parting = (~alone).nonzero()[0]
+        write = np.array(read)
+        if parting.size:
+            sharers = sizes[parting]
+            write[parting] = counts.take(sharers)
+            left = read[parting] >= 0
+            counts.release(read[parting][left], sharers[left])
+            self._slots[members] = np.repeat(write, sizes)
+        return read, write
+
+    def _rewindable(self, mapping: SlotMapping, cuts: Cuts) -> Runs:
+        """Of a micro-batch with tokens that may be taken back, of one sequence each."""
+        leaders, sizes, single = mapping.leaders, mapping.sizes, cuts.single
+        plain = np.zeros(len(leaders), bool)
+        plain[cuts.sets[~single]] = True
+        gone_on = np.repeat(plain, sizes)
+        for seq in self._trails.keys() & mapping.members.tolist():
+            if seq not in self._begun or seq in mapping.members[gone_on]:
+                self.settle(seq)
+        read, write = np.empty((2, len(single)), np.int32)
+        read[~single], write[~single] = self._go_on(
+            leaders[plain], sizes[plain], mapping.members[gone_on]
+        )
+        write[single] = self._counts.take(np.ones(np.count_nonzero(single), np.int64))
+        read[1:][single[1:]] = write[:-1][single[1:]]
+        firsts = single & (np.diff(cuts.sets, prepend=-1) != 0)
+        read[firsts] = self._slots[leaders[cuts.sets[firsts]]]
+        ends = mapping.end[sizes.cumsum() - sizes]
+        for number in np.unique(cuts.sets[single]).tolist():
+            runs = np.flatnonzero(single & (cuts.sets == number))
+            seq, before = int(leaders[number]), self._trails.get(int(leaders[number]))
+            self._slots[seq] = write[runs[-1]]
+            if before is None:
+                before = Trail(int(ends[number]) - len(runs), read[:0])
+            self._trails[seq] = before.then(read[runs])
+            self._begun.add(seq)
+        return Runs(cuts.order, cuts.starts, read, write)
+
     def reachable(self, seq: int, position: int) -> int:
-        """0: a state of fewer tokens is not kept."""
-        return 0
+        """0 where the sequence has no trail there: a state of fewer tokens is not kept."""
+        trail = self._trails.get(seq)
+        return 0 if trail is None or trail.slot(position) is None else position
 
     def hold(self, seq: int) -> int:
         """Refer to the state of ``seq``, which holds something."""
@@ -213,26 +262,36 @@ class RecurrentDraft:
         return self._counts.used * self._cache.slot_bytes
 
     def cut(self, seq: int, position: int, hold: int | None) -> None:
-        """Go back to the state ``hold``, or forget everything."""
-        self._replace(seq, -1 if hold is None else hold)
+        """Go back to the state ``hold`` or one of the trail, or forget everything."""
+        self._replace(seq, self._kept(seq, position, -1) if hold is None else hold)
+        self.settle(seq)
+
+    def settle(self, seq: int) -> None:
+        trail = self._trails.pop(seq, None)
+        if trail is not None:
+            self._begun.discard(seq)
+            self._counts.release(trail.slots[trail.slots >= 0])
 
     def forget(self, seq: int) -> None: ...
 
     def fork(self, source: int, target: int, position: int, hold: int | None) -> None:
-        self._replace(target, int(self._slots[source]) if hold is None else hold)
+        now = int(self._slots[source])
+        self._replace(target, self._kept(source, position, now) if hold is None else hold)
 
     def remove(self, seq: int, start: int, end: int) -> None: ...
 
     def insert(self, source: int, target: int, start: int, end: int, moves: TokenMoves) -> None: ...
 
     def shift(self, seq: int, start: int, end: int, delta: int, moves: TokenMoves) -> None:
-        """A state has no positions."""
+        """A state has no positions, but a trail does."""
+        self.settle(seq)
 
     def agrees(self, leader: int, member: int) -> bool:
         return True
 
     def adopt(self, leader: int, member: int) -> None:
         self._replace(member, int(self._slots[leader]))
+        self.settle(member)
 
     def missing(self, seq: int) -> None: ...
 
@@ -251,7 +310,13 @@ class RecurrentDraft:
     def write(self) -> None: ...
 
     def seal(self) -> SlotTable:
-        return SlotTable(self._slots, self._counts.refs, self._held)
+        return SlotTable(self._slots, self._counts.refs, self._held, self._trails)
+
+    def _kept(self, seq: int, position: int, otherwise: int) -> int:
+        """The slot of the state before ``position`` of the trail of ``seq``."""
+        trail = self._trails.get(seq)
+        slot = None if trail is None else trail.slot(position)
+        return otherwise if slot is None else slot
 
     def _replace(self, seq: int, slot: int) -> None:
         old = int(self._slots[seq])

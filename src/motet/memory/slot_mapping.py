@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from motet.arrays import Int32, Int64, UInt64
+from motet.arrays import Bool, Int32, Int64, UInt64
 from motet.kernels import PAGE
 from motet.memory.page_masks import bit, span
 
@@ -24,6 +24,8 @@ class MicroBatch(Protocol):
     def sets(self) -> tuple[tuple[int, ...], ...]: ...  # [R], sequences that share tokens
     @property
     def entries(self) -> Int64: ...  # [T], the caller's numbers, for errors
+    @property
+    def rewindable(self) -> Bool | None: ...  # [T], tokens that may be taken back; None for none
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class SlotMapping:
     """``[N]``: every touched entry once for each member: index into the ``[K]`` arrays …"""
     member_seqs: Int64
     """``[N]``: … and the member."""
+    rewindable: Bool | None
+    """``[T]``: which tokens may be taken back, each of one sequence; None for none."""
 
     @classmethod
     def of(cls, batch: MicroBatch) -> "SlotMapping":
@@ -93,6 +97,7 @@ class SlotMapping:
             sharers=sizes[row],
             member_entry=member_entry,
             member_seqs=members[offsets[row][member_entry] + member],
+            rewindable=batch.rewindable,
         )
 
     @classmethod
@@ -116,6 +121,7 @@ class SlotMapping:
             sharers=ones,
             member_entry=numbers,
             member_seqs=members,
+            rewindable=batch.rewindable,
         )
 
 

@@ -125,6 +125,14 @@ class Transaction:
             draft.cut(seq, position, hold)
         self._checkpoints.cut(seq, position)
 
+    def rewind(self, seq: int, position: int) -> None:
+        """As ``cut``, wherever ``seq`` ends; it will not go back farther. Raises CannotRewind."""
+        if position < self.sequences.end(seq):
+            self.cut(seq, position)
+        else:
+            for draft in self._drafts:
+                draft.settle(seq)
+
     def forget(self, seq: int) -> None:
         """Forget all of ``seq``, what was encoded for it included."""
         self.cut(seq, 0)
@@ -202,7 +210,8 @@ class Transaction:
         """Places for the tokens of all micro-batches, which continue the sequences in order.
 
         ``checkpoints``: make them on the way, where runs of several tokens begin and end, and
-        wherever enough tokens have come since the last one. Raises CapacityError when pages or
+        wherever enough tokens have come since the last one, but before those that may be taken
+        back. Raises CapacityError when pages or
         slots run out, BatchError for a token whose sequences have different pasts.
         """
         edges = run_edges(ubatches) if checkpoints else RunEdges()
@@ -212,6 +221,9 @@ class Transaction:
             for members in edges.before.get(number, ()):
                 if self.sequences.end(members[0]):
                     self.checkpoint(members)
+            for members in edges.rewindable.get(number, ()):
+                if self._due(members[0], self.sequences.end(members[0])):
+                    self.checkpoint(members)
             mapping = SlotMapping.of(ubatch)
             placed = self.sequences.advance(mapping, kernels)
             views = tuple(draft.advance(mapping, placed) for draft in self._drafts)
@@ -220,6 +232,8 @@ class Transaction:
                 self.checkpoint(members)
             if checkpoints and bool(self._due(mapping.members, mapping.end).any()):
                 for members in ubatch.sets:
+                    if members in edges.open.get(number, ()):
+                        continue
                     if self._due(members[0], self.sequences.end(members[0])):
                         self.checkpoint(members)
         return tuple(plans)

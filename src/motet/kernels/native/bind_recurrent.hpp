@@ -55,14 +55,26 @@ class RunsArgument {
                write_.data()[r] < slots,
            "runs: a slot beyond the states");
     }
+    for (int64_t r = 0; r < count; r++)
+      if (!goes_on(r)) firsts_.push_back(r);
+    firsts_.push_back(count);
     if (count > 1) check_owners();
   }
   Runs view() const {
-    return {order_.data(), starts_.data(), read_.data(), write_.data(), (int64_t)read_.shape(0)};
+    return {order_.data(),
+            starts_.data(),
+            read_.data(),
+            write_.data(),
+            (int64_t)read_.shape(0),
+            firsts_.data(),
+            (int64_t)firsts_.size() - 1};
   }
 
  private:
-  // No slot is written by two runs, or read by one and written by another.
+  // Whether run r begins from what the one before it leaves.
+  bool goes_on(int64_t r) const { return r > 0 && read_.data()[r] == write_.data()[r - 1]; }
+
+  // No slot is written by two runs, or read by one and written by another than the one before it.
   void check_owners() const {
     std::vector<std::pair<int32_t, int64_t>> owners;
     for (int64_t r = 0; r < (int64_t)write_.shape(0); r++) owners.emplace_back(write_.data()[r], r);
@@ -73,13 +85,14 @@ class RunsArgument {
       const int32_t slot = read_.data()[r];
       const auto owner =
           std::lower_bound(owners.begin(), owners.end(), std::pair(slot, int64_t{0}));
-      need(owner == owners.end() || owner->first != slot || owner->second == r,
+      need(owner == owners.end() || owner->first != slot || owner->second == r || goes_on(r),
            "runs: a run reads what another writes");
     }
   }
 
   using Numbers = Array<const int32_t, 1>;
   Numbers order_, starts_, read_, write_;
+  std::vector<int64_t> firsts_;
 };
 
 void causal_conv_of(ThreadPool& pool, Wide x, Array<const float, 2> weight,

@@ -19,27 +19,32 @@ struct Rows {
 };
 
 // Run r is rows order[starts[r]] … order[starts[r + 1] − 1]; its state comes from slot read[r] (-1:
-// zeros) and goes to slot write[r], which no other run reads or writes.
+// zeros) and goes to slot write[r], which no other run writes. Only run r + 1 may read it: then it
+// goes on from r. firsts[i] is the first run of chain i of such runs, firsts[chains] is `count`.
 struct Runs {
   const int32_t *order, *starts, *read, *write;
   int64_t count;
+  const int64_t* firsts;
+  int64_t chains;
   int64_t tokens() const { return count ? starts[count] : 0; }
 };
 
 constexpr int64_t ENOUGH = 5000;  // cycles, about, that are worth a thread's while
 
 // Call f(run, first, last) on ranges of a run's `units` (vectors of channels, heads), each of which
-// takes about `cycles` a token.
+// takes about `cycles` a token. One thread takes the runs of a chain in order: no unit sees
+// another.
 template <class Function>
 void over_runs(ThreadPool& pool, const Runs& runs, int64_t units, int64_t cycles,
                const Function& f) {
   if (!runs.count || !units) return;
-  const int64_t total = std::max<int64_t>(1, units * cycles * runs.tokens() / runs.count);
+  const int64_t total = std::max<int64_t>(1, units * cycles * runs.tokens() / runs.chains);
   const int64_t wanted = std::clamp<int64_t>(total / ENOUGH, 1, units);
   const int64_t each = (units + wanted - 1) / wanted, parts = (units + each - 1) / each;
-  pool.run(runs.count * parts, [&](int piece, int) {
-    const int64_t first = piece % parts * each;
-    f(piece / parts, first, std::min(units, first + each));
+  pool.run(runs.chains * parts, [&](int piece, int) {
+    const int64_t first = piece % parts * each, chain = piece / parts;
+    for (int64_t run = runs.firsts[chain]; run < runs.firsts[chain + 1]; run++)
+      f(run, first, std::min(units, first + each));
   });
 }
 
