@@ -8,10 +8,11 @@ from motet.huggingface.families.bert import bert, roberta
 from motet.huggingface.families.deepseek import deepseek_v2, deepseek_v3
 from motet.huggingface.families.gemma import gemma, gemma2
 from motet.huggingface.families.gemma3 import gemma3, gemma3_text
-from motet.huggingface.families.glm4 import glm4
+from motet.huggingface.families.glm4 import glm4, glm4_moe
 from motet.huggingface.families.gpt2 import gpt2
-from motet.huggingface.families.granite import granite
+from motet.huggingface.families.granite import granite, granite_hybrid
 from motet.huggingface.families.jamba import jamba
+from motet.huggingface.families.lfm2 import lfm2, lfm2_moe
 from motet.huggingface.families.llama import llama
 from motet.huggingface.families.mamba import mamba, original_mamba
 from motet.huggingface.families.mamba2 import mamba2, original_mamba2
@@ -41,9 +42,13 @@ FAMILIES: dict[str, Family] = {
     "gemma3": gemma3,
     "gemma3_text": gemma3_text,
     "glm4": glm4,
+    "glm4_moe": glm4_moe,
     "gpt2": gpt2,
     "granite": granite,
+    "granitemoehybrid": granite_hybrid,
     "jamba": jamba,
+    "lfm2": lfm2,
+    "lfm2_moe": lfm2_moe,
     "llama": llama,
     "mamba": mamba,
     "mamba2": mamba2,

@@ -115,6 +115,16 @@ def sliding_layers(config: ConfigReader, n_layers: int) -> list[bool] | None:
     return [kind == SLIDING for kind in kinds]
 
 
+def by_layer(
+    config: ConfigReader, n_layers: int, attending: tuple[str, ...], name: str = "layer_types"
+) -> list[bool]:
+    """Which layers attend, where a list says what each is."""
+    kinds = config.texts(name)
+    if len(kinds) != n_layers:
+        raise config.wrong((name,), kinds, f"a kind for each of {n_layers} layers")
+    return [kind in attending for kind in kinds]
+
+
 def all_full(config: ConfigReader, n_layers: int) -> None:
     """Refuse layers that slide, where GGUF cannot say which do."""
     if any(sliding_layers(config, n_layers) or ()):

@@ -18,7 +18,7 @@ from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
 from motet.huggingface.tensors import Change, rearranged
 
-_SOFTMAX, _SIGMOID = 1, 2
+SOFTMAX, SIGMOID = 1, 2
 """``expert_gating_func``, as llama.cpp numbers them."""
 _LATENT_EPS = 1e-6
 """Of the norms within latent attention, whatever rms_norm_eps says, in all programs for it."""
@@ -33,9 +33,9 @@ def deepseek_v2(config: ConfigReader, files: Directory) -> Plan:
     method = config.text("topk_method", default="greedy")
     if method not in ("greedy", "group_limited_greedy"):
         raise UnsupportedError(f"{config.where}: topk_method is {shown(method)}")
-    keys: Keys = {"expert_gating_func": _SOFTMAX}
+    keys: Keys = {"expert_gating_func": SOFTMAX}
     grouped = method == "group_limited_greedy"
-    return _deepseek(config, keys | _groups(config, grouped=grouped))
+    return _deepseek(config, keys | groups_of(config, grouped=grouped))
 
 
 def deepseek_v3(config: ConfigReader, files: Directory) -> Plan:
@@ -43,13 +43,13 @@ def deepseek_v3(config: ConfigReader, files: Directory) -> Plan:
     config.only("scoring_func", "sigmoid", "another kind of scores")
     config.only("topk_method", "noaux_tc", "another choice of experts")
     config.only("rope_interleave", True, "halves that rotate together")
-    keys: Keys = {"expert_gating_func": _SIGMOID}
+    keys: Keys = {"expert_gating_func": SIGMOID}
     if config.flag("norm_topk_prob", default=True):
         keys["expert_weights_norm"] = True
-    return _deepseek(config, keys | _groups(config, grouped=True))
+    return _deepseek(config, keys | groups_of(config, grouped=True))
 
 
-def _groups(config: ConfigReader, *, grouped: bool) -> Keys:
+def groups_of(config: ConfigReader, *, grouped: bool) -> Keys:
     """Groups of experts, of which the best are taken first; without such a choice there is one."""
     names = (("n_group", "expert_group_count"), ("topk_group", "expert_group_used_count"))
     found = {key: config.integer(name, default=None) for name, key in names}
@@ -81,7 +81,7 @@ def _deepseek(config: ConfigReader, keys: Keys) -> Plan:
     q_rank = config.integer("q_lora_rank", default=0)
     if q_rank:
         keys["attention.q_lora_rank"] = q_rank
-    keys |= _experts(config) | _rotary(config)
+    keys |= experts_of(config) | _rotary(config)
     config.only("hidden_act", "silu", "another activation")
     config.only("attention_bias", False, "biases")
     config.only("mlp_bias", False, "biases")
@@ -92,7 +92,7 @@ def _deepseek(config: ConfigReader, keys: Keys) -> Plan:
         keys["block_count"],
         keys,
         renamed=(EXPERTS_DOWN, (r"\.e_score_correction_bias$", ".e_score_correction.bias")),
-        unused=(*UNUSED_BUFFERS, *_drafts(config, keys["block_count"])),
+        unused=(*UNUSED_BUFFERS, *drafts_of(config, keys["block_count"])),
         tied=tied(config, False),
         splits=EXPERTS_IN_ONE
         | {
@@ -104,7 +104,8 @@ def _deepseek(config: ConfigReader, keys: Keys) -> Plan:
     )
 
 
-def _experts(config: ConfigReader) -> Keys:
+def experts_of(config: ConfigReader) -> Keys:
+    """The keys of a mixture, without how its experts are scored."""
     config.only("moe_layer_freq", 1, "experts in some layers only")
     return {
         "leading_dense_block_count": config.integer("first_k_dense_replace", default=0),
@@ -134,7 +135,7 @@ def _rotary(config: ConfigReader) -> Keys:
     return keys | rope(rotary)
 
 
-def _drafts(config: ConfigReader, layers: int) -> tuple[str, ...]:
+def drafts_of(config: ConfigReader, layers: int) -> tuple[str, ...]:
     """Layers after the last that draft tokens (DeepSeek-AI 2024, arXiv 2412.19437, §2.2)."""
     drafts = config.integer("num_nextn_predict_layers", "num_mtp_layers", default=0)
     if drafts > _MOST_DRAFTS:

@@ -39,7 +39,7 @@ def mamba2(config: ConfigReader, files: Directory) -> Plan:
     keys["attention.layer_norm_rms_epsilon"] = config.number(
         "layer_norm_epsilon", "rms_norm_eps", default=_EPS
     )
-    _refuse_bounds(config, "time_step_limit")
+    refuse_bounds(config, "time_step_limit")
     # No program that reads these keys takes them from here.
     config.ignore("intermediate_size", "time_step_rank", "norm_before_gate")
     ignore_training(config)
@@ -63,7 +63,7 @@ def original_mamba2(config: ConfigReader, files: Directory) -> Plan:
     if keys["ssm.inner_size"] != inner:
         raise UnsupportedError(f"{layer.where}: d_ssm is {layer.value('d_ssm')}, not {inner}")
     keys["attention.layer_norm_rms_epsilon"] = _EPS
-    _refuse_bounds(layer, "dt_limit")
+    refuse_bounds(layer, "dt_limit")
     layer.only("rmsnorm", True, "no norm after the gate")
     layer.only("norm_before_gate", False, "a norm before the gate")
     layer.only("D_has_hdim", False, "a D for each channel")
@@ -89,7 +89,7 @@ def _scan(config: ConfigReader, inner: int, *, groups: int) -> Keys:
     }
 
 
-def _refuse_bounds(config: ConfigReader, name: str) -> None:
+def refuse_bounds(config: ConfigReader, name: str) -> None:
     """Refuse time steps that are cut off: a value Motet's scan does not take."""
     bounds: Any = config.value(name, default=list(_LEAST_AND_MOST))
     if not isinstance(bounds, list) or tuple(bounds) != _LEAST_AND_MOST:
