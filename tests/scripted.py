@@ -1,7 +1,7 @@
 """A model without weights whose logits are a rule on the tokens so far, to test what drives it."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +101,8 @@ class ScriptedMemory:
         self.budget: int | None = None
         """Checkpoints that may still be made."""
         self._points: set[tuple[int, ...]] = set()
+        self.rewindable: dict[int, int] = {}
+        """By sequence, the least position that it can be rewound to."""
 
     def length(self, seq: int) -> int:
         return len(self.held[seq])
@@ -118,6 +120,12 @@ class ScriptedMemory:
         self._points = {
             p for p in self._points if any(self._serials(h, len(p)) == p for h in self.held)
         }
+
+    def rewind(self, ends: Mapping[int, int]) -> None:
+        """To positions among the tokens that were decoded last, to be rewound."""
+        for seq, end in ends.items():
+            assert self.rewindable.get(seq, end + 1) <= end < self.length(seq)
+            del self.held[seq][end:]
 
     def clear(self) -> None:
         self.held = [[] for _ in self.held]

@@ -25,6 +25,7 @@ from motet.engine.pace import STEP_SECONDS
 from motet.engine.preparing import Call
 from motet.engine.progress import Progress, answer_counter, token_counter
 from motet.engine.prompts import Chat, Prompt
+from motet.engine.proposing import Speculate, proposing_of
 from motet.errors import MotetError, OptionError
 from motet.front import Front
 from motet.grammar import GrammarCompiler
@@ -65,6 +66,7 @@ class LLM(Front[Completion, list[Completion], Stream]):
         self_extend: SelfExtend | AutoExtend | str | None = None,
         max_waiting: int | None = None,
         step_seconds: float = STEP_SECONDS,
+        speculate: Speculate = None,
     ) -> None:
         """``model``: a loaded one, or the path of one, as ``Model.load`` takes it.
 
@@ -79,7 +81,9 @@ class LLM(Front[Completion, list[Completion], Stream]):
         encoder-decoder always does. ``max_waiting``: answers that may wait for a sequence, and
         calls to embed or rank for their turn; what is more is refused with a BusyError. None: any
         number. ``step_seconds``: about how long those who write wait for their next token while
-        prompts of others are computed; shorter steps make prompts slower. Raises OptionError for
+        prompts of others are computed; shorter steps make prompts slower. ``speculate``: compute
+        tokens before they are chosen, which changes how long an answer takes and nothing of what it
+        is (docs/speculation.md). Raises OptionError for
         an unusable value, UnsupportedError where Self-Extend means nothing to the model, and what
         ``Model.load`` raises.
         """
@@ -102,8 +106,11 @@ class LLM(Front[Completion, list[Completion], Stream]):
             checkpoint_bytes,
         )
         context, length = self._contexts.make(setting)
+        proposing = proposing_of(speculate)
         embedder = Embedder(self._contexts.pooled, step_seconds)
-        engine = Engine(context, length, prefix_reuse, embedder, max_waiting, step_seconds)
+        engine = Engine(
+            context, length, prefix_reuse, embedder, max_waiting, step_seconds, proposing
+        )
         super().__init__(loaded, engine, GrammarCompiler(loaded.tokenizer, loaded.config.n_vocab))
         self._close = weakref.finalize(self, engine.close)
 

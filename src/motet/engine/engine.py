@@ -2,14 +2,11 @@
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from motet.arrays import Float32
-from motet.batch import Batch
 from motet.context import Context
 from motet.engine import state
 from motet.engine.embedding import Embedder, VectorRequest
@@ -18,9 +15,11 @@ from motet.engine.keeping import Keeping, Now
 from motet.engine.load import Admission, Load, Totals
 from motet.engine.masks import Masks
 from motet.engine.pace import STEP_SECONDS, Pace
-from motet.engine.request import Answer, Request, as_motet_error, end_late, hand_out
-from motet.engine.scheduler import ScheduledBatch, Scheduler, Span
-from motet.errors import CapacityError, LLMClosed, MotetError, NumericalError
+from motet.engine.proposing import Proposing
+from motet.engine.request import Request, as_motet_error, end_late, hand_out
+from motet.engine.scheduler import Scheduler
+from motet.engine.stepping import Stepping
+from motet.errors import LLMClosed, MotetError
 from motet.memory.export import Export
 from motet.self_extend import AutoExtend, SelfExtend
 from motet.state import Loaded, StateFile, encoded
@@ -47,9 +46,10 @@ class Engine:
         embedder: Embedder,
         max_waiting: int | None = None,
         step_seconds: float = STEP_SECONDS,
+        proposing: Proposing | None = None,
     ) -> None:
         """``context_length``: tokens that a sequence holds at most; ``max_waiting``,
-        ``step_seconds``: see ``LLM``."""
+        ``step_seconds``: see ``LLM``. ``proposing``: how tokens are proposed, if they are."""
         self.context_length = context_length
         self.max_sequences = context.max_sequences
         self.rewinds_anywhere = context.memory.rewinds_anywhere
@@ -59,10 +59,11 @@ class Engine:
         self._totals = Totals()
         self._admission = Admission(context.max_sequences, max_waiting, self._totals)
         self._pace = Pace(step_seconds)
-        self._scheduler = Scheduler(context, prefix_reuse, self._pace, self._totals)
+        self._speculation = proposing and proposing.begin(self._pace)
+        self._masks = Masks()
+        self._scheduler, self._stepping = self._driving(context)
         self._embedder = embedder
         self._kv_bytes_used = 0
-        self._masks = Masks()
         self.keeping = Keeping(
             self._between_steps,
             self.require_open,
@@ -155,14 +156,14 @@ class Engine:
         changed.
         """
         self._between_steps(self._require_idle)
-        scheduler = Scheduler(context, self._prefix_reuse, self._pace, self._totals)
+        scheduler, stepping = self._driving(context)
         notes = dict[str, str]()
         if file is not None:
             found = state.contents_in(context, file)
             found = state.contents_for(context, found, context_length)
             state.fill_new(context, scheduler.sequences, found)
             notes = found.notes
-        self._between_steps(lambda: self._change(context, context_length, scheduler))
+        self._between_steps(lambda: self._change(context, context_length, scheduler, stepping))
         return notes
 
     def save(self, file: state.File, notes: Mapping[str, str] | None, notes_only: bool) -> None:
@@ -211,110 +212,6 @@ class Engine:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def step(self) -> None:
-        """Schedule a batch, decode it, and hand out the rows of each of its spans."""
-        while True:
-            began = time.perf_counter()
-            scheduled = self._scheduler.schedule()
-            if not scheduled.spans:
-                return
-            try:
-                if not self._encode(scheduled.to_encode):
-                    return
-                with self._masks.beside(scheduled.spans):
-                    logits = self._context.decode(scheduled.batch).logits
-                break
-            except CapacityError as error:
-                if self._scheduler.sequences.evict():
-                    continue
-                if self._context.memory.being_exported:  # it gives way when it is saved
-                    self._wait()
-                    return
-                if not self._scheduler.preempt():
-                    raise self.keeping.explained(error) from None
-            except NumericalError as error:
-                spans = scheduled.spans
-                self._fail_of([(span.answer.request, len(span.tokens)) for span in spans], error)
-                return
-        for span in scheduled.spans:
-            self._hand_out(span, logits[span.rows])
-        self._measure(scheduled, time.perf_counter() - began)
-
-    def _measure(self, scheduled: ScheduledBatch, seconds: float) -> None:
-        """Note what a step did and how long it took."""
-        total, writing = self._totals, scheduled.writing
-        prompt = sum(len(span.tokens) for span in scheduled.spans[writing:])
-        prompt += sum(len(request.asked) for request in scheduled.to_encode)
-        of_prompts = self._pace.learn(writing, prompt, seconds)
-        self._admission.spent(seconds)
-        total.steps += 1
-        total.busy_sequences += len(scheduled.spans)
-        total.prompt_tokens += prompt
-        total.prompt_seconds += of_prompts
-        total.generation_seconds += seconds - of_prompts
-
-    def _encode(self, requests: list[Request]) -> bool:
-        """Encode the sources of ``requests`` together; False where one of them failed."""
-        sources = [(request, request.asked) for request in requests]
-        batch = Batch()
-        for request, source in sources:
-            batch.extend(source, 0, seqs=request.answers[0].seq, logits="none")
-        try:
-            if sources:
-                self._context.encode(batch)
-        except NumericalError as error:
-            self._fail_of([(request, len(source)) for request, source in sources], error)
-            return False
-        for request in requests:
-            request.encoded = True
-        return True
-
-    def _fail_of(self, entries: list[tuple[Request, int]], error: NumericalError) -> None:
-        """Fail the requests of the entries that an error is about: the others are as before.
-
-        ``entries``: in the order of the batch, requests and how many entries each has.
-        """
-        if not error.entries:
-            raise error
-        end = 0
-        for request, count in entries:
-            start, end = end, end + count
-            if not request.cancelled and any(start <= entry < end for entry in error.entries):
-                self._fail(request, error)
-
-    def _hand_out(self, span: Span, rows: Float32) -> None:
-        """Give a span's rows of logits [n, n_vocab] to the answers that they are for."""
-        request = span.answer.request
-        if request.cancelled:
-            return
-        try:
-            if span.is_prefill and request.options.scores_prompt and not request.started:
-                request.score(rows, span.start)
-            if not self._scheduler.computed(span):
-                return
-            if not span.is_prefill:
-                self._advance(span.answer, rows)
-                return
-            for answer in list(request.answers):
-                answer.begin()
-                self._advance(answer, rows[-1:])
-        except Exception as error:
-            self._fail(request, error)
-
-    def _advance(self, answer: Answer, rows: Float32) -> None:
-        before = len(answer.tokens)
-        answer.advance(rows)
-        self._totals.generated_tokens += len(answer.tokens) - before
-        if answer.completion:
-            self._totals.finished += 1
-            self._admission.ended()
-            self._scheduler.release(answer)
-
-    def _fail(self, request: Request, error: Exception) -> None:
-        request.emit(as_motet_error(error))
-        request.cancelled = True
-        self._scheduler.drop(request, keep=False)
-
     def require_process(self) -> None:
         """Raise MotetError in a fork, where the engine thread is not."""
         if os.getpid() != self._process:
@@ -333,10 +230,20 @@ class Engine:
             # All: a notify that Ctrl-C ended leaves a waiter behind, which the next would notify.
             self._changed.notify_all()
 
-    def _change(self, context: Context, context_length: int, scheduler: Scheduler) -> None:
+    def _driving(self, context: Context) -> tuple[Scheduler, Stepping]:
+        """What chooses and computes steps in a context."""
+        speculation, pace, totals = self._speculation, self._pace, self._totals
+        scheduler = Scheduler(context, self._prefix_reuse, pace, totals, speculation)
+        return scheduler, Stepping(
+            context, scheduler, self._masks, pace, self._admission, totals, speculation
+        )
+
+    def _change(
+        self, context: Context, context_length: int, scheduler: Scheduler, stepping: Stepping
+    ) -> None:
         with self._lock:
             self._require_idle()
-            self._context, self._scheduler = context, scheduler
+            self._context, self._scheduler, self._stepping = context, scheduler, stepping
             self.context_length = context_length
 
     def _export(self, notes_only: bool) -> tuple[Context, Export]:
@@ -388,15 +295,17 @@ class Engine:
                     self._jobs.popleft()
                 self.keeping.sweep()
                 try:
-                    self.step()
+                    self._stepping.step(self._wait, self.keeping.explained)
                 except Exception as error:
                     for request in list(self._scheduler.running):
-                        self._fail(request, error)
+                        self._stepping.fail(request, error)
                 self._embedder.step(self._totals, self._scheduler.writing)
                 self._kv_bytes_used = self._context.memory.used_bytes
         except BaseException as error:
             self._ended = as_motet_error(error)
         self._masks.close()
+        if self._speculation is not None:
+            self._speculation.close()
         with self._lock:
             assert self._ended is not None
             requests = (*self._scheduler.running, *self._scheduler.waiting, *self._inbox)

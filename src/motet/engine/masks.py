@@ -22,19 +22,25 @@ class Masks:
 
     @contextmanager
     def beside(self, spans: Sequence[Span]) -> Generator[None]:
-        """Compute the masks that ``spans`` lack while the block runs; they are there at its end."""
+        """Compute the masks that ``spans`` lack while the block runs, those after each proposed
+        token too; they are there at its end."""
         lacking = [
             answer.matcher
             for span in spans
             for answer in (span.answer.request.answers if span.is_prefill else (span.answer,))
             if answer.matcher and not answer.matcher.ready
         ]
-        if not lacking:
+        ahead = [
+            (span.answer.matcher, span.proposed)
+            for span in spans
+            if span.answer.matcher and span.proposed
+        ]
+        if not lacking and not ahead:
             yield
             return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "motet-masks")
-        work = self._thread.submit(self._compute, lacking)
+        work = self._thread.submit(self._compute, lacking, ahead)
         try:
             yield
         finally:
@@ -45,7 +51,9 @@ class Masks:
         if self._thread is not None:
             self._thread.shutdown()
 
-    def _compute(self, matchers: list[Matcher]) -> None:
+    def _compute(self, lacking: list[Matcher], ahead: list[tuple[Matcher, Sequence[int]]]) -> None:
         if self._computer is None:
             self._computer = MaskComputer(usable_cores())
-        self._computer.compute(matchers)
+        self._computer.compute(lacking)
+        for matcher, proposed in ahead:
+            self._computer.compute_ahead(matcher, proposed)

@@ -29,21 +29,32 @@ class Pace:
         self._token = deque[float](maxlen=_RECENT)
         """Seconds that a token of prompts added to a step."""
 
-    def room(self, writing: int, most: int) -> int:
-        """Tokens of prompts for a step in which so many answers are written; at most ``most``."""
+    @property
+    def token_seconds(self) -> float | None:
+        """Seconds that a token of prompts adds to a step; None while there was none."""
+        return median(self._token) if self._token else None
+
+    def room(self, writing: int, most: int, proposed: int = 0) -> int:
+        """Tokens of prompts for a step in which so many answers are written; at most ``most``.
+
+        ``proposed``: tokens in it that answers may go on with.
+        """
         if not writing:
             return most
         if not self._token:
             return min(LEAST, most)
         alone, token = self._alone, median(self._token)
-        spare = max(self._target, SLOWDOWN * alone) - alone
+        spare = max(self._target, SLOWDOWN * alone) - alone - token * proposed
         return most if spare >= token * most else max(int(spare / token), min(LEAST, most))
 
-    def learn(self, writing: int, prompt: int, seconds: float) -> float:
+    def learn(self, writing: int, prompt: int, seconds: float, proposed: int = 0) -> float:
         """A step with so many answers written and tokens of prompts took so long.
 
-        Returns the seconds of it that the prompts took.
+        ``proposed``: tokens in it that answers might go on with. Returns the seconds of it that the
+        prompts took.
         """
+        if proposed:
+            return min(seconds, prompt * (self.token_seconds or 0.0))
         if not prompt:
             self._writing.append(seconds)
             return 0.0

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -108,6 +108,8 @@ class Request:
     """What answers are held to."""
     reading: Reading | None = None
     """Of a chat whose answers may have thoughts or calls."""
+    prediction: Sequence[int] = ()
+    """Of a text that the answers probably repeat."""
     source: list[int] | None = None
     """Of an encoder-decoder: what is encoded; ``prompt`` is what answers begin with."""
     index: int = 0
@@ -138,8 +140,12 @@ class Request:
     deadline: float = field(init=False)
     """When it is too late, by ``time.perf_counter``."""
 
+    likely: list[int] = field(init=False)
+    """Tokens beside the prompt's own that the answers may repeat."""
+
     def __post_init__(self) -> None:
         self.ids = np.asarray(self.prompt, np.int32)
+        self.likely = [*self.prediction, *(self.source or ())]
         self.deadline = deadline_of(self.options.timeout)
         self.answers = [Answer(self, number) for number in range(self.options.n)]
 
@@ -232,14 +238,16 @@ class Answer:
         self.matcher = request.grammar and request.grammar.matcher()
         """Where the answer stands in its grammar; a preemption leaves it as it is."""
         self.completion: Completion | None = None
-        self._sampler = Sampler(_numbered(request.sampling, number), request.prompt)
+        self.proposed = self.accepted = 0
+        """Tokens that were computed before they were chosen, and those of them that then were."""
+        self.sampler = Sampler(_numbered(request.sampling, number), request.prompt)
         self._decoder = request.tokenizer and IncrementalDecoder(
             request.tokenizer, request.prompt[-1], spaces_count=request.grammar is not None
         )
         self._stops = StopStrings(request.options.stop_strings)
         self._reading: AnswerReading | None = None
         if request.reading and request.tokenizer:
-            reader = request.reading.reader(self._sampler.seed, request.prompt)
+            reader = request.reading.reader(self.sampler.seed, request.prompt)
             self._reading = AnswerReading(reader, request.tokenizer, self._stops)
         self._text = [request.prompt_text]
         self._logprobs: list[TokenLogprob] = []
@@ -258,21 +266,33 @@ class Answer:
         if self.request.prompt_text or self.completion:
             self._emit(self._text[0], ())
 
-    def advance(self, logits: Float32) -> None:
+    @property
+    def room(self) -> int:
+        """Tokens that it may still have."""
+        return self.request.token_limit - len(self.tokens)
+
+    def advance(self, logits: Float32, proposed: Sequence[int] = ()) -> int:
         """Choose a token from each row of logits [n, n_vocab], and hand out what it adds.
 
-        The rows follow each other in the sequence. Those after the answer's end are not looked at.
+        The rows follow each other in the sequence, each but the first after one more token of
+        ``proposed``: where another one is chosen, those after it are of no use. They and those
+        after the answer's end are not looked at. Returns how many were.
         """
-        for row in logits:
-            if self.completion:
-                return
-            self._choose(row)
+        self.proposed += len(proposed)
+        for number, row in enumerate(logits):
+            if self.completion or self.request.cancelled:
+                return number
+            expected = proposed[number] if number < len(proposed) else None
+            if not self._choose(row, expected):
+                return number + 1
+        return len(logits)
 
-    def _choose(self, logits: Float32) -> None:
-        """The next token, from a row [n_vocab]."""
+    def _choose(self, logits: Float32, expected: int | None) -> bool:
+        """The next token, from a row [n_vocab]; False where another one was ``expected``."""
         request, tokenizer = self.request, self.request.tokenizer
-        token = self._sampler.sample(logits, self.matcher and self.matcher.mask())
+        token = self.sampler.sample(logits, self.matcher and self.matcher.mask())
         self.tokens.append(token)
+        self.accepted += token == expected
         if request.options.logprobs is not None:
             self._logprobs.append(token_logprob(logits, token, request.options.logprobs))
         ended = tokenizer is not None and token in tokenizer.eog
@@ -290,6 +310,7 @@ class Answer:
         elif full:
             self._finish("length")
         self._emit(text, (token,))
+        return expected is None or token == expected
 
     def _decode(self, token: int) -> str:
         text = self._decoder.push(token) if self._decoder else ""
@@ -311,12 +332,14 @@ class Answer:
             tokens=tuple(self.tokens),
             finish_reason=reason,
             index=self.index,
-            seed=self._sampler.seed,
+            seed=self.sampler.seed,
             usage=Usage(
                 len(request.asked),
                 len(self.tokens),
                 request.reused,
                 reading.reasoning_tokens if reading else 0,
+                self.proposed,
+                self.accepted,
             ),
             timings=Timings(
                 waiting=request.admitted - request.submitted,

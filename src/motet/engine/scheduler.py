@@ -12,6 +12,7 @@ from motet.engine.pace import Pace
 from motet.engine.request import Answer, Request
 from motet.engine.sequences import Acquired, Sequences
 from motet.engine.sharing import GAIN, Sharing
+from motet.engine.speculating import Speculation
 from motet.engine.waiting import Waiting
 from motet.errors import CapacityError
 
@@ -26,9 +27,9 @@ class Span:
     """Consecutive tokens of an answer's sequence in a batch, and their rows of its logits.
 
     While an answer is generated, its span is the token chosen last, and has a row, which chooses
-    the next one; after a preemption the tokens before it come again, without rows. While a prompt
-    is prefilled, in the sequence of its first answer, only its last token has a row, or each of
-    them where the prompt is scored.
+    the next one; those that are ``proposed`` follow it with a row each. After a preemption the
+    tokens before it come again, without rows. While a prompt is prefilled, in the sequence of its
+    first answer, only its last token has a row, or each of them where the prompt is scored.
     """
 
     answer: Answer
@@ -36,6 +37,8 @@ class Span:
     """Position of the first token."""
     tokens: Sequence[int]
     rows: slice
+    proposed: Sequence[int] = ()
+    """The last ones of ``tokens``, which nobody has chosen yet."""
 
     @property
     def end(self) -> int:
@@ -60,6 +63,8 @@ class ScheduledBatch:
     """Spans of answers that go on, which are the first ones."""
     rows: int = 0
     """Rows of logits asked for."""
+    proposed: int = 0
+    """Tokens among those of answers that go on which are only proposed."""
     to_encode: list[Request] = field(default_factory=list[Request])
     """Those whose source is to be encoded before the batch is decoded."""
 
@@ -82,11 +87,30 @@ class ScheduledBatch:
         self.batch.extend(tokens, start, seqs=answer.seq, logits=logits)
         self.spans.append(Span(answer, start, tokens, slice(first, self.rows)))
 
+    def go_on(self, answer: Answer, proposed: Sequence[int]) -> None:
+        """Append the token that an answer ends with, and those that may follow."""
+        if not proposed:
+            self.add(answer, answer.held, answer.pending, "last")
+            return
+        tokens, first = [*answer.pending, *proposed], self.rows
+        self.rows += len(tokens)
+        self.room -= len(tokens)
+        self.proposed += len(proposed)
+        self.batch.extend(tokens, answer.held, seqs=answer.seq, logits="all", rewindable=True)
+        self.spans.append(Span(answer, answer.held, tokens, slice(first, self.rows), proposed))
+
 
 class Scheduler:
     """Gives the context's sequences to requests whose turn it is, and fills batches."""
 
-    def __init__(self, context: Context, prefix_reuse: bool, pace: Pace, totals: Totals) -> None:
+    def __init__(
+        self,
+        context: Context,
+        prefix_reuse: bool,
+        pace: Pace,
+        totals: Totals,
+        speculation: Speculation | None = None,
+    ) -> None:
         self.waiting = Waiting()
         self.running: list[Request] = []
         self.sequences = Sequences(context.memory, context.max_sequences)
@@ -94,6 +118,7 @@ class Scheduler:
         self._memory = context.memory
         self._pace = pace
         self._totals = totals
+        self._speculation = speculation
         self._ubatch = context.ubatch
         self._scored_at_once = max(1, LOGIT_VALUES // context.model.config.n_vocab)
         self._reuse = prefix_reuse
@@ -122,17 +147,22 @@ class Scheduler:
             return False
         return self._next() is None
 
-    def schedule(self) -> ScheduledBatch:
-        """The next batch: a token for each answer, then pieces of prompts."""
+    def schedule(self, speculate: bool = True) -> ScheduledBatch:
+        """The next batch: a token for each answer, with those that are proposed after it where
+        ``speculate`` allows, then pieces of prompts."""
         self.drop_cancelled()
         scheduled = ScheduledBatch(self._ubatch)
-        for request in self.running:
-            for answer in request.answers:
-                if answer.held >= len(request.prompt) and len(answer.pending) == 1:
-                    scheduled.add(answer, answer.held, answer.pending, "last")
-        scheduled.writing = len(scheduled.spans)
+        writing = [
+            answer
+            for request in self.running
+            for answer in request.answers
+            if answer.held >= len(request.prompt) and len(answer.pending) == 1
+        ]
+        for answer, proposed in zip(writing, self._proposed(writing, speculate), strict=True):
+            scheduled.go_on(answer, proposed)
+        scheduled.writing = len(writing)
         room = max(scheduled.room, 1)  # prompts go on, however many answers there are
-        scheduled.room = self._pace.room(scheduled.writing, room)
+        scheduled.room = self._pace.room(scheduled.writing, room, scheduled.proposed)
         while request := self._next():
             self.waiting.admit(request)
             self.running.append(request)
@@ -142,10 +172,13 @@ class Scheduler:
 
     def computed(self, span: Span) -> bool:
         """A span is in memory; whether answers go on from it, each with its last row: the span's
-        own, or all of the request where a prompt has ended and none has begun."""
-        span.answer.held = span.end
+        own, or all of the request where a prompt has ended and none has begun.
+
+        What is proposed does not count before it is ``chosen``.
+        """
+        span.answer.held = span.end - len(span.proposed)
         if not span.is_prefill:
-            if len(span.tokens) == 1:
+            if span.answer.held == span.start + 1:
                 self.waiting.serve(span.answer.request, 1)
             return span.rows.start < span.rows.stop
         request = span.answer.request
@@ -159,12 +192,30 @@ class Scheduler:
             other.held = first.held
         return not request.started
 
+    def chosen(self, span: Span, rows: int) -> None:
+        """So many rows of a span have chosen a token: as many of its tokens but one that were
+        proposed stay in memory."""
+        span.answer.held += rows - 1
+        self.waiting.serve(span.answer.request, rows - 1)
+
+    def rewind(self, spans: Sequence[Span]) -> None:
+        """Take out of memory what was proposed and not chosen."""
+        ends: dict[int, int] = {}
+        for span in spans:
+            end = max(span.answer.held, span.start + 1)
+            if span.proposed and end < span.end:
+                ends[span.answer.seq] = end
+        if ends:
+            self._memory.rewind(ends)
+
     def release(self, answer: Answer, keep: bool = True) -> None:
         """Release an answer's sequence; a request is done when it has no answer left.
 
         ``keep``: later prompts may go on from what it holds.
         """
         request = answer.request
+        if self._speculation is not None:
+            self._speculation.ended(answer)
         if answer.seq >= 0 and request.kept:
             self._mark(answer.seq)  # so that its owner can come back to where a turn ended
             self.sequences.release(answer.seq, keep=True)
@@ -199,12 +250,21 @@ class Scheduler:
         request = max(reversed(self.running), key=self.waiting.served)
         self.running.remove(request)
         for answer in request.answers:
+            if self._speculation is not None:
+                self._speculation.ended(answer)
             self.sequences.release(answer.seq, keep=False)
         request.preempt()
         self._totals.preemptions += 1
         self.waiting.put_back(request)
         self._short = True
         return True
+
+    def _proposed(self, writing: Sequence[Answer], speculate: bool) -> Sequence[Sequence[int]]:
+        """What may follow the last token of each of these answers."""
+        most = min(self._ubatch, self._scored_at_once) - len(writing)
+        if self._speculation is None or not writing or not speculate or most < 1:
+            return [()] * len(writing)
+        return self._speculation.proposals(writing, most)
 
     def _next(self) -> Request | None:
         """The request that is admitted next, if any can be.

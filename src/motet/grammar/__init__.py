@@ -5,7 +5,8 @@ The languages and the masks are llguidance's (https://github.com/guidance-ai/llg
 """
 
 from motet.grammar.compiler import Grammar, GrammarCompiler
+from motet.grammar.lookahead import Lookahead
 from motet.grammar.matcher import MaskComputer, Matcher
 from motet.grammar.schemas import schema_text
 
-__all__ = ["Grammar", "GrammarCompiler", "MaskComputer", "Matcher", "schema_text"]
+__all__ = ["Grammar", "GrammarCompiler", "Lookahead", "MaskComputer", "Matcher", "schema_text"]

@@ -8,6 +8,7 @@ import numpy as np
 from motet.arrays import Array, Float32
 from motet.errors import MotetError
 from motet.grammar.library import shortened
+from motet.grammar.lookahead import Lookahead
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -29,6 +30,8 @@ class Matcher:
         """Whether nothing may follow: the answer ends without an end-of-generation token."""
         self._state: LLMatcher | None = None
         self._mask: Float32 | None = None
+        self._ahead: list[tuple[int, Float32]] = []
+        """Tokens that may be taken next, the next one last, and the masks after each."""
 
     @property
     def ready(self) -> bool:
@@ -56,15 +59,29 @@ class Matcher:
 
     def fill(self, words: Array) -> None:
         """Take a mask as llguidance gives it: a bit a token, int32 [n_vocab ÷ 32, rounded up]."""
-        if self.state.is_error():
-            return
+        if not self.state.is_error():
+            self._mask = self._unpacked(words)
+
+    def prepare(self, proposed: Sequence[int], words: Array) -> None:
+        """Take the masks after each of ``proposed``, which may be taken next: int32 [n, words]."""
+        masks = [self._unpacked(row) for row in words]
+        self._ahead = [*zip(proposed, masks, strict=True)][::-1]
+
+    def lookahead(self) -> Lookahead:
+        """From where the answer stands."""
+        grammar = self.grammar
+        return Lookahead(self.state.deep_copy(), grammar.tokenizer, -(-grammar.n_vocab // 32))
+
+    def _unpacked(self, words: Array) -> Float32:
         bits = np.unpackbits(words.view(np.uint8), bitorder="little")
         signs = bits[: self.grammar.n_vocab].astype(np.int32) - 1
-        self._mask = (signs & _FORBIDDEN).view(np.float32)
+        return (signs & _FORBIDDEN).view(np.float32)
 
     def take(self, token: int) -> bool:
         """Go on by a token that the mask allows; whether the answer may end there."""
-        self._mask = None
+        expected, self._mask = self._ahead.pop() if self._ahead else (token, None)
+        if token != expected:
+            self._mask, self._ahead = None, []
         self.state.consume_token(token)
         self._require_sound()
         self.complete = self.state.is_stopped()
@@ -91,9 +108,28 @@ class MaskComputer:
 
         That of a matcher which fails stays away; its ``mask`` says why.
         """
+        if not matchers:
+            return
         words = np.zeros((len(matchers), -(-matchers[0].grammar.mask_size // 32)), np.int32)
         states = [(matcher.state, row) for row, matcher in enumerate(matchers)]
         size = words.itemsize * words.shape[1]
         self._executor.unsafe_compute_mask_ptr(states, words.ctypes.data, size, len(words))
         for matcher, row in zip(matchers, words, strict=True):
             matcher.fill(row)
+
+    def compute_ahead(self, matcher: Matcher, proposed: Sequence[int]) -> None:
+        """Make the masks ready that follow each of ``proposed``, which the grammar allows.
+
+        Those that can't be computed ahead stay away, and are computed where they are needed.
+        """
+        state = matcher.lookahead().state
+        words = np.zeros((len(proposed) + 1, -(-matcher.grammar.mask_size // 32)), np.int32)
+        size = words.itemsize * words.shape[1]
+        asked = [(state, 0, list(proposed))]
+        self._executor.unsafe_compute_mask_ptr_with_draft_token(
+            asked, words.ctypes.data, size, len(words)
+        )
+        if not state.is_error():
+            counts = [np.count_nonzero(row) for row in words[1:]]
+            known = counts.index(0) if 0 in counts else len(proposed)
+            matcher.prepare(proposed[:known], words[1 : known + 1])
