@@ -66,7 +66,7 @@ class LLM(Front[Completion, list[Completion], Stream]):
         self_extend: SelfExtend | AutoExtend | str | None = None,
         max_waiting: int | None = None,
         step_seconds: float = STEP_SECONDS,
-        speculate: Speculate = None,
+        speculate: Speculate = "auto",
     ) -> None:
         """``model``: a loaded one, or the path of one, as ``Model.load`` takes it.
 
@@ -81,9 +81,11 @@ class LLM(Front[Completion, list[Completion], Stream]):
         encoder-decoder always does. ``max_waiting``: answers that may wait for a sequence, and
         calls to embed or rank for their turn; what is more is refused with a BusyError. None: any
         number. ``step_seconds``: about how long those who write wait for their next token while
-        prompts of others are computed; shorter steps make prompts slower. ``speculate``: compute
-        tokens before they are chosen, which changes how long an answer takes and nothing of what it
-        is (docs/speculation.md). Raises OptionError for
+        prompts of others are computed; shorter steps make prompts slower. ``speculate``: which
+        tokens are computed before they are chosen; it changes how long an answer takes and nothing
+        of what it is (docs/speculation.md). "auto": what answers may repeat of what was said
+        before, where it pays; "lookup": the same, always; a path or Model: what this smaller model
+        of the same vocabulary would say; None: nothing. Raises OptionError for
         an unusable value, UnsupportedError where Self-Extend means nothing to the model, and what
         ``Model.load`` raises.
         """

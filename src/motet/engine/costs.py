@@ -51,7 +51,7 @@ class StepCosts:
 
     def upto(self, writing: int, extra: int) -> Array | None:
         """Seconds of steps of 0, 1, … ``extra`` further tokens; None where ``plain`` is unknown."""
-        plain = self.plain(writing)
+        plain = self.plain(writing) if writing else None
         if plain is None:
             return None
         table = self._tables[_rounded(writing)]

@@ -82,22 +82,19 @@ class WhatPays:
             followed = self._followed.get(outcome.answer)
             if outcome.proposed and followed and followed.used:
                 followed.acceptance.learn(followed.used.kind, outcome.chosen, outcome.missed)
-        if seconds is None or not outcomes:
-            return
         writing = len(outcomes)
         proposed = sum(outcome.proposed for outcome in outcomes)
-        plain = self._costs.plain(writing)
-        self._costs.learn(writing, proposed, seconds)
-        plain = plain or self._costs.plain(writing)
-        if plain is None:
+        if seconds is not None and writing:
+            self._costs.learn(writing, proposed, seconds)
+        costs = self._costs.upto(writing, proposed)
+        if costs is None:
             return
+        plain, taken = float(costs[0]), float(costs[-1])
         if self._account is None:
             self._account = _START * plain
-        self._account += _ALLOWED * seconds
-        if proposed:
-            given = sum(outcome.given for outcome in outcomes)
-            self._account += plain * given / writing - seconds
-        self._account = min(self._account, _SAVED * plain)
+        given = sum(outcome.given for outcome in outcomes)
+        saved = plain * given / writing - taken if proposed else 0.0
+        self._account = min(self._account + saved + _ALLOWED * taken, _SAVED * plain)
 
     def ended(self, answer: Answer) -> None:
         """See ``Policy``."""

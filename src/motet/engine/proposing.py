@@ -1,14 +1,22 @@
 """How an engine's speculation is made: of a proposer, and of what decides how much it proposes."""
 
 from dataclasses import dataclass
+from os import PathLike
 
+from motet import checks
 from motet.engine.costs import StepCosts
 from motet.engine.pace import Pace
 from motet.engine.policies import Always, WhatPays
 from motet.engine.speculating import Speculation
-from motet.speculation import Proposer
+from motet.errors import OptionError
+from motet.model import Model
+from motet.speculation import Lookup, Proposer
 
-Speculate = Proposer | None
+LOOKED_UP = 15
+"""Tokens of a text proposed for an answer in a step, at most."""
+
+Speculate = str | PathLike[str] | Model | Proposer | None
+"""See ``LLM``."""
 
 
 @dataclass(frozen=True)
@@ -29,4 +37,18 @@ class Proposing:
 
 
 def proposing_of(speculate: Speculate) -> Proposing | None:
-    return None if speculate is None else Proposing(speculate, 15)
+    """What ``LLM`` is told of it. Raises OptionError for what proposes nothing."""
+    if speculate is None:
+        return None
+    if speculate == "auto":
+        return Proposing(Lookup())
+    if speculate == "lookup":
+        return Proposing(Lookup(), LOOKED_UP)
+    if isinstance(speculate, str | PathLike | Model):
+        raise NotImplementedError
+    if not hasattr(speculate, "propose"):
+        raise OptionError(
+            f"speculate is {checks.shown(speculate)}",
+            hint='use "auto", "lookup", None, or a draft model: its path, or a loaded motet.Model',
+        )
+    return Proposing(speculate, LOOKED_UP)
