@@ -1,6 +1,7 @@
 """What steps cost by the number of tokens in them, learned while they run."""
 
 from collections import deque
+from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
@@ -10,6 +11,8 @@ from motet.engine.pace import Pace
 
 _RECENT = 7
 """Steps of a size whose median says how long the next one takes."""
+_BELIEVED = 2
+"""Steps that what is expected of a size counts as: a first one may be held up by something else."""
 _STALE = 512
 """After so many steps what one of a size took is forgotten."""
 _REFRESHED = 64
@@ -35,7 +38,11 @@ class StepCosts:
         """A step without prompts took so long."""
         self._step += 1
         table = self._tables.setdefault(_rounded(writing), {})
-        table.setdefault(_rounded(extra), _Recent()).add(seconds, self._step)
+        size = _rounded(extra)
+        if size not in table:
+            known = self.upto(writing, size)
+            table[size] = _Recent(() if known is None else (float(known[-1]),) * _BELIEVED)
+        table[size].add(seconds, self._step)
         for size in [size for size, recent in table.items() if self._step - recent.at > _STALE]:
             del table[size]
 
@@ -56,7 +63,8 @@ class StepCosts:
             return None
         table = self._tables[_rounded(writing)]
         known = sorted(table)
-        seconds = np.maximum.accumulate([table[size].seconds for size in known])
+        # What a larger step took, a smaller one can: so what was held up shows.
+        seconds = np.minimum.accumulate([table[size].seconds for size in reversed(known)])[::-1]
         price = min(self._pace.token_seconds or plain, _SHARE * plain)
         if len(known) > 1:
             price = max(price, (seconds[-1] - seconds[0]) / (known[-1] - known[0]))
@@ -68,8 +76,8 @@ class StepCosts:
 class _Recent:
     """The last steps of a size."""
 
-    def __init__(self) -> None:
-        self._seconds = deque[float](maxlen=_RECENT)
+    def __init__(self, expected: Sequence[float]) -> None:
+        self._seconds = deque[float](expected, maxlen=_RECENT)
         self.at = 0
         self.seconds = 0.0
 

@@ -1,7 +1,9 @@
 """How many tokens are proposed: as many as pay, or as were chosen lately."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -22,6 +24,8 @@ _SAVED = 16.0
 """Steps whose time may be lost of what was saved before."""
 _WORTH = 1.02
 """By so much a step has to give more tokens a second."""
+_UNUSUAL = 2.0
+"""A look that takes so many times as long as others was held up by something else."""
 _SHADOW = 4
 """Tokens of a proposal that is not used which are compared with those chosen later."""
 
@@ -52,6 +56,8 @@ class WhatPays:
         self._costs = costs
         self._account: float | None = None
         """Seconds that may be lost; None before the first step."""
+        self._looks = deque[float](maxlen=31)
+        """Seconds that it took lately to look for proposals."""
         self._followed: dict[Answer, _Followed] = {}
         self._acceptance = Acceptance({})
         """Of all answers."""
@@ -62,8 +68,9 @@ class WhatPays:
 
     def looked(self, seconds: float) -> None:
         """See ``Policy``."""
+        self._looks.append(seconds)
         if self._account is not None:
-            self._account -= seconds
+            self._account -= min(seconds, _UNUSUAL * median(self._looks))
 
     def lengths(self, offers: Sequence[Offer], writing: int, most: int) -> Sequence[int]:
         """See ``Policy``."""
@@ -94,7 +101,8 @@ class WhatPays:
             self._account = _START * plain
         given = sum(outcome.given for outcome in outcomes)
         saved = plain * given / writing - taken if proposed else 0.0
-        self._account = min(self._account + saved + _ALLOWED * taken, _SAVED * plain)
+        account = self._account + saved + _ALLOWED * taken
+        self._account = min(max(account, -_SAVED * plain), _SAVED * plain)
 
     def ended(self, answer: Answer) -> None:
         """See ``Policy``."""

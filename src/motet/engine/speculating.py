@@ -117,7 +117,8 @@ class Speculation:
     def learn(self, outcomes: Sequence[Outcome], seconds: float | None) -> None:
         """What a step gave; ``seconds`` that computing it took, None where it had prompts, too."""
         looking, self._looking = self._looking, 0.0
-        self._policy.looked(looking)
+        if looking:
+            self._policy.looked(looking)
         self._policy.learn(outcomes, None if seconds is None else max(seconds - looking, 0.0))
         if any(outcome.proposed for outcome in outcomes):
             self._pause = max(self._pause - 1, _PAUSE)
