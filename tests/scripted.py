@@ -124,7 +124,7 @@ class ScriptedMemory:
     def rewind(self, ends: Mapping[int, int]) -> None:
         """To positions among the tokens that were decoded last, to be rewound."""
         for seq, end in ends.items():
-            assert self.rewindable.get(seq, end + 1) <= end < self.length(seq)
+            assert self.rewindable.pop(seq, end + 1) <= end < self.length(seq)
             del self.held[seq][end:]
 
     def clear(self) -> None:
@@ -203,16 +203,20 @@ class ScriptedContext:
             error, self.fail = self.fail, None
             raise error
         entries = batch.entries()
+        self.memory.rewindable.clear()
         room, held = self.memory.room, sum(map(len, self.memory.held))
         if room is not None and held + len(entries.tokens) > room:
             raise CapacityError(f"{held} tokens held, {len(entries.tokens)} more, room for {room}")
         rows, noted = [], []
-        for token, position, number, wanted in zip(
-            entries.tokens, entries.positions, entries.set_of, entries.wanted, strict=True
+        rewindable = entries.rewindable
+        for entry, (token, position, number, wanted) in enumerate(
+            zip(entries.tokens, entries.positions, entries.set_of, entries.wanted, strict=True)
         ):
             (seq,) = entries.sets[number]
             held = self.memory.held[seq]
             assert position == len(held), "positions continue the memory"
+            if rewindable is not None and rewindable[entry]:
+                self.memory.rewindable.setdefault(seq, int(position))
             held.append((int(token), self._decoded))
             self._decoded += 1
             noted.append((seq, int(position)))

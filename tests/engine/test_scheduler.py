@@ -32,7 +32,7 @@ class Driver:
         self.scheduler = Scheduler(self.context, reuse, Pace(), Totals())  # type: ignore[arg-type]
         self.room: int | None = None
         self.ended: list[Request] = []
-        self.scheduler._pace.room = lambda writing, most, proposed: min(self.room or most, most)  # type: ignore[method-assign]
+        self.scheduler._pace.room = lambda writing, most: min(self.room or most, most)  # type: ignore[method-assign]
 
     def step(self) -> dict[Request, int]:
         """A step; how many tokens of each request were computed."""

@@ -109,7 +109,7 @@ def test_load_says_what_is_done_and_what_was(llm: LLM):
 def test_a_long_prompt_does_not_stop_those_who_write(monkeypatch, held_up: float):
     """On a clock of its own: a step takes 0.05 seconds, and 0.01 for each token of a prompt."""
     now, steps = [0.0], []
-    monkeypatch.setattr("motet.engine.engine.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("motet.engine.stepping.time", SimpleNamespace(perf_counter=lambda: now[0]))
     model = ScriptedModel(config=ScriptedConfig(context_length=2000))
     with make(model, max_sequences=3, ubatch=512) as llm:
         context, decode = context_of(llm), context_of(llm).decode

@@ -34,17 +34,14 @@ class Pace:
         """Seconds that a token of prompts adds to a step; None while there was none."""
         return median(self._token) if self._token else None
 
-    def room(self, writing: int, most: int, proposed: int = 0) -> int:
-        """Tokens of prompts for a step in which so many answers are written; at most ``most``.
-
-        ``proposed``: tokens in it that answers may go on with.
-        """
+    def room(self, writing: int, most: int) -> int:
+        """Tokens of prompts for a step in which so many answers are written; at most ``most``."""
         if not writing:
             return most
         if not self._token:
             return min(LEAST, most)
         alone, token = self._alone, median(self._token)
-        spare = max(self._target, SLOWDOWN * alone) - alone - token * proposed
+        spare = max(self._target, SLOWDOWN * alone) - alone
         return most if spare >= token * most else max(int(spare / token), min(LEAST, most))
 
     def learn(self, writing: int, prompt: int, seconds: float, proposed: int = 0) -> float:

@@ -8,7 +8,7 @@ from typing import Literal
 from motet.batch import Batch
 from motet.context import Context
 from motet.engine.load import Totals
-from motet.engine.pace import Pace
+from motet.engine.pace import LEAST, Pace
 from motet.engine.request import Answer, Request
 from motet.engine.sequences import Acquired, Sequences
 from motet.engine.sharing import GAIN, Sharing
@@ -162,7 +162,8 @@ class Scheduler:
             scheduled.go_on(answer, proposed)
         scheduled.writing = len(writing)
         room = max(scheduled.room, 1)  # prompts go on, however many answers there are
-        scheduled.room = self._pace.room(scheduled.writing, room, scheduled.proposed)
+        room = self._pace.room(scheduled.writing, room)
+        scheduled.room = max(room - scheduled.proposed, min(room, LEAST))
         while request := self._next():
             self.waiting.admit(request)
             self.running.append(request)

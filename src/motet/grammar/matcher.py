@@ -130,6 +130,6 @@ class MaskComputer:
             asked, words.ctypes.data, size, len(words)
         )
         if not state.is_error():
-            counts = [np.count_nonzero(row) for row in words[1:]]
+            counts = [int(np.count_nonzero(row)) for row in words[1:]]
             known = counts.index(0) if 0 in counts else len(proposed)
             matcher.prepare(proposed[:known], words[1 : known + 1])
