@@ -4,7 +4,7 @@
     python benchmarks/kernel_speed.py attention . ../before
 
 A variant is a source tree (its `src` with the compiled kernels in it), and after an @ a tuning of
-the matrix kernels: strips read side by side for 1, 2 and 4 rows and for two scales a block / bytes
+the matrix kernels: strips read side by side for 1, 2 and 4 rows and for super-blocks / bytes
 of prefetch for the same / chains of sums / 1 or 0 for BF16 products with or without the processor's
 own instruction (with it, where there is one, if left out). Each has a process of its own; they take
 turns, and one runs at a time. Printed are the median times, and for each variant after the first

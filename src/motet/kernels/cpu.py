@@ -61,12 +61,13 @@ _ACTIVATIONS = {
 """The number by which the native kernels know each."""
 _FUSED = ("avx2", "avx512", "amx", "emulated")
 """Instruction sets on which kernels agree bit for bit."""
-ROUNDS_AS = "motet 0.1.0"
-"""The first version whose kernels round as these do, whatever Motet's version is now.
+ROUNDS_AS = "motet 0.1.0 (2)"
+"""The first version whose kernels round as these do, whatever Motet's version is now; in brackets
+which of several, where it had them before it was released.
 
-State files say it, and from those of another arithmetic prompts can't go on. To be raised, to the
-version that comes, with any change to a kernel that changes a bit of a result; then
-tests/state/test_before.py fails, and needs files of the new one."""
+State files say it, and from those of another arithmetic prompts can't go on. To be raised with any
+change to a kernel that changes a bit of a result; then tests/state/test_before.py fails, and needs
+files of the new one."""
 _STRIP, _LINE = 16, 64
 """Rows that are packed together, and the bytes that what they take as floats is a multiple of."""
 _PACK_BYTES = 2 << 20

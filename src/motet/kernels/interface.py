@@ -190,7 +190,8 @@ class Kernels(Protocol):
     ) -> tuple[Float32, ...]:
         """``x @ w.T`` for each Matrix: ``[T, columns]`` to ``[T, rows]``; and its bias, ``[rows]``.
 
-        Quantised weights meet ``x`` rounded to int8 with a scale per 32 values, once for all.
+        Quantised weights meet ``x`` rounded to int8, once for all: with a scale per 32 values,
+        or per 256 where the weights' type has super-blocks of so many.
         """
         ...
 

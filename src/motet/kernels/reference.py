@@ -22,8 +22,8 @@ from motet.kernels.routing import Routing
 from motet.kernels.sizes import PAGE
 from motet.weights.formats import TensorType, dequantize
 
-ACTIVATION_GROUP = 32
-"""Activations that share one scale when they meet quantised weights."""
+ACTIVATION_GROUP, SUPER_GROUP = 32, 256
+"""Activations that share one scale when they meet quantised weights; those in super-blocks."""
 
 FLOAT_TYPES = frozenset({TensorType.F32, TensorType.F16, TensorType.BF16})
 
@@ -64,15 +64,17 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
     def linear(
         self, x: Float32, *weights: ReferenceMatrix, biases: Sequence[Float32 | None] = ()
     ) -> tuple[Float32, ...]:
-        rounded: Float32 | None = None
+        rounded: dict[int, Float32] = {}
         out: list[Float32] = []
         for w, bias in zip(weights, biases or [None] * len(weights), strict=True):
             source = x
             if w.type is TensorType.BF16:
                 source = _floats(rounded_to_bf16(x))
             elif w.type not in FLOAT_TYPES and w.columns % ACTIVATION_GROUP == 0:
-                rounded = round_activations(x) if rounded is None else rounded
-                source = rounded
+                group = SUPER_GROUP if w.type.block == SUPER_GROUP else ACTIVATION_GROUP
+                if group not in rounded:
+                    rounded[group] = round_activations(x, group)
+                source = rounded[group]
             y = source @ np.transpose(w.weights)
             out.append(y if bias is None else y + bias)
         return tuple(out)
@@ -321,13 +323,13 @@ def extended_positions(at: int, positions: Int64, window: int, group: int) -> tu
     return at // group + window - window // group, positions // group
 
 
-def round_activations(x: Float32) -> Float32:
-    """``x`` as the weights see it: int8 multiples of a scale in every group of 32.
+def round_activations(x: Float32, group: int) -> Float32:
+    """``x`` as the weights see it: int8 multiples of a scale in every ``group`` of columns.
 
     With m the value of largest magnitude, the scale is whichever of m / -128, m / 127, m / 126 and
     m / 125 leaves the least squared error (the first of equals).
     """
-    groups = x.reshape(len(x), x.shape[1] // ACTIVATION_GROUP, ACTIVATION_GROUP)
+    groups = x.reshape(len(x), x.shape[1] // group, group)
     size: Float32 = np.abs(groups).max(axis=2, keepdims=True)
     positive: Bool = groups.max(axis=2, keepdims=True) == size
     most: Float32 = np.where(positive, size, np.negative(size))

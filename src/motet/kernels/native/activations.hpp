@@ -1,6 +1,7 @@
 // The rows of x in a call, in the order in which kernels walk through them.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -105,16 +106,29 @@ struct Buffer {  // 64-byte aligned, not initialised
   T* p;
 };
 
-// x rounded to int8 with a scale per block, of four candidates the one with the least squared
-// error (a largest value may stand at -128 or at 127, 126 or 125): values [block][row][32], scales
-// [block][row], sums of 16 values [block][2][row], a tile after another.
+// x rounded to int8 with a scale per group, of four candidates the one with the least squared error
+// (a largest value may stand at -128 or at 127, 126 or 125). A group is a block, or a super-block
+// for weights that have them. Values [block][row][32], scales [group][row], sums of 16 values
+// [block][2][row], a tile after another.
 struct Quantised {
   Quantised(ThreadPool& pool, const float* x, int64_t rows, int64_t columns,
-            const std::vector<Tile>& tiles)
-      : blocks(columns / BLOCK), q(rows * columns), scale(rows * blocks), sums(rows * blocks * 2) {
+            const std::vector<Tile>& tiles, int size)
+      : size(size),
+        blocks(columns / BLOCK),
+        groups(blocks / size),
+        q(rows * columns),
+        scale(rows * groups),
+        sums(rows * blocks * 2) {
     auto one = [&](int t, int) {
       const Tile tile = tiles[t];
-      for (int r = 0; r < tile.height; r++) quantise(x + (tile.row + r) * columns, tile, r);
+      for (int r = 0; r < tile.height; r++)
+        for (int64_t g = 0; g < groups; g++) {
+          const float* from = x + (tile.row + r) * columns + g * size * BLOCK;
+          if (size == 1)
+            quantise<1>(from, tile, r, g);
+          else
+            quantise<SUPER / BLOCK>(from, tile, r, g);
+        }
     };
     if (rows < 2 * TILE)
       for (size_t t = 0; t < tiles.size(); t++) one((int)t, 0);
@@ -122,79 +136,100 @@ struct Quantised {
       pool.run((int64_t)tiles.size(), one);
   }
 
-  void quantise(const float* x, Tile tile, int r) {
+  // Group `group` of row r of a tile.
+  template <int BLOCKS>
+  void quantise(const float* x, Tile tile, int r, int64_t group) {
+    constexpr int N = BLOCKS * BLOCK / LANES;
     const int h = tile.height;
+    f32x16 v[N];
+    for (int i = 0; i < N; i++) v[i] = f32x16::load(x + i * LANES);
+    f32x16 top = v[0];
+    for (int i = 1; i < N; i++) top = maximum(top, v[i]);
+    const float magnitude = largest_magnitude(v);
+    const float most = largest(top) == magnitude ? magnitude : -magnitude;
+    constexpr float steps[4] = {-128, 127, 126, 125};
+    float step[4], inverse[4], errors[4];
+    for (int c = 0; c < 4; c++) {
+      step[c] = most / steps[c];
+      inverse[c] = steps[c] / most;
+    }
+    if (!(magnitude > 0)) std::fill(inverse, inverse + 4, 0.0f);
+    auto rounded = [&](int i, int c) {
+      return round_to_int(minimum(f32x16::set(127), v[i] * f32x16::set(inverse[c])));
+    };
+    f32x16 squares[4];
+    for (int c = 0; c < 4; c++) {
+      squares[c] = f32x16::set(0);
+      for (int i = 0; i < N; i++) {
+        const f32x16 error = to_float(rounded(i, c)) * f32x16::set(step[c]) - v[i];
+        squares[c] = fma(error, error, squares[c]);
+      }
+    }
+    sum_each(squares, errors);
+    int best = 0;
+    for (int c = 1; c < 4; c++)
+      if (!(errors[c] >= errors[best])) best = c;  // a NaN is taken, and stays
+    scale.p[tile.row * groups + group * h + r] = step[best];
     int8_t* values = q.p + tile.row * blocks * BLOCK;
-    float* scales = scale.p + tile.row * blocks;
     int32_t* totals = sums.p + tile.row * blocks * 2;
-    for (int64_t b = 0; b < blocks; b++) {
-      const f32x16 half[2] = {f32x16::load(x + b * BLOCK), f32x16::load(x + b * BLOCK + LANES)};
-      const float size = largest_magnitude(half[0], half[1]);
-      const float most = largest(maximum(half[0], half[1])) == size ? size : -size;
-      constexpr float steps[4] = {-128, 127, 126, 125};
-      float step[4], inverse[4], errors[4];
-      for (int i = 0; i < 4; i++) {
-        step[i] = most / steps[i];
-        inverse[i] = steps[i] / most;
-      }
-      if (!(size > 0)) std::fill(inverse, inverse + 4, 0.0f);
-      auto rounded = [&](int g, int i) {
-        return round_to_int(minimum(f32x16::set(127), half[g] * f32x16::set(inverse[i])));
-      };
-      f32x16 squares[4];
-      for (int i = 0; i < 4; i++) {
-        squares[i] = f32x16::set(0);
-        for (int g = 0; g < 2; g++) {
-          const f32x16 error = to_float(rounded(g, i)) * f32x16::set(step[i]) - half[g];
-          squares[i] = fma(error, error, squares[i]);
-        }
-      }
-      sum_each(squares, errors);
-      int best = 0;
-      for (int i = 1; i < 4; i++)
-        if (!(errors[i] >= errors[best])) best = i;  // a NaN is taken, and stays
-      scales[b * h + r] = step[best];
-      for (int g = 0; g < 2; g++) {
-        const i32x16 q = rounded(g, best);
-        store_bytes(values + (b * h + r) * BLOCK + g * LANES, q);
-        totals[(b * 2 + g) * h + r] = sum(q);
-      }
+    for (int i = 0; i < N; i++) {
+      const i32x16 whole = rounded(i, best);
+      const int64_t b = group * BLOCKS + i / 2;
+      store_bytes(values + (b * h + r) * BLOCK + i % 2 * LANES, whole);
+      totals[(b * 2 + i % 2) * h + r] = sum(whole);
     }
   }
 
-  int64_t blocks;
+  const int size;  // of a group, in blocks
+  const int64_t blocks, groups;
   Buffer<int8_t> q;
   Buffer<float> scale;
   Buffer<int32_t> sums;
 };
 
-// What a layout adds beside the products: −zero·Σq, where the integer sum starts, or −scale·Σq,
-// which the minimum multiplies. [block][group][row] a tile.
+// What a kernel needs beside the products, a tile after another: where the integer sum of a group
+// of columns starts, −zero·Σq [group][row]; or what a minimum multiplies, −scale·Σq [block][row],
+// or where a super-block has minima, the whole Σq of two groups as words [pair][row].
 struct Side {
-  Side(const Quantised& x, const std::vector<Tile>& tiles, int groups, int zero)
-      : values(x.blocks * groups * (tiles.back().row + tiles.back().height)) {
-    for (const Tile& tile : tiles) {
-      const int h = tile.height;
-      const int32_t* sums = x.sums.p + tile.row * x.blocks * 2;
-      const float* scale = x.scale.p + tile.row * x.blocks;
-      auto* out = values.p + tile.row * x.blocks * groups;
-      for (int64_t b = 0; b < x.blocks; b++)
-        for (int g = 0; g < groups; g++)
-          for (int r = 0; r < h; r++) {
-            const int32_t* s = sums + b * 2 * h + r;
-            const int32_t total = groups == 2 ? s[g * h] : s[0] + s[h];
-            if (zero)  // unsigned: the total of what is not finite may be any number
-              out[(b * groups + g) * h + r].init = (int32_t)(-(uint32_t)zero * (uint32_t)total);
-            else
-              out[(b * groups + g) * h + r].scaled = -scale[b * h + r] * (float)total;
-          }
-    }
-  }
   union Value {
     int32_t init;
     float scaled;
   };
-  Buffer<Value> values;
+
+  template <class L>
+  static constexpr int64_t items() {  // of a row, for each group that a scale of activations has
+    using Scales = typename L::Scales;
+    if constexpr (Scales::BLOCKS > 1 && Scales::MINIMUM) return Scales::PAIRS;
+    return Scales::BLOCKS * Scales::GROUPS;
+  }
+
+  template <class L>
+  static std::unique_ptr<Buffer<Value>> make(const Quantised& x, const std::vector<Tile>& tiles) {
+    using Scales = typename L::Scales;
+    constexpr int G = Scales::GROUPS;
+    const int64_t rows = tiles.back().row + tiles.back().height;
+    auto out = std::make_unique<Buffer<Value>>(rows * x.groups * items<L>());
+    for (const Tile& tile : tiles) {
+      const int h = tile.height;
+      const int32_t* sums = x.sums.p + tile.row * x.blocks * 2;
+      // Unsigned: the total of what is not finite may be any number.
+      auto total = [&](int64_t group, int r) {
+        const int32_t* s = sums + group * (2 / G) * h + r;
+        return G == 2 ? (uint32_t)s[0] : (uint32_t)s[0] + (uint32_t)s[h];
+      };
+      Value* to = out->p + tile.row * x.groups * items<L>();
+      for (int64_t i = 0; i < x.groups * items<L>(); i++)
+        for (int r = 0; r < h; r++, to++) {
+          if constexpr (!Scales::MINIMUM)
+            to->init = (int32_t)(-(uint32_t)L::ZERO * total(i, r));
+          else if constexpr (Scales::BLOCKS > 1)
+            to->init = (int32_t)((total(2 * i, r) & 0xffff) | total(2 * i + 1, r) << 16);
+          else
+            to->scaled = -x.scale.p[tile.row * x.groups + i * h + r] * (float)(int32_t)total(i, r);
+        }
+    }
+    return out;
+  }
 };
 
 // Everything that the matrices of one call share of x.
@@ -203,15 +238,22 @@ class Input {
   Input(ThreadPool& pool, const float* x, int64_t rows, int64_t columns)
       : pool(pool), x(x), rows(rows), columns(columns), tiles(tiles_of(rows)) {}
 
-  const Quantised& quantised() {
-    if (!quantised_) quantised_ = std::make_unique<Quantised>(pool, x, rows, columns, tiles);
-    return *quantised_;
+  // With a scale for so many blocks.
+  const Quantised& quantised(int blocks) {
+    auto& made = quantised_[blocks > 1];
+    if (!made) made = std::make_unique<Quantised>(pool, x, rows, columns, tiles, blocks);
+    return *made;
   }
-  const Side::Value* side(int groups, int zero) {
+  // Layouts that differ in their bits alone share one.
+  template <class L>
+  const Side::Value* side() {
+    using Scales = typename L::Scales;
+    const std::array<int, 3> kind = {Scales::BLOCKS, Scales::GROUPS,
+                                     Scales::MINIMUM ? -1 : L::ZERO};
     for (auto& s : sides_)
-      if (s.groups == groups && s.zero == zero) return s.side->values.p;
-    sides_.push_back({groups, zero, std::make_unique<Side>(quantised(), tiles, groups, zero)});
-    return sides_.back().side->values.p;
+      if (s.kind == kind) return s.values->p;
+    sides_.push_back({kind, Side::make<L>(quantised(Scales::BLOCKS), tiles)});
+    return sides_.back().values->p;
   }
   const float* interleaved() {
     if (!floats_) {
@@ -252,10 +294,10 @@ class Input {
 
  private:
   struct OneSide {
-    int groups, zero;
-    std::unique_ptr<Side> side;
+    std::array<int, 3> kind;
+    std::unique_ptr<Buffer<Side::Value>> values;
   };
-  std::unique_ptr<Quantised> quantised_;
+  std::array<std::unique_ptr<Quantised>, 2> quantised_;
   std::unique_ptr<Buffer<float>> floats_;
   std::unique_ptr<Buffer<uint32_t>> rounded_;
   std::vector<OneSide> sides_;

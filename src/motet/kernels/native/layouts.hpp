@@ -68,48 +68,41 @@ inline void open_quants(const uint8_t* p, i32x16 (&w)[8]) {
 }
 
 // Scale layouts. A unit has BLOCKS blocks, and GROUPS scales in each of them; SIZE is the bytes of
-// all its scales. d(p, i, g) and m(p, i, g) give the scale and the minimum of group g of block i.
+// all its scales.
 
 // float16 d. Q4_0, Q5_0, Q8_0, IQ4_NL.
 struct Plain {
   static constexpr int BLOCKS = 1, GROUPS = 1, SIZE = 32;
   static constexpr bool MINIMUM = false;
-  static f32x16 d(const uint8_t* p, int, int) { return f32x16::half((const uint16_t*)p); }
+  static f32x16 d(const uint8_t* p) { return f32x16::half((const uint16_t*)p); }
 };
 
 // float16 d and m. Q4_1, Q5_1. The file's m is added, so it is stored negated.
 struct WithMinimum {
   static constexpr int BLOCKS = 1, GROUPS = 1, SIZE = 64;
   static constexpr bool MINIMUM = true;
-  static f32x16 d(const uint8_t* p, int, int) { return f32x16::half((const uint16_t*)p); }
-  static f32x16 m(const uint8_t* p, int, int) { return f32x16::half((const uint16_t*)(p + 32)); }
+  static f32x16 d(const uint8_t* p) { return f32x16::half((const uint16_t*)p); }
+  static f32x16 m(const uint8_t* p) { return f32x16::half((const uint16_t*)(p + 32)); }
 };
 
-// float16 D for a super-block, then a signed byte s for each group: d = D·s.
-// Q6_K and Q3_K (groups of 16), IQ4_XS (groups of 32).
-template <int groups>
+// float16 D for a super-block, then a signed byte s for each group, those of two groups side by
+// side: d = D·s. Q6_K and Q3_K (groups of 16), IQ4_XS (groups of 32). With a minimum: float16 D and
+// M, then t, then s: d = D·s, m = M·t. Q4_K, Q5_K (groups of 32), Q2_K (groups of 16).
+template <int groups, bool minimum>
 struct Super {
   static constexpr int BLOCKS = SUPER / BLOCK, GROUPS = groups;
-  static constexpr bool MINIMUM = false;
-  static constexpr int S = 32, SIZE = S + BLOCKS * GROUPS * STRIP;
-  static f32x16 d(const uint8_t* p, int i, int g) {
-    return f32x16::half((const uint16_t*)p) *
-           f32x16::i8((const int8_t*)(p + S + (i * GROUPS + g) * STRIP));
-  }
-};
-
-// float16 D and M for a super-block, then unsigned bytes s and t for each group: d = D·s, m = M·t.
-// Q4_K, Q5_K (groups of 32), Q2_K (groups of 16).
-template <int groups>
-struct SuperWithMinimum {
-  static constexpr int BLOCKS = SUPER / BLOCK, GROUPS = groups;
-  static constexpr bool MINIMUM = true;
-  static constexpr int S = 64, T = S + BLOCKS * GROUPS * STRIP, SIZE = T + BLOCKS * GROUPS * STRIP;
-  static f32x16 d(const uint8_t* p, int i, int g) {
-    return f32x16::half((const uint16_t*)p) * f32x16::u8(p + S + (i * GROUPS + g) * STRIP);
-  }
-  static f32x16 m(const uint8_t* p, int i, int g) {
-    return f32x16::half((const uint16_t*)(p + 32)) * f32x16::u8(p + T + (i * GROUPS + g) * STRIP);
+  static constexpr bool MINIMUM = minimum;
+  static constexpr int PAIRS = BLOCKS * GROUPS / 2;
+  static constexpr int T = 64, S = minimum ? T + 2 * PAIRS * STRIP : 32;
+  static constexpr int SIZE = S + 2 * PAIRS * STRIP;
+  static f32x16 d(const uint8_t* p) { return f32x16::half((const uint16_t*)p); }
+  static f32x16 m(const uint8_t* p) { return f32x16::half((const uint16_t*)(p + 32)); }
+  // Of two groups, as words.
+  static i32x16 s_pair(const uint8_t* p, int pair) { return words(p + S + pair * 2 * STRIP); }
+  static i32x16 t_pair(const uint8_t* p, int pair) { return words(p + T + pair * 2 * STRIP); }
+  // Where that of a row is, from S or T on.
+  static constexpr int place(int group, int row) {
+    return (group / 2 * STRIP + row) * 2 + group % 2;
   }
 };
 
@@ -160,13 +153,13 @@ LAYOUT(Q4_1, 4, WithMinimum, 0)
 LAYOUT(Q5_0, 5, Plain, 16)
 LAYOUT(Q5_1, 5, WithMinimum, 0)
 LAYOUT(Q8_0, 8, Plain, 128)
-LAYOUT(Q2_K, 4, SuperWithMinimum<2>, 0)
-LAYOUT(Q3_K, 4, Super<2>, 4)
-LAYOUT(Q4_K, 4, SuperWithMinimum<1>, 0)
-LAYOUT(Q5_K, 5, SuperWithMinimum<1>, 0)
-LAYOUT(Q6_K, 6, Super<2>, 32)
+LAYOUT(Q2_K, 4, Super<2, true>, 0)
+LAYOUT(Q3_K, 4, Super<2, false>, 4)
+LAYOUT(Q4_K, 4, Super<1, true>, 0)
+LAYOUT(Q5_K, 5, Super<1, true>, 0)
+LAYOUT(Q6_K, 6, Super<2, false>, 32)
 LAYOUT(IQ4_NL, 8, Plain, 128)
-LAYOUT(IQ4_XS, 8, Super<1>, 128)
+LAYOUT(IQ4_XS, 8, Super<1, false>, 128)
 #undef LAYOUT
 
 // Call f with a quantised type as a constant; false if it has no layout.

@@ -22,9 +22,9 @@ struct Product {
     } else {
       with_type(w.type, [&](auto t) {
         using L = typename LayoutOf<t()>::Base;
-        x = &input.quantised();
-        groups = L::Scales::GROUPS;
-        side = input.side(groups, L::Scales::MINIMUM ? 0 : L::ZERO);
+        x = &input.quantised(L::Scales::BLOCKS);
+        super = L::Scales::BLOCKS > 1;
+        side = input.side<L>();
       });
     }
     // Few rows: long pieces, since memory delivers best in long streams, but enough of them that
@@ -49,7 +49,7 @@ struct Product {
   // Strips that a tile of so many rows reads side by side.
   int64_t streams(int rows) const {
     const int most = w.is_float() ? most_float_streams(rows) : most_streams(rows);
-    return rows >= PAIRED ? most : std::min(tuned.streams[tuning_entry(rows, groups)], most);
+    return rows >= PAIRED ? most : std::min(tuned.streams[tuning_entry(rows, super)], most);
   }
 
   // Of x, as the kernels read it.
@@ -106,9 +106,10 @@ struct Product {
     open_strips<L, S>(strips, w.strip_bytes, x->blocks, panel);
     f32x16 out[S][TALL];
     for (size_t t = 0; t < tall; t++) {
-      const int64_t at = input.tiles[t].row * x->blocks;
-      multiply_tiles<L, S>(tiles, panel, strips, w.strip_bytes, x->blocks, x->q.p + at * BLOCK,
-                           x->scale.p + at, side + at * L::Scales::GROUPS, out);
+      const int64_t at = input.tiles[t].row * x->groups;
+      multiply_tiles<L, S>(tiles, panel, strips, w.strip_bytes, x->blocks,
+                           x->q.p + input.tiles[t].row * input.columns, x->scale.p + at,
+                           side + at * Side::items<L>(), out);
       put<TALL, S>(s, input.tiles[t], out);
     }
   }
@@ -145,10 +146,9 @@ struct Product {
     f32x16 out[S][R];
     with_type(w.type, [&](auto t) {
       using L = typename LayoutOf<t()>::Base;
-      const int64_t at = tile.row * x->blocks;
-      const int8_t* a = x->q.p + at * BLOCK;
-      const float* scale = x->scale.p + at;
-      const Side::Value* more = side + at * L::Scales::GROUPS;
+      const int8_t* a = x->q.p + tile.row * input.columns;
+      const float* scale = x->scale.p + tile.row * x->groups;
+      const Side::Value* more = side + tile.row * x->groups * Side::items<L>();
       if constexpr (R < PAIRED) {
         if (S > 1 || ahead(R))
           return multiply_streams<L, R, S>(strips, w.strip_bytes, x->blocks, a, scale, more,
@@ -178,7 +178,7 @@ struct Product {
     put<R, S>(s, tile, out);
   }
 
-  int ahead(int rows) const { return rows >= PAIRED ? 0 : tuned.ahead[tuning_entry(rows, groups)]; }
+  int ahead(int rows) const { return rows >= PAIRED ? 0 : tuned.ahead[tuning_entry(rows, super)]; }
 
   template <int R, int S>
   void put(int64_t s, Tile tile, const f32x16 (&out)[S][R]) const {
@@ -207,7 +207,7 @@ struct Product {
   const float* floats = nullptr;
   const uint32_t* rounded = nullptr;
   const Tuning tuned = tuning();
-  int groups = 1;  // scales in a block
+  bool super = false;  // weights in super-blocks
   int64_t strips_a_piece, together, pieces;
 };
 
@@ -258,23 +258,32 @@ inline void unpack_row(const Matrix& w, int64_t row, float* out) {
     using L = typename LayoutOf<t()>::Base;
     using S = typename L::Scales;
     const int64_t blocks = w.columns / BLOCK;
+    auto lane_of = [&](f32x16 v) {
+      v.store(lanes);
+      return lanes[lane];
+    };
+    float d = 0, m = 0;
     for (int64_t b = 0; b < blocks; b++) {
+      const uint8_t* scales = strip + L::unit(b);
       const int i = (int)(b % S::BLOCKS);
+      if (i == 0) {
+        d = lane_of(S::d(scales));
+        if constexpr (S::MINIMUM) m = lane_of(S::m(scales));
+      }
       i32x16 open[8];
       open_quants<L::BITS>(strip + L::quants(b), open);
       uint8_t q[8][4 * STRIP];
       for (int j = 0; j < 8; j++) store_int(q[j], open[j]);
       for (int g = 0; g < S::GROUPS; g++) {
-        float m = 0;
-        S::d(strip + L::unit(b), i, g).store(lanes);
-        const float d = lanes[lane];
-        if constexpr (S::MINIMUM) {
-          S::m(strip + L::unit(b), i, g).store(lanes);
-          m = lanes[lane];
+        float step = d, least = m;
+        if constexpr (S::BLOCKS > 1) {
+          const int at = S::place(i * S::GROUPS + g, lane);
+          step *= (float)(int8_t)scales[S::S + at];
+          if constexpr (S::MINIMUM) least *= (float)(int8_t)scales[S::T + at];
         }
         const int size = BLOCK / S::GROUPS;
         for (int c = g * size; c < (g + 1) * size; c++)
-          out[b * BLOCK + c] = d * (float)(q[c / 4][lane * 4 + c % 4] - L::ZERO) - m;
+          out[b * BLOCK + c] = step * (float)(q[c / 4][lane * 4 + c % 4] - L::ZERO) - least;
       }
     }
   });

@@ -4,58 +4,127 @@
 // side by side, what is prefetched and how the exact sums inside a block are split change no bit.
 #pragma once
 #include "activations.hpp"
+#include "super_block.hpp"
 #include "tuning.hpp"
 
 namespace {
 
+// Integer sums of the products of a block's group g against row r of the tile, from where they
+// start; w holds the open quants of S strips. CHAINS: independent sums for each.
+template <class L, int S, int CHAINS>
+INLINE void add_products(const i32x16 (&w)[S][8], const int32_t* four, int g, int32_t start,
+                         i32x16 (&out)[S]) {
+  constexpr int vectors = 8 / L::Scales::GROUPS;
+  i32x16 sums[S][CHAINS];
+#pragma GCC unroll 2
+  for (int s = 0; s < S; s++) {
+    sums[s][0] = set_int(start);
+    if constexpr (CHAINS == 2) sums[s][1] = set_int(0);
+  }
+#pragma GCC unroll 8
+  for (int j = g * vectors; j < (g + 1) * vectors; j++)
+#pragma GCC unroll 2
+    for (int s = 0; s < S; s++)
+      sums[s][j % CHAINS] = dot<L::BITS>(sums[s][j % CHAINS], w[s][j], four[j]);
+#pragma GCC unroll 2
+  for (int s = 0; s < S; s++) out[s] = CHAINS == 2 ? sums[s][0] + sums[s][CHAINS - 1] : sums[s][0];
+}
+
 // Block b of S strips that follow each other against the R rows of a tile, into acc; a, scale and
 // side point at the tile. Two strips share the loading of an activation, which is what many rows
-// are limited by. CHAINS: independent int32 sums for each sum of products.
+// are limited by.
 template <class L, int R, int S, int CHAINS>
 INLINE void add_block(const uint8_t* strips, int64_t strip_bytes, int64_t b, const int8_t* a,
                       const float* scale, const Side::Value* side, f32x16 (*acc)[R]) {
   using Scales = typename L::Scales;
-  constexpr int G = Scales::GROUPS;
   i32x16 w[S][8];
-  f32x16 d[S][G], m[S][G];
+  f32x16 d[S], m[S];
 #pragma GCC unroll 2
   for (int s = 0; s < S; s++) {
     const uint8_t* strip = strips + s * strip_bytes;
-    const uint8_t* scales = strip + L::unit(b);
-    const int i = (int)(b % Scales::BLOCKS);
     open_quants<L::BITS>(strip + L::quants(b), w[s]);
-    for (int g = 0; g < G; g++) {
-      d[s][g] = Scales::d(scales, i, g);
-      if constexpr (Scales::MINIMUM) m[s][g] = Scales::m(scales, i, g);
-    }
+    d[s] = Scales::d(strip + L::unit(b));
+    if constexpr (Scales::MINIMUM) m[s] = Scales::m(strip + L::unit(b));
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++) {
     const int32_t* four = (const int32_t*)(a + (b * R + r) * BLOCK);
     const f32x16 one = f32x16::set(scale[b * R + r]);
+    const Side::Value extra = side[b * R + r];
+    i32x16 sums[S];
+    add_products<L, S, CHAINS>(w, four, 0, Scales::MINIMUM ? 0 : extra.init, sums);
 #pragma GCC unroll 2
-    for (int g = 0; g < G; g++) {
-      const Side::Value extra = side[(b * G + g) * R + r];
-      constexpr int vectors = 8 / G;
-      i32x16 sums[S][CHAINS];
+    for (int s = 0; s < S; s++) {
+      acc[s][r] = fma(d[s] * one, to_float(sums[s]), acc[s][r]);
+      if constexpr (Scales::MINIMUM) acc[s][r] = fma(m[s], f32x16::set(extra.scaled), acc[s][r]);
+    }
+  }
+}
+
+INLINE void prefetch(const uint8_t* p, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at);
+}
+
+// Super-block u of S strips against the R rows of a tile, into acc. Inside of it all is whole
+// numbers: Σ s·Σ w·q over its groups of columns, and Σ t·Σ q where it has minima; so their order
+// and how they are computed are free. `ahead`: bytes by which the strips are prefetched, or 0.
+template <class L, int R, int S, int CHAINS>
+INLINE void add_super(const uint8_t* strips, int64_t strip_bytes, int64_t u, const int8_t* a,
+                      const float* scale, const Side::Value* side, int ahead, f32x16 (*acc)[R]) {
+  using Scales = typename L::Scales;
+  constexpr int G = Scales::GROUPS;
+  const Side::Value* extra = side + u * Side::items<L>() * R;
+  i32x16 total[S][R], least[S][R];
+#pragma GCC unroll 2
+  for (int s = 0; s < S; s++) {
+    const uint8_t* unit = strips + s * strip_bytes + u * L::UNIT_BYTES;
+    if (ahead) prefetch(unit + ahead, Scales::SIZE);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      total[s][r] = set_int(0);
+      if constexpr (Scales::MINIMUM) least[s][r] = super_minimum<L, R>(unit, extra + r);
+    }
+  }
+  if constexpr (Scales::MINIMUM) touch_in_order();
+  for (int p = 0; p < Scales::PAIRS; p++) {
+    i32x16 scales[S][2];
+#pragma GCC unroll 2
+    for (int s = 0; s < S; s++) {
+      const i32x16 both = Scales::s_pair(strips + s * strip_bytes + u * L::UNIT_BYTES, p);
+      scales[s][0] = right_signed<16>(left<16>(both));
+      scales[s][1] = right_signed<16>(both);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2 / G; i++) {
+      const int64_t b = u * Scales::BLOCKS + p * (2 / G) + i;
+      i32x16 w[S][8];
 #pragma GCC unroll 2
       for (int s = 0; s < S; s++) {
-        sums[s][0] = set_int(Scales::MINIMUM ? 0 : extra.init);
-        if constexpr (CHAINS == 2) sums[s][1] = set_int(0);
+        const uint8_t* quants = strips + s * strip_bytes + L::quants(b);
+        if (ahead) prefetch(quants + ahead, L::BLOCK_BYTES);
+        open_quants<L::BITS>(quants, w[s]);
       }
-#pragma GCC unroll 8
-      for (int j = g * vectors; j < (g + 1) * vectors; j++)
+#pragma GCC unroll 16
+      for (int r = 0; r < R; r++) {
+        const int32_t* four = (const int32_t*)(a + (b * R + r) * BLOCK);
 #pragma GCC unroll 2
-        for (int s = 0; s < S; s++)
-          sums[s][j % CHAINS] = dot<L::BITS>(sums[s][j % CHAINS], w[s][j], four[j]);
+        for (int g = 0; g < G; g++) {
+          i32x16 sums[S];
+          const int32_t start = Scales::MINIMUM ? 0 : extra[(2 * p + i + g) * R + r].init;
+          add_products<L, S, CHAINS>(w, four, g, start, sums);
 #pragma GCC unroll 2
-      for (int s = 0; s < S; s++) {
-        if constexpr (CHAINS == 2) sums[s][0] = sums[s][0] + sums[s][1];
-        acc[s][r] = fma(d[s][g] * one, to_float(sums[s][0]), acc[s][r]);
-        if constexpr (Scales::MINIMUM)
-          acc[s][r] = fma(m[s][g], f32x16::set(extra.scaled), acc[s][r]);
+          for (int s = 0; s < S; s++) total[s][r] = total[s][r] + sums[s] * scales[s][i + g];
+        }
       }
     }
+  }
+#pragma GCC unroll 2
+  for (int s = 0; s < S; s++) {
+    const uint8_t* unit = strips + s * strip_bytes + u * L::UNIT_BYTES;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++)
+      acc[s][r] = fma(super_value<L>(unit, total[s][r], least[s][r]), f32x16::set(scale[u * R + r]),
+                      acc[s][r]);
   }
 }
 
@@ -66,14 +135,14 @@ NOINLINE void multiply(const uint8_t* strips, int64_t strip_bytes, int64_t block
   f32x16 acc[S][R];
   for (int s = 0; s < S; s++)
     for (int r = 0; r < R; r++) acc[s][r] = f32x16::set(0);
-  for (int64_t b = 0; b < blocks; b++)
-    add_block<L, R, S, CHAINS>(strips, strip_bytes, b, a, scale, side, acc);
+  if constexpr (L::Scales::BLOCKS > 1)
+    for (int64_t u = 0; u < blocks / L::Scales::BLOCKS; u++)
+      add_super<L, R, S, CHAINS>(strips, strip_bytes, u, a, scale, side, 0, acc);
+  else
+    for (int64_t b = 0; b < blocks; b++)
+      add_block<L, R, S, CHAINS>(strips, strip_bytes, b, a, scale, side, acc);
   for (int s = 0; s < S; s++)
     for (int r = 0; r < R; r++) out[s][r] = acc[s][r];
-}
-
-INLINE void prefetch(const uint8_t* p, int64_t bytes) {
-  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at);
 }
 
 // Few rows wait for memory: S strips are read side by side, `ahead` bytes prefetched in each, so
@@ -86,16 +155,17 @@ NOINLINE void multiply_streams(const uint8_t* strips, int64_t strip_bytes, int64
   f32x16 acc[S][R];
   for (int s = 0; s < S; s++)
     for (int r = 0; r < R; r++) acc[s][r] = f32x16::set(0);
-  for (int64_t b = 0; b < blocks; b++) {
-    const int64_t begin = b % L::Scales::BLOCKS ? L::quants(b) : L::unit(b);
-    const int64_t bytes = L::quants(b) + L::BLOCK_BYTES - begin;
+  for (int64_t u = 0; u < blocks / L::Scales::BLOCKS; u++)
 #pragma GCC unroll 8
     for (int s = 0; s < S; s++) {
       const uint8_t* strip = strips + s * strip_bytes;
-      if (ahead) prefetch(strip + begin + ahead, bytes);
-      add_block<L, R, 1, 1>(strip, strip_bytes, b, a, scale, side, acc + s);
+      if constexpr (L::Scales::BLOCKS > 1) {
+        add_super<L, R, 1, 1>(strip, strip_bytes, u, a, scale, side, ahead, acc + s);
+      } else {
+        if (ahead) prefetch(strip + L::unit(u) + ahead, L::UNIT_BYTES);
+        add_block<L, R, 1, 1>(strip, strip_bytes, u, a, scale, side, acc + s);
+      }
     }
-  }
   for (int s = 0; s < S; s++)
     for (int r = 0; r < R; r++) out[s][r] = acc[s][r];
 }

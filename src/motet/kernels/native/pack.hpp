@@ -153,7 +153,7 @@ void pack_row(const uint8_t* raw, int64_t blocks, uint8_t* strip, int r) {
       if constexpr (S::MINIMUM) scales[32 + 2 * r + 1] ^= 0x80;
     } else {
       for (int g = 0; g < S::GROUPS; g++) {
-        const int at = (i * S::GROUPS + g) * STRIP + r;
+        const int at = S::place(i * S::GROUPS + g, r);
         scales[S::S + at] = (uint8_t)e.scale[g];
         if constexpr (S::MINIMUM) scales[S::T + at] = e.minimum[g];
       }

@@ -125,6 +125,17 @@ inline i32x16 operator+(i32x16 a, i32x16 b) {
   a.v[r] = i_add(a.v[r], b.v[r]);
   return a;
 }
+// The products' low halves.
+inline i32x16 operator*(i32x16 a, i32x16 b) {
+  EACH
+  a.v[r] = i_mul(a.v[r], b.v[r]);
+  return a;
+}
+inline i32x16 maximum(i32x16 a, i32x16 b) {
+  EACH
+  a.v[r] = i_max(a.v[r], b.v[r]);
+  return a;
+}
 inline i32x16 operator&(i32x16 a, i32x16 b) {
   EACH
   a.v[r] = i_and(a.v[r], b.v[r]);
@@ -146,6 +157,19 @@ inline i32x16 right(i32x16 a) {
   EACH
   a.v[r] = i_right<n>(a.v[r]);
   return a;
+}
+template <int n>
+inline i32x16 right_signed(i32x16 a) {
+  EACH
+  a.v[r] = i_right_signed<n>(a.v[r]);
+  return a;
+}
+// Signed bytes as words, two in each lane.
+inline i32x16 words(const uint8_t* p) {
+  i32x16 o;
+  EACH
+  o.v[r] = i_words(p + r * WIDTH * 2);
+  return o;
 }
 inline f32x16 to_float(i32x16 a) {
   f32x16 o;
@@ -197,6 +221,11 @@ inline i32x16 dot(i32x16 acc, i32x16 w, int32_t four) {
   acc.v[r] = i_dot<bits>(acc.v[r], w.v[r], i_set(four));
   return acc;
 }
+inline i32x16 dot_words(i32x16 acc, i32x16 w, int32_t two) {
+  EACH
+  acc.v[r] = i_dot_words(acc.v[r], w.v[r], i_set(two));
+  return acc;
+}
 
 // Sums of lanes are always taken in the same tree: lanes 8 apart first, then 4, 2 and 1. Here the
 // first two steps.
@@ -239,18 +268,19 @@ inline float largest(f32x16 a) {
   return x[0];
 #endif
 }
-// The largest magnitude of two vectors; NaN if there is one, since its bits are above all others'.
-inline float largest_magnitude(f32x16 a, f32x16 b) {
+// The largest magnitude of N vectors; NaN if there is one, since its bits are above all others'.
+template <int N>
+inline float largest_magnitude(const f32x16 (&a)[N]) {
   const i32x16 bits = set_int(0x7fffffff);
+  i32x16 all = as_int(a[0]) & bits;
+  for (int i = 1; i < N; i++) all = maximum(all, as_int(a[i]) & bits);
   int32_t most = 0;
 #if MOTET_AVX512
-  most =
-      _mm512_reduce_max_epi32(_mm512_max_epi32((as_int(a) & bits).v[0], (as_int(b) & bits).v[0]));
+  most = _mm512_reduce_max_epi32(all.v[0]);
 #else
-  int32_t x[2 * LANES];
-  store_int(x, as_int(a) & bits);
-  store_int(x + LANES, as_int(b) & bits);
-  for (int i = 0; i < 2 * LANES; i++) most = x[i] > most ? x[i] : most;
+  int32_t x[LANES];
+  store_int(x, all);
+  for (int i = 0; i < LANES; i++) most = x[i] > most ? x[i] : most;
 #endif
   float out;
   memcpy(&out, &most, 4);

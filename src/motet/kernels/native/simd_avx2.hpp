@@ -38,6 +38,9 @@ inline I i_load(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
 inline void i_store(void* p, I a) { _mm256_storeu_si256((__m256i*)p, a); }
 inline I i_set(int32_t a) { return _mm256_set1_epi32(a); }
 inline I i_add(I a, I b) { return _mm256_add_epi32(a, b); }
+inline I i_max(I a, I b) { return _mm256_max_epi32(a, b); }
+// The product's low half.
+inline I i_mul(I a, I b) { return _mm256_mullo_epi32(a, b); }
 inline I i_and(I a, I b) { return _mm256_and_si256(a, b); }
 inline I i_or(I a, I b) { return _mm256_or_si256(a, b); }
 template <int n>
@@ -47,6 +50,10 @@ inline I i_left(I a) {
 template <int n>
 inline I i_right(I a) {
   return _mm256_srli_epi32(a, n);
+}
+template <int n>
+inline I i_right_signed(I a) {
+  return _mm256_srai_epi32(a, n);
 }
 inline F f_bits(I a) { return _mm256_castsi256_ps(a); }
 inline I i_bits(F a) { return _mm256_castps_si256(a); }
@@ -70,6 +77,12 @@ inline F f_u8(const uint8_t* p) {
 inline F f_i8(const int8_t* p) {
   return f_from(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
 }
+// Bytes as words, two a lane.
+inline I i_words(const uint8_t* p) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p));
+}
+// acc + the two products of words in each lane.
+inline I i_dot_words(I acc, I w, I a) { return i_add(acc, _mm256_madd_epi16(w, a)); }
 // vpmaddubsw saturates at 16 bits, which 8-bit weights could reach: those go nibble by nibble.
 template <int bits>
 inline I i_dot(I acc, I w, I a) {

@@ -44,6 +44,9 @@ inline I i_load(const void* p) { return _mm512_loadu_si512(p); }
 inline void i_store(void* p, I a) { _mm512_storeu_si512(p, a); }
 inline I i_set(int32_t a) { return _mm512_set1_epi32(a); }
 inline I i_add(I a, I b) { return _mm512_add_epi32(a, b); }
+inline I i_max(I a, I b) { return _mm512_max_epi32(a, b); }
+// The product's low half.
+inline I i_mul(I a, I b) { return _mm512_mullo_epi32(a, b); }
 inline I i_and(I a, I b) { return _mm512_and_si512(a, b); }
 inline I i_or(I a, I b) { return _mm512_or_si512(a, b); }
 template <int n>
@@ -53,6 +56,10 @@ inline I i_left(I a) {
 template <int n>
 inline I i_right(I a) {
   return _mm512_srli_epi32(a, n);
+}
+template <int n>
+inline I i_right_signed(I a) {
+  return _mm512_srai_epi32(a, n);
 }
 inline F f_bits(I a) { return _mm512_castsi512_ps(a); }
 inline I i_bits(F a) { return _mm512_castps_si512(a); }
@@ -71,6 +78,12 @@ inline F f_u8(const uint8_t* p) {
 inline F f_i8(const int8_t* p) {
   return f_from(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
 }
+// Bytes as words, two a lane.
+inline I i_words(const uint8_t* p) {
+  return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p));
+}
+// acc + the two products of words in each lane.
+inline I i_dot_words(I acc, I w, I a) { return _mm512_dpwssd_epi32(acc, w, a); }
 // acc + the four products of unsigned bytes w and signed bytes a in each lane.
 template <int bits>
 inline I i_dot(I acc, I w, I a) {

@@ -37,6 +37,17 @@ inline I i_load(const void* p) { return _mm_loadu_si128((const __m128i*)p); }
 inline void i_store(void* p, I a) { _mm_storeu_si128((__m128i*)p, a); }
 inline I i_set(int32_t a) { return _mm_set1_epi32(a); }
 inline I i_add(I a, I b) { return _mm_add_epi32(a, b); }
+inline I i_max(I a, I b) {
+  const I less = _mm_cmplt_epi32(a, b);
+  return _mm_or_si128(_mm_and_si128(less, b), _mm_andnot_si128(less, a));
+}
+// The product's low half.
+inline I i_mul(I a, I b) {
+  const I even = _mm_mul_epu32(a, b);
+  const I odd = _mm_mul_epu32(_mm_srli_epi64(a, 32), _mm_srli_epi64(b, 32));
+  return _mm_unpacklo_epi32(_mm_shuffle_epi32(even, _MM_SHUFFLE(2, 0, 2, 0)),
+                            _mm_shuffle_epi32(odd, _MM_SHUFFLE(2, 0, 2, 0)));
+}
 inline I i_and(I a, I b) { return _mm_and_si128(a, b); }
 inline I i_or(I a, I b) { return _mm_or_si128(a, b); }
 template <int n>
@@ -46,6 +57,10 @@ inline I i_left(I a) {
 template <int n>
 inline I i_right(I a) {
   return _mm_srli_epi32(a, n);
+}
+template <int n>
+inline I i_right_signed(I a) {
+  return _mm_srai_epi32(a, n);
 }
 inline F f_bits(I a) { return _mm_castsi128_ps(a); }
 inline I i_bits(F a) { return _mm_castps_si128(a); }
@@ -104,6 +119,13 @@ inline F f_bf16(const uint16_t* p) {
 }
 inline F f_u8(const uint8_t* p) { return _mm_setr_ps(p[0], p[1], p[2], p[3]); }
 inline F f_i8(const int8_t* p) { return _mm_setr_ps(p[0], p[1], p[2], p[3]); }
+// Bytes as words, two a lane.
+inline I i_words(const uint8_t* p) {
+  const I bytes = _mm_loadl_epi64((const __m128i*)p);
+  return _mm_srai_epi16(_mm_unpacklo_epi8(bytes, bytes), 8);
+}
+// acc + the two products of words in each lane.
+inline I i_dot_words(I acc, I w, I a) { return i_add(acc, _mm_madd_epi16(w, a)); }
 template <int bits>
 inline I i_dot(I acc, I w, I a) {
   const I zero = _mm_setzero_si128();

@@ -25,7 +25,7 @@ constexpr int MOST_SUMS = 1;
 
 constexpr int TUNED = 4;
 struct Tuning {
-  // For tiles of 1, 2 and 4 rows, and for those where a block has two scales: strips that are read
+  // For tiles of 1, 2 and 4 rows, and for weights in super-blocks: strips that are read
   // side by side, and bytes by which each is prefetched (0: not at all).
   std::array<int, TUNED> streams;
   std::array<int, TUNED> ahead;
@@ -43,7 +43,7 @@ inline Tuning tuning_of_processor() {
   if (__builtin_cpu_is("intel")) return {{8, 4, 4, 4}, {512, 512, 512, 512}, 2, dots};
   // Measured on Zen 4: its own prefetchers are best on one stream, unless so much is computed on
   // each block that they fall behind.
-  return {{1, 1, 4, 1}, {0, 0, 512, 512}, 1, dots};
+  return {{1, 1, 4, 1}, {0, 0, 512, 0}, 1, dots};
 }
 
 inline Tuning& tuning() {
@@ -51,8 +51,8 @@ inline Tuning& tuning() {
   return chosen;
 }
 
-// Which entry of a tuning is for tiles of so many rows and so many scales in a block.
-constexpr int tuning_entry(int rows, int groups) { return groups == 2 ? 3 : rows / 2; }
+// Which entry of a tuning is for tiles of so many rows, of weights in super-blocks or not.
+constexpr int tuning_entry(int rows, bool super) { return super ? 3 : rows / 2; }
 
 // Strips whose sums have room in the registers; float weights have two sums for each, of the even
 // and of the odd columns.
