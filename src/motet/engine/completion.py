@@ -15,13 +15,16 @@ class Usage:
     """Tokens of one completion.
 
     ``cached_tokens`` of the prompt were not computed again. ``reasoning_tokens`` of the completion
-    are those of thoughts, with their marks.
+    are those of thoughts, with their marks. ``proposed_tokens`` were computed before they were
+    chosen, and ``accepted_tokens`` of them then were (docs/speculation.md).
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    proposed_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -108,6 +108,8 @@ class Request:
     """What answers are held to."""
     reading: Reading | None = None
     """Of a chat whose answers may have thoughts or calls."""
+    prediction: Sequence[int] = ()
+    """Of a text that the answers probably repeat."""
     source: list[int] | None = None
     """Of an encoder-decoder: what is encoded; ``prompt`` is what answers begin with."""
     index: int = 0
