@@ -1,4 +1,4 @@
-"""NumPy array types by element."""
+"""NumPy array types by element, and where two arrays begin to differ."""
 
 from typing import Any, TypeAlias
 
@@ -13,3 +13,10 @@ Int64: TypeAlias = npt.NDArray[np.int64]
 UInt8: TypeAlias = npt.NDArray[np.uint8]
 UInt64: TypeAlias = npt.NDArray[np.uint64]
 Bool: TypeAlias = npt.NDArray[np.bool_]
+
+
+def common_prefix(one: Array, other: Array) -> int:
+    """Elements at the beginning of both that are the same."""
+    count = min(len(one), len(other))
+    differ = np.flatnonzero(one[:count] != other[:count])
+    return int(differ[0]) if differ.size else count

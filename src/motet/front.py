@@ -152,6 +152,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         regex: str | None = None,
         conversation: Conversation | AsyncConversation | None = None,
         slot: int | None = None,
+        prediction: str | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -181,8 +182,10 @@ class Front(ABC, Generic[One, Many, Streamed]):
         ``llm.conversation()`` gave; the prompt is the whole one, of which what the conversation
         holds is not computed again. It is cut where the prompt differs, and holds prompt and answer
         afterwards, but for the token chosen last. ``slot``: answer in this sequence, once no other
-        answer is in it, and evict no other. ``progress``: show on standard error how many of
-        the answers there are.
+        answer is in it, and evict no other. ``prediction``: text that the answer may well repeat,
+        such as a file that it is to change: it may make it faster, and changes nothing else
+        (docs/speculation.md). ``progress``: show on standard error how many of the answers there
+        are.
 
         Raises OptionError for an unusable value or an unknown name, CapacityError when a prompt
         leaves no room in the context or ``n`` is more than ``max_sequences``, BusyError when too
@@ -196,7 +199,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         options = GenerationOptions(
             *(max_tokens, n, stop, logprobs, echo, parse_special, checkpoints),
             *(client, timeout, grammar, json_schema, regex),
-            *(conversation, slot),
+            *(conversation, slot, prediction),
         )
         single, prompts = one_or_many(prompt)
 
@@ -277,6 +280,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         regex: str | None = None,
         conversation: Conversation | AsyncConversation | None = None,
         slot: int | None = None,
+        prediction: str | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: str | Mapping[str, Any] = "auto",
         parallel_tool_calls: bool = True,
@@ -319,6 +323,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
             regex=regex,
             conversation=conversation,
             slot=slot,
+            prediction=prediction,
         )
         single, chats = one_or_many_chats(messages)
 

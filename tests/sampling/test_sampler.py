@@ -127,3 +127,24 @@ def test_truncations_leave_only_what_they_promise():
     ]:
         sampler = Sampler(options)
         assert {sampler.sample(logits) for _ in range(300)} == allowed
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Sampling(seed=3),
+        Sampling(seed=3, generator="mt19937"),
+        Sampling(temperature=0, repeat_penalty=1.5),
+        Sampling(seed=3, repeat_last_n=-1, frequency_penalty=0.5),
+        Sampling(seed=3, repeat_last_n=2, presence_penalty=9),
+    ],
+)
+def test_a_copy_chooses_the_same_and_takes_nothing_away(options):
+    sampler, untouched = (Sampler(options, [5, 6, 7, 8]) for _ in range(2))
+    for i in range(4):
+        copied = sampler.copy()
+        ahead = [copied.sample(noise(j, 20)) for j in range(i, i + 5)]
+        again = sampler.copy()
+        assert [again.sample(noise(j, 20)) for j in range(i, i + 5)] == ahead
+        assert sampler.sample(noise(i, 20)) == untouched.sample(noise(i, 20)) == ahead[0]
+    assert sampler.history == untouched.history

@@ -23,6 +23,8 @@ class Totals:
     """Tokens of prompts that were looked up in the prefix cache."""
     generated_tokens: int = 0
     """Tokens chosen."""
+    proposals: int = 0
+    """Sequences in steps for which tokens were proposed."""
     proposed_tokens: int = 0
     """Tokens that were computed before they were chosen."""
     accepted_tokens: int = 0

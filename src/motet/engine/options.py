@@ -32,6 +32,7 @@ class GenerationOptions:
     regex: str | None = None
     conversation: Conversation | AsyncConversation | None = None
     slot: int | None = None
+    prediction: str | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in CONSTRAINTS if getattr(self, name) is not None]
@@ -54,6 +55,9 @@ class GenerationOptions:
             "timeout": checks.optional_seconds("timeout", self.timeout),
             "conversation": _conversation(self.conversation),
             "slot": checks.optional_whole("slot", self.slot),
+            "prediction": None
+            if self.prediction is None
+            else checks.text("prediction", self.prediction),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -105,6 +109,7 @@ class AnswerFields(SamplingFields, total=False):
     regex: str | None
     conversation: Conversation | AsyncConversation | None
     slot: int | None
+    prediction: str | None
 
 
 class ChatFields(AnswerFields, total=False):

@@ -8,7 +8,7 @@ from motet import checks
 from motet.engine.chatting import Turn
 from motet.engine.completion import Completion
 from motet.engine.engine import Engine
-from motet.engine.options import require_possible
+from motet.engine.options import GenerationOptions, require_possible
 from motet.engine.prompts import Prompt, encode, require_encodable, token_limit
 from motet.engine.request import Request, Sink
 from motet.errors import CapacityError, OptionError, UnsupportedError
@@ -68,6 +68,7 @@ def requests_of(
         banned = dict.fromkeys(tokenizer.suppressed, -math.inf)
         sampling = replace(sampling, logit_bias={**sampling.logit_bias, **banned})
     engine.require_possible(sum(turn.options.n for turn in asked))
+    expected = _expected(asked[0].options, model)[: engine.context_length] if asked else []
     requests: list[Request] = []
     for number, turn in enumerate(asked):
         prompt, options = turn.prompt, turn.options
@@ -94,6 +95,7 @@ def requests_of(
             tokenizer=tokenizer,
             grammar=turn.grammar,
             reading=turn.reading,
+            prediction=expected,
             source=source,
             index=number * options.n,
             prompt_text=_text(prompt, tokenizer) if options.echo else "",
@@ -101,6 +103,15 @@ def requests_of(
         )
         requests.append(request)
     return requests
+
+
+def _expected(options: GenerationOptions, model: Model) -> list[int]:
+    """The tokens of what an answer probably says: none of it is special to the model."""
+    if not options.prediction:
+        return []
+    if model.tokenizer is None:
+        raise UnsupportedError("the model file has no vocabulary, so no text can be predicted")
+    return model.tokenizer.encode(options.prediction, add_special=False)
 
 
 def _text(prompt: Prompt, tokenizer: Tokenizer | None) -> str:

@@ -5,19 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from motet.arrays import Int32
+from motet.arrays import Int32, common_prefix
 from motet.errors import CannotRewind, CapacityError, MotetError
 from motet.memory import Memory
 
 CUT_LIMIT = 16
 """An idle sequence that goes further than a prompt by no more tokens is cut, not forked."""
-
-
-def common_prefix(one: Int32, other: Int32) -> int:
-    """Tokens at the beginning of both that are the same."""
-    count = min(len(one), len(other))
-    differ = np.flatnonzero(one[:count] != other[:count])
-    return int(differ[0]) if differ.size else count
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+from motet.arrays import common_prefix
 from motet.engine.request import Request
-from motet.engine.sequences import Sequences, common_prefix
+from motet.engine.sequences import Sequences
 from motet.memory import Memory
 
 GAIN = 16

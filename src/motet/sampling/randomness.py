@@ -1,6 +1,7 @@
 """Random numbers of one sequence, each from 0 to below 1."""
 
 import secrets
+from copy import deepcopy
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,15 @@ def random_numbers(generator: str, seed: int) -> Random:
 def any_seed(generator: str) -> int:
     """One from the operating system."""
     return secrets.randbits(32 if generator == "mt19937" else 63)
+
+
+def copied(random: Random) -> Random:
+    """The numbers that ``random`` would give next; it still gives them, too."""
+    if isinstance(random, np.random.Generator):
+        other = np.random.Generator(np.random.PCG64(0))
+        other.bit_generator.state = random.bit_generator.state
+        return other
+    return deepcopy(random)
 
 
 class _Twister:

@@ -1,6 +1,7 @@
 """One sequence's sampler: its options, its own random numbers and the tokens it has seen."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from motet.arrays import Float32
 from motet.errors import NumericalError, OptionError
 from motet.sampling import steps
 from motet.sampling.options import Sampling
-from motet.sampling.randomness import any_seed, random_numbers
+from motet.sampling.randomness import any_seed, copied, random_numbers
 from motet.sampling.steps import Candidates
 
 Step = Callable[[Candidates], Candidates]
@@ -43,7 +44,7 @@ class Sampler:
         if options.logit_bias or options.penalizes:
             logits = np.array(logits)
             steps.bias(logits, options.logit_bias)
-            window = self.history if options.repeat_last_n < 0 else self._recent()
+            window = self._window()
             if options.penalizes and window:
                 steps.penalize(
                     logits,
@@ -59,8 +60,18 @@ class Sampler:
         self.history.append(token)
         return token
 
-    def _recent(self) -> list[int]:
-        return self.history[max(0, len(self.history) - self.options.repeat_last_n) :]
+    def copy(self) -> "Sampler":
+        """Another that chooses what this one would; this one is left as it is."""
+        other = copy(self)
+        other.history = list(self._window()) if self.options.penalizes else []
+        if self.options.temperature:
+            other._random = copied(self._random)
+        return other
+
+    def _window(self) -> list[int]:
+        """The tokens that the penalties look at."""
+        last = self.options.repeat_last_n
+        return self.history if last < 0 else self.history[max(0, len(self.history) - last) :]
 
     def _draw(self, logits: Float32) -> int:
         candidates = Candidates(np.arange(len(logits)), logits)

@@ -34,6 +34,7 @@ class Wanted:
     grammar: str | None = None
     json_schema: Mapping[str, Any] | str | bool | None = None
     regex: str | None = None
+    prediction: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.stop) > _MOST_STOPS:
@@ -62,6 +63,7 @@ class Wanted:
             grammar=self.grammar,
             json_schema=self.json_schema,
             regex=self.regex,
+            prediction=self.prediction,
             slot=slot,
             conversation=conversation,
             client=client_of(request),

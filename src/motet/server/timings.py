@@ -26,11 +26,14 @@ def timings(
 
 def timings_of(completion: Completion) -> dict[str, float]:
     """Of an answer that has ended."""
-    times = completion.timings
-    return timings(
-        completion.usage.cached_tokens,
+    times, usage = completion.timings, completion.usage
+    found = timings(
+        usage.cached_tokens,
         times.computed_tokens,
         times.time_to_first_token - times.waiting,
         times.completion_tokens,
         times.total - times.time_to_first_token if times.completion_tokens > 1 else 0.0,
     )
+    if usage.proposed_tokens:
+        found |= {"draft_n": usage.proposed_tokens, "draft_n_accepted": usage.accepted_tokens}
+    return found

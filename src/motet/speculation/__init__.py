@@ -1,6 +1,7 @@
 """Tokens proposed ahead of the model, for it to check many in the time of one."""
 
+from motet.speculation.draft import DraftModel
 from motet.speculation.lookup import Lookup
 from motet.speculation.proposal import Proposal, Proposer, Wanted
 
-__all__ = ["Lookup", "Proposal", "Proposer", "Wanted"]
+__all__ = ["DraftModel", "Lookup", "Proposal", "Proposer", "Wanted"]

@@ -13,7 +13,7 @@ from motet.tokenizer.decoder import IncrementalDecoder
 from motet.tokenizer.sandbox import TemplateSandbox
 from motet.tokenizer.split import SpecialSplitter
 from motet.tokenizer.template_traits import KnownTemplates
-from motet.tokenizer.types import SPECIAL_TYPES, TokenType
+from motet.tokenizer.types import SILENT_TYPES, SPECIAL_TYPES, TokenType
 from motet.tokenizer.vocabulary import Vocabulary
 
 _WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
@@ -193,6 +193,19 @@ class Tokenizer:
     def piece(self, token: int) -> bytes:
         """What one token stands for: text in UTF-8, whole characters or not."""
         return self._codec.piece(self._known(token))
+
+    def difference(self, other: "Tokenizer", count: int) -> int | None:
+        """The first of ``count`` ids whose token is another one in ``other``; None if none is.
+
+        Tokens that stand for no text in either may be different ones.
+        """
+        ours, theirs = self._vocabulary.types[:count], other._vocabulary.types[:count]
+        for token, (one, another) in enumerate(zip(ours, theirs, strict=True)):
+            if one in SILENT_TYPES and another in SILENT_TYPES:
+                continue
+            if self._codec.piece(token) != other._codec.piece(token):
+                return token
+        return None
 
     def opens_text(self, token: int | None) -> bool:
         """Whether text right after ``token`` (None: at the very start) gets a space of its own."""

@@ -25,6 +25,8 @@ class TokenType(IntEnum):
 
 SPECIAL_TYPES = TokenType.UNKNOWN, TokenType.CONTROL, TokenType.USER_DEFINED
 """Tokens that are found in a text by their spelling, control and unknown ones on demand."""
+SILENT_TYPES = TokenType.UNKNOWN, TokenType.CONTROL, TokenType.UNUSED
+"""Tokens that stand for no text."""
 _UNDEFINED = 0
 """What a converter writes that leaves a token's type open."""
 _LOOKS_SPECIAL = re.compile(r"<.*>|\[.*\]", re.DOTALL)

@@ -61,7 +61,15 @@ def usage(completions: Sequence[Completion], n: int) -> dict[str, Any]:
     first = [each.usage for each in completions if each.index % n == 0]
     prompt = sum(each.prompt_tokens for each in first)
     written = sum(each.usage.completion_tokens for each in completions)
-    return _tokens(prompt, written, sum(each.cached_tokens for each in first))
+    tokens = _tokens(prompt, written, sum(each.cached_tokens for each in first))
+    proposed = sum(each.usage.proposed_tokens for each in completions)
+    accepted = sum(each.usage.accepted_tokens for each in completions)
+    details = {
+        "reasoning_tokens": sum(each.usage.reasoning_tokens for each in completions),
+        "accepted_prediction_tokens": accepted,
+        "rejected_prediction_tokens": proposed - accepted,
+    }
+    return {**tokens, "completion_tokens_details": details}
 
 
 def usage_so_far(stream: AsyncStream, written: int) -> dict[str, Any]:

@@ -148,6 +148,7 @@ class ChatBody(GenerationBody):
                 grammar=held.grammar,
                 json_schema=held.json_schema,
                 regex=held.regex,
+                prediction=self.predicted,
             ),
             tools=[tool.model_dump(exclude_none=True) for tool in self.tools or ()] or None,
             tool_choice=self.tool_choice or "auto",

@@ -91,6 +91,7 @@ class CompletionBody(GenerationBody):
             grammar=held.grammar,
             json_schema=held.json_schema,
             regex=held.regex,
+            prediction=self.predicted,
         )
         return TextCall(self.prompt, wanted, echo=bool(self.echo), slot=self.slot)
 

@@ -14,11 +14,13 @@ from motet.server.sampling import Asked, SamplingBody, left_out
 _CHANGE_NOTHING = {
     *("user", "safety_identifier", "metadata", "service_tier", "request_id", "priority"),
     *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),  # always, by contents
-    *("prediction", "cache_prompt", "backend_sampling"),  # how fast, never what
+    *("cache_prompt", "backend_sampling"),  # how fast, never what
     *("mirostat_tau", "mirostat_eta", "dynatemp_exponent", "xtc_threshold", "dry_base"),
     *("dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),  # of what is off
 }
 """Fields that are taken whatever they say, for an answer would be the same."""
+_OF_SPEED = "speculative."
+"""What llama-server's fields begin with that say how tokens are proposed."""
 _AS_IT_IS: dict[str, tuple[Any, ...]] = {
     "store": (False,),
     "best_of": (1,),
@@ -84,6 +86,25 @@ class StructuredOutputs(Asked):
     json_object: bool | None = None
 
 
+class PredictedPart(Asked):
+    type: Literal["text"]
+    text: str
+
+
+class Prediction(Asked):
+    """Text that the answer may well repeat; it changes how fast the answer comes."""
+
+    type: Literal["content"]
+    content: str | Annotated[list[PredictedPart], Field(fail_fast=True)]
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+
 @dataclass(frozen=True)
 class Constraint:
     """What an answer is held to; at most one of them."""
@@ -102,6 +123,7 @@ class GenerationBody(SamplingBody):
         int | None, Field(ge=-1, validation_alias=AliasChoices("max_tokens", "n_predict"))
     ] = None
     stop: str | Annotated[list[str], Field(fail_fast=True)] | None = None
+    prediction: Prediction | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
@@ -133,12 +155,21 @@ class GenerationBody(SamplingBody):
                     f"{name} is {_in_json(value)}: this server can only do {_in_json(values[0])}"
                 )
         dropped = (_CHANGE_NOTHING | _AS_IT_IS.keys()) - cls.model_fields.keys()
-        return {name: value for name, value in given.items() if name not in dropped}
+        return {
+            name: value
+            for name, value in given.items()
+            if name not in dropped and not name.startswith(_OF_SPEED)
+        }
 
     @property
     def stops(self) -> list[str]:
         """``stop`` as a list."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+    @property
+    def predicted(self) -> str | None:
+        """What the answer may well repeat."""
+        return None if self.prediction is None else self.prediction.text
 
     @property
     def slot(self) -> int | None:
