@@ -203,8 +203,9 @@ class Always:
         self._lengths.pop(answer, None)
 
     def _unnoticed(self, writing: int, most: int) -> int:
-        """As many tokens as let the others wait no longer than they may."""
+        """As many tokens as let the others wait no longer than they may; none in a step that is to
+        show how long that is."""
         costs = self._costs.upto(writing, most)
-        if costs is None:
-            return min(most, writing)
+        if costs is None or self._costs.is_stale(writing):
+            return 0
         return int(np.count_nonzero(costs <= WAIT * costs[0])) - 1

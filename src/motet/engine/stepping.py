@@ -161,6 +161,7 @@ class Stepping:
         total.proposals += sum(outcome.proposed > 0 for outcome in outcomes)
         total.proposed_tokens += scheduled.proposed
         total.accepted_tokens += sum(outcome.chosen for outcome in outcomes)
+        total.proposals += sum(outcome.proposed > 0 for outcome in outcomes)
         if self._speculation is not None:
             self._speculation.learn(outcomes, None if prompt else decoded - began)
 
