@@ -108,7 +108,7 @@ class LLM(Front[Completion, list[Completion], Stream]):
             checkpoint_bytes,
         )
         context, length = self._contexts.make(setting)
-        proposing = proposing_of(speculate)
+        proposing = proposing_of(speculate, loaded, threads, max_sequences, length, kv_bytes)
         embedder = Embedder(self._contexts.pooled, step_seconds)
         engine = Engine(
             context, length, prefix_reuse, embedder, max_waiting, step_seconds, proposing

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from motet.cli.inputs import load_model
+from motet.cli.inputs import load_model, predicting, read_text
 from motet.cli.loading import Loading, loading_options
 from motet.cli.options import (
     WholeNumber,
@@ -17,8 +17,10 @@ from motet.cli.options import (
     self_extend_options,
     ubatch_option,
 )
+from motet.cli.speculating import speculate_option, speculation
 
 if TYPE_CHECKING:
+    from motet.evals.generation import Writing
     from motet.evals.speed import Speed
     from motet.self_extend import AutoExtend, SelfExtend
 
@@ -65,6 +67,15 @@ def _numbers(_: click.Context, option: click.Parameter, text: str | None) -> lis
 @self_extend_options
 @ubatch_option
 @kv_type_option
+@speculate_option("Also write answers, without speculation and with it.", None)
+@click.option(
+    "-f",
+    "--file",
+    "text_file",
+    type=click.Path(),
+    metavar="FILE",
+    help="With --speculate: the prompts are the beginning of this text (default: random tokens).",
+)
 @loading_options
 @json_option
 def command(
@@ -76,6 +87,8 @@ def command(
     self_extend: "SelfExtend | AutoExtend | None",
     ubatch: int,
     kv_type: str,
+    speculate: str | None,
+    text_file: str | None,
     loading: Loading,
     as_json: bool,
 ) -> None:
@@ -83,8 +96,10 @@ def command(
 
     Prefill reads a prompt, decode writes after it; an encoder encodes it instead. The share is of
     the read bandwidth measured in the same run: weights read a second by decode, its keys and
-    values not counted.
+    values not counted. With --speculate whole answers are written too, greedily, sampling
+    included: the tokens proposed for them, how many of these were right, and tokens a step.
     """
+    from motet.evals.generation import Writing, written
     from motet.evals.speed import longest_prompt, measure
     from motet.kernels import CPU
 
@@ -110,16 +125,70 @@ def command(
         speeds.append(speed)
         if not as_json:
             click.echo(f"{_name(speed)}: {speed.tokens_per_second:.1f} tokens/s", err=True)
+    writings: list[Writing] = []
+    if speculate is not None:
+        text = None if text_file is None else read_text(text_file)
+        ways = [(way, speculation(way, loading)) for way in dict.fromkeys(("none", speculate))]
+        for writing in written(
+            predicting(loaded),
+            ways,
+            prompts=lengths,
+            text=text,
+            generate=max_tokens,
+            parallel=parallel,
+            repeat=repeat,
+            self_extend=self_extend,
+            ubatch=ubatch,
+            kv_type=kv_type,
+        ):
+            writings.append(writing)
+            if not as_json:
+                click.echo(f"{_title(writing)}: {writing.tokens_per_second:.1f} tokens/s", err=True)
     if as_json:
-        click.echo(json.dumps(_facts(loaded.bytes_per_token, bandwidth, speeds)))
+        facts = _facts(loaded.bytes_per_token, bandwidth, speeds)
+        if writings:
+            facts["written"] = [
+                asdict(writing) | {"tokens_per_second": writing.tokens_per_second}
+                for writing in writings
+            ]
+        click.echo(json.dumps(facts))
     else:
         _print(loaded.bytes_per_token, bandwidth, speeds)
+        _print_written(writings)
 
 
 def _name(speed: "Speed") -> str:
     if speed.test != "decode":
         return f"{speed.test} {speed.prompt}"
     return f"decode after {speed.prompt}, {speed.sequences} at once"
+
+
+def _title(writing: "Writing") -> str:
+    return f"written after {writing.prompt}, {writing.sequences} at once, {writing.speculate}"
+
+
+def _print_written(writings: "list[Writing]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not writings:
+        return
+    table = Table("written after", "speculation", "sequences", "tokens/s")
+    for column in ("tokens a step", "proposed", "accepted"):
+        table.add_column(column)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for each in writings:
+        table.add_row(
+            str(each.prompt),
+            each.speculate,
+            str(each.sequences),
+            f"{each.tokens_per_second:.1f}",
+            f"{each.tokens_per_step:.2f}",
+            str(each.proposed),
+            str(each.accepted),
+        )
+    Console().print(table)
 
 
 def _share(speed: "Speed", bandwidth: float) -> float:

@@ -25,6 +25,7 @@ from motet.cli.options import (
     ubatch_option,
 )
 from motet.cli.output import Interrupted, print_stream, statistics
+from motet.cli.speculating import FASTER, speculate_option, speculation
 
 if TYPE_CHECKING:
     from motet.cli.conversation import Conversation
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 @ubatch_option
 @kv_type_option
 @kv_bytes_option
+@speculate_option(FASTER)
 @loading_options
 @json_option
 def command(
@@ -95,6 +97,7 @@ def command(
     ubatch: int,
     kv_type: str,
     kv_bytes: int | None,
+    speculate: str,
     loading: Loading,
     as_json: bool,
 ) -> None:
@@ -137,6 +140,7 @@ def command(
                 kv_type=kv_type,
                 kv_bytes=kv_bytes,
                 self_extend=self_extend,
+                speculate=speculation(speculate, loading),
             )
         )
         chosen = replace(llm.sampling, **sampling)

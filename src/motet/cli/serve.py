@@ -23,6 +23,7 @@ from motet.cli.options import (
     self_extend_options,
     ubatch_option,
 )
+from motet.cli.speculating import FASTER, speculate_option, speculation
 from motet.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def _without_llama_servers(command: Callable[..., None]) -> Callable[..., None]:
 @ubatch_option
 @kv_type_option
 @kv_bytes_option
+@speculate_option(FASTER)
 @click.option(
     "--embeddings", metavar="MODEL", help="A model beside MODEL that makes vectors of texts."
 )
@@ -248,6 +250,7 @@ def command(
     ubatch: int,
     kv_type: str,
     kv_bytes: int | None,
+    speculate: str,
     embeddings: str | None,
     rerank: str | None,
     pooling: str | None,
@@ -328,6 +331,7 @@ def command(
                 kv_type=kv_type,
                 kv_bytes=kv_bytes,
                 self_extend=self_extend if first else None,
+                speculate=speculation(speculate, loading) if first else None,
                 max_waiting=max_waiting,
                 step_seconds=step_seconds,
             )

@@ -10,10 +10,13 @@ from motet.engine.policies import Always, WhatPays
 from motet.engine.speculating import Speculation
 from motet.errors import OptionError
 from motet.model import Model
-from motet.speculation import Lookup, Proposer
+from motet.speculation import DraftModel, Lookup, Proposer
 
 LOOKED_UP = 15
 """Tokens of a text proposed for an answer in a step, at most."""
+DRAFTED = 8
+"""Tokens of a draft model."""
+_HINT = 'use "auto", "lookup", None, or a draft model: its path, or a loaded motet.Model'
 
 Speculate = str | PathLike[str] | Model | Proposer | None
 """See ``LLM``."""
@@ -36,19 +39,32 @@ class Proposing:
         return Speculation(self.proposer, policy)
 
 
-def proposing_of(speculate: Speculate) -> Proposing | None:
-    """What ``LLM`` is told of it. Raises OptionError for what proposes nothing."""
+def proposing_of(
+    speculate: Speculate,
+    model: Model,
+    threads: int | None,
+    max_sequences: int,
+    context_length: int,
+    kv_bytes: int | None,
+) -> Proposing | None:
+    """What ``LLM`` is told of it; the others are the LLM's own, of which a draft model's caches
+    may take a quarter.
+
+    Raises OptionError for what proposes nothing and a draft model of another vocabulary, and what
+    ``Model.load`` and ``DraftModel`` raise.
+    """
     if speculate is None:
         return None
     if speculate == "auto":
         return Proposing(Lookup())
     if speculate == "lookup":
         return Proposing(Lookup(), LOOKED_UP)
-    if isinstance(speculate, str | PathLike | Model):
-        raise NotImplementedError
+    if isinstance(speculate, str | PathLike):
+        speculate = Model.load(checks.path("speculate", speculate, _HINT), threads)
+    if isinstance(speculate, Model):
+        kv_bytes = None if kv_bytes is None else kv_bytes // 4
+        draft = DraftModel(speculate, model, max_sequences, context_length, kv_bytes)
+        return Proposing(draft, DRAFTED)
     if not hasattr(speculate, "propose"):
-        raise OptionError(
-            f"speculate is {checks.shown(speculate)}",
-            hint='use "auto", "lookup", None, or a draft model: its path, or a loaded motet.Model',
-        )
+        raise OptionError(f"speculate is {checks.shown(speculate)}", hint=_HINT)
     return Proposing(speculate, LOOKED_UP)
