@@ -9,7 +9,7 @@ import numpy as np
 from motet.arrays import Float32, common_prefix
 from motet.batch import Batch
 from motet.context import position_limit
-from motet.errors import CapacityError, MotetError, UnsupportedError
+from motet.errors import CannotRewind, CapacityError, MotetError, UnsupportedError
 from motet.memory.budget import default_kv_bytes
 from motet.model import Model
 from motet.spec import Recurrent
@@ -44,6 +44,12 @@ class _Sequence:
     def behind(self) -> int:
         """Tokens that are still to be computed; the last one always is."""
         return len(self.said) - self.held
+
+    def settle(self) -> None:
+        """Of the guesses those are held that were right, and at least the last token is not."""
+        right = common_prefix(np.array(self.ahead), np.array(self.said[self.held :]))
+        self.held = min(self.held + right, len(self.said) - 1)
+        self.ahead = []
 
 
 class DraftModel:
@@ -97,6 +103,7 @@ class DraftModel:
         drafted = {each.seq: list[int]() for each in wanted}
         able = [each for each in wanted if self._follow(each)]
         try:
+            self._keep_in_step(able)
             self._draft(able, drafted)
         except MotetError as error:  # the answers go on without a draft
             self._give_up(able, error)
@@ -115,24 +122,39 @@ class DraftModel:
         self._memory.clear()
 
     def _follow(self, wanted: Wanted) -> bool:
-        """Keep what the draft has in common with what was said; whether it can go on."""
+        """Whether the draft can follow a sequence, and anything is wanted of it."""
         said = wanted.tokens
         sequence = self._sequences.get(wanted.seq)
         if sequence is None or sequence.said is not said:
             sequence = self._sequences[wanted.seq] = _Sequence(said)
         sequence.lost |= self._beyond(sequence)
-        if sequence.lost or wanted.most < 1:
-            return False
-        self._settle(wanted.seq, sequence)
-        if not sequence.held or sequence.behind > _NEAR:
-            sequence.held = self._begin(wanted.seq, said)
-        return True
+        return not sequence.lost and wanted.most > 0
 
     def _beyond(self, sequence: _Sequence) -> bool:
         """Whether a sequence has more tokens than the draft's context, or some it does not know."""
         new = sequence.said[sequence.checked :] if self._draft_tokens < self._n_vocab else ()
         sequence.checked = len(sequence.said)
         return len(sequence.said) >= self._length or max(new, default=0) >= self._draft_tokens
+
+    def _keep_in_step(self, wanted: Sequence[Wanted]) -> None:
+        """Keep what the draft has in common with what was said: guesses that were right, and where
+        it has much less than the sequence, what any other has of it."""
+        ends: dict[int, int] = {}
+        for each in wanted:
+            sequence = self._sequences[each.seq]
+            had = sequence.held + len(sequence.ahead)
+            sequence.settle()
+            if sequence.held < had:
+                ends[each.seq] = sequence.held
+        try:
+            self._memory.rewind(ends)
+        except CannotRewind:
+            for seq, end in ends.items():
+                self._sequences[seq].held = self._cut(seq, end)
+        for each in wanted:
+            sequence = self._sequences[each.seq]
+            if not sequence.held or sequence.behind > _NEAR:
+                sequence.held = self._begin(each.seq, each.tokens)
 
     def _begin(self, seq: int, said: list[int]) -> int:
         """Let a sequence begin with what any has of ``said``; how many tokens that are."""
@@ -143,21 +165,8 @@ class DraftModel:
             return self._cut(seq, common[seq])
         self._memory.remove(seq)
         usable = self._memory.reachable(best, common[best])
-        if usable:
-            try:
-                self._memory.copy(best, seq, 0, usable)
-            except CapacityError:
-                return 0
+        self._memory.copy(best, seq, 0, usable)
         return usable
-
-    def _settle(self, seq: int, sequence: _Sequence) -> None:
-        """Keep of the guesses those that were right."""
-        said, start = sequence.said, sequence.held
-        right = common_prefix(np.array(sequence.ahead), np.array(said[start:-1]))
-        sequence.held = min(start + right, len(said) - 1)
-        if sequence.held < start + len(sequence.ahead):
-            sequence.held = self._cut(seq, sequence.held)
-        sequence.ahead = []
 
     def _cut(self, seq: int, position: int) -> int:
         """Go back to ``position``, or to where memory can."""
