@@ -11,9 +11,10 @@ from motet.conversion.lora import Adapter, Merged, read_adapter
 from motet.conversion.mixes import Wishes, assign, mix_of
 from motet.conversion.retyped import Retyped
 from motet.errors import CapacityError, OptionError
+from motet.hub import local_path
 from motet.kernels.interface import Kernels
 from motet.opening import open_adapter
-from motet.packed import PackedFile
+from motet.packed import PackedFile, is_packed
 from motet.weights.formats import TensorType
 from motet.weights.source import ModelSource
 
@@ -29,9 +30,13 @@ def read_adapters(
 ) -> list[Adapter]:
     """The adapters that a caller gave for the ``model``: paths, each alone or with a strength.
 
-    Raises OptionError for what is neither, and as ``open_adapter`` and ``read_adapter`` do.
+    Raises OptionError for what is neither and for a packed model, and as ``open_adapter`` and
+    ``read_adapter`` do.
     """
-    return [_adapter(*each, model) for each in with_scales(lora)]
+    given = with_scales(lora)
+    if given and is_packed(local_path(model)):
+        raise _packed("lora is given", str(model))
+    return [_adapter(*each, model) for each in given]
 
 
 def prepared(
@@ -41,14 +46,10 @@ def prepared(
 
     What is quantised already stays as it is, with a note in the log; "f32" is for all floats.
     Nothing is read yet. Raises OptionError for an unknown type, ModelFileError for an adapter of
-    another model; OptionError for anything of a packed file, which stays as it is.
+    another model; OptionError for a packed file, which stays as it is.
     """
-    if isinstance(source, PackedFile) and (adapters or type is not None):
-        what = "lora is given" if adapters else f"type is {type!r}"
-        raise OptionError(
-            f"{what}, but the weights of {source.path} are packed, and stay as they are",
-            hint="give that to motet pack, with what the file was packed of",
-        )
+    if isinstance(source, PackedFile) and type is not None:
+        raise _packed(f"type is {type!r}", source.path)
     if adapters:
         # What is going to have another type is not rounded to its own first.
         source = Merged(source, adapters, kernels, widens=type is not None)
@@ -76,6 +77,13 @@ def prepared(
             kept,
         )
     return Retyped(source, {name: types[name] for name in floats}, kernels)
+
+
+def _packed(what: str, path: str) -> OptionError:
+    return OptionError(
+        f"{what}, but the weights of {path} are packed, and stay as they are",
+        hint="give that to motet pack, with what the file was packed of",
+    )
 
 
 def with_scales(lora: Any) -> list[tuple[Path, float]]:
