@@ -6,9 +6,9 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "motet"
 FLOORS = [
     {"errors", "spec", "arrays", "machine", "cached"},
-    {"checks", "replacing"},
+    {"checks", "replacing", "bounded_json"},
     {"weights", "hub"},
-    {"kernels"},
+    {"kernels", "packed"},
     {"tokenizer"},
     {"chat_formats", "grammar"},
     {"huggingface"},
@@ -19,6 +19,7 @@ FLOORS = [
     {"split", "encoding", "pooling", "output"},
     {"computing"},
     {"self_extend"},
+    {"packing"},
     {"model"},
     {"context"},
     {"sampling"},

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from motet.memory import Memory
     from motet.model import Model
     from motet.output import Output
+    from motet.packing import pack
     from motet.sampling import Sampling
     from motet.self_extend import AutoExtend, SelfExtend
     from motet.tokenizer import Tokenizer
@@ -78,6 +79,7 @@ _LAZY = {
     "ToolCall": "motet.chat_formats",
     "ToolCallDelta": "motet.chat_formats",
     "convert": "motet.conversion.convert",
+    "pack": "motet.packing",
     "quantize": "motet.conversion.quantize",
 }
 
@@ -122,6 +124,7 @@ __all__ = [
     "ToolCallDelta",
     "UnsupportedError",
     "convert",
+    "pack",
     "quantize",
 ]
 

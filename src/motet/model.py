@@ -3,32 +3,31 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from motet import checks
-from motet.conversion.loading import prepared
+from motet.conversion.loading import LoraPair, LoraPath, prepared, read_adapters
 from motet.errors import CapacityError, ModelFileError, MotetError
 from motet.kernels import CPU
 from motet.kernels.interface import Kernels
 from motet.machine import available_memory
 from motet.models.config import Config
+from motet.models.packed import TensorMapper
 from motet.models.registry import declared
 from motet.models.tensors import EMBEDDING, OUTPUT, POSITIONS, TensorLoader, only_f32, packed_bytes
-from motet.opening import open_adapter, open_model
+from motet.opening import open_model
+from motet.packed import PackedFile
+from motet.packing.cache import PACKED_CACHE_BYTES, PackedCache, drop, open_entry
 from motet.weights.fingerprint import Fingerprint, fingerprint_of
 from motet.weights.source import ModelSource
 
 if TYPE_CHECKING:
     from motet.context import Context
-    from motet.conversion.lora import Adapter
     from motet.self_extend import AutoExtend, SelfExtend
 
-LoraPath: TypeAlias = "str | PathLike[str]"
-LoraPair: TypeAlias = "tuple[LoraPath, float]"
-_STRONGEST = 1e6
-"""Of an adapter's strength, in either direction."""
 _EXPERTS = "_exps.weight"
 _ENCODED = re.compile(r"^enc\.|\.cross_attn_[kv]\.")
 
@@ -51,11 +50,18 @@ class Model:
     ) -> None:
         """Of an open file, on the given kernels; see ``load``. The file is not read any more."""
         declaration = declared(file)
-        _require_memory(packed_bytes(file, kernels))
         self.config: Config = declaration.config
-        self.tokenizer = _tokenizer(file, self.config.n_vocab)
-        tensors = TensorLoader(file, kernels, progress)
-        self.family = type(declaration)(self.config, tensors, kernels)
+        tensors: TensorLoader | TensorMapper
+        if isinstance(file, PackedFile):
+            tensors = TensorMapper(file, kernels)
+            checking = file.checking(kernels.threads)
+        else:
+            _require_memory(packed_bytes(file, kernels))
+            tensors = TensorLoader(file, kernels, progress)
+            checking = nullcontext()
+        with checking:
+            self.tokenizer = _tokenizer(file, self.config.n_vocab)
+            self.family = type(declaration)(self.config, tensors, kernels)
         self.bytes_per_token = _read_per_token(tensors.nbytes, self.config)
         self.nbytes = sum(tensors.nbytes.values())
         self.parameters = sum(math.prod(info.shape) for info in file.tensors.values())
@@ -77,19 +83,22 @@ class Model:
         type: str | None = None,
         lora: "LoraPath | LoraPair | Sequence[LoraPath | LoraPair]" = (),
         progress: Callable[[int, int], None] | None = None,
+        packed_cache: "str | PathLike[str] | None" = None,
+        packed_cache_bytes: int = PACKED_CACHE_BYTES,
     ) -> "Model":
-        """Open a model and pack its weights.
+        """Open a model and pack its weights; those of a packed file are mapped as they are.
 
-        ``path``: a GGUF file (of a split one the first part), or a Hugging Face directory:
-        config.json, safetensors and a tokenizer; or the address of either, ``hf://org/name``,
-        which ``motet.hub.local_path`` fetches.
+        ``path``: a GGUF file (of a split one the first part), a file of ``motet.pack``, or a
+        Hugging Face directory: config.json, safetensors and a tokenizer; or an address,
+        ``hf://org/name``, which ``motet.hub.local_path`` fetches.
 
         ``threads``: how many compute; None for MOTET_THREADS, or the cores this process may use.
         ``type``: quantise float matrices while they are packed, to a mixture such as "q8_0",
         "q4_0" or "q4_k_m" (``conversion.mixes.MIXES``). ``lora``: low-rank adapters that are merged
         into the weights: the path of a GGUF file or a PEFT directory, or several, each alone or
         with a strength, ``(path, 0.5)``. ``progress`` is called with the bytes done and the bytes
-        in all, every few megabytes.
+        in all, every few megabytes. ``packed_cache``: a directory in which the model is kept
+        packed, in at most ``packed_cache_bytes`` with others, and found the next time.
         Raises ModelFileError for a damaged or contradictory file, UnsupportedError for one that
         asks for what Motet does not do, CapacityError for one that does not fit into memory,
         TokenizerError for an unusable vocabulary, OptionError for a wrong option,
@@ -103,7 +112,14 @@ class Model:
             checks.function("progress", progress, "the bytes done and the bytes in all")
         kernels = CPU(threads)
         mix = None if type is None else checks.text("type", type)
-        adapters = [_adapter(*each, found) for each in _with_scales(lora)]
+        if packed_cache is not None:
+            folder = checks.path("packed_cache", packed_cache, "give a directory")
+            most = checks.whole("packed_cache_bytes", packed_cache_bytes)
+            cache = PackedCache(folder, most)
+            loaded = _from_cache(cache.find(found, mix, lora, kernels, progress), found, kernels)
+            if loaded is not None:
+                return loaded
+        adapters = read_adapters(lora, found)
         with open_model(found) as file:
             try:
                 return cls(prepared(file, mix, adapters, kernels), kernels, progress)
@@ -180,32 +196,17 @@ class Model:
         )
 
 
-def _with_scales(lora: Any) -> list[tuple[Path, float]]:
-    if isinstance(lora, str | PathLike) or _is_pair(lora):
-        lora = [lora]
-    pairs: list[tuple[Path, float]] = []
-    for each in checks.listed("lora", lora, "paths, or pairs of a path and a number"):
-        path, scale = each if _is_pair(each) else (each, 1.0)
-        found = checks.path("lora", path, "give the path of an adapter, or (path, scale)")
-        pairs.append((found, checks.number("lora's scale", scale, -_STRONGEST, _STRONGEST)))
-    return pairs
-
-
-def _is_pair(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], int | float)
-
-
-def _adapter(path: Path, scale: float, model: Path) -> "Adapter":
-    from motet.conversion.lora import read_adapter
-
-    with open_adapter(path, model) as source:
+def _from_cache(entry: Path | None, path: Path, kernels: Kernels) -> Model | None:
+    """The model of a packed cache's entry; None if there is none, or it is damaged."""
+    file = None if entry is None else open_entry(entry, path)
+    if entry is None or file is None:
+        return None
+    with file:
         try:
-            return read_adapter(source, scale)
-        except MemoryError as error:
-            raise CapacityError(
-                f"{path}: the adapter does not fit into memory",
-                hint="free some, or use a smaller one",
-            ) from error
+            return Model(file, kernels)
+        except ModelFileError as error:
+            drop(entry, error)
+            return None
 
 
 def _require_memory(needed: int) -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from motet.errors import UnsupportedError
 from motet.hub import local_path
+from motet.packed import PackedFile, is_packed
 from motet.weights.gguf import GGUFFile
 from motet.weights.source import ModelSource
 
 
 def open_model(path: str | Path) -> ModelSource:
-    """The open model: of a GGUF file, a Hugging Face directory, or an address, hf://org/name.
+    """The open model: of a GGUF or packed file, a Hugging Face directory, or an hf:// address.
 
     Its weights are not read yet. Raises ModelFileError for what is missing, damaged or no model;
     UnsupportedError for a format or kind that Motet does not read; HubError where an address leads
@@ -26,7 +27,7 @@ def open_model(path: str | Path) -> ModelSource:
             f"{found}: is a LoRA adapter, not a model",
             hint="give the model that it changes, and it beside that with --lora",
         )
-    return GGUFFile.open(found)
+    return PackedFile.open(str(found)) if is_packed(found) else GGUFFile.open(found)
 
 
 def open_adapter(path: str | Path, model: str | Path | None = None) -> ModelSource:

@@ -324,7 +324,7 @@ def _e4m3(codes: np.ndarray) -> np.ndarray:
 
 def _model(path: Path) -> Model:
     with HuggingFaceDirectory.open(path) as source:
-        source.metadata["tokenizer.ggml.model"] = "no_vocab"
+        source.metadata = {**source.metadata, "tokenizer.ggml.model": "no_vocab"}
         return Model(source, KERNELS["native"]())
 
 

@@ -48,7 +48,7 @@ def results(source: ModelSource, tokens: np.ndarray) -> list[np.ndarray]:
 
     As float32: BF16 weights would round activations.
     """
-    source.metadata["tokenizer.ggml.model"] = "no_vocab"
+    source.metadata = {**source.metadata, "tokenizer.ggml.model": "no_vocab"}
     kernels = KERNELS["native"]()
     model = Model(prepared(source, "f32", (), kernels), kernels)
     made = []

@@ -64,7 +64,7 @@ def computed(model: Any) -> Any:
 def run(folder: Path, pooling: str | None = None) -> np.ndarray:
     """States of all tokens, or with None what the directory says that becomes of them."""
     with HuggingFaceDirectory.open(folder) as source:
-        source.metadata["tokenizer.ggml.model"] = "none"
+        source.metadata = {**source.metadata, "tokenizer.ggml.model": "none"}
         model = Model(source, KERNELS["native"]())
     context, batch = model.context(pooling=pooling, kv_type="f32"), Batch()
     batch.extend(TOKENS, 0, logits="all")

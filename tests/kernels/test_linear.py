@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from motet.kernels import CPU
-from motet.kernels.cpu import PACKED_BITS
+from motet.kernels.cpu_weights import PACKED_BITS
 from motet.kernels.reference import FLOAT_TYPES, Reference
 from motet.weights.formats import TensorType, row_bytes
 

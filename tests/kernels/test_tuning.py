@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from motet.kernels import _cpu
-from motet.kernels.cpu import PACKED_BITS
+from motet.kernels.cpu_weights import PACKED_BITS
 from motet.weights.formats import TensorType
 from tests.kernels.test_linear import random_raw
 

@@ -61,7 +61,7 @@ def test_embeddings(name: str, kernels: str) -> None:
     folder = PARITY / name
     tokens, meta = np.load(folder / "tokens.npy"), json.loads((folder / "meta.json").read_text())
     with GGUFFile.open(folder / "model.gguf") as file:
-        file.metadata["tokenizer.ggml.model"] = "no_vocab"
+        file.metadata = {**file.metadata, "tokenizer.ggml.model": "no_vocab"}
         model = Model(file, KERNELS[kernels]())
 
     def run(pooling: str | None) -> Output:

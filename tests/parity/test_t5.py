@@ -17,7 +17,7 @@ NEAR: dict[str, Any] = {"rtol": 0, "atol": 3e-4}
 
 def opened(path: Path, kernels: str) -> Model:
     with GGUFFile.open(path) as file:
-        file.metadata["tokenizer.ggml.model"] = "no_vocab"
+        file.metadata = {**file.metadata, "tokenizer.ggml.model": "no_vocab"}
         return Model(file, KERNELS[kernels]())
 
 

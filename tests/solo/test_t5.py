@@ -37,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory):
         elif not path.exists():
             pytest.skip(f"needs {path}")
         with GGUFFile.open(path) as file:
-            file.metadata["tokenizer.ggml.model"] = "no_vocab"
+            file.metadata = {**file.metadata, "tokenizer.ggml.model": "no_vocab"}
             return Model(file, CPU(threads, isa))
 
     return make

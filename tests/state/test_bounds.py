@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from motet import bounded_json
 from motet.errors import CapacityError, OptionError, StateFileError
 from motet.memory.recurrent import RecurrentCache
 from motet.memory.saved import TokenRows
-from motet.state import bounded_json, encoded, writing
+from motet.state import encoded, writing
 from tests.memory.talk import Talk
 from tests.state.files import KINDS, packed, saved, unpacked
 from tests.toy import ALL_KINDS, RECURRENT

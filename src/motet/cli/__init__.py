@@ -24,6 +24,7 @@ COMMANDS = {
     "needle": "Find a key in long texts, plain and with Self-Extend.",
     "convert": "Write a Hugging Face directory as GGUF.",
     "quantize": "Write a model in fewer bits.",
+    "pack": "Write a model so that it loads in no time.",
     "imatrix": "Which weights matter most for a text.",
     "bench": "Speed on this machine.",
     "pull": "Fetch a model from the hub.",

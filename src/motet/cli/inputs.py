@@ -52,7 +52,7 @@ def existing_model(path: str) -> str:
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near
-        else "MODEL is the path of a GGUF file or a Hugging Face directory, or hf://org/name"
+        else "MODEL is the path of a GGUF or packed file or a Hugging Face directory, or hf://org/name"
     )
     raise ModelFileError(f"{path}: there is no such file", hint=hint)
 
@@ -68,11 +68,18 @@ def fetched(
 def load_model(path: str, loading: Loading) -> "Model":
     """``Model.load`` with progress on standard error; raises what that does."""
     from motet.model import Model
+    from motet.packing.cache import PACKED_CACHE_BYTES
 
     path = existing_model(path)
     with counted_progress("loading") as progress:
         return Model.load(
-            path, loading.threads, type=loading.type, lora=loading.lora, progress=progress
+            path,
+            loading.threads,
+            type=loading.type,
+            lora=loading.lora,
+            progress=progress,
+            packed_cache=loading.packed_cache,
+            packed_cache_bytes=loading.packed_cache_bytes or PACKED_CACHE_BYTES,
         )
 
 

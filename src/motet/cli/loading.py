@@ -2,12 +2,12 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
-from motet.cli.options import threads_option
+from motet.cli.options import Bytes, threads_option
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Loading:
     threads: int | None = None
     type: str | None = None
     lora: tuple[tuple[str, float], ...] = ()
+    packed_cache: str | None = None
+    packed_cache_bytes: int | None = None
 
 
 class _Lora(click.ParamType):
@@ -35,6 +37,37 @@ class _Lora(click.ParamType):
 
 
 def loading_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``weight_options``, ``--packed-cache`` and its size, passed as one ``loading``."""
+
+    @functools.wraps(command)
+    def gathered(
+        loading: Loading,
+        packed_cache: str | None,
+        packed_cache_bytes: int | None,
+        **parameters: object,
+    ) -> None:
+        if packed_cache is None and packed_cache_bytes is not None:
+            raise click.UsageError("--packed-cache-bytes is the size of a --packed-cache")
+        kept = replace(loading, packed_cache=packed_cache, packed_cache_bytes=packed_cache_bytes)
+        command(loading=kept, **parameters)
+
+    gathered = click.option(
+        "--packed-cache-bytes",
+        type=Bytes(),
+        metavar="N",
+        help="The most that --packed-cache takes, as in 20G (default: 32G); what was used longest"
+        " ago goes first.",
+    )(gathered)
+    gathered = click.option(
+        "--packed-cache",
+        type=click.Path(),
+        metavar="DIR",
+        help="Keep the model in DIR as it lies in memory: the next time it loads in no time.",
+    )(gathered)
+    return weight_options(gathered)
+
+
+def weight_options(command: Callable[..., None]) -> Callable[..., None]:
     """``--threads``, ``--type`` and ``--lora``, passed as one ``loading``."""
 
     @functools.wraps(command)

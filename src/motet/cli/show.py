@@ -205,7 +205,7 @@ def _tensors_table(tensors: "list[Facts]") -> "Table":
                 " × ".join(map(str, row["shape"])),
                 row["type"],
                 format_bytes(row["bytes"]),
-                str(row["offset"]),
+                _shown(row.get("offset")),
             )
             for row in tensors
         ],

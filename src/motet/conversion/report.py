@@ -9,6 +9,7 @@ from pathlib import Path
 
 from motet import checks
 from motet.errors import UnsupportedError
+from motet.packed import PackedFile
 from motet.weights.formats import TensorType
 from motet.weights.gguf_writer import write
 from motet.weights.identify import describe_other
@@ -134,7 +135,9 @@ def default_path(source: ModelSource, type: str) -> Path:
 
 
 def require_model(source: ModelSource) -> None:
-    """Raise UnsupportedError for a GGUF file that holds something else than a model."""
+    """Raise UnsupportedError for a packed file, and one that holds something else than a model."""
+    if isinstance(source, PackedFile):
+        raise source.as_it_was()
     other = describe_other(source.metadata, source.tensors)
     if other is not None:
         what, hint = other

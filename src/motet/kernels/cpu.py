@@ -16,38 +16,19 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from motet.arrays import Float32, Int32, Int64, UInt8, UInt64
-from motet.errors import NumericalError, UnsupportedError
+from motet.errors import NumericalError
 from motet.kernels.bias import PositionBias
 from motet.kernels.choosing import checked_threads, choose_isa, default_threads
+from motet.kernels.cpu_weights import CPUWeights
 from motet.kernels.host_memory import HostMemory, HostPages
-from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Rows, Runs
+from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Runs
 from motet.kernels.quantizing import check_quantized, error_weights, refuse_value, refused_bits
 from motet.kernels.rope import Rope
 from motet.kernels.routing import SCORES, WEIGHTS, Routing
 from motet.kernels.sizes import PAGE
-from motet.weights.formats import TensorType, dequantize, row_bytes
+from motet.weights.formats import TensorType
 
 _log = logging.getLogger("motet")
-
-PACKED_BITS = {
-    TensorType.F32: 32.0,
-    TensorType.F16: 16.0,
-    TensorType.BF16: 16.0,
-    TensorType.Q4_0: 4.5,
-    TensorType.Q4_1: 5.0,
-    TensorType.Q5_0: 5.5,
-    TensorType.Q5_1: 6.0,
-    TensorType.Q8_0: 8.5,
-    TensorType.Q2_K: 5.125,
-    TensorType.Q3_K: 4.5625,
-    TensorType.Q4_K: 4.625,
-    TensorType.Q5_K: 5.625,
-    TensorType.Q6_K: 6.5625,
-    TensorType.IQ4_NL: 8.5,
-    TensorType.IQ4_XS: 8.3125,
-}
-"""Types that have a packed layout of their own (``native/layouts.hpp``), and what a weight takes in
-it, scales included; the others are widened to F32 at load."""
 
 _ACTIVATIONS = {
     "silu": 0,
@@ -68,13 +49,9 @@ which of several, where it had them before it was released.
 State files say it, and from those of another arithmetic prompts can't go on. To be raised with any
 change to a kernel that changes a bit of a result; then tests/state/test_before.py fails, and needs
 files of the new one."""
-_STRIP, _LINE = 16, 64
-"""Rows that are packed together, and the bytes that what they take as floats is a multiple of."""
-_PACK_BYTES = 2 << 20
-"""Bytes of a file that are read, and packed while they are in a core's cache."""
 
 
-class CPU(HostMemory):
+class CPU(CPUWeights, HostMemory):
     """Kernels on ``threads`` threads of this machine's processor.
 
     ``threads`` defaults to MOTET_THREADS or the cores that this process can keep busy
@@ -104,22 +81,9 @@ class CPU(HostMemory):
     def arithmetic(self) -> str:
         return f"{ROUNDS_AS}, {'fused' if self.isa in _FUSED else self.isa}"
 
-    def pack(self, raw: Rows, type: TensorType, rows: int, columns: int) -> Any:
-        packed = type if type in PACKED_BITS else TensorType.F32
-        matrix = self._native.Matrix(self._arena, int(packed), rows, columns)
-        step = max(1, _PACK_BYTES // row_bytes(type, columns) // _STRIP) * _STRIP
-        for first in range(0, rows, step):
-            chunk = raw[first : min(rows, first + step)]
-            if type is not packed:
-                chunk = _widened(chunk, type)
-            self._native.pack(self._pool, matrix, chunk, first)
-        return matrix
-
-    def packed_bytes(self, type: TensorType, rows: int, columns: int) -> int:
-        strip = int(_STRIP * columns * PACKED_BITS.get(type, 32.0)) // 8
-        if type.block == 1:
-            strip = -(-strip // _LINE) * _LINE
-        return -(-rows // _STRIP) * strip
+    @property
+    def layout(self) -> str:
+        return f"{ROUNDS_AS}, {self.packs_as}"
 
     def quantize(
         self, values: Float32, type: TensorType, importance: Float32 | None = None
@@ -446,14 +410,6 @@ def _require_stored(fine: bool, pages: HostPages) -> None:
             f"a key or value is beyond the range of {pages.kv_type}, or not a number",
             hint="use kv_type='f32'" if pages.kv_type != "f32" else "the weights may be damaged",
         )
-
-
-def _widened(raw: UInt8, type: TensorType) -> UInt8:
-    """The same weights as F32."""
-    try:
-        return dequantize(raw, type).view(np.uint8)
-    except NotImplementedError as error:
-        raise UnsupportedError(f"weights of type {type.name} can't be read") from error
 
 
 def unrotated_places(group: int) -> Float32:

@@ -170,6 +170,23 @@ class Kernels(Protocol):
         """What ``pack`` would take."""
         ...
 
+    @property
+    def layout(self) -> str:
+        """A name for how ``pack`` lays weights out: bytes in another mean something else."""
+        ...
+
+    def packed_data(self, matrix: Any) -> UInt8:
+        """The bytes of a packed Matrix, ``[nbytes]``, to be read."""
+        ...
+
+    def packed_matrix(self, data: UInt8, type: TensorType, rows: int, columns: int) -> Matrix:
+        """The Matrix, packed from weights of this type, whose bytes ``data`` are; not copied.
+
+        ``data`` begins at a multiple of 64 bytes and may be read-only. Raises ValueError for
+        another size than ``packed_bytes``.
+        """
+        ...
+
     def quantize(
         self, values: Float32, type: TensorType, importance: Float32 | None = None
     ) -> UInt8:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from motet.arrays import Array, Bool, Float32, Int32, Int64, UInt64
+from motet.arrays import Array, Bool, Float32, Int32, Int64, UInt8, UInt64
 from motet.kernels.bias import PositionBias
 from motet.kernels.host_memory import SCALE_GROUP, HostMemory, HostPages, scale_groups
 from motet.kernels.interface import PagedKV, Rows
@@ -60,6 +60,18 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
     def packed_bytes(self, type: TensorType, rows: int, columns: int) -> int:
         del type
         return 4 * rows * columns
+
+    @property
+    def layout(self) -> str:
+        return "rows of float32"
+
+    def packed_data(self, matrix: ReferenceMatrix) -> UInt8:
+        return matrix.weights.reshape(-1).view(np.uint8)
+
+    def packed_matrix(
+        self, data: UInt8, type: TensorType, rows: int, columns: int
+    ) -> ReferenceMatrix:
+        return ReferenceMatrix(data.view(np.float32).reshape(rows, columns), type)
 
     def linear(
         self, x: Float32, *weights: ReferenceMatrix, biases: Sequence[Float32 | None] = ()

@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from motet import bounded_json
 from motet.arrays import Array
 from motet.errors import OptionError, StateFileError
 from motet.spec import CacheSpec, LayerCaches, attention_specs
-from motet.state import bounded_json
 from motet.weights.fingerprint import Fingerprint
 
 FORMAT = "motet-state"

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from motet import bounded_json
 from motet.errors import OptionError
 from motet.memory.export import Export
 from motet.memory.memory import Memory
-from motet.state import bounded_json, rows
+from motet.state import rows
 from motet.state.file_objects import Sink
 from motet.state.format import DIGEST, INDEX_DIGEST, MAX_TABLES, Entry, Header, ModelIdentity
 from motet.state.paths import opened_for_writing

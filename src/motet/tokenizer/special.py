@@ -94,10 +94,22 @@ _PHI_3_TURNS = (
 )
 
 
+SPELLINGS = frozenset(
+    (
+        "<unk>",
+        *END_OF_GENERATION,
+        *(text for texts in _PADDING_OF_CODE.values() for text in texts),
+        *_FILL_IN_THE_MIDDLE,
+        *_PHI_3_TURNS,
+    )
+)
+"""Those that ``special_tokens`` looks for."""
+
+
 def special_tokens(
     keys: VocabularyKeys, ids: dict[str, int], types: bytearray, defaults: dict[str, int]
 ) -> SpecialTokens:
-    """The tokens with a part to play.
+    """The tokens with a part to play. ``ids``: of SPELLINGS, where the vocabulary has them.
 
     Tokens that look like control tokens but are not marked so in ``types`` become so: a text must
     not end a generation by spelling them.

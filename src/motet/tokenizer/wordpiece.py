@@ -125,8 +125,7 @@ def _with_specials(vocabulary: Vocabulary) -> Vocabulary:
         else text
         for text, kind in zip(vocabulary.texts, types, strict=True)
     ]
-    ids = dict(zip(texts, range(len(texts)), strict=True))
-    return Vocabulary(texts, ids, bytes(types), special)
+    return Vocabulary(texts, bytes(types), special)
 
 
 def _starts_word(vocabulary: Vocabulary, token: int) -> bool:

@@ -1,11 +1,14 @@
 """A file that is read by copying: where it is cut short meanwhile, that is an error and no signal.
 
-A memory map would end the process instead (SIGBUS), whoever touches the missing page.
+A memory map would end the process instead (SIGBUS), whoever touches the missing page; only packed
+files are mapped (docs/packed.md).
 """
 
+import mmap
 import os
 import stat
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +55,23 @@ class OpenFile:
                 )
             done += count
         return data
+
+    def mapped(self) -> UInt8:
+        """All of the file, in large pages where the system has them; it can't be written.
+
+        It stays mapped after ``close``, for as long as something looks at it. Raises
+        ModelFileError where the file system maps no files, or addresses are limited.
+        """
+        try:
+            view = mmap.mmap(self._descriptor, self.size, mmap.MAP_SHARED, mmap.PROT_READ)
+        except (OSError, ValueError) as error:
+            raise ModelFileError(
+                f"{self.path}: cannot be mapped into memory: {error}",
+                hint="raise the limit of addresses (ulimit -v), or use the model that it is of",
+            ) from error
+        with suppress(OSError, AttributeError):  # a system without large pages
+            view.madvise(mmap.MADV_HUGEPAGE)
+        return np.frombuffer(view, np.uint8)
 
     def place(self) -> str:
         """Where the open file really lies, whatever its name leads to by now."""

@@ -55,7 +55,7 @@ class ModelSource(ABC):
     """What was opened."""
     format: str
     """What it stands in, for people: "GGUF version 3"."""
-    metadata: dict[str, MetadataValue]
+    metadata: Mapping[str, MetadataValue]
     """GGUF's keys, each with an int, float (rounded to float32), bool, str or list."""
     metadata_types: Mapping[str, ValueType]
     """As which type a key is stored, where the files say so; else its value is all there is."""

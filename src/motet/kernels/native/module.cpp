@@ -12,6 +12,7 @@ namespace {
 
 // Rows [first, first + raw.shape(0)) of a matrix, from the file's bytes.
 void pack(ThreadPool& pool, Matrix& w, Array<const uint8_t, 2> raw, int64_t first) {
+  need(!w.read_only(), "weights that lie elsewhere are only read");
   need(first >= 0 && first + (int64_t)raw.shape(0) <= w.rows, "rows beyond the matrix");
   need((int64_t)raw.shape(1) == w.row_bytes(), "a row has another size than its type says");
   const int64_t rows = raw.shape(0), strips = (rows + STRIP - 1) / STRIP;
@@ -19,6 +20,10 @@ void pack(ThreadPool& pool, Matrix& w, Array<const uint8_t, 2> raw, int64_t firs
     for (int64_t row = s * STRIP; row < std::min<int64_t>(rows, (s + 1) * STRIP); row++)
       w.pack_row(raw.data() + row * raw.shape(1), first + row);
   });
+}
+
+nb::ndarray<nb::numpy, const uint8_t, nb::ndim<1>> packed_of(const Matrix& w) {
+  return {w.data, {(size_t)w.bytes}, nb::handle()};
 }
 
 void linear_of(ThreadPool& pool, Array<const float, 2> x, std::vector<const Matrix*> weights,
@@ -162,10 +167,17 @@ NB_MODULE(MOTET_MODULE, m) {
   nb::class_<Arena>(m, "Arena").def(nb::init<>());
   nb::class_<Matrix>(m, "Matrix")
       .def(nb::init<Arena&, int, int64_t, int64_t>())
+      .def(
+          "__init__",
+          [](Matrix* w, Array<const uint8_t, 1> packed, int type, int64_t rows, int64_t columns) {
+            new (w) Matrix(packed.data(), packed.size(), type, rows, columns);
+          },
+          nb::keep_alive<1, 2>())
       .def_ro("type", &Matrix::type)
       .def_ro("rows", &Matrix::rows)
       .def_ro("columns", &Matrix::columns)
-      .def_ro("nbytes", &Matrix::bytes);
+      .def_ro("nbytes", &Matrix::bytes)
+      .def_prop_ro("packed", &packed_of, nb::rv_policy::reference_internal);
   // How to go through memory: see tuning.hpp. For benchmarks and tests.
   nb::class_<Tuning>(m, "Tuning")
       .def("__init__", [](Tuning* t, std::array<int, TUNED> streams, std::array<int, TUNED> ahead,

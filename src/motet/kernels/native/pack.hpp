@@ -181,27 +181,25 @@ inline void pack_pairs_row(const uint8_t* raw, int64_t columns, uint8_t* strip, 
 
 class Matrix {
  public:
-  Matrix(Arena& arena, int type, int64_t rows, int64_t columns)
-      : type(type), rows(rows), columns(columns) {
-    if (rows <= 0 || columns <= 0) throw std::invalid_argument("a matrix without weights");
-    if (type == F32 || type == F16 || type == BF16) {
-      item_bytes = type == F32 ? 4 : 2;
-      strip_bytes = (columns * STRIP * item_bytes + 63) / 64 * 64;
-    } else if (!with_type(type,
-                          [&](auto t) { strip_bytes = LayoutOf<t()>::strip_bytes(columns); })) {
-      throw std::invalid_argument("no packed layout for this type");
-    }
-    strips = (rows + STRIP - 1) / STRIP;
-    bytes = strips * strip_bytes;
+  // Of weights that are to be packed.
+  Matrix(Arena& arena, int type, int64_t rows, int64_t columns) : Matrix(type, rows, columns) {
     owner_ = arena.allocate(bytes);
     data = owner_.get();
     // Rows beyond the last: zero weights, whatever their scales.
     if (rows % STRIP) memset(data + (strips - 1) * strip_bytes, 0, strip_bytes);
   }
+  // Of packed weights that lie elsewhere, and are only read.
+  Matrix(const uint8_t* packed, int64_t size, int type, int64_t rows, int64_t columns)
+      : Matrix(type, rows, columns) {
+    if (size != bytes) throw std::invalid_argument("packed weights of another size");
+    if ((uintptr_t)packed % 64) throw std::invalid_argument("packed weights off their place");
+    data = const_cast<uint8_t*>(packed);
+  }
   Matrix(const Matrix&) = delete;
   Matrix& operator=(const Matrix&) = delete;
 
   bool is_float() const { return item_bytes != 0; }
+  bool read_only() const { return !owner_; }
   int64_t row_bytes() const;
   void pack_row(const uint8_t* raw, int64_t row);
 
@@ -212,6 +210,19 @@ class Matrix {
   uint8_t* data = nullptr;
 
  private:
+  Matrix(int type, int64_t rows, int64_t columns) : type(type), rows(rows), columns(columns) {
+    if (rows <= 0 || columns <= 0) throw std::invalid_argument("a matrix without weights");
+    if (type == F32 || type == F16 || type == BF16) {
+      item_bytes = type == F32 ? 4 : 2;
+      strip_bytes = (columns * STRIP * item_bytes + 63) / 64 * 64;
+    } else if (!with_type(type,
+                          [&](auto t) { strip_bytes = LayoutOf<t()>::strip_bytes(columns); })) {
+      throw std::invalid_argument("no packed layout for this type");
+    }
+    strips = (rows + STRIP - 1) / STRIP;
+    bytes = strips * strip_bytes;
+  }
+
   std::shared_ptr<uint8_t> owner_;
 };
 

@@ -1,0 +1,5 @@
+"""Making packed files of models: one that is asked for, or what a cache of them needs."""
+
+from motet.packing.writing import pack
+
+__all__ = ["pack"]
