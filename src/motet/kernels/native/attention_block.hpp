@@ -1,20 +1,13 @@
-// One block of keys and values against some rows of queries: scores, softmax in the making, sums.
+// What attention is given, and a softmax in the making.
 #pragma once
 #include <bit>
+#include <cfloat>
 #include <numeric>
 
+#include "attention_kernels.hpp"
 #include "block_tables.hpp"
 
 namespace {
-
-struct Rotary {
-  const float* table = nullptr;   // [distances][2][padded half]: cosines and sines
-  const float* places = nullptr;  // [half][2][PAGE]: those of the places in a block
-  int64_t distances = 0;
-  int half = 0, padded = 0;
-  bool interleaved = false;
-  float scale = 1;
-};
 
 // Self-Extend with one group size: far keys are rotated by their group's place in the block. Blocks
 // begin at different places in a group, unless the group's size divides a block's.
@@ -82,69 +75,6 @@ struct Attention {
   bool latent() const { return pool.value_dim == 0; }
 };
 
-// Channels in the order in which a score sums them: the pairs that rotate together, then the rest.
-inline int first_channel(const Rotary& r, int i) { return r.interleaved ? 2 * i : i; }
-inline int second_channel(const Rotary& r, int i) { return r.interleaved ? 2 * i + 1 : i + r.half; }
-
-// Where a kernel gets the keys of a block from: straight from the page …
-template <int kind>
-struct PageKeys {
-  const Attention& a;
-  const uint8_t* head;
-  const float* places;
-
-  f32x16 raw(int channel, int part) const {
-    const f32x16 v =
-        load_stored(head + ((int64_t)channel * PAGE + part * LANES) * a.pool.item, kind);
-    if constexpr (kind == KIND_Q8_0)
-      return v * f32x16::half((const uint16_t*)(head + a.pool.key_scales) + channel / 32 * PAGE +
-                              part * LANES);
-    return v;
-  }
-  void pair(int i, int part, f32x16& x, f32x16& y) const {
-    const f32x16 k0 = raw(first_channel(a.rotary, i), part);
-    const f32x16 k1 = raw(second_channel(a.rotary, i), part);
-    const f32x16 cos = f32x16::load(places + (i * 2) * PAGE + part * LANES);
-    const f32x16 sin = f32x16::load(places + (i * 2 + 1) * PAGE + part * LANES);
-    x = k0 * cos - k1 * sin;
-    y = k0 * sin + k1 * cos;
-  }
-  f32x16 single(int channel, int part) const { return raw(channel, part); }
-};
-
-// … or from a copy that several rows share.
-struct OpenKeys {
-  const float* keys;  // [head_dim][PAGE], pairs side by side
-  void pair(int i, int part, f32x16& x, f32x16& y) const {
-    x = f32x16::load(keys + (2 * i) * PAGE + part * LANES);
-    y = f32x16::load(keys + (2 * i + 1) * PAGE + part * LANES);
-  }
-  f32x16 single(int channel, int part) const {
-    return f32x16::load(keys + channel * PAGE + part * LANES);
-  }
-};
-
-template <int kind>
-struct PageValues {
-  const Attention& a;
-  const uint8_t* head;
-  f32x16 load(int j, int part) const {
-    const f32x16 v = load_stored(
-        head + a.pool.values + ((int64_t)j * a.pool.padded + part * LANES) * a.pool.item, kind);
-    if constexpr (kind == KIND_Q8_0) {
-      const int groups = (a.pool.value_dim + 31) / 32;
-      const auto* scales = (const uint16_t*)(head + a.pool.value_scales) + j * groups;
-      return v * f32x16::set(half_value(scales[part * LANES / 32]));
-    }
-    return v;
-  }
-};
-struct OpenValues {
-  const float* values;  // [PAGE][stride]
-  int stride;
-  f32x16 load(int j, int part) const { return f32x16::load(values + j * stride + part * LANES); }
-};
-
 // Rows of PAGE numbers, a channel each, to [PAGE][stride], with zeros up to whole vectors.
 inline void transpose(const float* rows, int channels, float* out, int stride) {
   for (int j0 = 0; j0 < PAGE; j0 += LANES)
@@ -156,67 +86,6 @@ inline void transpose(const float* rows, int channels, float* out, int stride) {
         _MM_TRANSPOSE4_PS(v[0], v[1], v[2], v[3]);
         for (int i = 0; i < 4; i++) _mm_storeu_ps(out + (j + i) * stride + c, v[i]);
       }
-}
-
-// scores[R][P · LANES] of R rows, `stride` apart, against a block's first P vectors of keys; q is
-// [row][head_dim], pairs side by side.
-template <int R, int P = PARTS, class Keys>
-NOINLINE void score(const Keys& keys, const float* q, int head_dim, int half, float* scores,
-                    int64_t stride = PAGE) {
-  f32x16 acc[R][P];
-  for (int r = 0; r < R; r++)
-    for (int p = 0; p < P; p++) acc[r][p] = f32x16::set(0);
-  for (int i = 0; i < half; i++)
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++) {
-      f32x16 x, y;
-      keys.pair(i, p, x, y);
-#pragma GCC unroll 4
-      for (int r = 0; r < R; r++) {
-        acc[r][p] = fma(x, f32x16::set(q[r * head_dim + 2 * i]), acc[r][p]);
-        acc[r][p] = fma(y, f32x16::set(q[r * head_dim + 2 * i + 1]), acc[r][p]);
-      }
-    }
-  for (int c = 2 * half; c < head_dim; c++)
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++) {
-      const f32x16 x = keys.single(c, p);
-#pragma GCC unroll 4
-      for (int r = 0; r < R; r++) acc[r][p] = fma(x, f32x16::set(q[r * head_dim + c]), acc[r][p]);
-    }
-  for (int r = 0; r < R; r++)
-    for (int p = 0; p < P; p++) acc[r][p].store(scores + r * stride + p * LANES);
-}
-
-// out[R][padded] += weights[R][first…last) · values, key after key; rows of weights are `stride`
-// apart.
-template <int R, int P, class Values>
-NOINLINE void mix_parts(const Values& values, const float* weights, int first, int last, int part,
-                        int padded, float* out, int64_t stride) {
-  f32x16 acc[R][P];
-  for (int r = 0; r < R; r++)
-    for (int p = 0; p < P; p++) acc[r][p] = f32x16::load(out + r * padded + (part + p) * LANES);
-  for (int j = first; j < last; j++)
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++) {
-      const f32x16 v = values.load(j, part + p);
-#pragma GCC unroll 4
-      for (int r = 0; r < R; r++)
-        acc[r][p] = fma(v, f32x16::set(weights[r * stride + j]), acc[r][p]);
-    }
-  for (int r = 0; r < R; r++)
-    for (int p = 0; p < P; p++) acc[r][p].store(out + r * padded + (part + p) * LANES);
-}
-template <int R, class Values>
-void mix(const Values& values, const float* weights, int first, int last, int padded, float* out,
-         int64_t stride = PAGE) {
-  int part = 0;
-  for (; part + 4 <= padded / LANES; part += 4)
-    mix_parts<R, 4>(values, weights, first, last, part, padded, out, stride);
-  for (; part + 2 <= padded / LANES; part += 2)
-    mix_parts<R, 2>(values, weights, first, last, part, padded, out, stride);
-  for (; part < padded / LANES; part++)
-    mix_parts<R, 1>(values, weights, first, last, part, padded, out, stride);
 }
 
 inline float exp_one(float x) {
@@ -234,9 +103,26 @@ inline float soundness(const float* query, int channels) {
   return most < 0x7f800000u ? 1.0f : NAN;
 }
 
+// The greatest of a row's scores against a block. Scores of keys that it does not see become
+// negative infinity.
+inline float greatest_seen(float* scores, uint64_t seen, float softcap) {
+  if (softcap > 0) {
+    const f32x16 cap = f32x16::set(softcap);
+    for (int p = 0; p < PAGE; p += LANES)
+      (cap * tanh(f32x16::load(scores + p) / cap)).store(scores + p);
+  }
+  if (~seen)
+    for (int j = 0; j < PAGE; j++)
+      if (!(seen >> j & 1)) scores[j] = -INFINITY;
+  f32x16 most = f32x16::load(scores);
+  for (int p = LANES; p < PAGE; p += LANES) most = maximum(most, f32x16::load(scores + p));
+  return largest(most);
+}
+
 // A softmax in the making for some rows: greatest score, sum of weights, weighted values.
 struct State {
-  State(int rows, int padded) : greatest(rows), total(rows), values((int64_t)rows * padded) {}
+  State(int rows, int padded)
+      : greatest((rows + LANES - 1) / LANES * LANES), total(rows), values((int64_t)rows * padded) {}
   void clear(int rows, int padded) {
     std::fill_n(greatest.p, rows, -INFINITY);
     std::fill_n(total.p, rows, 0.0f);
@@ -250,6 +136,16 @@ struct State {
     if (fade == 1.0f) return;
     float* v = values.p + (int64_t)row * padded;
     for (int i = 0; i < padded; i += LANES) (f32x16::load(v + i) * f32x16::set(fade)).store(v + i);
+  }
+  // Bring the greatest scores of the first rows up to `tops`: what their sums and values are to be
+  // multiplied by goes to `fades`. Both have room for whole vectors.
+  void raise_to(int rows, const float* tops, float* fades) {
+    for (int r = 0; r < rows; r += LANES) {
+      const f32x16 old = f32x16::load(greatest.p + r);
+      const f32x16 top = maximum(f32x16::load(tops + r), old);
+      choose_below(old, f32x16::set(-FLT_MAX), f32x16::set(0), exp(old - top)).store(fades + r);
+      top.store(greatest.p + r);
+    }
   }
   // Add what a later chunk made of a row.
   void join(int row, float later_greatest, float later_total, const float* later, int padded) {
@@ -266,37 +162,5 @@ struct State {
   }
   Buffer<float> greatest, total, values;
 };
-
-// Scores of a row against a block to weights in place, and its state brought to the new greatest
-// score. Keys that it does not see have weight 0.
-inline void weigh(State& state, int r, float* scores, uint64_t seen, float softcap, int padded) {
-  if (softcap > 0) {
-    const f32x16 cap = f32x16::set(softcap);
-    for (int p = 0; p < PAGE; p += LANES)
-      (cap * tanh(f32x16::load(scores + p) / cap)).store(scores + p);
-  }
-  if (~seen)
-    for (int j = 0; j < PAGE; j++)
-      if (!(seen >> j & 1)) scores[j] = -INFINITY;
-  f32x16 most = f32x16::load(scores);
-  for (int p = LANES; p < PAGE; p += LANES) most = maximum(most, f32x16::load(scores + p));
-  const float top = std::max(state.greatest.p[r], largest(most));
-  f32x16 weight = f32x16::set(0);
-  for (int p = 0; p < PAGE; p += LANES) {
-    const f32x16 w = exp(f32x16::load(scores + p) - f32x16::set(top));
-    w.store(scores + p);
-    weight = weight + w;
-  }
-  state.raise_to(r, top, sum(weight), padded);
-}
-
-// Call f(R, r) on rows r … r + R − 1, as many at a time as a kernel takes.
-template <class Function>
-void by_rows(int rows, const Function& f) {
-  int r = 0;
-  for (; r + 4 <= rows; r += 4) f(std::integral_constant<int, 4>{}, r);
-  for (; r + 2 <= rows; r += 2) f(std::integral_constant<int, 2>{}, r);
-  for (; r < rows; r++) f(std::integral_constant<int, 1>{}, r);
-}
 
 }  // namespace

@@ -5,7 +5,6 @@
 namespace {
 
 constexpr int CHUNK = 8;  // blocks
-constexpr int FEW = 4;    // rows up to which a block is opened on the fly
 
 struct QueryTile {
   int32_t row;
@@ -24,19 +23,29 @@ class Worker {
       : chunk(rows, a.padded()),
         all(rows, a.padded()),
         a(a),
-        query((int64_t)rows * a.pool.head_dim),
-        turned((int64_t)rows * a.pool.head_dim),
+        pairs(whole(a.rotary.half)),
+        width(2 * pairs + whole(a.pool.head_dim - 2 * a.rotary.half)),
+        query((int64_t)rows * 2 * pairs),
+        turned((int64_t)rows * width),
         scores((int64_t)rows * PAGE),
         far_scores(a.extend.window ? (int64_t)rows * PAGE : 0),
+        tops(whole(rows)),
+        fades(whole(rows)),
+        seen(rows),
         keys((int64_t)a.pool.head_dim * PAGE),
         stride(a.padded() + (a.latent() ? LANES : 0)),
-        values((int64_t)PAGE * stride) {}
+        values((int64_t)PAGE * stride),
+        key_scales((int64_t)scale_groups(a.pool.head_dim) * PAGE),
+        value_scales((int64_t)scale_groups(a.pool.value_dim) * PAGE) {
+    std::fill_n(query.p, (int64_t)rows * 2 * pairs, 0.0f);  // what fills the last vectors
+  }
 
   // Chunks [first, last) of a tile; `done(row, greatest, total, values)` gets what each row made of
   // each chunk, in order.
   template <class Done>
   void run(const QueryTile& tile, int kv_head, int64_t first, int64_t last, const Done& done) {
     const int rows = load_queries(tile, kv_head);
+    end_block = std::min(tile.end, last * CHUNK);
     for (int64_t c = first; c < last; c++) {
       chunk.clear(rows, a.padded());
       const int64_t end = std::min(tile.end, (c + 1) * CHUNK);
@@ -49,9 +58,11 @@ class Worker {
   State chunk, all;
 
  private:
-  // Queries of the tile, scaled, pairs side by side.
+  static constexpr int whole(int n) { return (n + LANES - 1) / LANES * LANES; }
+
+  // Queries of the tile, scaled. Channels that don't rotate go where they are read from.
   int load_queries(const QueryTile& tile, int kv_head) {
-    const int dim = a.pool.head_dim, group = a.group();
+    const int dim = a.pool.head_dim, group = a.group(), half = a.rotary.half;
     const float rotary_scale = a.scale * a.rotary.scale * a.rotary.scale;
     first_head = (int64_t)kv_head * group;
     int rows = 0;
@@ -59,14 +70,19 @@ class Worker {
       const float factor = a.extend.factors ? a.extend.factors[t] : 1.0f;
       for (int h = 0; h < group; h++, rows++) {
         const float* x = a.q + ((int64_t)t * a.heads + kv_head * group + h) * dim;
-        float* y = query.p + rows * dim;
-        for (int i = 0; i < a.rotary.half; i++) {
-          y[2 * i] = x[first_channel(a.rotary, i)] * (rotary_scale * factor);
-          y[2 * i + 1] = x[second_channel(a.rotary, i)] * (rotary_scale * factor);
+        float *y = query.p + rows * 2 * pairs, *rest = turned.p + rows * width + 2 * pairs;
+        for (int i = 0; i < half; i++) {
+          y[i] = x[first_channel(a.rotary, i)] * (rotary_scale * factor);
+          y[pairs + i] = x[second_channel(a.rotary, i)] * (rotary_scale * factor);
         }
-        for (int c = 2 * a.rotary.half; c < dim; c++) y[c] = x[c] * (a.scale * factor);
+        for (int c = 2 * half; c < dim; c++) rest[c - 2 * half] = x[c] * (a.scale * factor);
       }
     }
+    score_passes = mix_passes = 0;
+    by_rows<KERNEL_ROWS>(rows, [&](auto R, int) {
+      score_passes += passes(R(), PARTS);
+      mix_passes += passes(R(), a.padded() / LANES);
+    });
     return rows;
   }
 
@@ -105,6 +121,8 @@ class Worker {
     }
     if (!any) return;
     const uint8_t* head = a.pool.head(page, kv_head);
+    const int32_t after = b + 1 < end_block ? a.tables.pages[entry + 1] : -1;
+    next_head = after < 0 ? nullptr : a.pool.head(after, kv_head);
     switch (a.pool.kind) {
       case KIND_F32: return block_of<KIND_F32>(tile, rows, b, head, any, any_near, any_far);
       case KIND_F16: return block_of<KIND_F16>(tile, rows, b, head, any, any_near, any_far);
@@ -117,28 +135,32 @@ class Worker {
   // query that sees no key of the block at this distance: its scores are not used.
   template <class Distance>
   void turn_queries(const QueryTile& tile, int rows, const Distance& distance_of) {
-    const int dim = a.pool.head_dim, group = a.group();
+    if (!pairs) return;
+    const int group = a.group();
     for (int r = 0; r < rows; r++) {
       const int64_t distance =
           std::max<int64_t>(0, std::min(a.rotary.distances - 1,
                                         distance_of(a.tables.positions[tile.tokens[r / group]])));
-      const float* cos = a.rotary.table + distance * 2 * a.rotary.padded;
-      const float* sin = cos + a.rotary.padded;
-      const float* x = query.p + r * dim;
-      float* y = turned.p + r * dim;
-      for (int i = 0; i < a.rotary.half; i++) {
-        y[2 * i] = x[2 * i] * cos[i] - x[2 * i + 1] * sin[i];
-        y[2 * i + 1] = x[2 * i] * sin[i] + x[2 * i + 1] * cos[i];
+      const float* table = a.rotary.table + distance * 2 * a.rotary.padded;
+      const float* from = query.p + r * 2 * pairs;
+      float* to = turned.p + r * width;
+      for (int i = 0; i < pairs; i += LANES) {
+        const f32x16 cos = f32x16::load(table + i), sin = f32x16::load(table + a.rotary.padded + i);
+        const f32x16 x = f32x16::load(from + i), y = f32x16::load(from + pairs + i);
+        (x * cos - y * sin).store(to + i);
+        (x * sin + y * cos).store(to + pairs + i);
       }
-      for (int c = 2 * a.rotary.half; c < dim; c++) y[c] = x[c];
     }
   }
 
   template <int kind>
   void block_of(const QueryTile& tile, int rows, int64_t b, const uint8_t* head, uint64_t any,
                 uint64_t any_near, uint64_t any_far) {
-    const int padded = a.padded();
-    const int first = __builtin_ctzll(any), last = PAGE - __builtin_clzll(any);
+    if constexpr (kind == KIND_Q8_0) {
+      open_scales(head + a.pool.key_scales, a.pool.head_dim, key_scales.p);
+      open_scales(head + a.pool.value_scales, a.pool.value_dim, value_scales.p);
+    }
+    next.spread(next_head, a.pool.values, score_passes * (a.pool.head_dim - a.rotary.half));
     const bool turns = a.rotary.half > 0;  // else scores are the same at any distance
     if (any_near || !turns) {
       turn_queries(tile, rows, [&](int64_t position) { return position - b * PAGE; });
@@ -156,39 +178,28 @@ class Worker {
                       any_near ? far_scores.p : scores.p);
       if (any_near) take_far(tile, rows, b);
     }
-    const uint64_t mask = a.tables.masks[a.tables.starts[tile.row] + b];
-    const PageValues<kind> page_values{a, head};
-    softmax(tile, rows, b, mask);
-    if (rows <= FEW && !a.latent()) {
-      by_rows(rows, [&](auto R, int r) {
-        mix<R()>(page_values, scores.p + r * PAGE, first, last, padded,
-                 chunk.values.p + r * padded);
-      });
-      return;
-    }
-    if (a.latent())
-      transpose(keys.p + (a.pool.head_dim - a.value_dim) * PAGE, a.value_dim, values.p, stride);
-    else
-      for (int j = first; j < last; j++)
-        for (int p = 0; p < padded / LANES; p++)
-          page_values.load(j, p).store(values.p + j * stride + p * LANES);
-    const OpenValues open_values{values.p, stride};
-    by_rows(rows, [&](auto R, int r) {
-      mix<R()>(open_values, scores.p + r * PAGE, first, last, padded, chunk.values.p + r * padded);
-    });
+    softmax(tile, rows, b, a.tables.masks[a.tables.starts[tile.row] + b]);
+    values_of<kind>(rows, head, __builtin_ctzll(any), PAGE - __builtin_clzll(any));
+  }
+
+  static void open_scales(const uint8_t* halves, int channels, float* out) {
+    for (int i = 0; i < scale_groups(channels) * PAGE; i += LANES)
+      f32x16::half((const uint16_t*)halves + i).store(out + i);
   }
 
   // Scores of the rotated queries against the block's keys, rotated by their `places`.
   template <int kind>
   void scores_of(int rows, const uint8_t* head, const float* places, float* out) {
     const int dim = a.pool.head_dim, half = a.rotary.half;
-    const PageKeys<kind> page_keys{a, head, places};
-    if (rows <= FEW && !a.latent()) {
-      by_rows(rows, [&](auto R, int r) {
-        score<R()>(page_keys, turned.p + r * dim, dim, half, out + r * PAGE);
+    const PageKeys<kind> page_keys{a.rotary, places, head, a.pool.item, key_scales.p};
+    const float* q = turned.p;
+    const Queries queries{q, q + pairs, q + 2 * pairs, width};
+    auto score_all = [&](const auto& from) {
+      by_rows<KERNEL_ROWS>(rows, [&](auto R, int r) {
+        score<R()>(from, queries.from(r), dim, half, out + r * PAGE, PARTS, PAGE, next);
       });
-      return;
-    }
+    };
+    if (rows <= KERNEL_ROWS && !a.latent()) return score_all(page_keys);
     for (int i = 0; i < half; i++)
       for (int p = 0; p < PARTS; p++) {
         f32x16 x, y;
@@ -198,10 +209,32 @@ class Worker {
       }
     for (int c = 2 * half; c < dim; c++)
       for (int p = 0; p < PARTS; p++) page_keys.single(c, p).store(keys.p + c * PAGE + p * LANES);
-    const OpenKeys open_keys{keys.p};
-    by_rows(rows, [&](auto R, int r) {
-      score<R()>(open_keys, turned.p + r * dim, dim, half, out + r * PAGE);
-    });
+    score_all(OpenKeys{keys.p});
+  }
+
+  // Add the values of keys first … last − 1, of the block whose keys were opened last.
+  template <int kind>
+  void values_of(int rows, const uint8_t* head, int first, int last) {
+    const Pool& pool = a.pool;
+    const int padded = a.padded();
+    next.spread(next_head ? next_head + pool.values : nullptr, pool.head_bytes - pool.values,
+                mix_passes * (last - first));
+    const PageValues<kind> page_values{head + pool.values, pool.padded, pool.item, value_scales.p,
+                                       scale_groups(pool.value_dim)};
+    auto mix_all = [&](const auto& from) {
+      by_rows<KERNEL_ROWS>(rows, [&](auto R, int r) {
+        mix<R()>(from, scores.p + r * PAGE, fades.p + r, first, last, padded,
+                 chunk.values.p + r * padded, PAGE, next);
+      });
+    };
+    if (rows <= KERNEL_ROWS && !a.latent()) return mix_all(page_values);
+    if (a.latent())
+      transpose(keys.p + (pool.head_dim - a.value_dim) * PAGE, a.value_dim, values.p, stride);
+    else
+      for (int j = first; j < last; j++)
+        for (int p = 0; p < padded / LANES; p++)
+          page_values.load(j, p).store(values.p + j * stride + p * LANES);
+    mix_all(OpenValues{values.p, stride});
   }
 
   void take_far(const QueryTile& tile, int rows, int64_t b) {
@@ -233,29 +266,50 @@ class Worker {
     raise(s, from);
   }
 
-  // Scores to weights in place, and the running state brought to the new greatest score.
+  // Scores to weights in place. What the rows have so far fades by as much as their greatest scores
+  // have grown; keys that a row does not see have weight 0.
   void softmax(const QueryTile& tile, int rows, int64_t b, uint64_t mask) {
-    const int group = a.group(), padded = a.padded();
+    const int group = a.group();
     for (int r = 0; r < rows; r++) {
       float* s = scores.p + r * PAGE;
-      const uint64_t seen = visible(mask, a.tables.positions[tile.tokens[r / group]], b);
-      if (!seen) {
+      const int32_t position = a.tables.positions[tile.tokens[r / group]];
+      seen.p[r] = visible(mask, position, b);
+      if (!seen.p[r]) {
+        tops.p[r] = -INFINITY;
+        continue;
+      }
+      if (a.bias.table) add_bias(s, first_head + r % group, tile, position, b, seen.p[r]);
+      tops.p[r] = greatest_seen(s, seen.p[r], a.softcap);
+    }
+    chunk.raise_to(rows, tops.p, fades.p);
+    for (int r = 0; r < rows; r++) {
+      float* s = scores.p + r * PAGE;
+      if (!seen.p[r]) {
         std::fill_n(s, PAGE, 0.0f);
         continue;
       }
-      if (a.bias.table)
-        add_bias(s, first_head + r % group, tile, a.tables.positions[tile.tokens[r / group]], b,
-                 seen);
-      weigh(chunk, r, s, seen, a.softcap, padded);
+      const f32x16 top = f32x16::set(chunk.greatest.p[r]);
+      f32x16 weight = f32x16::set(0);
+      for (int p = 0; p < PAGE; p += LANES) {
+        const f32x16 w = exp(f32x16::load(s + p) - top);
+        w.store(s + p);
+        weight = weight + w;
+      }
+      chunk.total.p[r] = std::fma(chunk.total.p[r], fades.p[r], sum(weight));
     }
   }
 
   const Attention& a;
-  int64_t first_head = 0;
-  Buffer<float> query, turned, scores, far_scores, keys;
+  const int pairs, width;  // numbers that the first channels of a row's pairs take, and a whole row
+  int64_t first_head = 0, end_block = 0, score_passes = 0, mix_passes = 0;
+  const uint8_t* next_head = nullptr;  // of the block after this one
+  Ahead next;
+  Buffer<float> query, turned, scores, far_scores, tops, fades;
+  Buffer<uint64_t> seen;  // keys of a block, of each row
   // Of an opened block. Rows of latent values are a vector apart: they are written across.
+  Buffer<float> keys;
   const int stride;
-  Buffer<float> values;
+  Buffer<float> values, key_scales, value_scales;
 };
 
 }  // namespace

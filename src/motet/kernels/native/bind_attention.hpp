@@ -41,7 +41,7 @@ struct HeldRotary : Rotary {
              float scale)
       : turns(turns), block(block) {
     need(turns.shape(0) > 0 && turns.shape(1) == 2 && turns.shape(2) >= block.shape(0) &&
-             block.shape(1) == 2 && block.shape(2) == PAGE,
+             turns.shape(2) % LANES == 0 && block.shape(1) == 2 && block.shape(2) == PAGE,
          "rotary: tables of another shape");
     table = turns.data();
     places = block.data();

@@ -39,7 +39,7 @@ class EncoderWorker {
       : a(a),
         state((int)rows, a.padded()),
         query(rows * a.head_dim),
-        scores(4 * STRIDE),
+        scores(KERNEL_ROWS * STRIDE),
         key(a.head_dim * LANES),
         keys(SPAN * a.head_dim),
         values(SPAN * a.padded()) {}
@@ -54,7 +54,7 @@ class EncoderWorker {
     for (int64_t span = low / SPAN * SPAN; span < high; span += SPAN) {
       const int64_t first = std::max(span, low / PAGE * PAGE), last = std::min(span + SPAN, high);
       open(part, start, first, last);
-      by_rows(rows, [&](auto R, int r) { some<R()>(part, r, first, last); });
+      by_rows<KERNEL_ROWS>(rows, [&](auto R, int r) { some<R()>(part, r, first, last); });
     }
     for (int r = 0; r < rows; r++) {
       const int64_t token = start + part.first + r / a.group();
@@ -137,20 +137,16 @@ class EncoderWorker {
   template <int R>
   void some(const EncoderPart& part, int row, int64_t first, int64_t last) {
     const int dim = a.head_dim, padded = a.padded();
-    const float* q = query.p + row * dim;
+    const Queries q{nullptr, nullptr, query.p + row * dim, dim};
+    Ahead nothing;
     for (int64_t b = first; b < last; b += PAGE) {
       const OpenKeys block{keys.p + (b - first) * dim};
-      float* to = scores.p + b - first;
-      switch ((std::min<int64_t>(PAGE, last - b) + LANES - 1) / LANES) {
-        case 1: score<R, 1>(block, q, dim, 0, to, STRIDE); break;
-        case 2: score<R, 2>(block, q, dim, 0, to, STRIDE); break;
-        case 3: score<R, 3>(block, q, dim, 0, to, STRIDE); break;
-        default: score<R>(block, q, dim, 0, to, STRIDE);
-      }
+      const int parts = (int)(std::min<int64_t>(PAGE, last - b) + LANES - 1) / LANES;
+      score<R>(block, q, dim, 0, scores.p + b - first, parts, STRIDE, nothing);
     }
     for (int i = 0; i < R; i++) softmax(part, row + i, scores.p + i * STRIDE, first, last);
-    mix<R>(OpenValues{values.p, padded}, scores.p, 0, (int)(last - first), padded,
-           state.values.p + row * padded, STRIDE);
+    mix<R>(OpenValues{values.p, padded}, scores.p, nullptr, 0, (int)(last - first), padded,
+           state.values.p + row * padded, STRIDE, nothing);
   }
 
   // Scores of a row, of keys first … last − 1, to weights in place, and its state brought to the

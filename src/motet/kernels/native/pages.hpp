@@ -11,6 +11,9 @@ constexpr int PARTS = PAGE / LANES;
 
 enum Kind : int { KIND_F32 = 0, KIND_F16 = 1, KIND_BF16 = 2, KIND_Q8_0 = 3 };
 
+// Scales of Q8_0 that a token of so many channels has.
+constexpr int scale_groups(int channels) { return (channels + 31) / 32; }
+
 // A layer's pages; see host_memory.py for the layout. value_dim is 0 where values are a part of the
 // keys.
 struct Pool {
@@ -27,9 +30,9 @@ struct Pool {
                                  : 2) {
     const bool scaled = kind == KIND_Q8_0;
     key_scales = (int64_t)head_dim * PAGE * item;
-    values = key_scales + (scaled ? (head_dim + 31) / 32 * PAGE * 2 : 0);
+    values = key_scales + (scaled ? scale_groups(head_dim) * PAGE * 2 : 0);
     value_scales = values + (int64_t)PAGE * padded * item;
-    head_bytes = value_scales + (scaled ? PAGE * ((value_dim + 31) / 32) * 2 : 0);
+    head_bytes = value_scales + (scaled ? scale_groups(value_dim) * PAGE * 2 : 0);
   }
   uint8_t* head(int64_t page, int h) const { return data + (page * kv_heads + h) * head_bytes; }
 
@@ -123,7 +126,7 @@ inline bool store(ThreadPool& threads, const Pool& pool, const float* k, const f
       if (v)
         good &= store_token(v + at * pool.value_dim, pool.value_dim, pool.kind,
                             head + pool.values + slot * pool.padded * pool.item, pool.item,
-                            head + pool.value_scales + slot * ((pool.value_dim + 31) / 32) * 2, 2);
+                            head + pool.value_scales + slot * scale_groups(pool.value_dim) * 2, 2);
       if (!good) fine.store(false, std::memory_order_relaxed);
     }
   };
