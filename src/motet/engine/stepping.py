@@ -158,7 +158,6 @@ class Stepping:
         total.prompt_tokens += prompt
         total.prompt_seconds += of_prompts
         total.generation_seconds += seconds - of_prompts
-        total.proposals += sum(outcome.proposed > 0 for outcome in outcomes)
         total.proposed_tokens += scheduled.proposed
         total.accepted_tokens += sum(outcome.chosen for outcome in outcomes)
         total.proposals += sum(outcome.proposed > 0 for outcome in outcomes)
