@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,8 +20,7 @@ _WANTED = {"none": _NONE, "last": _LAST, "all": _ALL}
 Checked = TypeVar("Checked")
 
 
-@dataclass(frozen=True)
-class _Run:
+class _Run(NamedTuple):
     """Consecutive entries at consecutive positions."""
 
     tokens: list[int]
@@ -188,7 +187,7 @@ class Entries:
             self._check_rewindable(self.rewindable)
         if len(members) == len(self.sets) == len(self):  # a token each: no order to look at
             due = ends[members[self.set_of]]
-            if np.all((due == self.positions) | (due == 0)):
+            if np.count_nonzero((due == self.positions) | (due == 0)) == len(self):
                 return
         self._check_positions(members, ends)
 
@@ -196,14 +195,14 @@ class Entries:
         """The members of all sets. Raises BatchError for a token or sequence that there is not."""
         if not len(self):
             raise BatchError("the batch is empty", hint="add a token to it")
-        if int(self.tokens.max()) >= n_vocab:
+        if np.maximum.reduce(self.tokens) >= n_vocab:
             entry = int(np.argmax(self.tokens >= n_vocab))
             raise BatchError(
                 f"entry {entry} is token {self.tokens[entry]}, and the vocabulary has {n_vocab}",
                 entry=entry,
             )
         members = np.fromiter(chain.from_iterable(self.sets), np.int64)
-        if members.max() >= n_sequences:
+        if np.maximum.reduce(members) >= n_sequences:
             unknown = [members[-1] >= n_sequences for members in self.sets]
             entry = int(np.argmax(np.array(unknown)[self.set_of]))
             raise BatchError(
@@ -253,7 +252,7 @@ class Entries:
 
 
 def _members(seqs: int | tuple[int, ...], entry: int) -> tuple[int, ...]:
-    if isinstance(seqs, int | np.integer):
+    if type(seqs) is int or isinstance(seqs, np.integer):
         return (_number("sequence", seqs, entry),)
     given = _checked(entry, checks.collection, "seqs", seqs, "sequences", _MOST_SEQUENCES)
     members = set[int]()

@@ -42,7 +42,7 @@ class Decoding:
         ``lengths``: ``[sequences]``, the tokens that each will hold. Raises NumericalError, with
         the layer, where logits, keys or values are not finite.
         """
-        rows = np.cumsum(entries.wanted) - 1
+        rows = entries.wanted.cumsum() - 1
         count = int(rows[-1]) + 1
         logits, hidden = _Collected(count), _Collected(count)
         vectors: dict[int, Float32] = {}
@@ -189,7 +189,7 @@ class _Collected:
 
     def put(self, where: Array, rows: Float32) -> None:
         """``rows`` ``[n, …]`` at the places ``where`` ``[n]``."""
-        if len(where) == self._count and (where[1:] > where[:-1]).all():
+        if len(where) == self._count and not np.count_nonzero(where[1:] < where[:-1]):
             self.rows = rows  # all of them, in order: nothing to gather
             return
         if len(self.rows) < self._count:

@@ -107,8 +107,9 @@ class Context:
             tokens = self.max_sequences * positions
             max_tokens = min(tokens, _MOST_TOKENS) if limit == UNLIMITED else tokens
         self.max_tokens = checks.whole("max_tokens", max_tokens, 1)
-        decodes = isinstance(model.family, Decodes)
-        self._longest_encoded = self._trained if decodes else positions
+        self._decoder = model.family if isinstance(model.family, Decodes) else None
+        """Asked once: a Protocol's methods are looked for one by one."""
+        self._longest_encoded = positions if self._decoder is None else self._trained
         self.ubatch = checks.whole("ubatch", ubatch, 1)
         self.split = choose_policy(split)
         self.kv_type = model.default_kv_type if kv_type == "auto" else kv_type
@@ -211,8 +212,8 @@ class Context:
         ``model.config.decoder_start`` at position 0.
         """
         checks.instance("batch", batch, Batch, "make a motet.Batch, and add tokens to it")
-        family = self.model.family
-        if not isinstance(family, Decodes):
+        family = self._decoder
+        if family is None:
             raise UnsupportedError(
                 f"{self.model.name} is an encoder: it has no logits, and says nothing further",
                 hint="context.encode(batch) gives its hidden states, or a vector of each sequence",

@@ -30,7 +30,6 @@ class Output:
         ``[d_model]``, not normalised; with ``pooling="rank"`` a classifier's numbers
         ``[n_labels]``. Empty with ``pooling="none"``."""
         self._wanted = wanted
-        self._row = np.cumsum(wanted) - 1
 
     def __repr__(self) -> str:
         held: list[str] = []
@@ -64,4 +63,4 @@ class Output:
                 entry=entry % count,
                 hint="see out.hidden, out.pooled",
             )
-        return self.logits[self._row[entry]]
+        return self.logits[np.count_nonzero(self._wanted[: entry % count])]

@@ -9,7 +9,7 @@ ones. It is applied when attention reads its keys; what is stored does not depen
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -255,5 +255,5 @@ class ExtendedView:
         """What the ``k``-th cache of ``layer`` reads and writes."""
         found = self.view.cache(layer, k)
         if isinstance(found, PagedKV) and isinstance(self.layers[layer][k], FullAttention):
-            return replace(found, extended=self.extended)
+            return found._replace(extended=self.extended)
         return found

@@ -1,8 +1,8 @@
 """The three ways to cut a batch into micro-batches. By the solo law all give the same bits."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,8 +10,7 @@ from motet import checks
 from motet.batch import Entries
 
 
-@dataclass(frozen=True)
-class Ubatch:
+class Ubatch(NamedTuple):
     """Tokens that are computed together.
 
     Two sets of sequences in it are equal or share no sequence: a token that some sequences share

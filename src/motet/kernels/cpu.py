@@ -103,9 +103,12 @@ class CPU(CPUWeights, HostMemory):
     def linear(
         self, x: Float32, *weights: Any, biases: Sequence[Float32 | None] = ()
     ) -> tuple[Float32, ...]:
-        out = [np.empty((len(x), w.rows), np.float32) for w in weights]
+        if len(weights) == 1:  # in most calls, of which a small step has hundreds
+            out = (np.empty((len(x), weights[0].rows), np.float32),)
+        else:
+            out = tuple([np.empty((len(x), w.rows), np.float32) for w in weights])
         self._native.linear(self._pool, x, weights, biases, out)
-        return tuple(out)
+        return out
 
     def embedding(self, weight: Any, ids: Int32) -> Float32:
         out = np.empty((len(ids), weight.columns), np.float32)

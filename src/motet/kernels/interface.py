@@ -11,7 +11,7 @@ its own sequence and position alone. T is the number of tokens in a micro-batch,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -105,8 +105,7 @@ class Extended:
         return sizes.tolist(), stage.astype(np.int32)
 
 
-@dataclass(frozen=True)
-class PagedKV:
+class PagedKV(NamedTuple):
     """What one micro-batch reads and writes in one layer's KV cache."""
 
     pages: KVPages
@@ -115,8 +114,7 @@ class PagedKV:
     """Self-Extend, where it is on."""
 
 
-@dataclass(frozen=True)
-class Runs:
+class Runs(NamedTuple):
     """The tokens of a micro-batch sequence by sequence, and the slots of their recurrent states.
 
     Run r is rows ``order[starts[r]:starts[r + 1]]`` of the activations, in order of position. It
@@ -134,8 +132,7 @@ class Runs:
     """``[R]``, all different. It may be the run's own ``read``, or the next one's; no other's."""
 
 
-@dataclass(frozen=True)
-class RecurrentState:
+class RecurrentState(NamedTuple):
     """What one micro-batch reads and writes in one layer's recurrent cache."""
 
     arrays: tuple[Float32, ...]

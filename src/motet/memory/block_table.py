@@ -10,6 +10,7 @@ Here are numbers of pages alone; what lies in them is known to the owner of the 
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,8 +54,7 @@ class TokenMoves:
     target: Int64
 
 
-@dataclass(frozen=True)
-class LayerSlots:
+class LayerSlots(NamedTuple):
     """Where the layers of a cache read and write in one micro-batch."""
 
     tables: BlockTables
@@ -62,8 +62,7 @@ class LayerSlots:
     """Pages that other sequences go on with; copied before this micro-batch writes."""
 
 
-@dataclass(frozen=True)
-class BlockTable:
+class BlockTable(NamedTuple):
     """Where the tokens of every sequence lie."""
 
     tables: Int32
@@ -172,10 +171,9 @@ class BlockTableDraft:
         """
         copies = self._write(mapping)
         rows, positions = mapping.rows, mapping.positions
-        entries = positions // PAGE
-        end = int(entries.max()) + 1
+        end = int(np.maximum.reduce(mapping.entries)) + 1
         tables, masks = self.tables[mapping.leaders, :end], self.masks[mapping.leaders, :end]
-        slots = tables[rows, entries].astype(np.int64) * PAGE + positions % PAGE
+        slots = tables[rows, positions // PAGE].astype(np.int64) * PAGE + positions % PAGE
         seen = kernels.block_tables(tables, masks, rows.astype(np.int32), positions, slots)
         return LayerSlots(seen, copies)
 
@@ -296,23 +294,25 @@ class BlockTableDraft:
 
     def _write(self, mapping: SlotMapping) -> PageCopies:
         counts, pages = self._counts, self.tables[mapping.entry_seqs, mapping.entries]
-        doubtful = (pages >= 0) & (counts.refs[pages] > mapping.sharers)
+        missing, doubtful = pages < 0, counts.refs[pages] > mapping.sharers
         if counts.left:
             doubtful |= np.isin(pages, list(counts.left))
         copies: list[tuple[int, int]] = []
-        for k in doubtful.nonzero()[0].tolist():
+        for k in (doubtful & ~missing).nonzero()[0].tolist():
             page, sharers = np.array(pages[k : k + 1]), mapping.sharers[k : k + 1]
             written = int(mapping.bits[k])
             if counts.refs[page[0]] > sharers[0] or self._base_holds(int(page[0]), written):
                 pages[k : k + 1] = counts.take(sharers)
                 copies.append((int(page[0]), int(pages[k])))
                 counts.release(page, sharers)
-        missing = (pages < 0).nonzero()[0]
-        if missing.size:
+        added = bool(np.count_nonzero(missing))
+        if added:
             pages[missing] = counts.take(mapping.sharers[missing])
-        where = mapping.member_seqs, mapping.entries[mapping.member_entry]
-        self.tables[where] = pages[mapping.member_entry]
-        self.masks[where] |= mapping.bits[mapping.member_entry]
+        each = mapping.member_entry
+        where, bits = (mapping.member_seqs, mapping.entries[each]), mapping.bits[each]
+        if copies or added:
+            self.tables[where] = pages[each]
+        self.masks[where] |= bits
         return PageCopies.of(copies)
 
     def _renew(self, seq: int, entries: Int64) -> PageCopies:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from motet.kernels import PAGE, Kernels
 from motet.kernels.interface import KVPages, PagedKV
 from motet.memory import page_masks
 from motet.memory.block_table import (
+    NO_COPIES,
     Blocks,
     BlockTable,
     BlockTableDraft,
@@ -98,8 +100,7 @@ def _move(
             kernels.copy_tokens(pages, each.source, each.target)
 
 
-@dataclass(frozen=True)
-class KVView:
+class KVView(NamedTuple):
     """A ``CacheView``."""
 
     kernels: Kernels
@@ -109,8 +110,9 @@ class KVView:
     def begin(self) -> None:
         """Copy the pages that are about to differ."""
         copies = self.placed.copies
-        for pages in self.layers.values() if len(copies) else ():
-            self.kernels.copy_pages(pages, copies.source, copies.target)
+        if copies is not NO_COPIES:
+            for pages in self.layers.values():
+                self.kernels.copy_pages(pages, copies.source, copies.target)
 
     def cache(self, key: CacheKey) -> PagedKV:
         """What the layer reads and writes."""
@@ -129,13 +131,15 @@ class FullKVCache:
         self._kernels = kernels
         self._layers = layers
         self.arrays = page_arrays(layers)
+        self._page_bytes = sum(pages.page_bytes for pages in layers.values())
+        """Of a page in all the layers."""
 
     def empty(self) -> None:
         """There is no state beside the sequence table's."""
 
     def draft(self, state: None, sequences: SequenceDraft) -> "FullKVDraft":
         """A draft, which follows ``sequences``."""
-        return FullKVDraft(self._kernels, self._layers, sequences)
+        return FullKVDraft(self._kernels, self._layers, self._page_bytes, sequences)
 
     def export(
         self,
@@ -179,10 +183,15 @@ class FullKVDraft:
     """A ``CacheDraft`` with no bookkeeping of its own: it does what the sequence table does."""
 
     def __init__(
-        self, kernels: Kernels, layers: Mapping[CacheKey, KVPages], sequences: SequenceDraft
+        self,
+        kernels: Kernels,
+        layers: Mapping[CacheKey, KVPages],
+        page_bytes: int,
+        sequences: SequenceDraft,
     ) -> None:
         self._kernels = kernels
         self._layers = layers
+        self._page_bytes = page_bytes
         self._moves: list[TokenMoves] = []
         self._sequences = sequences
 
@@ -206,8 +215,7 @@ class FullKVDraft:
 
     @property
     def used_bytes(self) -> int:
-        page_bytes = sum(pages.page_bytes for pages in self._layers.values())
-        return self._sequences.blocks.used * page_bytes
+        return self._sequences.blocks.used * self._page_bytes
 
     def cut(self, seq: int, position: int, hold: None) -> None: ...
 

@@ -1,7 +1,6 @@
 """What the sequences of a context hold, and the operations on it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -315,7 +314,7 @@ class Memory:
         """
         held = self._now.sequences
         broken = np.where(held.lengths > 0, 0, held.broken)
-        self._now = replace(self._now, sequences=replace(held, broken=broken))
+        self._now = self._now._replace(sequences=held._replace(broken=broken))
 
     def is_contiguous_and_unedited(self, seq: int) -> bool:
         """Whether ``seq`` holds what its tokens give when they are decoded in order, from 0."""
@@ -386,7 +385,8 @@ class Memory:
         begin, finish = self._in_two_steps(change)
 
         def commit() -> None:
-            self._table.put(tokens.slots, saved.sequences.tokens[tokens.rows], tokens.rows)
+            ids = saved.sequences.tokens
+            self._table.put(tokens.slots, ids[tokens.rows], tokens.rows, len(ids))
             finish()
 
         return RestorePlan(tuple(places), begin, commit)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,8 +50,7 @@ def recurrent_caches(
         yield RecurrentCache(recurrent, kernels, limits)
 
 
-@dataclass(frozen=True)
-class SlotTable:
+class SlotTable(NamedTuple):
     """Which sequence's state lies in which slot; replaced as a whole, never changed."""
 
     slots: Int32
@@ -195,15 +195,18 @@ class RecurrentDraft:
     def _go_on(self, leaders: Int64, sizes: Int64, members: Int64) -> tuple[Int32, Int32]:
         """The slot that each set of sequences reads, and the one that it writes."""
         counts, read = self._counts, self._slots[leaders]
-        alone = (read >= 0) & counts.ours(read) & (counts.refs[read] == sizes)
-        parting = (~alone).nonzero()[0]
-        write = np.array(read)
-        if parting.size:
-            sharers = sizes[parting]
+        held, write = read >= 0, np.array(read)
+        parting = slice(None)  # none is ours, as in a decode's first micro-batch
+        if not counts.untouched:
+            alone = held & counts.ours(read) & (counts.refs[read] == sizes)
+            parting = (~alone).nonzero()[0]
+            held = held[parting]
+        sharers = sizes[parting]
+        if len(sharers):
             write[parting] = counts.take(sharers)
-            left = read[parting] >= 0
-            counts.release(read[parting][left], sharers[left])
-            self._slots[members] = np.repeat(write, sizes)
+            counts.release(read[parting][held], sharers[held])
+            one_each = len(members) == len(write)
+            self._slots[members] = write if one_each else np.repeat(write, sizes)
         return read, write
 
     def _rewindable(self, mapping: SlotMapping, cuts: Cuts) -> Runs:
@@ -329,8 +332,7 @@ class RecurrentDraft:
             self._counts.release(np.array([old], np.int32))
 
 
-@dataclass(frozen=True)
-class RecurrentView:
+class RecurrentView(NamedTuple):
     """A ``CacheView``."""
 
     owner: RecurrentCache

@@ -31,6 +31,11 @@ class RefCounts:
         """Those that it has given up again."""
 
     @property
+    def untouched(self) -> bool:
+        """Whether the draft has taken none yet."""
+        return not self._taken
+
+    @property
     def used(self) -> int:
         """How many are in use while the draft lives: by the base, or at some time by the draft."""
         return int(np.count_nonzero(self._base)) + self._taken
@@ -38,7 +43,7 @@ class RefCounts:
     def take(self, times: Int64) -> Int32:
         """As ``allocate``, one for each of ``times``: so many references to it are counted."""
         fresh = self.allocate(len(times))
-        self.refs[fresh] += times
+        self.refs[fresh] = times
         return fresh
 
     def allocate(self, n: int) -> Int32:
@@ -69,9 +74,10 @@ class RefCounts:
         """Count so many fewer."""
         np.subtract.at(self.refs, numbers, times)
         ours = self._base[numbers] == 0
-        if not ours.all():
+        own = np.count_nonzero(ours)
+        if own < len(ours):
             self.left.update(numbers[~ours].tolist())
-        if ours.any():
+        if own:
             self._spare += sorted(set(numbers[ours & (self.refs[numbers] == 0)].tolist()))
 
     def ours(self, numbers: Int32) -> Bool:

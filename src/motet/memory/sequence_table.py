@@ -4,7 +4,7 @@ It belongs to no layer: what layers keep of the tokens lies in caches. Tokens li
 own block table, which caches of full attention share, since they keep exactly these.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from motet.arrays import Int32, Int64
 from motet.kernels import PAGE, Kernels
 from motet.memory import page_masks
 from motet.memory.block_table import (
+    NO_COPIES,
     BlockTable,
     BlockTableDraft,
     LayerSlots,
@@ -27,8 +28,7 @@ _PARTIAL_PAGES = 3
 """Pages that a sequence may fill partly: its first, its last, the one where it left a fork."""
 
 
-@dataclass(frozen=True)
-class SequenceState:
+class SequenceState(NamedTuple):
     """What the sequences hold at one moment; replaced as a whole, never changed."""
 
     blocks: BlockTable
@@ -115,12 +115,14 @@ class SequenceTable:
         rows, slots = number_tokens(serials, lie)
         return TokenRows(lengths, positions.astype(np.int32), rows), slots
 
-    def put(self, slots: Int64, ids: Int32, rows: Int64 | Int32) -> None:
-        """Tokens that are new here; those with equal ``rows`` (from 0) are one."""
-        self._reach(int(slots.max(initial=0)))
+    def put(self, slots: Int64, ids: Int32, rows: Int64 | Int32, count: int) -> None:
+        """``count`` tokens that are new here; those with equal ``rows`` (from 0) are one."""
+        if not len(slots):
+            return
+        self._reach(int(np.maximum.reduce(slots)))
         self._ids[slots] = ids
         self._serials[slots] = self._decoded + rows
-        self._decoded += int(rows.max(initial=-1)) + 1
+        self._decoded += count
 
     def move(self, moves: TokenMoves) -> None:
         """Copy tokens as ``moves`` says."""
@@ -167,9 +169,10 @@ class SequenceDraft:
         self._lengths[mapping.members] += mapping.end - mapping.first
         placed = self.blocks.advance(mapping, kernels)
         # At once, for ``agree`` later in the same transaction.
-        if len(placed.copies):
+        if placed.copies is not NO_COPIES:
             self._table.copy_pages(placed.copies)
-        self._table.put(placed.tables.slots, mapping.tokens, np.arange(len(mapping.tokens)))
+        count = len(mapping.tokens)
+        self._table.put(placed.tables.slots, mapping.tokens, np.arange(count), count)
         return placed
 
     def end(self, seq: int) -> int:
@@ -261,7 +264,7 @@ class SequenceDraft:
 
     def seal(self) -> SequenceState:
         """The state as it has become."""
-        columns = -(-int(self.ends.max()) // PAGE)
+        columns = -(-int(np.maximum.reduce(self.ends)) // PAGE)
         return SequenceState(self.blocks.seal(columns), self.ends, self._lengths, self._broken)
 
     def _moved(self, seq: int, moves: TokenMoves) -> TokenMoves:

@@ -1,8 +1,7 @@
 """A micro-batch in terms of block tables: which entries of which sequences it writes."""
 
-from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,8 +27,7 @@ class MicroBatch(Protocol):
     def rewindable(self) -> Bool | None: ...  # [T], tokens that may be taken back; None for none
 
 
-@dataclass(frozen=True)
-class SlotMapping:
+class SlotMapping(NamedTuple):
     """A micro-batch's tokens by set, and the table entries that they touch.
 
     It is the same for every paged cache, because a token's place in its sequence's pages follows

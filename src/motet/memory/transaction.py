@@ -6,7 +6,8 @@ has its place before the first one is computed.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,8 +33,7 @@ from motet.memory.slot_mapping import MicroBatch, SlotMapping
 from motet.memory.validation import cannot_copy, cannot_rewind
 
 
-@dataclass(frozen=True)
-class MemoryState:
+class MemoryState(NamedTuple):
     """All that memory holds at one moment; replaced as a whole, never changed."""
 
     sequences: SequenceState
@@ -42,8 +42,7 @@ class MemoryState:
     checkpoints: Checkpoints
 
 
-@dataclass(frozen=True)
-class MicroBatchPlan:
+class MicroBatchPlan(NamedTuple):
     """One micro-batch's view of memory; call ``begin`` right before computing it."""
 
     positions: Int32
@@ -104,6 +103,8 @@ class Transaction:
             cache.draft(state, self.sequences)
             for cache, state in zip(caches, held.caches, strict=True)
         )
+        # Not bound to this object: nothing here is to refer to itself, and wait to be collected.
+        self._release = partial(_release, self._drafts)
         self._checkpoints = CheckpointDraft(held.checkpoints, self._release)
         self._checkpoint_bytes = checkpoint_bytes
         self._kept = kept
@@ -374,10 +375,6 @@ class Transaction:
     def _with(self, holds: tuple[Any, ...] | None) -> Iterator[tuple[CacheDraft, Any]]:
         return zip(self._drafts, holds or (None,) * len(self._drafts), strict=True)
 
-    def _release(self, checkpoint: Checkpoint) -> None:
-        for draft, hold in self._with(checkpoint.holds):
-            draft.release(hold)
-
     def _keep_to_budget(self) -> None:
         if self._over_budget():
             self._checkpoints.evict(self._over_budget, self._kept.checkpoints)
@@ -387,3 +384,8 @@ class Transaction:
             len(self._checkpoints) > MOST_CHECKPOINTS
             or sum(draft.held_bytes for draft in self._drafts) > self._checkpoint_bytes
         )
+
+
+def _release(drafts: Sequence[CacheDraft], checkpoint: Checkpoint) -> None:
+    for draft, hold in zip(drafts, checkpoint.holds, strict=True):
+        draft.release(hold)
