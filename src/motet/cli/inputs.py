@@ -52,7 +52,7 @@ def existing_model(path: str) -> str:
     hint = (
         f"did you mean {' or '.join(near)}?"
         if near
-        else "MODEL is the path of a GGUF or packed file or a Hugging Face directory, or hf://org/name"
+        else "MODEL is the path of a GGUF file or a Hugging Face directory, or hf://org/name"
     )
     raise ModelFileError(f"{path}: there is no such file", hint=hint)
 
