@@ -3,8 +3,8 @@
     python -m benchmarks.first_token MODEL [MODEL …] [--turns 5] [--steps 16] [--threads N]
 
 Each measurement is a process of its own, with the files in the page cache; models take turns. "all"
-is from the process's start (Python's own included) to the first token of a short prompt: "import"
-what Motet takes of it, "load" ``Model.load``, "token" the tokenizer's and the decode's part.
+is from the process's start (Python's own included) to the first token after a prompt of one word:
+"import" what Motet takes of it, "load" ``Model.load``, "token" the tokenizer's and the decode's part.
 "processor" is the processor's time of all threads. "a token more": of ``--steps`` decodes that
 follow. "own" is memory that no other process can share (Private_Dirty), "large" the part of the
 mapped weights that stands in large pages.
@@ -20,7 +20,7 @@ from statistics import median
 
 import click
 
-_PROMPT = "Once upon a time"
+_PROMPT = "Once"
 _PIECE = 8 << 20
 
 
