@@ -4,7 +4,7 @@
 
 Each measurement is a process of its own, with the files in the page cache; models take turns. "all"
 is from the process's start (Python's own included) to the first token after a prompt of one word:
-"import" what Motet takes of it, "load" ``Model.load``, "token" the tokenizer's and the decode's part.
+"import" what Motet takes of it, "load" ``Model.load``, "token" the decode's part, the prompt's too.
 "processor" is the processor's time of all threads. "a token more": of ``--steps`` decodes that
 follow. "own" is memory that no other process can share (Private_Dirty), "large" the part of the
 mapped weights that stands in large pages.
