@@ -230,12 +230,27 @@ class BlockTableDraft:
 
     def remove(self, seq: int, start: int, end: int) -> None:
         """Forget positions start … end - 1."""
-        table, mask = self.tables[seq], self.masks[seq]
-        mask &= ~page_masks.span(start, end, np.arange(len(mask)))
+        first = start // PAGE
+        entries = slice(first, -(-end // PAGE))
+        mask = self.masks[seq, entries]
+        mask &= ~page_masks.span(start, end, np.arange(first, first + len(mask)))
+        self._release_empty(self.tables[seq, entries], mask)
+
+    def cut(self, seq: int, position: int) -> None:
+        """Forget ``position`` and all that follows."""
+        entries = slice(position // PAGE, None)
+        mask = self.masks[seq, entries]
+        mask[:1] &= page_masks.low(position % PAGE)
+        mask[1:] = 0
+        self._release_empty(self.tables[seq, entries], mask)
+
+    def _release_empty(self, table: Int32, mask: UInt64) -> None:
+        """Give up pages of these entries where nothing is held."""
         empty = (table >= 0) & (mask == 0)
-        pages = table[empty]
-        table[empty] = -1
-        self._counts.release(pages)
+        if np.count_nonzero(empty):
+            pages = table[empty]
+            table[empty] = -1
+            self._counts.release(pages)
 
     def hold(self, seq: int, start: int) -> HeldBlocks:
         """Refer to the pages of ``seq`` with positions from ``start`` on."""

@@ -20,7 +20,6 @@ from motet.memory.block_table import (
     TokenMoves,
 )
 from motet.memory.cache import REWIND, CacheKey, Exported, Filled, Limits
-from motet.memory.page_masks import FOREVER
 from motet.memory.ref_counts import unused
 from motet.memory.saved import Places, Saved, Tables, TokenRows, contradicts
 from motet.memory.sequence_table import SequenceDraft, SequenceState, SequenceTable
@@ -358,6 +357,8 @@ class SlidingKVDraft:
 
     def reachable(self, seq: int, position: int) -> int:
         """The greatest position from which the next token's window is all here."""
+        if self._complete(seq, position):
+            return position
         held, window = self._sequences.positions(seq), self._cache.window
         latest = np.where(np.isin(held, self._lost(seq)), held, -window)
         exact = np.maximum.accumulate(latest) <= held + 1 - window  # [i]: with held[i] the last
@@ -387,7 +388,7 @@ class SlidingKVDraft:
         return self._blocks.used * self._cache.page_bytes
 
     def cut(self, seq: int, position: int, hold: HeldBlocks | None) -> None:
-        self._blocks.remove(seq, position, FOREVER)
+        self._blocks.cut(seq, position)
         if hold is not None:
             self._blocks.restore(seq, hold)
 
@@ -432,6 +433,14 @@ class SlidingKVDraft:
         ends = self._sequences.ends
         self._blocks.retire(np.arange(len(ends)), (ends - self._kept) // PAGE)
         return self._blocks.seal(-(-int(ends.max()) // PAGE))
+
+    def _complete(self, seq: int, position: int) -> bool:
+        """Whether all that a token at ``position`` sees is here, and ``seq`` has no gap before."""
+        masks, start = self._sequences.blocks.masks[seq], max(position - self._cache.window + 1, 0)
+        seen = slice(start // PAGE, -(-position // PAGE))
+        lost = masks[seen] & ~self._blocks.masks[seq, seen]
+        lost &= page_masks.span(start, position, np.arange(seen.start, seen.start + len(lost)))
+        return page_masks.holds(masks, position - 1) and not np.count_nonzero(lost)
 
     def _lost(self, seq: int) -> Int64:
         """Positions that ``seq`` holds and these layers do not."""

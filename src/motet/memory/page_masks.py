@@ -29,6 +29,22 @@ def positions(masks: UInt64) -> Int64:
     return np.flatnonzero(np.unpackbits(masks.astype("<u8").view(np.uint8), bitorder="little"))
 
 
+def low(count: int) -> np.uint64:
+    """The lowest ``count`` bits, fewer than PAGE."""
+    return _LOW_BITS[count]
+
+
+def count(masks: UInt64) -> int:
+    """How many positions are held."""
+    return sum(map(int.bit_count, masks.tolist()))
+
+
+def holds(masks: UInt64, position: int) -> bool:
+    """Whether a sequence, of which these are the masks ``[P]``, holds ``position``."""
+    entry = position // PAGE
+    return 0 <= entry < len(masks) and bool(int(masks[entry]) >> position % PAGE & 1)
+
+
 def page_slots(table: Int32, at: Int64) -> Int64:
     """Slots (page × PAGE + position % PAGE) of positions ``at`` in one sequence's table."""
     return table[at // PAGE].astype(np.int64) * PAGE + at % PAGE

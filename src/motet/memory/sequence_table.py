@@ -211,8 +211,14 @@ class SequenceDraft:
 
     def cut(self, seq: int, position: int) -> None:
         """Forget ``position`` and all that follows."""
-        self.blocks.remove(seq, position, page_masks.FOREVER)
-        self._recount(seq)
+        tail = self.blocks.masks[seq, position // PAGE :]
+        before = page_masks.count(tail)
+        self.blocks.cut(seq, position)
+        if page_masks.holds(self.blocks.masks[seq], position - 1):  # the rest need not be counted
+            left = int(self._lengths[seq]) - before + page_masks.count(tail)
+            self._set_length(seq, left, position)
+        else:
+            self._recount(seq)
 
     def fork(self, source: int, target: int, position: int) -> None:
         """Give ``target``, which is empty, all that ``source`` holds before ``position``."""
@@ -274,7 +280,10 @@ class SequenceDraft:
 
     def _recount(self, seq: int) -> None:
         held = self.positions(seq)
-        self._lengths[seq] = held.size
-        self.ends[seq] = held[-1] + 1 if held.size else 0
-        if self._broken[seq] >= self.ends[seq]:
+        self._set_length(seq, held.size, int(held[-1]) + 1 if held.size else 0)
+
+    def _set_length(self, seq: int, length: int, end: int) -> None:
+        self._lengths[seq] = length
+        self.ends[seq] = end
+        if self._broken[seq] >= end:
             self._broken[seq] = UNBROKEN

@@ -337,10 +337,10 @@ class Transaction:
 
     def _reachable_without(self, seq: int, position: int) -> int:
         """As ``reachable``, without checkpoints."""
-        first, end = self.sequences.first(seq), self.sequences.end(seq)
-        if position >= end:
+        if position >= self.sequences.end(seq):
             return position
-        return max(self._exact(seq, position), min(first, position))
+        exact = self._exact(seq, position)
+        return exact if exact == position else max(exact, min(self.sequences.first(seq), position))
 
     def _exact(self, seq: int, position: int) -> int:
         """The greatest position up to ``position`` that every cache can be cut back to."""
