@@ -43,8 +43,9 @@ class StepCosts:
             known = self.upto(writing, size)
             table[size] = _Recent(() if known is None else (float(known[-1]),) * _BELIEVED)
         table[size].add(seconds, self._step)
-        for size in [size for size, recent in table.items() if self._step - recent.at > _STALE]:
-            del table[size]
+        if self._step % _REFRESHED == 0:
+            for size in [size for size, each in table.items() if self._step - each.at > _STALE]:
+                del table[size]
 
     def plain(self, writing: int) -> float | None:
         """Seconds of a step without further tokens; None while there was none."""
@@ -78,13 +79,19 @@ class _Recent:
 
     def __init__(self, expected: Sequence[float]) -> None:
         self._seconds = deque[float](expected, maxlen=_RECENT)
+        self._median: float | None = None
         self.at = 0
-        self.seconds = 0.0
 
     def add(self, seconds: float, step: int) -> None:
         self._seconds.append(seconds)
+        self._median = None
         self.at = step
-        self.seconds = median(self._seconds)
+
+    @property
+    def seconds(self) -> float:
+        if self._median is None:
+            self._median = median(self._seconds)
+        return self._median
 
 
 def _rounded(count: int) -> int:
