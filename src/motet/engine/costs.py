@@ -17,6 +17,8 @@ _STALE = 512
 """After so many steps what one of a size took is forgotten."""
 _REFRESHED = 64
 """After so many steps without proposals' figure is out of date."""
+_TICK = 1e-9
+"""No step is taken to cost less."""
 _SHARE = 0.25
 """Of a step of one token a sequence: a further token is taken to cost no more until one did."""
 
@@ -68,10 +70,11 @@ class StepCosts:
         seconds = np.minimum.accumulate([table[size].seconds for size in reversed(known)])[::-1]
         price = min(self._pace.token_seconds or plain, _SHARE * plain)
         if len(known) > 1:
-            price = max(price, (seconds[-1] - seconds[0]) / (known[-1] - known[0]))
+            slope = (seconds[-1] - seconds[0]) / (known[-1] - known[0])
+            price = min(max(2 * slope, price / 4), price)
         sizes = np.arange(extra + 1)
         beyond = np.maximum(sizes - known[-1], 0) * price
-        return np.interp(sizes, known, seconds) + beyond
+        return np.maximum(np.interp(sizes, known, seconds) + beyond, _TICK)
 
 
 class _Recent:
