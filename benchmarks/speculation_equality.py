@@ -1,13 +1,13 @@
 """Thousands of random requests, with and without speculation: equal to the bit.
 
-    python -m benchmarks.speculation_equality MODEL.gguf… [--requests 1000] [--seed 0]
+    python -m benchmarks.speculation_equality MODEL.gguf… [--requests 1000] [--draft DRAFT.gguf]
 
 For each model requests are drawn: prompts that begin alike, every way of sampling, seeds, grammars
 (where the model has a vocabulary), stop strings, biases, several answers, log probabilities, echo.
-Each is asked alone of an LLM that does not speculate. Then all are asked at once, of LLMs with
-several sequences, small batches, little memory: one is told what comes next by something that
-knows, but errs often; the others look it up, as much as pays or always. Token ids, texts, finish
-reasons and the bits of log probabilities have to be the same.
+Each is asked alone of an LLM that does not speculate. Then all are asked at once, by several
+threads, of LLMs with several sequences and small batches: one is told what comes next by something
+that knows, but errs often; the others look it up, as much as pays or always, or have a draft model.
+Token ids, texts, finish reasons and the bits of log probabilities have to be the same.
 """
 
 import argparse
@@ -170,7 +170,9 @@ def _facts(answer: Completion) -> tuple[Any, ...]:
     )
 
 
-def check(model: Model, count: int, seed: int, longest: int = 40) -> tuple[list[str], list[str]]:
+def check(
+    model: Model, count: int, seed: int, longest: int = 40, draft: Model | None = None
+) -> tuple[list[str], list[str]]:
     """What was different, and a line for each LLM that was asked."""
     rng, wrong, lines = random.Random(seed), list[str](), list[str]()
     length = min(model.config.context_length, 160)
@@ -178,11 +180,13 @@ def check(model: Model, count: int, seed: int, longest: int = 40) -> tuple[list[
         asked = requests(plain, count, rng, longest)
     erring = Erring(seed)
     known_to(erring, asked, model.config.n_vocab)
-    ways: list[tuple[str, str | Proposer]] = [
+    ways: list[tuple[str, str | Proposer | Model]] = [
         ("erring", erring),
         ("lookup", "lookup"),
         ("auto", "auto"),
     ]
+    if draft is not None:
+        ways.append(("draft", draft))
     for name, speculate in ways:
         options: dict[str, Any] = {"max_sequences": rng.choice([3, 5, 8])}
         options |= {"ubatch": rng.choice([8, 64, 512]), "prefix_reuse": rng.random() < 0.8}
@@ -205,11 +209,13 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--draft")
     given = parser.parse_args()
+    draft = None if given.draft is None else Model.load(given.draft)
     failed = False
     for path in given.models:
         began = time.perf_counter()
-        wrong, lines = check(Model.load(path), given.requests, given.seed)
+        wrong, lines = check(Model.load(path), given.requests, given.seed, draft=draft)
         print(f"{path}: {given.requests} requests, {time.perf_counter() - began:.0f} s")
         for line in (*lines, *wrong[:5]):
             print(f"  {line}", flush=True)

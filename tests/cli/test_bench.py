@@ -95,3 +95,29 @@ def test_bad_use(arguments, message):
     result = invoke(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
+
+
+def test_answers_with_speculation_and_without():
+    result = invoke(*SMALL, "--json", "--speculate", "lookup")
+    rows = json.loads(result.stdout)["written"]
+    assert [(row["prompt"], row["sequences"], row["speculate"]) for row in rows] == [
+        (prompt, sequences, way)
+        for prompt in (4, 8)
+        for sequences in (1, 2)
+        for way in ("none", "lookup")
+    ]
+    assert all(row["tokens"] == 2 * row["sequences"] for row in rows)
+    assert all(row["proposed"] == 0 for row in rows if row["speculate"] == "none")
+    result = invoke(*SMALL, "--lengths", "8", "--speculate", TINY)
+    assert "tokens a" in result.stdout
+    assert "written after 8, 2 at once, none: " in result.stderr
+
+
+def test_prompts_to_speculate_on_are_a_texts_beginning(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time")
+    assert invoke(*SMALL, "--lengths", "4", "--speculate", "auto", "-f", str(text)).exit_code == 0
+    result = invoke(*SMALL, "--lengths", "20", "--speculate", "auto", "-f", str(text))
+    assert result.exit_code == 2
+    assert "prompts of 20 are asked for" in result.stderr
+    assert "--file goes with --speculate" in invoke(*SMALL, "-f", str(text)).stderr

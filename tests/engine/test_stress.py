@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.speculation_equality import Erring
 from motet.engine.pace import Pace
 from motet.errors import BusyError, TimedOut
 from motet.llm import LLM
@@ -135,8 +136,15 @@ def stress(model: Model, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
         "ubatch": rng.choice([8, 64, 512]),
         "kv_bytes": times * one,  # a state is kept until the next one is there
     }
-    with LLM(model, max_waiting=4, **options) as llm:
+    proposer = Erring(seed)
+    proposer.vocabulary = model.config.n_vocab
+    with LLM(model, max_waiting=4, speculate=proposer, **options) as llm:
         crowd = Crowd(model, llm, seed)
+        proposer.known = [
+            [*prompt_of(number), *answer.tokens]
+            for number, answers in enumerate(crowd.expected)
+            for answer in answers
+        ]
         threads = [threading.Thread(target=crowd.act, args=[i]) for i in range(THREADS)]
         for thread in threads:
             thread.start()
@@ -147,6 +155,7 @@ def stress(model: Model, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
         assert crowd.done
         assert free_sequences(llm) == SEQUENCES
         load = llm.load()
+        assert load.total.accepted_tokens <= load.total.proposed_tokens
         assert (load.running, load.waiting, load.sequences_used) == (0, 0, 0)
         assert not llm._engine._scheduler.waiting._running
         bookkeeping(llm._engine._context)

@@ -99,6 +99,8 @@ def command(
     values not counted. With --speculate whole answers are written too, greedily, sampling
     included: the tokens proposed for them, how many of these were right, and tokens a step.
     """
+    if text_file is not None and speculate is None:
+        raise click.UsageError("--file goes with --speculate")
     from motet.evals.generation import Writing, written
     from motet.evals.speed import longest_prompt, measure
     from motet.kernels import CPU

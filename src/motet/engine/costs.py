@@ -17,6 +17,8 @@ _STALE = 512
 """After so many steps what one of a size took is forgotten."""
 _REFRESHED = 64
 """After so many steps without proposals' figure is out of date."""
+_TICK = 1e-9
+"""No step is taken to cost less."""
 _SHARE = 0.25
 """Of a step of one token a sequence: a further token is taken to cost no more until one did."""
 
@@ -43,8 +45,9 @@ class StepCosts:
             known = self.upto(writing, size)
             table[size] = _Recent(() if known is None else (float(known[-1]),) * _BELIEVED)
         table[size].add(seconds, self._step)
-        for size in [size for size, recent in table.items() if self._step - recent.at > _STALE]:
-            del table[size]
+        if self._step % _REFRESHED == 0:
+            for size in [size for size, each in table.items() if self._step - each.at > _STALE]:
+                del table[size]
 
     def plain(self, writing: int) -> float | None:
         """Seconds of a step without further tokens; None while there was none."""
@@ -67,10 +70,11 @@ class StepCosts:
         seconds = np.minimum.accumulate([table[size].seconds for size in reversed(known)])[::-1]
         price = min(self._pace.token_seconds or plain, _SHARE * plain)
         if len(known) > 1:
-            price = max(price, (seconds[-1] - seconds[0]) / (known[-1] - known[0]))
+            slope = (seconds[-1] - seconds[0]) / (known[-1] - known[0])
+            price = min(max(2 * slope, price / 4), price)
         sizes = np.arange(extra + 1)
         beyond = np.maximum(sizes - known[-1], 0) * price
-        return np.interp(sizes, known, seconds) + beyond
+        return np.maximum(np.interp(sizes, known, seconds) + beyond, _TICK)
 
 
 class _Recent:
@@ -78,13 +82,19 @@ class _Recent:
 
     def __init__(self, expected: Sequence[float]) -> None:
         self._seconds = deque[float](expected, maxlen=_RECENT)
+        self._median: float | None = None
         self.at = 0
-        self.seconds = 0.0
 
     def add(self, seconds: float, step: int) -> None:
         self._seconds.append(seconds)
+        self._median = None
         self.at = step
-        self.seconds = median(self._seconds)
+
+    @property
+    def seconds(self) -> float:
+        if self._median is None:
+            self._median = median(self._seconds)
+        return self._median
 
 
 def _rounded(count: int) -> int:

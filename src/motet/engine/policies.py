@@ -1,5 +1,6 @@
 """How many tokens are proposed: as many as pay, or as were chosen lately."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ WAIT = 2.0
 """So many times as long as without proposals a step may take, while there is an answer in it for
 which nothing is proposed."""
 
-_ALLOWED = 0.015
+_ALLOWED = 0.01
 """Of the time in steps: so much may be lost to what turns out not to pay."""
 _START = 2.0
 """Steps whose time may be lost before any was saved."""
@@ -56,6 +57,8 @@ class WhatPays:
         self._costs = costs
         self._account: float | None = None
         """Seconds that may be lost; None before the first step."""
+        self._full = math.inf
+        """Seconds that may be lost at most."""
         self._looks = deque[float](maxlen=31)
         """Seconds that it took lately to look for proposals."""
         self._followed: dict[Answer, _Followed] = {}
@@ -85,24 +88,30 @@ class WhatPays:
 
     def learn(self, outcomes: Sequence[Outcome], seconds: float | None) -> None:
         """See ``Policy``."""
+        writing, proposed = len(outcomes), sum(outcome.proposed for outcome in outcomes)
+        if not writing:
+            return
+        if seconds is not None:
+            self._costs.learn(writing, proposed, seconds)
+        account = self._account
+        if not proposed:
+            if account is None:
+                plain = self._costs.plain(writing) or 0.0
+                self._account, self._full = _START * plain, _SAVED * plain
+            elif account < self._full:
+                self._account = account + _ALLOWED * (seconds or 0.0)
+            return
         for outcome in outcomes:
             followed = self._followed.get(outcome.answer)
             if outcome.proposed and followed and followed.used:
                 followed.acceptance.learn(followed.used.kind, outcome.chosen, outcome.missed)
-        writing = len(outcomes)
-        proposed = sum(outcome.proposed for outcome in outcomes)
-        if seconds is not None and writing:
-            self._costs.learn(writing, proposed, seconds)
         costs = self._costs.upto(writing, proposed)
-        if costs is None:
-            return
-        plain, taken = float(costs[0]), float(costs[-1])
-        if self._account is None:
-            self._account = _START * plain
-        given = sum(outcome.given for outcome in outcomes)
-        saved = plain * given / writing - taken if proposed else 0.0
-        account = self._account + saved + _ALLOWED * taken
-        self._account = min(max(account, -_SAVED * plain), _SAVED * plain)
+        if costs is not None and account is not None:
+            plain, taken = float(costs[0]), float(costs[-1])
+            given = sum(outcome.given for outcome in outcomes)
+            account += plain * given / writing - (1 - _ALLOWED) * taken
+            self._full = _SAVED * plain
+            self._account = min(max(account, -self._full), self._full)
 
     def ended(self, answer: Answer) -> None:
         """See ``Policy``."""
