@@ -49,7 +49,8 @@ def test_a_draft_changes_nothing_that_is_said(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_that_was_predicted_takes_few_steps(models: dict[str, Model], kind: str) -> None:
-    model, options = models[kind], {"max_tokens": 50, "seed": 5}
+    model = models[kind]
+    options: Any = {"max_tokens": 50, "seed": 5}
     with LLM(model, speculate=None) as llm:
         plain = llm.generate(PROMPTS[0], **options)
     changed = plain.text[:60] + " And so " + plain.text[70:]
@@ -61,6 +62,21 @@ def test_an_answer_that_was_predicted_takes_few_steps(models: dict[str, Model], 
             assert (found.tokens, found.text) == (plain.tokens, plain.text)
             assert found.usage.accepted_tokens >= least
             assert llm.load().total.steps - steps <= 52 - least
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_answers_serve_others_as_the_prefix_cache_does(
+    models: dict[str, Model], reuse: bool
+) -> None:
+    options: Any = {"max_tokens": 50, "seed": 5}
+    with LLM(models[""], speculate=Lookup(), prefix_reuse=reuse) as llm:
+        first = llm.generate(PROMPTS[0], **options)
+        again = llm.generate(PROMPTS[0], **options)
+        llm.forget()
+        forgotten = llm.generate(PROMPTS[0], **options)
+    assert first.tokens == again.tokens == forgotten.tokens
+    assert (again.usage.accepted_tokens > 40) == reuse
+    assert forgotten.usage.accepted_tokens == first.usage.accepted_tokens < 20
 
 
 def test_what_an_llm_is_made_with_serves_every_answer(models: dict[str, Model]) -> None:

@@ -195,6 +195,8 @@ class Engine:
         def work() -> None:
             self._scheduler.sequences.forget()
             self._embedder.trim()
+            if self._speculation is not None:
+                self._speculation.forget()
 
         self._between_steps(work)
 
