@@ -60,6 +60,8 @@ class Erring:
     def ended(self, seq: int, tokens: Sequence[int], start: int) -> None:
         assert seq >= 0 and 0 <= start <= len(tokens)
 
+    def forget(self) -> None: ...
+
     def close(self) -> None: ...
 
     def _of(self, wanted: Wanted) -> Proposal | None:

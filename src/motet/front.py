@@ -43,6 +43,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
     def __init__(self, model: Model, engine: Engine, grammars: GrammarCompiler) -> None:
         self.model = model
         self.max_sequences = engine.max_sequences
+        self.speculates = engine.speculates
+        """Whether tokens may be computed before they are chosen."""
         self.sampling = recommended(model.file.metadata)
         self.grammars = grammars
         """Compiles what answers are held to; ``grammar`` takes what it gives."""

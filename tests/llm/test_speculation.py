@@ -39,6 +39,9 @@ class Telling:
     def ended(self, seq: int, tokens: Sequence[int], start: int) -> None:
         self.ends.append((seq, tuple(tokens), start))
 
+    def forget(self) -> None:
+        self.ends.clear()
+
     def close(self) -> None:
         self.closed = True
 

@@ -19,7 +19,7 @@ BODY: Any = {"messages": [{"role": "user", "content": "Go on"}], "seed": 2, "max
 
 @pytest.fixture(scope="module")
 def llm() -> Generator[LLM]:
-    with chatting() as made:
+    with chatting(speculate="lookup") as made:
         yield made
 
 
@@ -55,6 +55,21 @@ def test_a_prediction_changes_nothing_that_is_said(
     assert [list(each.prediction) for each in seen] == [expected, []]
     details = found["usage"]["completion_tokens_details"]
     assert details.keys() >= {"accepted_prediction_tokens", "rejected_prediction_tokens"}
+
+
+def test_what_comes_as_predicted_is_accepted(server: httpx.Client) -> None:
+    body = BODY | {"max_tokens": 40}
+    plain = server.post("/v1/chat/completions", json=body).json()
+    said = plain["choices"][0]["message"]["content"]
+    prediction = {"prediction": {"type": "content", "content": said}}
+    found = server.post("/v1/chat/completions", json=body | prediction).json()
+    assert found["choices"] == plain["choices"]
+    details = found["usage"]["completion_tokens_details"]
+    assert details["accepted_prediction_tokens"] > 25
+    timings = found["timings"]
+    assert timings["draft_n_accepted"] == details["accepted_prediction_tokens"]
+    rejected = timings["draft_n"] - timings["draft_n_accepted"]
+    assert rejected == details["rejected_prediction_tokens"]
 
 
 def test_completions_take_one_too(server: httpx.Client) -> None:

@@ -52,6 +52,7 @@ def test_slots_are_saved_restored_and_erased(served, folder):
     assert slots[1]["n_tokens"] == 0
     assert not slots[0]["is_processing"]
     assert slots[0]["n_ctx"] == llm.max_tokens
+    assert slots[0]["speculative"] is llm.speculates
 
 
 def test_what_is_busy_is_waited_for(served):

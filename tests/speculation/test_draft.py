@@ -175,6 +175,19 @@ def test_a_draft_that_fails_is_left(
     assert proposed(drafter, Wanted(1, list(said), 4))[0]
 
 
+def test_what_was_forgotten_is_not_held(models: dict[str, Model]) -> None:
+    model = models["-jamba"]
+    drafter = DraftModel(model, model, 3, LENGTH)
+    said = [[*ids(model), seq] for seq in range(3)]
+    proposed(drafter, *(Wanted(seq, tokens, 4) for seq, tokens in enumerate(said)))
+    drafter.ended(0, said[0], 5)
+    drafter.ended(1, said[1], len(said[1]))
+    held = [drafter._memory.length(seq) > 0 for seq in range(3)]
+    assert held == [True, False, True]
+    drafter.forget()
+    assert [drafter._memory.length(seq) > 0 for seq in range(3)] == [False, False, True]
+
+
 def test_a_closed_draft_holds_nothing(models: dict[str, Model]) -> None:
     drafter = DraftModel(models[""], models[""], 1, LENGTH)
     proposed(drafter, Wanted(0, ids(models[""]), 4))

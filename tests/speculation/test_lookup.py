@@ -136,6 +136,14 @@ def test_answers_serve_others_once_they_ended() -> None:
     assert lookup.propose([Wanted(1, list(asked), 4)]) == [None]
 
 
+def test_what_was_forgotten_serves_nobody() -> None:
+    lookup, said = Lookup([TEXT]), [1, 2, 3, 4, *TEXT[:2], 5, 6]
+    lookup.ended(0, said, 4)
+    lookup.forget()
+    assert lookup.propose([Wanted(1, [1, 2, 3, 4], 4)]) == [None]
+    assert proposed(lookup, [*TEXT[:5]]).source == "texts"
+
+
 def test_an_answer_that_was_cancelled_serves_nobody() -> None:
     lookup, said = Lookup(), [1, 2, 3, 4, *TEXT]
     lookup.ended(0, said, len(said))

@@ -54,6 +54,8 @@ class Engine:
         self.max_sequences = context.max_sequences
         self.rewinds_anywhere = context.memory.rewinds_anywhere
         """Whether memory needs no checkpoints."""
+        self.speculates = proposing is not None
+        """Whether tokens are proposed."""
         self._context = context
         self._prefix_reuse = prefix_reuse
         self._totals = Totals()
@@ -193,6 +195,8 @@ class Engine:
         def work() -> None:
             self._scheduler.sequences.forget()
             self._embedder.trim()
+            if self._speculation is not None:
+                self._speculation.forget()
 
         self._between_steps(work)
 

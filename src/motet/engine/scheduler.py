@@ -216,7 +216,7 @@ class Scheduler:
         """
         request = answer.request
         if self._speculation is not None:
-            self._speculation.ended(answer)
+            self._speculation.ended(answer, serves=keep and self._reuse)
         if answer.seq >= 0 and request.kept:
             self._mark(answer.seq)  # so that its owner can come back to where a turn ended
             self.sequences.release(answer.seq, keep=True)
@@ -252,7 +252,7 @@ class Scheduler:
         self.running.remove(request)
         for answer in request.answers:
             if self._speculation is not None:
-                self._speculation.ended(answer)
+                self._speculation.ended(answer, serves=False)
             self.sequences.release(answer.seq, keep=False)
         request.preempt()
         self._totals.preemptions += 1

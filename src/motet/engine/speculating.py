@@ -123,17 +123,22 @@ class Speculation:
         if any(outcome.proposed for outcome in outcomes):
             self._pause = max(self._pause - 1, _PAUSE)
 
-    def ended(self, answer: Answer) -> None:
-        """An answer is done with its sequence."""
+    def ended(self, answer: Answer, *, serves: bool) -> None:
+        """An answer is done with its sequence. ``serves``: others may be like it."""
         self._policy.ended(answer)
         if self._broken or answer.seq < 0:
             return
         history = answer.sampler.history
         try:
-            self._proposer.ended(answer.seq, history, len(answer.request.prompt))
+            start = len(answer.request.prompt) if serves else len(history)
+            self._proposer.ended(answer.seq, history, start)
         except Exception:
             self._broken = True
             _log.exception("nothing more is proposed, for the proposer failed")
+
+    def forget(self) -> None:
+        """Let go what the proposer knows of answers that have ended."""
+        self._proposer.forget()
 
     def close(self) -> None:
         """Let go what the proposer holds."""

@@ -113,9 +113,16 @@ class DraftModel:
         ]
 
     def ended(self, seq: int, tokens: Sequence[int], start: int) -> None:
-        """What memory has stays, for the next sequence that begins so."""
-        del tokens, start
+        """What memory has stays, for the next sequence that begins so, unless none may."""
         self._sequences.pop(seq, None)
+        if start >= len(tokens):
+            self._memory.remove(seq)
+
+    def forget(self) -> None:
+        for seq in self._own():
+            if seq not in self._sequences:
+                self._memory.remove(seq)
+        self._memory.trim()
 
     def close(self) -> None:
         self._sequences.clear()

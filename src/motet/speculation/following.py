@@ -14,7 +14,7 @@ _AHEAD = 24
 _BETTER = 5
 """Tokens of a match elsewhere that count for more than one found again."""
 _FOLLOWED = 64
-"""Tokens that are compared one by one; after more of them all is looked for anew."""
+"""Tokens that are compared; after more of them all is looked for anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +51,17 @@ class Place:
             part = (part * (most // len(part) + 1))[:most]
         return tuple(part[: part.index(BREAK)] if BREAK in part else part)
 
-    def follow(self, token: int) -> bool:
-        """Go on over the next token, if it is this one."""
-        tokens = self.text.ngrams.tokens
-        if self.index >= len(tokens) or tokens[self.index] != token:
-            return False
-        self.index += 1
-        self.matched += 1
-        self.sure |= self.resumed or self.matched >= _SURE
-        return True
+    def follow(self, said: list[int]) -> int:
+        """Go on over the next tokens as far as they are these; how many are."""
+        here = self.text.ngrams.tokens[self.index : self.index + len(said)]
+        count = len(said)
+        if here != said:
+            pairs = zip(here, said, strict=False)
+            count = next((n for n, (a, b) in enumerate(pairs) if a != b), len(here))
+        self.index += count
+        self.matched += count
+        self.sure |= count > 0 and (self.resumed or self.matched >= _SURE)
+        return count
 
 
 class Following:
@@ -79,19 +81,21 @@ class Following:
         if len(new) > _FOLLOWED:
             self._place = self._lost = None
         else:
-            for token in new:
-                self._follow(token)
+            self._follow(new)
         if self._place is None or not self._place.sure:
             self._search(texts)
         return self._place
 
-    def _follow(self, token: int) -> None:
-        self._since += 1
+    def _follow(self, new: list[int]) -> None:
         place = self._place
-        if place is not None and not place.follow(token):
-            if place.sure:
-                self._lost, self._since = place, 1
+        self._since += len(new)
+        if place is None:
+            return
+        other = len(new) - place.follow(new)
+        if other:
             self._place = None
+            if place.sure:
+                self._lost, self._since = place, other
 
     def _search(self, texts: Iterable[Text]) -> None:
         best = self._place

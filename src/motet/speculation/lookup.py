@@ -44,9 +44,12 @@ class Lookup:
         if start < len(tokens):
             self._answers.add(tokens, start)
 
+    def forget(self) -> None:
+        self._answers = _Answers()
+
     def close(self) -> None:
         self._sequences.clear()
-        self._answers = _Answers()
+        self.forget()
 
     def _of(self, wanted: Wanted) -> Proposal | None:
         sequence = self._sequences.get(wanted.seq)

@@ -47,7 +47,12 @@ class Proposer(Protocol):
 
     def ended(self, seq: int, tokens: Sequence[int], start: int) -> None:
         """Nothing more is asked of a sequence, whose answer is ``tokens[start:]``: what was kept
-        for it is released, and the answer may serve others."""
+        for it is released, and the answer may serve others. Where that is empty, nothing of it
+        is to be kept."""
+        ...
+
+    def forget(self) -> None:
+        """Release what was kept of sequences that have ended."""
         ...
 
     def close(self) -> None:

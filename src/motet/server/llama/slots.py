@@ -38,7 +38,7 @@ async def slots(
     found = await served.llm.slots()
     if fail_on_no_slot and all(slot.busy or slot.kept for slot in found):
         raise Refused(503, "all slots are in use")
-    return [_facts(slot, served.context_length) for slot in found]
+    return [_facts(slot, served.context_length, served.llm.speculates) for slot in found]
 
 
 @router.post("/slots/{slot}")
@@ -95,12 +95,12 @@ def _late(service: Service, began: float) -> bool:
     return most is not None and time.monotonic() - began > most
 
 
-def _facts(slot: SlotState, context_length: int) -> dict[str, Any]:
+def _facts(slot: SlotState, context_length: int, speculates: bool) -> dict[str, Any]:
     answer = slot.answer
     facts: dict[str, Any] = {
         "id": slot.number,
         "n_ctx": context_length,
-        "speculative": False,
+        "speculative": speculates,
         "is_processing": slot.busy,
         "n_tokens": slot.length,
         "is_conversation": slot.kept,
