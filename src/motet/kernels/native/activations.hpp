@@ -6,38 +6,10 @@
 #include <memory>
 #include <vector>
 
-#include "layouts.hpp"
-#include "threads.hpp"
+#include "quantised.hpp"
 #include "tuning.hpp"
-#if MOTET_TILES
-#include "linear_tiles.hpp"
-#endif
 
 namespace {
-
-#if MOTET_AVX512
-constexpr int TILE = 16;  // rows of x that a kernel works on together
-#else
-constexpr int TILE = 4;
-#endif
-
-// Rows of x are cut into tiles of TILE, then of half as many and so on (before all, tall ones where
-// there is a matrix unit); values of a tile are interleaved so that a kernel walks through one
-// stream.
-struct Tile {
-  int64_t row;
-  int height;
-};
-inline std::vector<Tile> tiles_of(int64_t rows) {
-  std::vector<Tile> tiles;
-  int64_t row = 0;
-#if MOTET_TILES
-  for (; rows - row >= TALL; row += TALL) tiles.push_back({row, TALL});
-#endif
-  for (int height = TILE; height; height /= 2)
-    for (; rows - row >= height; row += height) tiles.push_back({row, height});
-  return tiles;
-}
 
 // Call f with the height of a tile as a constant.
 template <class Function>
@@ -94,144 +66,6 @@ void interleave_rounded(const float* x, int64_t columns, uint32_t* out) {
   }
 }
 
-template <class T>
-struct Buffer {  // 64-byte aligned, not initialised
-  explicit Buffer(int64_t count)
-      : p((T*)aligned_alloc(64, (std::max<int64_t>(count, 1) * sizeof(T) + 63) / 64 * 64)) {
-    if (!p) throw std::bad_alloc();
-  }
-  ~Buffer() { free(p); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  T* p;
-};
-
-// x rounded to int8 with a scale per group, of four candidates the one with the least squared error
-// (a largest value may stand at -128 or at 127, 126 or 125). A group is a block, or a super-block
-// for weights that have them. Values [block][row][32], scales [group][row], sums of 16 values
-// [block][2][row], a tile after another.
-struct Quantised {
-  Quantised(ThreadPool& pool, const float* x, int64_t rows, int64_t columns,
-            const std::vector<Tile>& tiles, int size)
-      : size(size),
-        blocks(columns / BLOCK),
-        groups(blocks / size),
-        q(rows * columns),
-        scale(rows * groups),
-        sums(rows * blocks * 2) {
-    auto one = [&](int t, int) {
-      const Tile tile = tiles[t];
-      for (int r = 0; r < tile.height; r++)
-        for (int64_t g = 0; g < groups; g++) {
-          const float* from = x + (tile.row + r) * columns + g * size * BLOCK;
-          if (size == 1)
-            quantise<1>(from, tile, r, g);
-          else
-            quantise<SUPER / BLOCK>(from, tile, r, g);
-        }
-    };
-    if (rows < 2 * TILE)
-      for (size_t t = 0; t < tiles.size(); t++) one((int)t, 0);
-    else
-      pool.run((int64_t)tiles.size(), one);
-  }
-
-  // Group `group` of row r of a tile.
-  template <int BLOCKS>
-  void quantise(const float* x, Tile tile, int r, int64_t group) {
-    constexpr int N = BLOCKS * BLOCK / LANES;
-    const int h = tile.height;
-    f32x16 v[N];
-    for (int i = 0; i < N; i++) v[i] = f32x16::load(x + i * LANES);
-    f32x16 top = v[0];
-    for (int i = 1; i < N; i++) top = maximum(top, v[i]);
-    const float magnitude = largest_magnitude(v);
-    const float most = largest(top) == magnitude ? magnitude : -magnitude;
-    constexpr float steps[4] = {-128, 127, 126, 125};
-    float step[4], inverse[4], errors[4];
-    for (int c = 0; c < 4; c++) {
-      step[c] = most / steps[c];
-      inverse[c] = steps[c] / most;
-    }
-    if (!(magnitude > 0)) std::fill(inverse, inverse + 4, 0.0f);
-    auto rounded = [&](int i, int c) {
-      return round_to_int(minimum(f32x16::set(127), v[i] * f32x16::set(inverse[c])));
-    };
-    f32x16 squares[4];
-    for (int c = 0; c < 4; c++) {
-      squares[c] = f32x16::set(0);
-      for (int i = 0; i < N; i++) {
-        const f32x16 error = to_float(rounded(i, c)) * f32x16::set(step[c]) - v[i];
-        squares[c] = fma(error, error, squares[c]);
-      }
-    }
-    sum_each(squares, errors);
-    int best = 0;
-    for (int c = 1; c < 4; c++)
-      if (!(errors[c] >= errors[best])) best = c;  // a NaN is taken, and stays
-    scale.p[tile.row * groups + group * h + r] = step[best];
-    int8_t* values = q.p + tile.row * blocks * BLOCK;
-    int32_t* totals = sums.p + tile.row * blocks * 2;
-    for (int i = 0; i < N; i++) {
-      const i32x16 whole = rounded(i, best);
-      const int64_t b = group * BLOCKS + i / 2;
-      store_bytes(values + (b * h + r) * BLOCK + i % 2 * LANES, whole);
-      totals[(b * 2 + i % 2) * h + r] = sum(whole);
-    }
-  }
-
-  const int size;  // of a group, in blocks
-  const int64_t blocks, groups;
-  Buffer<int8_t> q;
-  Buffer<float> scale;
-  Buffer<int32_t> sums;
-};
-
-// What a kernel needs beside the products, a tile after another: where the integer sum of a group
-// of columns starts, −zero·Σq [group][row]; or what a minimum multiplies, −scale·Σq [block][row],
-// or where a super-block has minima, the whole Σq of two groups as words [pair][row].
-struct Side {
-  union Value {
-    int32_t init;
-    float scaled;
-  };
-
-  template <class L>
-  static constexpr int64_t items() {  // of a row, for each group that a scale of activations has
-    using Scales = typename L::Scales;
-    if constexpr (Scales::BLOCKS > 1 && Scales::MINIMUM) return Scales::PAIRS;
-    return Scales::BLOCKS * Scales::GROUPS;
-  }
-
-  template <class L>
-  static std::unique_ptr<Buffer<Value>> make(const Quantised& x, const std::vector<Tile>& tiles) {
-    using Scales = typename L::Scales;
-    constexpr int G = Scales::GROUPS;
-    const int64_t rows = tiles.back().row + tiles.back().height;
-    auto out = std::make_unique<Buffer<Value>>(rows * x.groups * items<L>());
-    for (const Tile& tile : tiles) {
-      const int h = tile.height;
-      const int32_t* sums = x.sums.p + tile.row * x.blocks * 2;
-      // Unsigned: the total of what is not finite may be any number.
-      auto total = [&](int64_t group, int r) {
-        const int32_t* s = sums + group * (2 / G) * h + r;
-        return G == 2 ? (uint32_t)s[0] : (uint32_t)s[0] + (uint32_t)s[h];
-      };
-      Value* to = out->p + tile.row * x.groups * items<L>();
-      for (int64_t i = 0; i < x.groups * items<L>(); i++)
-        for (int r = 0; r < h; r++, to++) {
-          if constexpr (!Scales::MINIMUM)
-            to->init = (int32_t)(-(uint32_t)L::ZERO * total(i, r));
-          else if constexpr (Scales::BLOCKS > 1)
-            to->init = (int32_t)((total(2 * i, r) & 0xffff) | total(2 * i + 1, r) << 16);
-          else
-            to->scaled = -x.scale.p[tile.row * x.groups + i * h + r] * (float)(int32_t)total(i, r);
-        }
-    }
-    return out;
-  }
-};
-
 // Everything that the matrices of one call share of x.
 class Input {
  public:
@@ -252,7 +86,7 @@ class Input {
                                      Scales::MINIMUM ? -1 : L::ZERO};
     for (auto& s : sides_)
       if (s.kind == kind) return s.values->p;
-    sides_.push_back({kind, Side::make<L>(quantised(Scales::BLOCKS), tiles)});
+    sides_.push_back({kind, Side::make<L>(pool, quantised(Scales::BLOCKS), tiles)});
     return sides_.back().values->p;
   }
   const float* interleaved() {

@@ -27,43 +27,52 @@ constexpr int quant_bytes(int bits) { return bits * STRIP * BLOCK / 8; }
 // touched in ascending order, and lose a fifth where each block begins with its last line.
 inline void touch_in_order() { asm volatile("" ::: "memory"); }
 
-// The 8 vectors of a block: unsigned bytes, columns 4j…4j+3 of 16 rows in vector j.
+// What 5 and 6 bits have above the lowest four, of vector j of a block.
+template <int bits>
+inline i32x16 high_bits(const uint8_t* p, int j) {
+  if constexpr (bits == 5) {
+    const i32x16 h = load_int(p + 256), bit = set_int(0x10101010);
+    switch (j) {
+      case 0: return left<4>(h) & bit;
+      case 1: return left<3>(h) & bit;
+      case 2: return left<2>(h) & bit;
+      case 3: return left<1>(h) & bit;
+      case 4: return h & bit;
+      case 5: return right<1>(h) & bit;
+      case 6: return right<2>(h) & bit;
+      default: return right<3>(h) & bit;
+    }
+  } else {
+    const i32x16 h = load_int(p + 256 + 64 * (j / 4)), pair = set_int(0x30303030);
+    switch (j % 4) {
+      case 0: return left<4>(h) & pair;
+      case 1: return left<2>(h) & pair;
+      case 2: return h & pair;
+      default: return right<2>(h) & pair;
+    }
+  }
+}
+
+// Vector j of the 8 of a block: unsigned bytes, columns 4j…4j+3 of 16 rows.
+template <int bits>
+inline i32x16 open_vector(const uint8_t* p, int j) {
+  if constexpr (bits == 8) return load_int(p + 64 * j);
+  const i32x16 v = load_int(p + 64 * (j % 4));
+  const i32x16 w = (j < 4 ? v : right<4>(v)) & set_int(0x0f0f0f0f);
+  if constexpr (bits > 4 && bits < 8) return w | high_bits<bits>(p, j);
+  return w;
+}
+
+// All of them.
 template <int bits>
 inline void open_quants(const uint8_t* p, i32x16 (&w)[8]) {
-  if constexpr (bits == 8) {
+  constexpr int low = bits == 8 ? 8 : 4;
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; j++) w[j] = load_int(p + 64 * j);
-    return;
-  }
-  const i32x16 nibble = set_int(0x0f0f0f0f);
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; j++) {
-    const i32x16 v = load_int(p + 64 * j);
-    w[j] = v & nibble;
-    w[j + 4] = right<4>(v) & nibble;
-  }
-  if constexpr (bits > 4) touch_in_order();
-  if constexpr (bits == 5) {
-    const i32x16 h = load_int(p + 256);
-    const i32x16 bit = set_int(0x10101010);
-    w[0] = w[0] | (left<4>(h) & bit);
-    w[1] = w[1] | (left<3>(h) & bit);
-    w[2] = w[2] | (left<2>(h) & bit);
-    w[3] = w[3] | (left<1>(h) & bit);
-    w[4] = w[4] | (h & bit);
-    w[5] = w[5] | (right<1>(h) & bit);
-    w[6] = w[6] | (right<2>(h) & bit);
-    w[7] = w[7] | (right<3>(h) & bit);
-  } else if constexpr (bits == 6) {
-    const i32x16 pair = set_int(0x30303030);
-#pragma GCC unroll 2
-    for (int k = 0; k < 2; k++) {
-      const i32x16 h = load_int(p + 256 + 64 * k);
-      w[4 * k] = w[4 * k] | (left<4>(h) & pair);
-      w[4 * k + 1] = w[4 * k + 1] | (left<2>(h) & pair);
-      w[4 * k + 2] = w[4 * k + 2] | (h & pair);
-      w[4 * k + 3] = w[4 * k + 3] | (right<2>(h) & pair);
-    }
+  for (int j = 0; j < 8; j++) w[j] = open_vector<low>(p, j);
+  if constexpr (bits == 5 || bits == 6) {
+    touch_in_order();
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) w[j] = w[j] | high_bits<bits>(p, j);
   }
 }
 

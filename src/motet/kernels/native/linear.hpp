@@ -5,6 +5,7 @@
 // (float weights). So it does not depend on how many rows there are or which thread computes it.
 #pragma once
 #include "multiply_bf16.hpp"
+#include "multiply_many.hpp"
 #include "pack.hpp"
 
 namespace {
@@ -153,12 +154,18 @@ struct Product {
         if (S > 1 || ahead(R))
           return multiply_streams<L, R, S>(strips, w.strip_bytes, x->blocks, a, scale, more,
                                            ahead(R), out);
-      } else {
+        if constexpr (S == 1)
+          multiply<L, R, 1, 1>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
+      } else if constexpr (L::Scales::BLOCKS > 1) {
         if (tuned.chains == 2)
-          return multiply<L, R, S, 2>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
-      }
-      if constexpr (R >= PAIRED || S == 1)
+          multiply_many<L, R, S, R>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
+        else
+          multiply_many<L, R, S, 8>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
+      } else if (tuned.chains == 2) {
+        multiply<L, R, S, 2>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
+      } else {
         multiply<L, R, S, 1>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
+      }
     });
     put<R, S>(s, tile, out);
   }

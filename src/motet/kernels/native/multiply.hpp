@@ -65,67 +65,50 @@ INLINE void prefetch(const uint8_t* p, int64_t bytes) {
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at);
 }
 
-// Super-block u of S strips against the R rows of a tile, into acc. Inside of it all is whole
+// Super-block u of a strip against the R rows of a tile, into acc. Inside of it all is whole
 // numbers: Σ s·Σ w·q over its groups of columns, and Σ t·Σ q where it has minima; so their order
-// and how they are computed are free. `ahead`: bytes by which the strips are prefetched, or 0.
-template <class L, int R, int S, int CHAINS>
-INLINE void add_super(const uint8_t* strips, int64_t strip_bytes, int64_t u, const int8_t* a,
-                      const float* scale, const Side::Value* side, int ahead, f32x16 (*acc)[R]) {
+// and how they are computed are free. `ahead`: bytes by which the strip is prefetched, or 0.
+template <class L, int R>
+INLINE void add_super(const uint8_t* strip, int64_t u, const int8_t* a, const float* scale,
+                      const Side::Value* side, int ahead, f32x16* acc) {
   using Scales = typename L::Scales;
   constexpr int G = Scales::GROUPS;
+  const uint8_t* unit = strip + u * L::UNIT_BYTES;
   const Side::Value* extra = side + u * Side::items<L>() * R;
-  i32x16 total[S][R], least[S][R];
-#pragma GCC unroll 2
-  for (int s = 0; s < S; s++) {
-    const uint8_t* unit = strips + s * strip_bytes + u * L::UNIT_BYTES;
-    if (ahead) prefetch(unit + ahead, Scales::SIZE);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; r++) {
-      total[s][r] = set_int(0);
-      if constexpr (Scales::MINIMUM) least[s][r] = super_minimum<L, R>(unit, extra + r);
-    }
+  i32x16 total[R], least[R];
+  if (ahead) prefetch(unit + ahead, Scales::SIZE);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++) {
+    total[r] = set_int(0);
+    if constexpr (Scales::MINIMUM) least[r] = super_minimum<L, R>(unit, extra + r);
   }
   if constexpr (Scales::MINIMUM) touch_in_order();
   for (int p = 0; p < Scales::PAIRS; p++) {
-    i32x16 scales[S][2];
-#pragma GCC unroll 2
-    for (int s = 0; s < S; s++) {
-      const i32x16 both = Scales::s_pair(strips + s * strip_bytes + u * L::UNIT_BYTES, p);
-      scales[s][0] = right_signed<16>(left<16>(both));
-      scales[s][1] = right_signed<16>(both);
-    }
+    const i32x16 both = Scales::s_pair(unit, p);
+    const i32x16 scales[2] = {right_signed<16>(left<16>(both)), right_signed<16>(both)};
 #pragma GCC unroll 2
     for (int i = 0; i < 2 / G; i++) {
       const int64_t b = u * Scales::BLOCKS + p * (2 / G) + i;
-      i32x16 w[S][8];
-#pragma GCC unroll 2
-      for (int s = 0; s < S; s++) {
-        const uint8_t* quants = strips + s * strip_bytes + L::quants(b);
-        if (ahead) prefetch(quants + ahead, L::BLOCK_BYTES);
-        open_quants<L::BITS>(quants, w[s]);
-      }
-#pragma GCC unroll 16
+      const uint8_t* quants = strip + L::quants(b);
+      i32x16 w[1][8];
+      if (ahead) prefetch(quants + ahead, L::BLOCK_BYTES);
+      open_quants<L::BITS>(quants, w[0]);
+#pragma GCC unroll 4
       for (int r = 0; r < R; r++) {
         const int32_t* four = (const int32_t*)(a + (b * R + r) * BLOCK);
 #pragma GCC unroll 2
         for (int g = 0; g < G; g++) {
-          i32x16 sums[S];
+          i32x16 sums[1];
           const int32_t start = Scales::MINIMUM ? 0 : extra[(2 * p + i + g) * R + r].init;
-          add_products<L, S, CHAINS>(w, four, g, start, sums);
-#pragma GCC unroll 2
-          for (int s = 0; s < S; s++) total[s][r] = total[s][r] + sums[s] * scales[s][i + g];
+          add_products<L, 1, 1>(w, four, g, start, sums);
+          total[r] = total[r] + sums[0] * scales[i + g];
         }
       }
     }
   }
-#pragma GCC unroll 2
-  for (int s = 0; s < S; s++) {
-    const uint8_t* unit = strips + s * strip_bytes + u * L::UNIT_BYTES;
-#pragma GCC unroll 16
-    for (int r = 0; r < R; r++)
-      acc[s][r] = fma(super_value<L>(unit, total[s][r], least[s][r]), f32x16::set(scale[u * R + r]),
-                      acc[s][r]);
-  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++)
+    acc[r] = fma(super_value<L>(unit, total[r], least[r]), f32x16::set(scale[u * R + r]), acc[r]);
 }
 
 // R rows of a tile against S strips, opened together.
@@ -137,7 +120,7 @@ NOINLINE void multiply(const uint8_t* strips, int64_t strip_bytes, int64_t block
     for (int r = 0; r < R; r++) acc[s][r] = f32x16::set(0);
   if constexpr (L::Scales::BLOCKS > 1)
     for (int64_t u = 0; u < blocks / L::Scales::BLOCKS; u++)
-      add_super<L, R, S, CHAINS>(strips, strip_bytes, u, a, scale, side, 0, acc);
+      add_super<L, R>(strips, u, a, scale, side, 0, acc[0]);
   else
     for (int64_t b = 0; b < blocks; b++)
       add_block<L, R, S, CHAINS>(strips, strip_bytes, b, a, scale, side, acc);
@@ -160,7 +143,7 @@ NOINLINE void multiply_streams(const uint8_t* strips, int64_t strip_bytes, int64
     for (int s = 0; s < S; s++) {
       const uint8_t* strip = strips + s * strip_bytes;
       if constexpr (L::Scales::BLOCKS > 1) {
-        add_super<L, R, 1, 1>(strip, strip_bytes, u, a, scale, side, ahead, acc + s);
+        add_super<L, R>(strip, u, a, scale, side, ahead, acc[s]);
       } else {
         if (ahead) prefetch(strip + L::unit(u) + ahead, L::UNIT_BYTES);
         add_block<L, R, 1, 1>(strip, strip_bytes, u, a, scale, side, acc + s);

@@ -286,24 +286,22 @@ inline float largest_magnitude(const f32x16 (&a)[N]) {
   memcpy(&out, &most, 4);
   return out;
 }
-inline int32_t sum(i32x16 a) {
+// Lanes that fit a signed byte, as bytes; returns their sum. Of what does not fit, whatever.
+inline int32_t store_bytes(int8_t* p, i32x16 a) {
 #if MOTET_AVX512
-  return _mm512_reduce_add_epi32(a.v[0]);
+  const __m128i bytes = _mm512_cvtepi32_epi8(a.v[0]);
+  _mm_storeu_si128((__m128i*)p, bytes);
+  const __m128i above = _mm_xor_si128(bytes, _mm_set1_epi8(-128));
+  const __m128i halves = _mm_sad_epu8(above, _mm_setzero_si128());
+  return _mm_cvtsi128_si32(halves) + _mm_extract_epi32(halves, 2) - 16 * 128;
 #else
   int32_t x[LANES], total = 0;
   store_int(x, a);
-  for (int i = 0; i < LANES; i++) total += x[i];
+  for (int i = 0; i < LANES; i++) {
+    p[i] = (int8_t)x[i];
+    total += p[i];
+  }
   return total;
-#endif
-}
-// Lanes that fit a signed byte, as bytes.
-inline void store_bytes(int8_t* p, i32x16 a) {
-#if MOTET_AVX512
-  _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(a.v[0]));
-#else
-  int32_t x[LANES];
-  store_int(x, a);
-  for (int i = 0; i < LANES; i++) p[i] = (int8_t)x[i];
 #endif
 }
 
