@@ -137,11 +137,17 @@ class Worker {
   void turn_queries(const QueryTile& tile, int rows, const Distance& distance_of) {
     if (!pairs) return;
     const int group = a.group();
+    const int64_t entry = 2 * a.rotary.padded;  // numbers of a distance in the table
+    const float* table = nullptr;
     for (int r = 0; r < rows; r++) {
-      const int64_t distance =
-          std::max<int64_t>(0, std::min(a.rotary.distances - 1,
-                                        distance_of(a.tables.positions[tile.tokens[r / group]])));
-      const float* table = a.rotary.table + distance * 2 * a.rotary.padded;
+      if (r % group == 0) {
+        const int64_t distance =
+            std::max<int64_t>(0, std::min(a.rotary.distances - 1,
+                                          distance_of(a.tables.positions[tile.tokens[r / group]])));
+        table = a.rotary.table + distance * entry;
+        if (distance >= PAGE)  // the next block's
+          for (int64_t i = 0; i < entry; i += LANES) __builtin_prefetch(table - PAGE * entry + i);
+      }
       const float* from = query.p + r * 2 * pairs;
       float* to = turned.p + r * width;
       for (int i = 0; i < pairs; i += LANES) {
