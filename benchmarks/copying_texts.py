@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.copying_model import (
+from benchmarks.copying_circuit import (
     ARROW,
     BOS,
     CLOSE,
