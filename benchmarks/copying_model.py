@@ -130,7 +130,8 @@ def build(shape: Attention | Mamba, type: str, path: Path) -> None:
     """Write the model in one of Motet's mixtures, such as "Q4_K_M"."""
     source, mix = Built(shape), mix_of(type)
     types = assign(source.metadata, source.tensors, mix, Wishes(), important=False)
-    metadata = source.metadata | {
+    metadata = {
+        **source.metadata,
         "general.file_type": mix.file_type,
         "general.quantization_version": 2,
     }

@@ -191,7 +191,7 @@ def engines(
     known, found = Known(), dict[str, Engine]()
     ways: dict[str, object] = {"plain": None, "lookup": "lookup", "auto": "auto", "forced": known}
     if options.draft:
-        ways["draft"] = str(options.draft)
+        ways["draft"] = Model.load(options.draft, threads=options.threads)
     makers: list[tuple[str, Callable[[], Engine]]] = []
     for name, speculate in ways.items():
         if name == "plain" or not options.ways or name in options.ways:
