@@ -34,12 +34,13 @@ NORMS = {
     "gemma2": ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"],
     "gemma3": ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"],
     "llama": ["attn_norm", "ffn_norm"],
+    "qwen2": ["attn_norm", "ffn_norm"],
 }
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Gemma 2, Gemma 3 and Llama 3.2."""
+    """Gemma 2, Gemma 3, Llama 3.2 and Qwen 2."""
 
     architecture: str
     layers: int
@@ -97,6 +98,10 @@ class Attention:
             yield block + "attn_k.weight", (kv_width, d)
             yield block + "attn_v.weight", (kv_width, d)
             yield block + "attn_output.weight", (d, width)
+            if self.architecture == "qwen2":
+                yield block + "attn_q.bias", (width,)
+                yield block + "attn_k.bias", (kv_width,)
+                yield block + "attn_v.bias", (kv_width,)
             if self.architecture == "gemma3":
                 yield block + "attn_q_norm.weight", (self.head_dim,)
                 yield block + "attn_k_norm.weight", (self.head_dim,)
@@ -105,9 +110,11 @@ class Attention:
             yield block + "ffn_down.weight", (d, self.feed_forward)
 
     def plain(self, name: str, dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        """Norm weights near 1, or the frequency divisors of Llama 3's rope scaling."""
+        """Norm weights near 1, small biases, or the frequency divisors of Llama 3's scaling."""
         if name == "rope_freqs.weight":
             return self._llama3_divisors()
+        if name.endswith(".bias"):
+            return (0.1 * rng.standard_normal(dims)).astype(np.float32)
         return _near_one(dims, rng)
 
     def _llama3_divisors(self) -> np.ndarray:
@@ -366,6 +373,7 @@ MODELS: dict[str, Shape] = {
     ),
     "gemma3-1b": Attention("gemma3", 26, 1152, 6912, 4, 1, 256, 262144, 32768, 1e-6, 1e6, 512),
     "llama-3.2-1b": Attention("llama", 16, 2048, 8192, 32, 8, 64, 128256, 131072, 1e-5, 5e5),
+    "qwen2-1.5b": Attention("qwen2", 28, 1536, 8960, 12, 2, 128, 151936, 32768, 1e-6, 1e6),
     "mamba-130m": Mamba("mamba", 24, 768, 50280, 1 << 20),
     "mamba-1.4b": Mamba("mamba", 48, 2048, 50280, 1 << 20),
     "deepseek2-lite": DeepSeek2(27, 2048, 102400),
