@@ -1,12 +1,12 @@
 """The kernels alone: products of a few rows with many weights, and attention; variants interleaved.
 
-    python benchmarks/kernel_speed.py linear . ../before .@8,4,4,4/512,512,512,512/2
+    python benchmarks/kernel_speed.py linear . ../before .@4,512,1/2
     python benchmarks/kernel_speed.py attention . ../before
 
 A variant is a source tree (its `src` with the compiled kernels in it), and after an @ a tuning of
-the matrix kernels: strips read side by side for 1, 2 and 4 rows and for super-blocks / bytes
-of prefetch for the same / chains of sums / 1 or 0 for BF16 products with or without the processor's
-own instruction (with it, where there is one, if left out). Each has a process of its own; they take
+the matrix kernels, for all weights and numbers of rows: strips read side by side, bytes of prefetch
+and the level of cache that it fills / chains of sums / 1 or 0 for BF16 products with or without the
+processor's own instruction; what is left out is the processor's. Each has a process of its own; they take
 turns, and one runs at a time. Printed are the median times, and for each variant after the first
 the median (and quartiles) over the turns of its time by that of the first in the same turn. With
 one thread the time is the thread's own: what other programs take of its core does not count.
@@ -114,9 +114,12 @@ def work(threads: int, isa: str | None, tuning: str) -> None:
     kernels = CPU(threads, isa)
     if tuning:
         native = kernels._native
-        streams, ahead, chains, *dots = (list(map(int, p.split(","))) for p in tuning.split("/"))
-        with_dots = bool(dots[0][0]) if dots else native.tuning().dots
-        native.set_tuning(native.Tuning(streams, ahead, chains[0], with_dots))
+        now = native.tuning()
+        walk, *others = (list(map(int, part.split(","))) for part in tuning.split("/"))
+        chains = others[0][0] if others else now.chains
+        dots = bool(others[1][0]) if len(others) > 1 else now.dots
+        walks = [[walk] * len(heights) for heights in now.walks]
+        native.set_tuning(native.Tuning(walks, chains, dots))
     # Of one thread, without what other programs take of its core.
     clock = thread_time if threads == 1 else perf_counter
     held: tuple[Any, Any] = (None, None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from motet.machine import available_memory, memory_limit, usable_cores
+from motet.machine import available_memory, core_processors, memory_limit, usable_cores
 
 UNLIMITED_V1 = "9223372036854771712"
 LIMITS = """\
@@ -120,6 +120,19 @@ def test_limits_of_the_process(system: System, limit: str, held: int):
     (system.proc / "self/limits").write_text(LIMITS.format(**both))
     assert system.available == (100 - held) * mmap.PAGESIZE
     assert system.limit == 9000 * 1024
+
+
+def test_a_processor_of_each_core_the_fastest_first(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4, 5})
+    system.siblings("0", "1", "2,3", "4,5")
+    assert core_processors(system.processors) == [0, 1, 2, 4]
+    for cpu, speed in enumerate((2000, 2000, 5000, 5000, 5000, 5000)):
+        folder = system.processors / f"cpu{cpu}/cpufreq"
+        folder.mkdir()
+        (folder / "cpuinfo_max_freq").write_text(f"{speed}000\n")
+    assert core_processors(system.processors) == [2, 4, 0, 1]
 
 
 def test_the_cores_of_this_machine():

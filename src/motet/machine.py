@@ -54,8 +54,19 @@ def usable_cores(proc: Path = _PROC, groups: Path = _GROUPS, processors: Path = 
     Those that it may run on, where hyper-threads of one core count once, but no more than control
     groups leave it time for, rounded up.
     """
-    cores = {_core(processors, cpu) for cpu in os.sched_getaffinity(0)}
-    return max(1, min([len(cores), *_quotas(proc, groups)]))
+    return max(1, min([len(core_processors(processors)), *_quotas(proc, groups)]))
+
+
+def core_processors(processors: Path = _PROCESSORS) -> list[int]:
+    """A processor of each core that this process may run on, those of the fastest cores first."""
+    first: dict[str, int] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        first.setdefault(_core(processors, cpu), cpu)
+
+    def speed(cpu: int) -> int:
+        return next(iter(_numbers(processors / f"cpu{cpu}/cpufreq/cpuinfo_max_freq")), 0)
+
+    return sorted(first.values(), key=lambda cpu: (-speed(cpu), cpu))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def native(request: pytest.FixtureRequest) -> Iterator[Any]:
 def use_dots(native: Any, dots: bool) -> None:
     """Multiply with the processor's own instruction for BF16, or without it."""
     now = native.tuning()
-    native.set_tuning(native.Tuning(now.streams, now.ahead, now.chains, dots))
+    native.set_tuning(native.Tuning(now.walks, now.chains, dots))
 
 
 def product(native: Any, weights: np.ndarray, x: np.ndarray, threads: int = 2) -> np.ndarray:

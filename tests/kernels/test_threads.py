@@ -51,6 +51,53 @@ def test_the_variable_counts(monkeypatch: pytest.MonkeyPatch, value: str, thread
     assert CPU().threads == threads
 
 
+def test_threads_stay_on_cores_of_their_own() -> None:
+    done = run_python("""
+        import os
+        os.environ["MOTET_PIN"] = "1"
+        from motet.kernels import CPU
+        from motet.machine import core_processors
+        mine = os.sched_getaffinity(0)
+        before = {int(thread) for thread in os.listdir("/proc/self/task")}
+        kernels = CPU(2)
+        (worker,) = {int(thread) for thread in os.listdir("/proc/self/task")} - before
+        import time
+        wanted = set(core_processors()[1:2]) or mine
+        for _ in range(1000):
+            if os.sched_getaffinity(worker) == wanted:
+                break
+            time.sleep(0.01)
+        print(os.sched_getaffinity(worker) == wanted, os.sched_getaffinity(0) == mine)
+    """)
+    assert done.stdout.split() == ["True", "True"], done.stderr
+
+
+@pytest.mark.parametrize("value", ["yes", "", "2"])
+def test_a_pin_is_given_or_not(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("MOTET_PIN", value)
+    with pytest.raises(OptionError, match="MOTET_PIN is"):
+        CPU(1)
+
+
+@pytest.mark.parametrize("value", ["3,0,1", "1,0", "1,-1,1", "1,0,3", "fast"])
+def test_a_walk_that_there_is_no_kernel_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("MOTET_WALK", value)
+    with pytest.raises(OptionError, match="MOTET_WALK is"):
+        CPU(1)
+
+
+def test_a_walk_is_taken() -> None:
+    done = run_python("""
+        import os
+        os.environ["MOTET_WALK"] = "2,1024,2"
+        from motet.kernels import CPU
+        print({walk for heights in CPU(1)._native.tuning().walks for walk in map(tuple, heights)})
+    """)
+    assert done.stdout.strip() == "{(2, 1024, 2)}", done.stderr
+
+
 def test_threads_that_the_system_does_not_start_are_done_without() -> None:
     done = run_python("""
         import logging, resource

@@ -42,9 +42,8 @@ def test_no_tuning_changes_a_bit(native: Any, type: TensorType) -> None:
         np.random.default_rng(n).standard_normal((n, columns)).astype(np.float32) for n in COUNTS
     ]
 
-    def products(streams: int, ahead: int, chains: int) -> list[np.ndarray]:
-        dots = native.tuning().dots
-        native.set_tuning(native.Tuning([streams] * 4, [ahead] * 4, chains, dots))
+    def products(*walk: int, chains: int) -> list[np.ndarray]:
+        native.set_tuning(native.Tuning([[walk] * 5] * 5, chains, native.tuning().dots))
         outs = []
         for x in inputs:
             for pool in pools:
@@ -52,26 +51,25 @@ def test_no_tuning_changes_a_bit(native: Any, type: TensorType) -> None:
                 native.linear(pool, x, [weight], [], [outs[-1]])
         return outs
 
-    expected = products(1, 0, 1)
-    for streams in (1, 2, 4, 8):
-        for ahead in (0, 512):
+    expected = products(1, 0, 1, chains=1)
+    for strips in (1, 2, 4, 8):
+        for ahead, level in ((0, 1), (512, 1), (8192, 2)):
             for chains in (1, 2):
-                for got, wanted in zip(products(streams, ahead, chains), expected, strict=True):
-                    assert np.array_equal(got, wanted), (streams, ahead, chains, len(got))
+                made = products(strips, ahead, level, chains=chains)
+                for got, wanted in zip(made, expected, strict=True):
+                    assert np.array_equal(got, wanted), (strips, ahead, level, chains, len(got))
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [
-        ([3, 1, 1, 1], [0, 0, 0, 0], 1),
-        ([1, 16, 1, 1], [0, 0, 0, 0], 1),
-        ([1, 1, 1, 1], [0, -1, 0, 0], 1),
-        ([1, 1, 1, 1], [0, 0, 0, 0], 3),
-    ],
+    ("wrong", "chains"),
+    [((3, 0, 1), 1), ((16, 0, 1), 1), ((1, -1, 1), 1), ((1, 0, 3), 1), ((1, 0, 1), 3)],
 )
-def test_a_tuning_that_there_is_no_kernel_for_is_refused(native: Any, wrong: tuple) -> None:
+def test_a_tuning_that_there_is_no_kernel_for_is_refused(
+    native: Any, wrong: tuple[int, ...], chains: int
+) -> None:
     before = native.tuning()
+    walks = [*before.walks[:4], [*before.walks[4][:4], wrong]]
     with pytest.raises(ValueError, match="tuning"):
-        native.set_tuning(native.Tuning(*wrong, before.dots))
+        native.set_tuning(native.Tuning(walks, chains, before.dots))
     now = native.tuning()
-    assert (now.streams, now.ahead, now.chains) == (before.streams, before.ahead, before.chains)
+    assert (now.walks, now.chains) == (before.walks, before.chains)

@@ -1,11 +1,13 @@
-"""How many threads compute, and on which instruction set: as asked, or the best there is."""
+"""How many threads compute, where, on which instruction set, and how they walk through weights: as
+asked, or the best there is."""
 
 import os
 import re
+from typing import Any
 
 from motet.errors import OptionError
 from motet.kernels import _cpu
-from motet.machine import usable_cores
+from motet.machine import core_processors, usable_cores
 
 MOST_THREADS = 1024
 """More than any machine of today has cores; threads that have none only cost."""
@@ -33,6 +35,38 @@ def checked_threads(threads: int, source: str = "threads") -> int:
 
 def _wrong_threads(source: str, value: str) -> OptionError:
     return OptionError(f"{source} is {value}", hint=f"give a whole number from 1 to {MOST_THREADS}")
+
+
+def thread_processors() -> list[int]:
+    """Where each thread stays if MOTET_PIN is 1: on a core of its own. Else none has a place.
+
+    Raises OptionError where MOTET_PIN is neither 0 nor 1.
+    """
+    value = os.environ.get("MOTET_PIN", "0")
+    if value not in ("0", "1"):
+        raise OptionError(f"MOTET_PIN is {value!r}", hint="give 1 to keep threads on cores, or 0")
+    return core_processors() if value == "1" else []
+
+
+def tune(native: Any) -> None:
+    """Have the kernels of an instruction set walk through weights as MOTET_WALK says, if it does.
+
+    It is "strips,bytes,level": strips read side by side, bytes of prefetch (0 for none), and the
+    level of cache that they come to. Results are the same to the bit. Raises OptionError for what
+    is no such walk.
+    """
+    value = os.environ.get("MOTET_WALK")
+    if value is None:
+        return
+    if not re.fullmatch("[1248],[0-9]{1,6},[12]", value):
+        raise OptionError(
+            f"MOTET_WALK is {value!r}",
+            hint="give strips (1, 2, 4 or 8), bytes ahead and level of cache (1 or 2): 1,8192,2",
+        )
+    now = native.tuning()
+    walk = tuple(map(int, value.split(",")))
+    walks = [[walk] * len(heights) for heights in now.walks]
+    native.set_tuning(native.Tuning(walks, now.chains, now.dots))
 
 
 def choose_isa(isa: str | None = None) -> str:

@@ -18,7 +18,13 @@ import numpy as np
 from motet.arrays import Float32, Int32, Int64, UInt8, UInt64
 from motet.errors import NumericalError
 from motet.kernels.bias import PositionBias
-from motet.kernels.choosing import checked_threads, choose_isa, default_threads
+from motet.kernels.choosing import (
+    checked_threads,
+    choose_isa,
+    default_threads,
+    thread_processors,
+    tune,
+)
 from motet.kernels.cpu_weights import CPUWeights
 from motet.kernels.host_memory import HostMemory, HostPages
 from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Runs
@@ -66,7 +72,8 @@ class CPU(CPUWeights, HostMemory):
         self.isa = choose_isa(isa)
         self._native: Any = import_module(f"motet.kernels._{self.isa}")
         self._arena = self._native.Arena()
-        self._pool = self._native.ThreadPool(wanted)
+        tune(self._native)
+        self._pool = self._native.ThreadPool(wanted, thread_processors())
         self.threads: int = self._pool.threads
         if self.threads < wanted:
             _log.warning(

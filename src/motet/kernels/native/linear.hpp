@@ -12,45 +12,74 @@ namespace {
 
 constexpr int L2_BYTES = 256 << 10;  // of activations that stay at hand while weights pass
 
+// How much is computed on a byte of these weights.
+template <class L>
+constexpr Load load_of() {
+  return L::Scales::BLOCKS > 1 ? SUPERS : L::BITS == 8 ? BYTES : NIBBLES;
+}
+
 // One matrix of a call, ready to be worked on piece by piece.
 struct Product {
   Product(Input& input, const Matrix& w, float* y, const float* bias = nullptr)
       : input(input), w(w), y(y), bias(bias) {
     if (w.type == BF16) {
+      load = WORDS;
       rounded = input.rounded();
     } else if (w.is_float()) {
+      load = FLOATS;
       floats = input.interleaved();
     } else {
       with_type(w.type, [&](auto t) {
         using L = typename LayoutOf<t()>::Base;
         x = &input.quantised(L::Scales::BLOCKS);
-        super = L::Scales::BLOCKS > 1;
+        load = load_of<L>();
         side = input.side<L>();
       });
     }
-    // Few rows: long pieces, since memory delivers best in long streams, but enough of them that
-    // the threads finish together. Many rows: strips that stay at hand while the tiles pass, in
-    // pairs, and pieces for every thread.
+    if (waits())
+      cut_for_streams();
+    else
+      cut_for_tiles();
+  }
+
+  // Few rows: long pieces, since memory delivers best in long streams, and shorter ones towards the
+  // end, so that threads finish together whichever of them are slower.
+  void cut_for_streams() {
     const int64_t threads = input.pool.threads();
-    if (input.rows < 32) {
-      const int64_t bytes = std::clamp<int64_t>(w.bytes / 16, 32 << 10, 256 << 10);
-      strips_a_piece = std::clamp<int64_t>(bytes / w.strip_bytes, 1, w.strips);
-      together = streams(input.tiles[0].height);
-      while (together > 2 && w.strips < 2 * threads * together) together /= 2;
-      strips_a_piece = std::max(together, strips_a_piece / together * together);
-    } else {
-      const int64_t fair = w.strips / (4 * threads) / 2 * 2;
-      const int64_t most = std::clamp<int64_t>(fair, 2, 8);
-      strips_a_piece = std::clamp<int64_t>((192 << 10) / w.strip_bytes, 1, most);
-      together = 2;
+    together = streams(input.tiles[0].height);
+    while (together > 2 && w.strips < 2 * threads * together) together /= 2;
+    const int64_t most = std::max<int64_t>(1, (256 << 10) / (w.strip_bytes * together));
+    const int64_t least = std::max<int64_t>(1, (32 << 10) / (w.strip_bytes * together));
+    for (int64_t at = 0; at < w.strips;) {
+      const int64_t fair = (w.strips - at) / (2 * threads * together);
+      at += together * std::clamp(fair, least, std::max(least, most));
+      ends.push_back(std::min(at, w.strips));
     }
-    pieces = (w.strips + strips_a_piece - 1) / strips_a_piece;
+  }
+
+  // Many rows: strips that stay at hand while the tiles pass, in pairs, and pieces for every
+  // thread.
+  void cut_for_tiles() {
+    const int64_t fair = w.strips / (4 * input.pool.threads()) / 2 * 2;
+    const int64_t most = std::clamp<int64_t>(fair, 2, 8);
+    const int64_t size = std::clamp<int64_t>((192 << 10) / w.strip_bytes, 1, most);
+    together = 2;
+    for (int64_t at = 0; at < w.strips; at += size) ends.push_back(std::min(at + size, w.strips));
   }
 
   // Strips that a tile of so many rows reads side by side.
   int64_t streams(int rows) const {
     const int most = w.is_float() ? most_float_streams(rows) : most_streams(rows);
-    return rows >= PAIRED ? most : std::min(tuned.streams[tuning_entry(rows, super)], most);
+    // Weights that stay at hand while many tiles pass are not waited for.
+    return rows >= PAIRED && !waits() ? most : std::min(tuned.walk(load, rows).strips, most);
+  }
+
+  // Whether so few rows come that it is weights that are waited for.
+  bool waits() const { return input.rows < 32; }
+
+  // By how much a tile's strips are prefetched; the first one that meets them has them come.
+  Fetch ahead(Tile tile) const {
+    return waits() && tile.row == 0 ? tuned.walk(load, tile.height).ahead : Fetch{0, 1};
   }
 
   // Of x, as the kernels read it.
@@ -60,8 +89,7 @@ struct Product {
   }
 
   void run(int64_t piece) const {
-    const int64_t first = piece * strips_a_piece;
-    const int64_t last = std::min(w.strips, first + strips_a_piece);
+    const int64_t first = piece ? ends[piece - 1] : 0, last = ends[piece];
     const size_t tall = run_tall(first, last);
     const size_t at_hand = std::max<size_t>(1, L2_BYTES / (size_t)(row_bytes() * TILE));
     for (size_t t0 = tall; t0 < input.tiles.size(); t0 += at_hand) {
@@ -150,21 +178,24 @@ struct Product {
       const int8_t* a = x->q.p + tile.row * input.columns;
       const float* scale = x->scale.p + tile.row * x->groups;
       const Side::Value* more = side + tile.row * x->groups * Side::items<L>();
+      const Fetch fetch = ahead(tile);
+      auto call = [&](auto kernel) {
+        kernel(strips, w.strip_bytes, x->blocks, a, scale, more, fetch, out);
+      };
       if constexpr (R < PAIRED) {
-        if (S > 1 || ahead(R))
-          return multiply_streams<L, R, S>(strips, w.strip_bytes, x->blocks, a, scale, more,
-                                           ahead(R), out);
-        if constexpr (S == 1)
-          multiply<L, R, 1, 1>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
+        if (R <= 2 && S == 1 && !fetch.bytes)
+          call(multiply<L, R, S, 1, !(R <= 2 && S == 1)>);
+        else
+          call(multiply<L, R, S, 1>);
       } else if constexpr (L::Scales::BLOCKS > 1) {
         if (tuned.chains == 2)
-          multiply_many<L, R, S, R>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
+          call(multiply_many<L, R, S, R>);
         else
-          multiply_many<L, R, S, 8>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
+          call(multiply_many<L, R, S, 8>);
       } else if (tuned.chains == 2) {
-        multiply<L, R, S, 2>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
+        call(multiply<L, R, S, 2>);
       } else {
-        multiply<L, R, S, 1>(strips, w.strip_bytes, x->blocks, a, scale, more, out);
+        call(multiply<L, R, S, 1>);
       }
     });
     put<R, S>(s, tile, out);
@@ -177,15 +208,13 @@ struct Product {
     f32x16 out[S][R];
     if (w.type == BF16)
       multiply_bf16<R, S>(input.dots, strips, w.strip_bytes, (w.columns + 1) / 2,
-                          rounded + tile.row * input.rounded_items(), ahead(R), out);
+                          rounded + tile.row * input.rounded_items(), ahead(tile), out);
     else if (w.type == F32)
-      multiply_floats<float, R>(strips, w.strip_bytes, w.columns, a, ahead(R), out);
+      multiply_floats<float, R>(strips, w.strip_bytes, w.columns, a, ahead(tile), out);
     else
-      multiply_floats<Half, R>(strips, w.strip_bytes, w.columns, a, ahead(R), out);
+      multiply_floats<Half, R>(strips, w.strip_bytes, w.columns, a, ahead(tile), out);
     put<R, S>(s, tile, out);
   }
-
-  int ahead(int rows) const { return rows >= PAIRED ? 0 : tuned.ahead[tuning_entry(rows, super)]; }
 
   template <int R, int S>
   void put(int64_t s, Tile tile, const f32x16 (&out)[S][R]) const {
@@ -214,15 +243,17 @@ struct Product {
   const float* floats = nullptr;
   const uint32_t* rounded = nullptr;
   const Tuning tuned = tuning();
-  bool super = false;  // weights in super-blocks
-  int64_t strips_a_piece, together, pieces;
+  Load load;
+  int64_t together;
+  std::vector<int64_t> ends;  // of pieces, in strips
 };
 
 // All the products, their pieces shared out among the threads.
 inline void multiply_all(ThreadPool& pool, const std::vector<Product>& products) {
   if (products.empty()) return;
   std::vector<int64_t> ends;
-  for (const Product& p : products) ends.push_back(p.pieces + (ends.empty() ? 0 : ends.back()));
+  for (const Product& p : products)
+    ends.push_back((int64_t)p.ends.size() + (ends.empty() ? 0 : ends.back()));
   pool.run(ends.back(), [&](int piece, int) {
     const size_t i = std::upper_bound(ends.begin(), ends.end(), piece) - ends.begin();
     products[i].run(piece - (i ? ends[i - 1] : 0));

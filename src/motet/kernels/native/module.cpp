@@ -156,13 +156,41 @@ uint64_t read_all(ThreadPool& pool, AnyArray<const uint8_t> bytes) {
   return all.load();
 }
 
+// For each load and height of tiles: strips, bytes of prefetch and the level it is for.
+using Walks = std::array<std::array<std::array<int, 3>, HEIGHTS>, LOADS>;
+
+void tuning_of(Tuning* out, const Walks& walks, int chains, bool dots) {
+  need(chains == 1 || chains == 2, "no such tuning");
+  need(!dots || processor_has_dots(), "no such tuning: this processor has no BF16 products");
+  Tuning t{{}, chains, dots};
+  for (int load = 0; load < LOADS; load++)
+    for (int height = 0; height < HEIGHTS; height++) {
+      const auto [strips, bytes, level] = walks[load][height];
+      need((strips == 1 || strips == 2 || strips == 4 || strips == 8) && bytes >= 0 &&
+               (level == 1 || level == 2),
+           "no such tuning");
+      t.walks[load][height] = {strips, {bytes, level}};
+    }
+  new (out) Tuning(t);
+}
+
+Walks walks_of(const Tuning& t) {
+  Walks out;
+  for (int load = 0; load < LOADS; load++)
+    for (int height = 0; height < HEIGHTS; height++) {
+      const Walk& walk = t.walks[load][height];
+      out[load][height] = {walk.strips, walk.ahead.bytes, walk.ahead.level};
+    }
+  return out;
+}
+
 }  // namespace
 
 NB_MODULE(MOTET_MODULE, m) {
   // At the end of a fork, and of a process whose threads are at work, objects are left: no fault.
   nb::set_leak_warnings(false);
   nb::class_<ThreadPool>(m, "ThreadPool")
-      .def(nb::init<int>())
+      .def(nb::init<int, std::vector<int>>(), "threads"_a, "processors"_a = std::vector<int>{})
       .def_prop_ro("threads", &ThreadPool::threads);
   nb::class_<Arena>(m, "Arena").def(nb::init<>());
   nb::class_<Matrix>(m, "Matrix")
@@ -180,22 +208,12 @@ NB_MODULE(MOTET_MODULE, m) {
       .def_prop_ro("packed", &packed_of, nb::rv_policy::reference_internal);
   // How to go through memory: see tuning.hpp. For benchmarks and tests.
   nb::class_<Tuning>(m, "Tuning")
-      .def("__init__", [](Tuning* t, std::array<int, TUNED> streams, std::array<int, TUNED> ahead,
-                          int chains, bool dots) { new (t) Tuning{streams, ahead, chains, dots}; })
-      .def_ro("streams", &Tuning::streams)
-      .def_ro("ahead", &Tuning::ahead)
+      .def("__init__", &tuning_of, "walks"_a, "chains"_a, "dots"_a)
+      .def_prop_ro("walks", &walks_of)
       .def_ro("chains", &Tuning::chains)
       .def_ro("dots", &Tuning::dots);
   m.def("tuning", [] { return tuning(); });
-  m.def("set_tuning", [](const Tuning& t) {
-    for (int i = 0; i < TUNED; i++) {
-      const int n = t.streams[i];
-      need((n == 1 || n == 2 || n == 4 || n == 8) && t.ahead[i] >= 0, "no such tuning");
-    }
-    need(t.chains == 1 || t.chains == 2, "no such tuning");
-    need(!t.dots || processor_has_dots(), "no such tuning: this processor has no BF16 products");
-    tuning() = t;
-  });
+  m.def("set_tuning", [](const Tuning& t) { tuning() = t; });
   m.def("pack", &pack, nb::call_guard<nb::gil_scoped_release>());
   m.def("linear", &linear_of);
   m.def("head_linear", &head_linear_of, "pool"_a, "x"_a, "weights"_a, "before"_a.none(), "out"_a);

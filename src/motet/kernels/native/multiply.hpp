@@ -61,22 +61,29 @@ INLINE void add_block(const uint8_t* strips, int64_t strip_bytes, int64_t b, con
   }
 }
 
-INLINE void prefetch(const uint8_t* p, int64_t bytes) {
-  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at);
+INLINE void prefetch(const uint8_t* p, int64_t bytes, Fetch ahead) {
+  if (!ahead.bytes) return;
+  p += ahead.bytes;
+  // One address: compilers keep one for each line at hand, even where nothing is prefetched.
+  asm("" : "+r"(p));
+  if (ahead.level == 1)
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at);
+  else
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, 2);
 }
 
 // Super-block u of a strip against the R rows of a tile, into acc. Inside of it all is whole
 // numbers: Σ s·Σ w·q over its groups of columns, and Σ t·Σ q where it has minima; so their order
-// and how they are computed are free. `ahead`: bytes by which the strip is prefetched, or 0.
+// and how they are computed are free.
 template <class L, int R>
 INLINE void add_super(const uint8_t* strip, int64_t u, const int8_t* a, const float* scale,
-                      const Side::Value* side, int ahead, f32x16* acc) {
+                      const Side::Value* side, Fetch ahead, f32x16* acc) {
   using Scales = typename L::Scales;
   constexpr int G = Scales::GROUPS;
   const uint8_t* unit = strip + u * L::UNIT_BYTES;
   const Side::Value* extra = side + u * Side::items<L>() * R;
   i32x16 total[R], least[R];
-  if (ahead) prefetch(unit + ahead, Scales::SIZE);
+  prefetch(unit, Scales::SIZE, ahead);
 #pragma GCC unroll 4
   for (int r = 0; r < R; r++) {
     total[r] = set_int(0);
@@ -91,7 +98,7 @@ INLINE void add_super(const uint8_t* strip, int64_t u, const int8_t* a, const fl
       const int64_t b = u * Scales::BLOCKS + p * (2 / G) + i;
       const uint8_t* quants = strip + L::quants(b);
       i32x16 w[1][8];
-      if (ahead) prefetch(quants + ahead, L::BLOCK_BYTES);
+      prefetch(quants, L::BLOCK_BYTES, ahead);
       open_quants<L::BITS>(quants, w[0]);
 #pragma GCC unroll 4
       for (int r = 0; r < R; r++) {
@@ -111,42 +118,28 @@ INLINE void add_super(const uint8_t* strip, int64_t u, const int8_t* a, const fl
     acc[r] = fma(super_value<L>(unit, total[r], least[r]), f32x16::set(scale[u * R + r]), acc[r]);
 }
 
-// R rows of a tile against S strips, opened together.
-template <class L, int R, int S, int CHAINS>
+// R rows of a tile against S strips side by side. Many rows open two strips together; with few rows
+// the sums of all strips take the registers, so they are opened one after the other. FETCHES: where
+// nothing is prefetched and little is computed, even asking whether to costs.
+template <class L, int R, int S, int CHAINS, bool FETCHES = true>
 NOINLINE void multiply(const uint8_t* strips, int64_t strip_bytes, int64_t blocks, const int8_t* a,
-                       const float* scale, const Side::Value* side, f32x16 (&out)[S][R]) {
-  f32x16 acc[S][R];
-  for (int s = 0; s < S; s++)
-    for (int r = 0; r < R; r++) acc[s][r] = f32x16::set(0);
-  if constexpr (L::Scales::BLOCKS > 1)
-    for (int64_t u = 0; u < blocks / L::Scales::BLOCKS; u++)
-      add_super<L, R>(strips, u, a, scale, side, 0, acc[0]);
-  else
-    for (int64_t b = 0; b < blocks; b++)
-      add_block<L, R, S, CHAINS>(strips, strip_bytes, b, a, scale, side, acc);
-  for (int s = 0; s < S; s++)
-    for (int r = 0; r < R; r++) out[s][r] = acc[s][r];
-}
-
-// Few rows wait for memory: S strips are read side by side, `ahead` bytes prefetched in each, so
-// that more cache lines are on their way. They are opened one after the other, since the sums of
-// all take the registers.
-template <class L, int R, int S>
-NOINLINE void multiply_streams(const uint8_t* strips, int64_t strip_bytes, int64_t blocks,
-                               const int8_t* a, const float* scale, const Side::Value* side,
-                               int ahead, f32x16 (&out)[S][R]) {
+                       const float* scale, const Side::Value* side, Fetch ahead,
+                       f32x16 (&out)[S][R]) {
+  constexpr int together = R >= PAIRED ? S : 1;
+  if constexpr (!FETCHES) ahead = {0, 1};
   f32x16 acc[S][R];
   for (int s = 0; s < S; s++)
     for (int r = 0; r < R; r++) acc[s][r] = f32x16::set(0);
   for (int64_t u = 0; u < blocks / L::Scales::BLOCKS; u++)
 #pragma GCC unroll 8
-    for (int s = 0; s < S; s++) {
+    for (int s = 0; s < S; s += together) {
       const uint8_t* strip = strips + s * strip_bytes;
       if constexpr (L::Scales::BLOCKS > 1) {
         add_super<L, R>(strip, u, a, scale, side, ahead, acc[s]);
       } else {
-        if (ahead) prefetch(strip + L::unit(u) + ahead, L::UNIT_BYTES);
-        add_block<L, R, 1, 1>(strip, strip_bytes, u, a, scale, side, acc + s);
+        for (int i = 0; i < together; i++)
+          prefetch(strip + i * strip_bytes + L::unit(u), L::UNIT_BYTES, ahead);
+        add_block<L, R, together, CHAINS>(strip, strip_bytes, u, a, scale, side, acc + s);
       }
     }
   for (int s = 0; s < S; s++)
@@ -176,7 +169,7 @@ inline f32x16 load_weights<Half>(const void* p) {
 // R of a tile's STRIDE rows against S strips side by side.
 template <class W, int R, int STRIDE, int S>
 NOINLINE void multiply_float(const uint8_t* strips, int64_t strip_bytes, int64_t columns,
-                             const float* a, int ahead, f32x16* acc) {
+                             const float* a, Fetch ahead, f32x16* acc) {
   constexpr int item = (std::is_same_v<W, float> ? 4 : 2) * STRIP;
   constexpr int64_t chunk = 64;
   for (int s = 0; s < S; s++)
@@ -191,7 +184,7 @@ NOINLINE void multiply_float(const uint8_t* strips, int64_t strip_bytes, int64_t
 #pragma GCC unroll 8
       for (int s = 0; s < S; s++) {
         const uint8_t* p = strips + s * strip_bytes + k * item;
-        if (ahead) prefetch(p + ahead, 2 * item);
+        prefetch(p, 2 * item, ahead);
         const f32x16 w0 = load_weights<W>(p), w1 = load_weights<W>(p + item);
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
@@ -214,7 +207,7 @@ NOINLINE void multiply_float(const uint8_t* strips, int64_t strip_bytes, int64_t
 // A tile of R rows, so many at a time as there are registers for their sums.
 template <class W, int R, int S>
 inline void multiply_floats(const uint8_t* strips, int64_t strip_bytes, int64_t columns,
-                            const float* a, int ahead, f32x16 (&acc)[S][R]) {
+                            const float* a, Fetch ahead, f32x16 (&acc)[S][R]) {
   constexpr int part = std::min(R, FLOAT_ROWS);
   for (int r = 0; r < R; r += part)
     multiply_float<W, part, R, S>(strips, strip_bytes, columns, a + r, ahead, &acc[0][r]);

@@ -14,7 +14,7 @@ constexpr int64_t BLOCK_WORDS = BLOCK / 2;
 // R of a tile's STRIDE rows against S strips side by side.
 template <class Way, int R, int STRIDE, int S>
 NOINLINE void multiply_words(const uint8_t* strips, int64_t strip_bytes, int64_t words,
-                             const uint32_t* x, int ahead, f32x16* out) {
+                             const uint32_t* x, Fetch ahead, f32x16* out) {
   constexpr int size = 4 * STRIP, step = Way::ITEMS * STRIDE;
   for (int s = 0; s < S; s++)
     for (int r = 0; r < R; r++) out[s * STRIDE + r] = f32x16::set(0);
@@ -28,7 +28,7 @@ NOINLINE void multiply_words(const uint8_t* strips, int64_t strip_bytes, int64_t
 #pragma GCC unroll 8
       for (int s = 0; s < S; s++) {
         const uint8_t* p = strips + s * strip_bytes + k * size;
-        if (ahead) prefetch(p + ahead, 2 * size);
+        prefetch(p, 2 * size, ahead);
         // One after the other: both words, opened, would take the registers.
         const i32x16 w0 = load_int(p);
 #pragma GCC unroll 8
@@ -53,7 +53,7 @@ NOINLINE void multiply_words(const uint8_t* strips, int64_t strip_bytes, int64_t
 // A tile of R rows, so many at a time as there are registers for their sums.
 template <int R, int S>
 inline void multiply_bf16(bool dots, const uint8_t* strips, int64_t strip_bytes, int64_t words,
-                          const uint32_t* x, int ahead, f32x16 (&acc)[S][R]) {
+                          const uint32_t* x, Fetch ahead, f32x16 (&acc)[S][R]) {
   constexpr int part = std::min(R, FLOAT_ROWS);
   const Flushing flushing;
   with_way(dots, [&](auto way) {

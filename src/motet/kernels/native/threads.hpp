@@ -5,6 +5,7 @@
 // sleep; the caller takes pieces too.
 #pragma once
 #include <pthread.h>
+#include <sched.h>
 
 #include <atomic>
 #include <cstdint>
@@ -42,11 +43,21 @@ struct PlainFloats {
   const uint32_t before;
 };
 
+// The calling thread, from now on; where the system refuses that, it goes where it likes.
+inline void stay_on(int processor) {
+  if (processor < 0 || processor >= CPU_SETSIZE) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
 // The threads of a pool, in the process that started them.
 class Crew {
  public:
-  // Starts `threads` - 1, or as many as the system allows.
-  explicit Crew(int threads) {
+  // Starts `threads` - 1, or as many as the system allows; thread i stays on processors[i], if
+  // there is one.
+  Crew(int threads, std::vector<int> processors) : processors(std::move(processors)) {
     workers_.reserve(threads);
     try {
       for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { work(i); });
@@ -100,6 +111,7 @@ class Crew {
   }
 
   const uint64_t born = forks.count.load();
+  const std::vector<int> processors;
 
  private:
   static constexpr int64_t MOST = (1 << 24) - 65536;  // the rest: threads that find no piece left
@@ -140,6 +152,7 @@ class Crew {
 
   void work(int thread) {
     uint32_t seen = 0;
+    if (thread < (int)processors.size()) stay_on(processors[thread]);
     _mm_setcsr(PlainFloats::PLAIN);  // a thread begins with that of the one that made it
     while (!stop_.load()) {
       for (int spin = 0; spin < SPINS && epoch_.load() == seen; spin++) _mm_pause();
@@ -169,8 +182,10 @@ class Crew {
 
 class ThreadPool {
  public:
-  // Of `threads` threads, the caller's among them, or of fewer where the system allows no more.
-  explicit ThreadPool(int threads) : crew_(new Crew(threads)) {}
+  // Of `threads` threads, the caller's among them, or of fewer where the system allows no more. All
+  // but the caller's (thread 0) stay on the processors that are named for them.
+  explicit ThreadPool(int threads, std::vector<int> processors = {})
+      : crew_(new Crew(threads, std::move(processors))) {}
   ~ThreadPool() {
     Crew* crew = crew_.load();
     if (crew->born == forks.count.load()) delete crew;
@@ -197,7 +212,7 @@ class ThreadPool {
     if (crew->born != forks.count.load()) {
       // The old one stays as the fork found it: its threads, for which it would wait, are not here.
       // The new one is not larger: scratch memory may have been made already.
-      crew = new Crew(crew->threads());
+      crew = new Crew(crew->threads(), crew->processors);
       crew_.store(crew);
     }
     return *crew;

@@ -4,6 +4,7 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <bit>
 
 #include "bf16.hpp"
 
@@ -23,36 +24,62 @@ constexpr int MOST_STREAMS = 1;  // computes for far longer than it waits
 constexpr int MOST_SUMS = 1;
 #endif
 
-constexpr int TUNED = 4;
+// What makes a walk through weights slow differs with how much is computed on each byte: by how
+// weights are stored, and by how many rows of activations they meet.
+enum Load : int { NIBBLES, BYTES, SUPERS, FLOATS, WORDS };
+constexpr int LOADS = 5, HEIGHTS = 5;  // tiles of 1, 2, 4, 8 and 16 rows
+
+// Bytes by which a strip is prefetched (0: not at all), and the level of the cache that it comes
+// to.
+struct Fetch {
+  int bytes, level;
+};
+struct Walk {
+  int strips;  // read side by side
+  Fetch ahead;
+};
+
+using Heights = std::array<Walk, HEIGHTS>;
+
 struct Tuning {
-  // For tiles of 1, 2 and 4 rows, and for weights in super-blocks: strips that are read
-  // side by side, and bytes by which each is prefetched (0: not at all).
-  std::array<int, TUNED> streams;
-  std::array<int, TUNED> ahead;
+  std::array<Heights, LOADS> walks;
   // Independent int32 sums for each sum of products in tiles of many rows, 1 or 2: a dot product
   // waits for the one before it if both add to one register.
   int chains;
   // Whether words of BF16 are multiplied by the processor's own instruction for them.
   bool dots;
+
+  const Walk& walk(Load load, int rows) const {
+    return walks[load][std::min((int)std::bit_width((unsigned)rows), HEIGHTS) - 1];
+  }
 };
 
 inline Tuning tuning_of_processor() {
   __builtin_cpu_init();
   const bool dots = processor_has_dots();
-  // Measured on Emerald Rapids: one stream has too few cache lines on their way.
-  if (__builtin_cpu_is("intel")) return {{8, 4, 4, 4}, {512, 512, 512, 512}, 2, dots};
-  // Measured on Zen 4: its own prefetchers are best on one stream, unless so much is computed on
-  // each block that they fall behind.
-  return {{1, 1, 4, 1}, {0, 0, 512, 0}, 1, dots};
+  if (__builtin_cpu_is("intel")) {
+    // Measured on Emerald Rapids: one stream has too few cache lines on their way.
+    constexpr Walk one{8, {512, 1}}, few{4, {512, 1}}, many{2, {0, 1}};
+    constexpr Heights plain{one, few, few, many, many};
+    constexpr Heights supers{few, few, few, many, many};
+    return {{plain, plain, supers, plain, plain}, 2, dots};
+  }
+  // Measured on Zen 4: where little is computed its own prefetchers are best, some of them on four
+  // streams. They fall behind where more is computed. Then instructions help that fetch from far
+  // away into the second level: the first has too few lines on their way for that.
+  constexpr Walk own{1, {0, 1}}, near{1, {6144, 2}}, far{1, {8192, 2}};
+  constexpr Heights nibbles{own, far, far, far, far};
+  constexpr Heights bytes{own, Walk{4, {1024, 2}}, near, far, far};
+  constexpr Heights supers{own, near, far, far, far};
+  constexpr Heights floats{Walk{4, {0, 1}}, Walk{4, {512, 1}}, far, far, far};
+  constexpr Heights words{own, Walk{4, {1024, 2}}, own, far, far};
+  return {{nibbles, bytes, supers, floats, words}, 1, dots};
 }
 
 inline Tuning& tuning() {
   static Tuning chosen = tuning_of_processor();
   return chosen;
 }
-
-// Which entry of a tuning is for tiles of so many rows, of weights in super-blocks or not.
-constexpr int tuning_entry(int rows, bool super) { return super ? 3 : rows / 2; }
 
 // Strips whose sums have room in the registers; float weights have two sums for each, of the even
 // and of the odd columns.
