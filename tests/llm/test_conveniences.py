@@ -60,7 +60,7 @@ def test_a_completion_as_json(llm):
     assert plain == answer.to_dict()
     assert plain["text"] == answer.text and plain["tokens"] == list(answer.tokens)
     counts = {"prompt_tokens": 4, "completion_tokens": 3, "cached_tokens": 0, "reasoning_tokens": 0}
-    assert plain["usage"] == counts
+    assert plain["usage"] == counts | {"proposed_tokens": 0, "accepted_tokens": 0}
     assert plain["timings"]["total"] == answer.timings.total
     assert plain["logprobs"][0]["logprob"] == answer.logprobs[0].logprob
     assert plain["logprobs"][0]["top"] == [list(each) for each in answer.logprobs[0].top]

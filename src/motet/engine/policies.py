@@ -21,7 +21,7 @@ _ALLOWED = 0.01
 """Of the time in steps: so much may be lost to what turns out not to pay."""
 _START = 2.0
 """Steps whose time may be lost before any was saved."""
-_SAVED = 16.0
+_SAVED = 4.0
 """Steps whose time may be lost of what was saved before."""
 _WORTH = 1.02
 """By so much a step has to give more tokens a second."""
