@@ -374,6 +374,10 @@ MODELS: dict[str, Shape] = {
     "gemma3-1b": Attention("gemma3", 26, 1152, 6912, 4, 1, 256, 262144, 32768, 1e-6, 1e6, 512),
     "llama-3.2-1b": Attention("llama", 16, 2048, 8192, 32, 8, 64, 128256, 131072, 1e-5, 5e5),
     "qwen2-1.5b": Attention("qwen2", 28, 1536, 8960, 12, 2, 128, 151936, 32768, 1e-6, 1e6),
+    # For long contexts, where attention is most of the work.
+    "llama-3.2-1b-1-layer": Attention(
+        "llama", 1, 2048, 8192, 32, 8, 64, 32768, 131072, 1e-5, 5e5
+    ),
     "mamba-130m": Mamba("mamba", 24, 768, 50280, 1 << 20),
     "mamba-1.4b": Mamba("mamba", 48, 2048, 50280, 1 << 20),
     "deepseek2-lite": DeepSeek2(27, 2048, 102400),

@@ -59,6 +59,8 @@ class Motet:
 
 
 class LlamaCpp:
+    flash = -1  # flash attention: what llama.cpp chooses
+
     def __init__(self, path: str, threads: int) -> None:
         import llama_cpp as ll
 
@@ -71,6 +73,7 @@ class LlamaCpp:
         options.n_batch = options.n_ubatch = 512
         options.n_seq_max = 16
         options.kv_unified = True
+        options.flash_attn_type = self.flash
         options.n_threads = options.n_threads_batch = threads
         self.context = ll.llama_init_from_model(self.model, options)
         self.encodes = ll.llama_model_has_encoder(self.model)
