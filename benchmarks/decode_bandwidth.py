@@ -16,6 +16,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter, thread_time
@@ -125,37 +126,34 @@ def main() -> None:
     def of_variant(strips: int, ahead: int) -> float:
         return rate(streams.bytes, lambda: streams.multiply(strips, ahead))
 
-    for _ in range(2):  # the first time is slower
-        of_all = {v: of_variant(*v) for v in VARIANTS}
     tried = [{v: of_variant(*v) for v in VARIANTS} for _ in range(options.turns)]
     of_all = {v: median(t[v] for t in tried) for v in VARIANTS}
     best = sorted(VARIANTS, key=lambda v: -of_all[v])[:2]
-    print("streams, GB/s: " + ", ".join(f"{s}/{a}: {of_all[s, a]:.1f}" for s, a in VARIANTS))
-    print(
-        "| | rows | GB/s | best stream | share | plain read | share |\n|---|---|---|---|---|---|---|"
-    )
-    rng = np.random.default_rng(0)
+    cells = [f"{strips}/{ahead}: {of_all[strips, ahead]:.1f}" for strips, ahead in VARIANTS]
+    print(f"streams, GB/s: {', '.join(cells)}")
+    print("| | rows | GB/s | best stream | share | plain read | share |\n|" + 7 * "---|")
     for name in options.types:
         layers = Layers(kernels, name)
         for rows in options.rows:
-            x = {
-                n: rng.standard_normal((rows, n)).astype(np.float32)
-                for n in (MODEL, QUERIES, INNER)
-            }
-            layers.decode(x)
+            x = activations(rows)
+            decode = partial(layers.decode, x)
+            decode()
             own, stream, read = [], [], []
             for _ in range(options.turns):
-                own.append(rate(layers.bytes, lambda: layers.decode(x)))
+                own.append(rate(layers.bytes, decode))
                 stream.append(max(of_variant(*v) for v in best))
                 read.append(rate(streams.bytes, streams.read))
-            shares = [
-                median(a / b for a, b in zip(own, other, strict=True)) for other in (stream, read)
-            ]
-            print(
-                f"| {name} | {rows} | {median(own):.1f} | {median(stream):.1f} | {shares[0]:.2f} "
-                f"| {median(read):.1f} | {shares[1]:.2f} |",
-                flush=True,
-            )
+            cells = [f"{name} | {rows} | {median(own):.1f}"]
+            for other in (stream, read):
+                share = median(a / b for a, b in zip(own, other, strict=True))
+                cells.append(f"{median(other):.1f} | {share:.2f}")
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def activations(rows: int) -> dict[int, Any]:
+    rng = np.random.default_rng(0)
+    widths = (MODEL, QUERIES, INNER)
+    return {n: rng.standard_normal((rows, n)).astype(np.float32) for n in widths}
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@
 A variant is a source tree (its `src` with the compiled kernels in it), and after an @ a tuning of
 the matrix kernels, for all weights and numbers of rows: strips read side by side, bytes of prefetch
 and the level of cache that it fills / chains of sums / 1 or 0 for BF16 products with or without the
-processor's own instruction; what is left out is the processor's. Each has a process of its own; they take
-turns, and one runs at a time. Printed are the median times, and for each variant after the first
-the median (and quartiles) over the turns of its time by that of the first in the same turn. With
-one thread the time is the thread's own: what other programs take of its core does not count.
+processor's own instruction; what is left out is the processor's. Each has a process of its own;
+they take turns, and one runs at a time. Printed are the median times, and for each variant after
+the first the median (and quartiles) over the turns of its time by that of the first in the same
+turn. With one thread the time is the thread's own: what other programs take of its core does not
+count.
 """
 
 import argparse
