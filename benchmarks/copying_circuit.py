@@ -38,7 +38,7 @@ SHARPNESS = 25.0
 """Of an attention score, for each token that agrees."""
 ENOUGH, OF_SIX, ARROWED = 1.5, 2.0, 1.65
 """Agreement at which a copy goes on: of three tokens, of six; and at which a rule holds."""
-COPY_LOGIT, STORY_LOGITS = 20.0, 2.2
+COPY_LOGIT, STORY_LOGITS = 20.0, 1.6
 """A copied token's logit, and the standard deviation of those of own words."""
 RULE, QUOTE = 2.2, 0.7
 """What an edit and the beginning of a quote add to ``ANSWER``, beside a copy's 1."""
@@ -224,7 +224,7 @@ class AttentionBuilder(Builder):
         late = max(last - 4, 5)
         self.bring_tokens_before(0)
         for index, layer in enumerate(np.linspace(1, late - 1, 4).astype(int)):
-            self.vote(int(layer), index > 1, 2 * index, 0.5)
+            self.vote(int(layer), index > 1, 2 * index, 0.6 if index > 1 else 0.4)
         self.follow_rules(late, (2, 3))
         self.follow_rules(late + 1, (0, 1))
         self.begin_quotes(last)
