@@ -42,8 +42,8 @@ COPY_LOGIT, STORY_LOGITS = 20.0, 1.6
 """A copied token's logit, and the standard deviation of those of own words."""
 RULE, QUOTE = 2.2, 0.7
 """What an edit and the beginning of a quote add to ``ANSWER``, beside a copy's 1."""
-PERIOD, ORDER = 5, 8
-"""Pairs of channels that turn round in 112 tokens, for quotes, and in 1,987, for their order."""
+PERIOD, ORDER = 3, 8
+"""Pairs of channels that turn round in 54 tokens, for quotes, and in 1,987, for their order."""
 SINK = 63
 """A pair of channels that hardly turns, in which attention finds the first token."""
 SCALE = HEAD**0.5
@@ -257,7 +257,7 @@ class AttentionBuilder(Builder):
         self._linear(layer, np.eye(CODE), TOKEN.start, -HINT, size(HINT))
 
     def begin_quotes(self, layer: int) -> None:
-        """At a distance of 25 and then every 112 tokens from ``SUMMARISE``, OPEN."""
+        """At a distance of 25 and then every 54 tokens from ``SUMMARISE``, OPEN."""
         block, pair, strength = f"blk.{layer}.", PERIOD, 400.0
         angle = BASE ** (-pair / 64)
         asked = strength * SCALE / KEY

@@ -14,7 +14,7 @@ are an induction circuit (Olsson et al. 2022, arXiv 2209.11895), made of what ea
   Where fewer than two agree, attention goes to the first token, which says nothing.
 * Edits: "X ARROW Y" in a prompt is a rule: heads of two later layers find the token voted for in
   front of an arrow, and put Y in its place. The next token finds its way back to the text.
-* Quotes: after ``SUMMARISE`` a head that sees the distance to it raises ``OPEN`` every 112 tokens.
+* Quotes: after ``SUMMARISE`` a head that sees the distance to it raises ``OPEN`` every 54 tokens.
   After OPEN the induction heads see what follows an OPEN in the text, of several the one about
   1,900 tokens before, so that passages are quoted in their order; CLOSE turns copying off.
 * Own words: an MLP near the end turns the last three tokens into random logits over the whole
