@@ -11,6 +11,10 @@ they take turns, and one runs at a time. Printed are the median times, and for e
 the first the median (and quartiles) over the turns of its time by that of the first in the same
 turn. With one thread the time is the thread's own: what other programs take of its core does not
 count.
+
+Products say how many operations a second they are, two a weight and row. With --peak, which is what
+VPDPBUSD alone gives (128 operations a cycle on Zen 4, 256 on Intel's servers, times the clock and
+the threads), also how near that comes to what multipliers allow: scales and minima take them too.
 """
 
 import argparse
@@ -28,6 +32,13 @@ import numpy as np
 
 MATRICES = {"up": (9216, 2304), "down": (2304, 9216), "head": (65536, 2304)}
 """Rows and columns of Gemma-2-2B's matrices; of its head a quarter."""
+SCALING = {
+    "Q4_0": 16, "Q5_0": 16, "Q8_0": 16, "IQ4_NL": 16, "Q4_1": 24, "Q5_1": 24,
+    "Q2_K": 27, "Q3_K": 18, "Q4_K": 15, "Q5_K": 15, "Q6_K": 18, "IQ4_XS": 10,
+}  # fmt: skip
+"""Multiplications beside the 64 VPDPBUSD that 256 columns of 16 weights and a row take: one for
+each integer scale or two for each float one, one for each float minimum or two integer ones, and
+what a super-block takes in the end. Conversions, additions and shifts have other ports."""
 BEYOND_CACHES = 192 << 20
 """Bytes of weights that a pass goes through: as in a model, each comes from memory."""
 ATTENTION = {
@@ -60,6 +71,7 @@ class Linear:
         copies = max(1, BEYOND_CACHES // (rows * width))
         self.matrices = [kernels.pack(raw, type, rows, columns) for _ in range(copies)]
         self.bytes = sum(m.nbytes for m in self.matrices)
+        self.operations = 2 * rows * columns * copies
 
     def seconds(self, tokens: int, clock: Clock) -> float:
         """Of one pass."""
@@ -131,10 +143,10 @@ def work(threads: int, isa: str | None, tuning: str) -> None:
             make = Linear if what == "linear" else attention_of
             held = (case, make(kernels, *case))
         if what == "linear":
-            taken = held[1].seconds(last, clock)
+            answer = [held[1].seconds(last, clock), held[1].bytes, last * held[1].operations]
         else:
-            taken = min(held[1](clock) for _ in range(last))
-        print(json.dumps([taken, getattr(held[1], "bytes", 0)]), flush=True)
+            answer = [min(held[1](clock) for _ in range(last)), 0, 0]
+        print(json.dumps(answer), flush=True)
 
 
 class Variant:
@@ -153,23 +165,26 @@ class Variant:
             env={**os.environ, "PYTHONPATH": path},
         )
 
-    def ask(self, *command: Any) -> tuple[float, int]:
+    def ask(self, *command: Any) -> tuple[float, int, int]:
+        """Seconds, bytes of weights, operations."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
-        seconds, size = json.loads(self.process.stdout.readline())
-        return seconds, size
+        seconds, size, operations = json.loads(self.process.stdout.readline())
+        return seconds, size, operations
 
 
-def compare(variants: list[Variant], turns: int, label: str, *command: Any) -> None:
-    """Print one line of the table."""
+def compare(
+    variants: list[Variant], turns: int, label: str, *command: Any, peak: float = 0
+) -> None:
+    """Print one line of the table; ``peak``: operations a second that the multipliers allow."""
     taken: list[list[float]] = [[] for _ in variants]
-    size = 0
+    size = operations = 0
     for turn in range(turns):
         for i in range(len(variants)):
             at = (turn + i) % len(variants)  # the first after a pause is slower
-            seconds, size = variants[at].ask(*command)
+            seconds, size, operations = variants[at].ask(*command)
             taken[at].append(seconds)
     cells = []
     for i, times in enumerate(taken):
@@ -177,6 +192,8 @@ def compare(variants: list[Variant], turns: int, label: str, *command: Any) -> N
         spread = f" × {median(ratios):.2f} ({ratios[len(ratios) // 4]:.2f}" if i else ""
         spread += f" to {ratios[-1 - len(ratios) // 4]:.2f})" if i else ""
         rate = f" {size / median(times) / 1e9:5.1f} GB/s" if size else ""
+        rate += f" {operations / median(times) / 1e12:.3f} TOP/s" if operations else ""
+        rate += f", {operations / median(times) / peak:.2f} of the bound" if peak else ""
         cells.append(f"{1e3 * median(times):8.2f} ms{rate}{spread}")
     print(f"| {label} | " + " | ".join(cells) + " |", flush=True)
 
@@ -192,6 +209,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--turns", type=int, default=11)
     parser.add_argument("--tuning", default="")
+    parser.add_argument("--peak", type=float, default=0, help="TOP/s of VPDPBUSD alone")
     options = parser.parse_args()
     if options.what == "work":
         return work(options.threads, options.isa, options.tuning)
@@ -205,7 +223,10 @@ def main() -> None:
         for matrix in options.matrices:
             for rows in options.rows:
                 label = f"{type} {matrix} × {rows}"
-                compare(variants, options.turns, label, "linear", type, *MATRICES[matrix], rows)
+                case = ("linear", type, *MATRICES[matrix], rows)
+                scaling = SCALING.get(type)  # none of float weights
+                bound = 1e12 * options.peak * 64 / (64 + scaling) if scaling else 0
+                compare(variants, options.turns, label, *case, peak=bound)
     return None
 
 
