@@ -186,8 +186,11 @@ def test_what_fails_with_proposals_is_done_without(error: Exception) -> None:
         assert plain.generate("abc", max_tokens=20, temperature=0).tokens == answer.tokens
 
 
-def test_a_proposer_that_fails_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    proposer = Telling(lambda _: 1 / 0)
+@pytest.mark.parametrize(
+    "rule", [lambda _: 1 / 0, lambda _: [-1], lambda _: [N_VOCAB], lambda _: "a"]
+)
+def test_a_proposer_that_fails_fails_nothing(rule: Any, caplog: pytest.LogCaptureFixture) -> None:
+    proposer = Telling(rule)
     with make(ScriptedModel(), max_sequences=2, speculate=proposer) as llm:
         answer = llm.generate("abc", max_tokens=10, temperature=0)
     assert len(answer.tokens) == 10
