@@ -122,9 +122,9 @@ class ScriptedMemory:
         }
 
     def rewind(self, ends: Mapping[int, int]) -> None:
-        """To positions among the tokens that were decoded last, to be rewound."""
+        """To positions among the tokens that were decoded last, to be rewound, or to the end."""
         for seq, end in ends.items():
-            assert self.rewindable.pop(seq, end + 1) <= end < self.length(seq)
+            assert self.rewindable.pop(seq, self.length(seq)) <= end <= self.length(seq)
             del self.held[seq][end:]
 
     def clear(self) -> None:

@@ -100,6 +100,21 @@ def test_memory_holds_what_it_would_without() -> None:
     assert 0 < total.accepted_tokens < total.proposed_tokens
 
 
+def test_memory_goes_back_no_farther_than_without() -> None:
+    """Where all that was proposed was chosen, too."""
+    model = Model.load(shipped_model().with_name("motet-tiny-mamba.gguf"), 1)
+    said = [20, 21, 22]
+    proposer = Telling(lambda wanted: said[len(wanted.tokens) :][: wanted.most])
+    found: list[object] = []
+    for speculate in (None, proposer):
+        with LLM(model, speculate=speculate) as llm, llm.conversation() as talk:
+            answer = llm.generate(said[:3], max_tokens=12, seed=1, conversation=talk)
+            found.append((answer.tokens, talk.state(), llm._engine._context.memory.used_bytes))
+        said += answer.tokens
+    assert answer.usage.accepted_tokens == answer.usage.proposed_tokens > 0
+    assert found[0] == found[1]
+
+
 def test_a_step_gives_as_many_tokens_as_were_foreseen() -> None:
     proposer = knowing(count=4)
     with make(ScriptedModel(), max_sequences=2, speculate=proposer) as llm:
@@ -171,8 +186,11 @@ def test_what_fails_with_proposals_is_done_without(error: Exception) -> None:
         assert plain.generate("abc", max_tokens=20, temperature=0).tokens == answer.tokens
 
 
-def test_a_proposer_that_fails_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    proposer = Telling(lambda _: 1 / 0)
+@pytest.mark.parametrize(
+    "rule", [lambda _: 1 / 0, lambda _: [-1], lambda _: [N_VOCAB], lambda _: "a"]
+)
+def test_a_proposer_that_fails_fails_nothing(rule: Any, caplog: pytest.LogCaptureFixture) -> None:
+    proposer = Telling(rule)
     with make(ScriptedModel(), max_sequences=2, speculate=proposer) as llm:
         answer = llm.generate("abc", max_tokens=10, temperature=0)
     assert len(answer.tokens) == 10

@@ -61,7 +61,7 @@ class Engine:
         self._totals = Totals()
         self._admission = Admission(context.max_sequences, max_waiting, self._totals)
         self._pace = Pace(step_seconds)
-        self._speculation = proposing and proposing.begin(self._pace)
+        self._speculation = proposing and proposing.begin(self._pace, context.model.config.n_vocab)
         self._masks = Masks()
         self._scheduler, self._stepping = self._driving(context)
         self._embedder = embedder

@@ -32,11 +32,11 @@ class Proposing:
     proposer: Proposer
     most: int | None = None
 
-    def begin(self, pace: Pace) -> Speculation:
-        """For an engine with such a pace."""
+    def begin(self, pace: Pace, n_vocab: int) -> Speculation:
+        """For an engine with such a pace, of a model with so many tokens."""
         costs = StepCosts(pace)
         policy = WhatPays(costs) if self.most is None else Always(costs, self.most)
-        return Speculation(self.proposer, policy)
+        return Speculation(self.proposer, policy, n_vocab)
 
 
 def proposing_of(

@@ -217,6 +217,8 @@ class Scheduler:
         request = answer.request
         if self._speculation is not None:
             self._speculation.ended(answer, serves=keep and self._reuse)
+            if answer.seq >= 0:  # nobody goes back among its last tokens, were they all chosen
+                self._memory.rewind({answer.seq: self._memory.length(answer.seq)})
         if answer.seq >= 0 and request.kept:
             self._mark(answer.seq)  # so that its owner can come back to where a turn ended
             self.sequences.release(answer.seq, keep=True)

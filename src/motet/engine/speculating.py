@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from motet import checks
 from motet.engine.acceptance import Kind, kind_of
 from motet.engine.request import Answer
 from motet.speculation import Proposal, Proposer, Wanted
@@ -78,8 +79,9 @@ class Speculation:
     Nothing here changes what an answer is, and nothing that fails here fails an answer.
     """
 
-    def __init__(self, proposer: Proposer, policy: Policy) -> None:
+    def __init__(self, proposer: Proposer, policy: Policy, n_vocab: int) -> None:
         self._proposer = proposer
+        self._n_vocab = n_vocab
         self._policy = policy
         self._resting = 0
         """Steps to go without proposals."""
@@ -169,6 +171,9 @@ class Speculation:
     def _offer(self, answer: Answer, proposal: Proposal | None) -> Offer | None:
         """What of a proposal the answer may go on with, or what its grammar forces."""
         tokens = () if proposal is None else proposal.tokens[: self._most(answer)]
+        for token in tokens:
+            if type(token) is not int or not 0 <= token < self._n_vocab:
+                checks.whole("a proposed token", token, 0, self._n_vocab - 1)
         tokenizer = answer.request.tokenizer
         if tokenizer is not None:  # what ends an answer is chosen without being computed
             ends = (place for place, token in enumerate(tokens) if token in tokenizer.eog)
