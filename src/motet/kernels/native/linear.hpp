@@ -80,8 +80,8 @@ struct Product {
   // By how much a tile's strips are prefetched; the first one that meets them has them come.
   Fetch ahead(Tile tile) const {
     if (waits() && tile.row == 0) return tuned.walk(load, tile.height).ahead;
-    // Many rows: from the second level, which their other values go through, too.
-    return {tile.height >= PAIRED && !w.is_float() ? 2048 : 0, 1};
+    // Super-blocks are opened vector by vector, so each would be waited for.
+    return {tile.height >= PAIRED && load == SUPERS ? 2048 : 0, 1};
   }
 
   // Of x, as the kernels read it.
