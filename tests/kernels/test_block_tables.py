@@ -1,6 +1,5 @@
 """What describes attention to the native kernels: checked where it is made, shared among layers."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ def test_shared_blocks_give_the_same_bits_whatever_becomes_of_the_arrays(
     expected = case.run(cpu, case.whole(), scale=0.2)
     kv = whole_view(cpu, case)
     given = arrays_of(kv)
-    kv = replace(kv, tables=cpu.block_tables(**given))
+    kv = kv._replace(tables=cpu.block_tables(**given))
     for array in given.values():
         array[...] = 99
     for _ in range(2):
@@ -73,7 +72,7 @@ def test_arrays_that_do_not_belong_together_are_refused(cpu: CPU, case: Case, na
 def test_a_page_beyond_the_pool_is_refused(cpu: CPU, case: Case, name: str) -> None:
     given = arrays_of(whole_view(cpu, case))
     given[name].flat[0] = case.pages.pages * (PAGE if name == "slots" else 1)
-    kv = replace(whole_view(cpu, case), tables=cpu.block_tables(**given))
+    kv = whole_view(cpu, case)._replace(tables=cpu.block_tables(**given))
     with pytest.raises(ValueError, match="beyond the pool"):
         cpu.attention(case.q, case.k, case.v, kv, scale=0.2)
 
@@ -82,7 +81,7 @@ def test_a_page_that_no_token_sees_is_not_looked_at(cpu: CPU, case: Case) -> Non
     expected = case.run(cpu, case.whole(), scale=0.2)
     given = arrays_of(whole_view(cpu, case))
     given["tables"][1, 1:] = case.pages.pages + 5  # beyond the 20 tokens of the second sequence
-    kv = replace(whole_view(cpu, case), tables=cpu.block_tables(**given))
+    kv = whole_view(cpu, case)._replace(tables=cpu.block_tables(**given))
     assert np.array_equal(cpu.attention(case.q, case.k, case.v, kv, scale=0.2), expected)
 
 
@@ -199,7 +198,7 @@ def far_call(
     rows = np.zeros(4, np.int32)
     kv = PagedKV(pages, cpu.block_tables(tables, masks, rows, positions, slots))
     if setting is not None:
-        kv = replace(kv, extended=extend(setting, positions, 100))
+        kv = kv._replace(extended=extend(setting, positions, 100))
     q, k, v = (rng.standard_normal((4, heads, 32)).astype(np.float32) for heads in (2, 1, 1))
     return cpu.attention(q, k, v, kv, scale=0.2, window=window, rope=rope)
 

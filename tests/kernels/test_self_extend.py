@@ -1,7 +1,5 @@
 """Self-Extend in attention, against the paper's formula, and its identities."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -25,7 +23,7 @@ class ExtendedCase(Case):
 
     def view(self, kernels: Kernels, tokens: np.ndarray, held: np.ndarray) -> PagedKV:
         kv = super().view(kernels, tokens, held)
-        return replace(kv, extended=extend(self.setting, kv.tables.positions, TRAINED))
+        return kv._replace(extended=extend(self.setting, kv.tables.positions, TRAINED))
 
 
 SETTINGS = [
