@@ -115,6 +115,23 @@ def test_memory_goes_back_no_farther_than_without() -> None:
     assert found[0] == found[1]
 
 
+def test_where_bytes_are_short_right_proposals_stand_in_nobodys_way() -> None:
+    """The states that they could be taken back by are gone before the next step."""
+    model = Model.load(shipped_model().with_name("motet-tiny-mamba.gguf"), 1)
+    with LLM(model, speculate=None) as llm:
+        llm.generate([20], max_tokens=1)
+        state = llm._engine._context.memory.used_bytes
+    said = [20, 21, 22]
+    proposer = Telling(lambda wanted: said[len(wanted.tokens) :][:1])
+    for speculate in (None, proposer):
+        options: Any = {"max_sequences": 1, "kv_bytes": 3 * state, "checkpoint_bytes": 0}
+        with LLM(model, speculate=speculate, **options) as llm:
+            answer = llm.generate(said[:3], max_tokens=12, temperature=0)
+        said += answer.tokens
+    assert said[3:15] == said[15:]
+    assert answer.usage.accepted_tokens == 5
+
+
 def test_a_step_gives_as_many_tokens_as_were_foreseen() -> None:
     proposer = knowing(count=4)
     with make(ScriptedModel(), max_sequences=2, speculate=proposer) as llm:

@@ -200,11 +200,12 @@ class Scheduler:
         self.waiting.serve(span.answer.request, rows - 1)
 
     def rewind(self, spans: Sequence[Span]) -> None:
-        """Take out of memory what was proposed and not chosen."""
+        """Take out of memory what was proposed and not chosen, and all that it keeps so that
+        this can be done."""
         ends: dict[int, int] = {}
         for span in spans:
             end = max(span.answer.held, span.start + 1)
-            if span.proposed and end < span.end:
+            if span.proposed and (end < span.end or not self._memory.rewinds_anywhere):
                 ends[span.answer.seq] = end
         if ends:
             self._memory.rewind(ends)
@@ -217,8 +218,6 @@ class Scheduler:
         request = answer.request
         if self._speculation is not None:
             self._speculation.ended(answer, serves=keep and self._reuse)
-            if answer.seq >= 0:  # nobody goes back among its last tokens, were they all chosen
-                self._memory.rewind({answer.seq: self._memory.length(answer.seq)})
         if answer.seq >= 0 and request.kept:
             self._mark(answer.seq)  # so that its owner can come back to where a turn ended
             self.sequences.release(answer.seq, keep=True)
