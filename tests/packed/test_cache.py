@@ -13,6 +13,7 @@ from motet.cli.demo import shipped_model
 from motet.errors import ModelFileError, OptionError
 from motet.model import Model
 from motet.packed import PackedFile
+from motet.packing import pack
 from tests.models import tiny
 from tests.packed.test_round_trip import same
 
@@ -103,6 +104,19 @@ def test_what_can_t_be_kept_is_loaded_as_it_is(
     for each in (small, nowhere):
         assert not isinstance(each.file, PackedFile)
         same(plain, each)
+
+
+def test_a_name_that_leads_nowhere_fails_no_load(model: Path, folder: Path) -> None:
+    """A link to itself in an entry's place, and a folder that can't be."""
+    Model.load(model, 1, packed_cache=folder)
+    (entry,) = entries(folder)
+    entry.unlink()
+    entry.symlink_to(entry)
+    for cache in (folder, folder / "a\0b", folder / "\ud800"):
+        assert not isinstance(Model.load(model, 1, packed_cache=cache).file, PackedFile)
+    for name in ("a\0b", "\ud800"):
+        with pytest.raises(OptionError, match="cannot be written"):
+            pack(model, folder / name)
 
 
 def test_errors_are_those_of_the_model(tmp_path: Path, folder: Path) -> None:

@@ -64,7 +64,7 @@ class PackedCache:
             if path.exists():
                 _touch(path)
                 return path
-        except (MotetError, OSError) as error:
+        except (MotetError, OSError, ValueError) as error:  # ValueError: of a name that can't be
             _log.warning("%s is not kept in the packed cache %s: %s", model, self._folder, error)
         return None
 

@@ -84,7 +84,10 @@ def _require_free(path: Path, overwrite: bool) -> None:
 
 
 def _require_space(path: Path, needed: int) -> None:
-    folder = path.resolve().parent
+    try:
+        folder = Path(os.path.realpath(path)).parent
+    except ValueError as error:
+        raise OptionError(f"{path}: cannot be written: {error}") from error
     if not folder.is_dir():
         raise OptionError(f"{path}: there is no directory {str(folder)!r}")
     found = os.statvfs(folder)
