@@ -106,15 +106,21 @@ def test_what_can_t_be_kept_is_loaded_as_it_is(
         same(plain, each)
 
 
-def test_a_name_that_leads_nowhere_fails_no_load(model: Path, folder: Path) -> None:
-    """A link to itself in an entry's place, and a folder that can't be."""
+def test_a_link_in_an_entrys_place_is_not_written_through(model: Path, folder: Path) -> None:
     Model.load(model, 1, packed_cache=folder)
     (entry,) = entries(folder)
-    entry.unlink()
-    entry.symlink_to(entry)
-    for cache in (folder, folder / "a\0b", folder / "\ud800"):
-        assert not isinstance(Model.load(model, 1, packed_cache=cache).file, PackedFile)
+    for target in (folder.parent / "elsewhere", entry):
+        entry.unlink()
+        entry.symlink_to(target)
+        assert isinstance(Model.load(model, 1, packed_cache=folder).file, PackedFile)
+        assert entry.is_file() and not entry.is_symlink()
+        assert not (folder.parent / "elsewhere").exists()
+
+
+def test_a_name_that_can_t_be_fails_no_load(model: Path, folder: Path) -> None:
     for name in ("a\0b", "\ud800"):
+        found = Model.load(model, 1, packed_cache=folder / name)
+        assert not isinstance(found.file, PackedFile)
         with pytest.raises(OptionError, match="cannot be written"):
             pack(model, folder / name)
 

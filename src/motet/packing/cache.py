@@ -60,6 +60,7 @@ class PackedCache:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 with self._alone():
                     if not path.exists():
+                        path.unlink(missing_ok=True)  # a link, which is not to be written through
                         self._make(path, found, type, lora, kernels, progress)
             if path.exists():
                 _touch(path)
