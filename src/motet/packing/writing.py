@@ -51,7 +51,9 @@ def pack(
     _require_free(target, overwrite)
     with open_model(found) as source:
         if isinstance(source, PackedFile):
-            raise source.as_it_was()
+            raise OptionError(
+                f"{found}: is packed already", hint="copy it, or give the model it was packed of"
+            )
         write_packed(prepared(source, mix, adapters, kernels), target, kernels, progress)
     return target
 
