@@ -47,6 +47,13 @@ def test_tokenize(packed: Path) -> None:
     assert said[0] == said[1]
 
 
+def test_a_draft_model_is_kept_packed_too(tmp_path: Path) -> None:
+    draft = TINY.replace("motet-tiny", "motet-tiny-mamba")
+    asked = ("run", TINY, "Once", "-n", 2, "--speculate", draft, "--packed-cache", tmp_path)
+    assert invoke(*asked).exit_code == 0
+    assert len([*tmp_path.glob("*.packed")]) == 2
+
+
 def test_what_is_refused(packed: Path, tmp_path: Path) -> None:
     result = invoke("pack", TINY, "-o", packed)
     assert result.exit_code == 2 and "is there already" in result.stderr

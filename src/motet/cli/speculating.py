@@ -1,6 +1,7 @@
 """``--speculate``: what is computed before it is chosen."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -35,7 +36,8 @@ FASTER = (
 
 
 def speculation(given: str, loading: Loading) -> "str | Model | None":
-    """What ``LLM`` takes as ``speculate``. A draft model has the threads of ``loading``; raises
+    """What ``LLM`` takes as ``speculate``. A draft model has the threads and the packed cache of
+    ``loading``, and its own weights as they are; raises
     UsageError for a word that is neither, and what ``load_model`` does."""
     if given in ("auto", "lookup"):
         return given
@@ -48,4 +50,4 @@ def speculation(given: str, loading: Loading) -> "str | Model | None":
             f"--speculate is {given!r}: give auto, lookup, none, or a draft model (a file, a"
             " directory or hf://org/name)"
         )
-    return load_model(given, Loading(loading.threads))
+    return load_model(given, replace(loading, type=None, lora=()))

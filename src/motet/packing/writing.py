@@ -93,6 +93,6 @@ def _require_space(path: Path, needed: int) -> None:
     free = found.f_bavail * found.f_frsize
     if needed > free:
         raise CapacityError(
-            f"{path}: takes about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free there",
+            f"{path}: takes about {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free there",
             hint="free some, or give a file on another disk",
         )
