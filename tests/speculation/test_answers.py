@@ -131,6 +131,16 @@ def test_a_proposer_of_the_callers_fails_no_answer(
     assert "nothing more is proposed, for the proposer failed" in caplog.text
 
 
+def test_a_draft_that_is_not_smaller_is_named(
+    models: dict[str, Model], caplog: pytest.LogCaptureFixture
+) -> None:
+    small, large = sorted((models[""], models["-mamba"]), key=lambda each: each.bytes_per_token)
+    LLM(large, speculate=small).close()
+    assert "not smaller" not in caplog.text
+    LLM(small, speculate=large).close()
+    assert f"{large.name}, the draft, is not smaller than {small.name}" in caplog.text
+
+
 def test_what_proposes_nothing_is_refused(models: dict[str, Model]) -> None:
     for wrong in (Lookup, "", 3, "ngram", "none"):
         with pytest.raises(MotetError, match="speculate is ") as error:

@@ -1,5 +1,6 @@
 """How an engine's speculation is made: of a proposer, and of what decides how much it proposes."""
 
+import logging
 import os
 from dataclasses import dataclass
 from os import PathLike
@@ -13,6 +14,8 @@ from motet.engine.speculating import Speculation
 from motet.errors import OptionError
 from motet.model import Model
 from motet.speculation import DraftModel, Lookup, Proposer
+
+_log = logging.getLogger("motet")
 
 LOOKED_UP = 15
 """Tokens of a text proposed for an answer in a step, at most."""
@@ -75,6 +78,11 @@ def proposing_of(
     if isinstance(speculate, Model):
         kv_bytes = None if kv_bytes is None else kv_bytes // 4
         draft = DraftModel(speculate, model, max_sequences, context_length, kv_bytes)
+        if speculate.bytes_per_token >= model.bytes_per_token:
+            _log.warning(
+                "%s, the draft, is not smaller than %s, so it makes answers slower",
+                *(speculate.name, model.name),
+            )
         return Proposing(draft, DRAFTED)
     if isinstance(speculate, type) or not hasattr(speculate, "propose"):
         raise OptionError(f"speculate is {checks.shown(speculate)}", hint=_HINT)
