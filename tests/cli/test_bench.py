@@ -109,8 +109,17 @@ def test_answers_with_speculation_and_without():
     assert all(row["tokens"] == 2 * row["sequences"] for row in rows)
     assert all(row["proposed"] == 0 for row in rows if row["speculate"] == "none")
     result = invoke(*SMALL, "--lengths", "8", "--speculate", TINY)
-    assert "tokens a" in result.stdout
+    assert "a step" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
     assert "written after 8, 2 at once, none: " in result.stderr
+
+
+def test_what_cannot_draft_is_refused_before_anything_is_measured():
+    encoder = TINY.replace("motet-tiny", "motet-tiny-embedding")
+    result = invoke(*SMALL, "--speculate", encoder)
+    assert result.exit_code == 2
+    assert "can't draft" in result.stderr
+    assert "tokens/s" not in result.stderr
 
 
 def test_prompts_to_speculate_on_are_a_texts_beginning(tmp_path):

@@ -35,8 +35,9 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def test_version() -> None:
-    result = run("-m", "motet.cli", "--version")
+@pytest.mark.parametrize("module", ["motet", "motet.cli"])
+def test_version(module: str) -> None:
+    result = run("-m", module, "--version")
     assert (result.returncode, result.stdout, result.stderr) == (
         0,
         f"motet {motet.__version__}\n",

@@ -212,3 +212,10 @@ def test_ctrl_c_ends_with_status_130():
     assert process.returncode == 130 or (process.returncode == 0 and b"tokens/s" in errors)
     assert b"Traceback" not in errors
     assert rest.endswith(b"\n")
+
+
+def test_what_was_proposed_stands_below_the_answer():
+    result = run("Once upon a time", "-n", "8", "--speculate", TINY)
+    assert re.search(r"tokens/s, (\d+) of \1 proposed accepted\)", result.stderr)
+    result = run("Once upon a time", "-n", "8", "--speculate", "none")
+    assert "proposed" not in result.stderr

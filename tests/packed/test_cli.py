@@ -47,6 +47,13 @@ def test_tokenize(packed: Path) -> None:
     assert said[0] == said[1]
 
 
+def test_a_draft_model_is_kept_packed_too(tmp_path: Path) -> None:
+    draft = TINY.replace("motet-tiny", "motet-tiny-mamba")
+    asked = ("run", TINY, "Once", "-n", 2, "--speculate", draft, "--packed-cache", tmp_path)
+    assert invoke(*asked).exit_code == 0
+    assert len([*tmp_path.glob("*.packed")]) == 2
+
+
 def test_what_is_refused(packed: Path, tmp_path: Path) -> None:
     result = invoke("pack", TINY, "-o", packed)
     assert result.exit_code == 2 and "is there already" in result.stderr
@@ -54,7 +61,7 @@ def test_what_is_refused(packed: Path, tmp_path: Path) -> None:
     result = invoke("run", packed, "Once", "--type", "q8_0")
     assert result.exit_code == 2 and "are packed, and stay as they are" in result.stderr
     result = invoke("quantize", packed, tmp_path / "out.gguf", "q4_0")
-    assert result.exit_code == 1 and "use what it was packed of" in result.stderr
+    assert result.exit_code == 1 and "use the model that it was packed of" in result.stderr
     assert invoke("pack", TINY).exit_code == 2
     result = invoke("run", TINY, "Once", "--packed-cache-bytes", "1G")
     assert result.exit_code == 2 and "is the size of a --packed-cache" in result.stderr

@@ -168,13 +168,14 @@ def test_a_removed_file_goes_on(tmp_path: Path) -> None:
 def test_what_wants_the_tensors_is_refused(tmp_path: Path) -> None:
     packed = motet.pack(shipped_model(), tmp_path / "m.packed")
     calls: list[Any] = [
-        lambda: motet.pack(packed, tmp_path / "again.packed"),
         lambda: motet.quantize(packed, tmp_path / "out.gguf", "q4_0", dry_run=True),
         lambda: motet.convert(packed, tmp_path / "out.gguf"),
     ]
     for call in calls:
         with pytest.raises(MotetError, match="is packed, and tensors are not there any more"):
             call()
+    with pytest.raises(OptionError, match="is packed already"):
+        motet.pack(packed, tmp_path / "again.packed")
 
 
 def test_nothing_but_packed_files_is_replaced(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from motet import LLM, Model
+from motet import LLM, Model, MotetError, OptionError
 from motet.cli.demo import shipped_model
 from motet.engine import Completion
-from motet.speculation import DraftModel, Lookup
+from motet.speculation import DraftModel, Lookup, Proposal, Wanted
 
 PROMPTS = ["Once upon a time, there was", "Tom and his dog went to the park.", "ROMEO:"]
 KINDS = ["", "-mamba", "-jamba"]
@@ -87,3 +87,65 @@ def test_what_an_llm_is_made_with_serves_every_answer(models: dict[str, Model]) 
     found = answers(model, Lookup(texts), seed=1)
     assert said(found) == said(plain)
     assert sum(each.usage.accepted_tokens for each in found) > 45
+
+
+class Given:
+    """A proposer of the caller's, with which something is wrong."""
+
+    def __init__(self, *tokens: Any, failing: str = "") -> None:
+        self.tokens = tokens
+        self.failing = failing
+
+    def called(self, name: str) -> None:
+        if name == self.failing:
+            raise ValueError(name)
+
+    def propose(self, wanted: Sequence[Wanted]) -> list[Proposal | None]:
+        self.called("propose")
+        return [Proposal(self.tokens, 0, "given")] * len(wanted)
+
+    def ended(self, seq: int, tokens: Sequence[int], start: int) -> None:
+        self.called("ended")
+
+    def forget(self) -> None:
+        self.called("forget")
+
+    def close(self) -> None:
+        self.called("close")
+
+
+@pytest.mark.parametrize(
+    "proposer",
+    [
+        *(Given(token) for token in (1 << 40, 1024, -1, 1.5, "a", None)),
+        *(Given(7, failing=name) for name in ("propose", "ended", "forget", "close")),
+    ],
+)
+def test_a_proposer_of_the_callers_fails_no_answer(
+    models: dict[str, Model], proposer: Given, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LLM(models[""], speculate=proposer) as llm:
+        found = [llm.generate(PROMPTS[0], max_tokens=5, seed=1) for _ in range(2)]
+        llm.forget()
+    assert found[0].text == found[1].text
+    assert "nothing more is proposed, for the proposer failed" in caplog.text
+
+
+def test_a_draft_that_is_not_smaller_is_named(
+    models: dict[str, Model], caplog: pytest.LogCaptureFixture
+) -> None:
+    small, large = sorted((models[""], models["-mamba"]), key=lambda each: each.bytes_per_token)
+    LLM(large, speculate=small).close()
+    assert "not smaller" not in caplog.text
+    LLM(small, speculate=large).close()
+    assert f"{large.name}, the draft, is not smaller than {small.name}" in caplog.text
+
+
+def test_what_proposes_nothing_is_refused(models: dict[str, Model]) -> None:
+    for wrong in (Lookup, "", 3, "ngram", "none"):
+        with pytest.raises(MotetError, match="speculate is ") as error:
+            LLM(models[""], speculate=wrong)  # pyright: ignore[reportArgumentType]
+        assert '"lookup"' in str(error.value)
+    for texts in ("text", ["text"], [1, 2], [["a"]], [[-1]]):
+        with pytest.raises(OptionError, match="text"):
+            Lookup(texts)  # pyright: ignore[reportArgumentType]

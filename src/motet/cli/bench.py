@@ -22,6 +22,7 @@ from motet.cli.speculating import speculate_option, speculation
 if TYPE_CHECKING:
     from motet.evals.generation import Writing
     from motet.evals.speed import Speed
+    from motet.model import Model
     from motet.self_extend import AutoExtend, SelfExtend
 
 LENGTHS = (64, 512)
@@ -106,6 +107,8 @@ def command(
     from motet.kernels import CPU
 
     loaded = load_model(model, loading)
+    text = None if text_file is None else read_text(text_file)
+    ways = [] if speculate is None else _ways(speculate, loaded, loading)
     if lengths is None:
         room = longest_prompt(loaded, max_tokens, self_extend)
         if self_extend is None:  # without attention there is no limit
@@ -128,9 +131,7 @@ def command(
         if not as_json:
             click.echo(f"{_name(speed)}: {speed.tokens_per_second:.1f} tokens/s", err=True)
     writings: list[Writing] = []
-    if speculate is not None:
-        text = None if text_file is None else read_text(text_file)
-        ways = [(way, speculation(way, loading)) for way in dict.fromkeys(("none", speculate))]
+    if ways:
         for writing in written(
             predicting(loaded),
             ways,
@@ -169,14 +170,32 @@ def _title(writing: "Writing") -> str:
     return f"written after {writing.prompt}, {writing.sequences} at once, {writing.speculate}"
 
 
+def _ways(
+    speculate: str, model: "Model", loading: Loading
+) -> "list[tuple[str, str | Model | None]]":
+    """What is compared, by name. What can't draft is refused here, before anything is measured."""
+    from motet.speculation import DraftModel
+
+    how = speculation(speculate, loading)
+    if how is None:
+        return [("none", None)]
+    if isinstance(how, str):
+        return [("none", None), (speculate, how)]
+    DraftModel(how, model, 1, model.config.context_length).close()
+    return [("none", None), (how.name, how)]
+
+
 def _print_written(writings: "list[Writing]") -> None:
     from rich.console import Console
     from rich.table import Table
 
     if not writings:
         return
-    table = Table("written after", "speculation", "sequences", "tokens/s")
-    for column in ("tokens a step", "proposed", "accepted"):
+    table = Table("after", title="answers written", title_justify="left")
+    table.add_column("speculation", overflow="fold", min_width=11)
+    table.add_column("sequences")
+    table.add_column("tokens/s")
+    for column in ("tokens\na step", "proposed", "accepted"):
         table.add_column(column)
     for column in table.columns[2:]:
         column.justify = "right"

@@ -28,6 +28,9 @@ _ELSEWHERE = {
     "--max-num-seqs": "--max-sequences",
     "--chat-template": "--chat-template-file",
     "--slot-save-path": "--state-dir",
+    "--draft-model": "--speculate",
+    "--speculative-model": "--speculate",
+    "--speculative-config": "--speculate",
 }
 """What other programs call an option."""
 

@@ -57,12 +57,16 @@ def print_stream(stream: "Stream") -> "Completion":
 
 
 def statistics(completion: "Completion", context: int) -> str:
-    """One line: speed, time to the first token, memory, whether the context is full."""
+    """One line: speed, tokens proposed, time to the first token, memory, whether the context is
+    full."""
     usage, timings = completion.usage, completion.timings
     reused = f"{usage.cached_tokens} reused, " if usage.cached_tokens else ""
+    proposed = ""
+    if usage.proposed_tokens:
+        proposed = f", {usage.accepted_tokens} of {usage.proposed_tokens} proposed accepted"
     parts = [
         f"prompt {usage.prompt_tokens} ({reused}{timings.prefill_tokens_per_second:.0f} tokens/s)",
-        f"answer {usage.completion_tokens} ({timings.tokens_per_second:.1f} tokens/s)",
+        f"answer {usage.completion_tokens} ({timings.tokens_per_second:.1f} tokens/s{proposed})",
         f"first token {timings.time_to_first_token:.2f} s",
         f"memory {format_bytes(peak_memory())}",
     ]

@@ -1,7 +1,10 @@
 """How an engine's speculation is made: of a proposer, and of what decides how much it proposes."""
 
+import logging
+import os
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 
 from motet import checks
 from motet.engine.costs import StepCosts
@@ -11,6 +14,8 @@ from motet.engine.speculating import Speculation
 from motet.errors import OptionError
 from motet.model import Model
 from motet.speculation import DraftModel, Lookup, Proposer
+
+_log = logging.getLogger("motet")
 
 LOOKED_UP = 15
 """Tokens of a text proposed for an answer in a step, at most."""
@@ -39,6 +44,12 @@ class Proposing:
         return Speculation(self.proposer, policy, n_vocab)
 
 
+def names_a_model(path: str | PathLike[str]) -> bool:
+    """Whether that may be where a draft model is; a word that is no file's name is a mistake."""
+    parts = Path(path).parts
+    return len(parts) > 1 or bool(Path(path).suffix) or os.path.exists(path)  # noqa: PTH110 — of any name
+
+
 def proposing_of(
     speculate: Speculate,
     model: Model,
@@ -60,11 +71,19 @@ def proposing_of(
     if speculate == "lookup":
         return Proposing(Lookup(), LOOKED_UP)
     if isinstance(speculate, str | PathLike):
-        speculate = Model.load(checks.path("speculate", speculate, _HINT), threads)
+        path = checks.path("speculate", speculate, _HINT)
+        if not names_a_model(path):
+            raise OptionError(f"speculate is {checks.shown(speculate)}", hint=_HINT)
+        speculate = Model.load(path, threads)
     if isinstance(speculate, Model):
         kv_bytes = None if kv_bytes is None else kv_bytes // 4
         draft = DraftModel(speculate, model, max_sequences, context_length, kv_bytes)
+        if speculate.bytes_per_token >= model.bytes_per_token:
+            _log.warning(
+                "%s, the draft, is not smaller than %s, so it makes answers slower",
+                *(speculate.name, model.name),
+            )
         return Proposing(draft, DRAFTED)
-    if not hasattr(speculate, "propose"):
+    if isinstance(speculate, type) or not hasattr(speculate, "propose"):
         raise OptionError(f"speculate is {checks.shown(speculate)}", hint=_HINT)
     return Proposing(speculate, LOOKED_UP)

@@ -102,8 +102,7 @@ class Speculation:
             offers = self._offers(answers)
             lengths = self._policy.lengths(offers, len(answers), most)
         except Exception:
-            self._broken = True
-            _log.exception("nothing more is proposed, for the proposer failed")
+            self._break()
             return [()] * len(answers)
         found = {
             offer.answer: offer.tokens[:length]
@@ -135,16 +134,25 @@ class Speculation:
             start = len(answer.request.prompt) if serves else len(history)
             self._proposer.ended(answer.seq, history, start)
         except Exception:
-            self._broken = True
-            _log.exception("nothing more is proposed, for the proposer failed")
+            self._break()
 
     def forget(self) -> None:
         """Let go what the proposer knows of answers that have ended."""
-        self._proposer.forget()
+        try:
+            self._proposer.forget()
+        except Exception:
+            self._break()
 
     def close(self) -> None:
         """Let go what the proposer holds."""
-        self._proposer.close()
+        try:
+            self._proposer.close()
+        except Exception:
+            self._break()
+
+    def _break(self) -> None:
+        self._broken = True
+        _log.exception("nothing more is proposed, for the proposer failed")
 
     def _offers(self, answers: Sequence[Answer]) -> list[Offer]:
         asked = [answer for answer in answers if answer.room > 1]

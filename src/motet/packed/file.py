@@ -139,7 +139,7 @@ class PackedFile(ModelSource):
         """The error for whoever wants tensors as the source has them."""
         return UnsupportedError(
             f"{self.path}: is packed, and tensors are not there any more as they were",
-            hint=f"use what it was packed of: {shown(self.table.made_of)}",
+            hint="use the model that it was packed of",
         )
 
     def require_unchanged(self) -> None:

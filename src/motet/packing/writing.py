@@ -51,7 +51,9 @@ def pack(
     _require_free(target, overwrite)
     with open_model(found) as source:
         if isinstance(source, PackedFile):
-            raise source.as_it_was()
+            raise OptionError(
+                f"{found}: is packed already", hint="copy it, or give the model it was packed of"
+            )
         write_packed(prepared(source, mix, adapters, kernels), target, kernels, progress)
     return target
 
@@ -94,6 +96,6 @@ def _require_space(path: Path, needed: int) -> None:
     free = found.f_bavail * found.f_frsize
     if needed > free:
         raise CapacityError(
-            f"{path}: takes about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free there",
+            f"{path}: takes about {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free there",
             hint="free some, or give a file on another disk",
         )

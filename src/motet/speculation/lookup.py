@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import chain
 
+from motet import checks
 from motet.speculation.following import Following, Place, Text
 from motet.speculation.ngrams import BREAK, LONGEST, NGrams
 from motet.speculation.proposal import Proposal, Wanted
@@ -30,7 +31,7 @@ class Lookup:
     """
 
     def __init__(self, texts: Sequence[Sequence[int]] = ()) -> None:
-        """``texts``: of token ids."""
+        """``texts``: of token ids. Raises OptionError for anything else."""
         self._texts = Text(NGrams(_joined(texts), _OTHER_GRAM), "texts")
         self._texts.ngrams.grow(len(self._texts.ngrams.tokens))
         self._answers = _Answers()
@@ -101,4 +102,10 @@ class _Answers:
 
 
 def _joined(texts: Sequence[Sequence[int]]) -> list[int]:
-    return [token for text in texts for token in (*text, BREAK)]
+    of = "texts, each a list of token ids, as [tokenizer.encode(text)]"
+    joined: list[int] = []
+    for text in checks.collection("texts", texts, of):
+        tokens = checks.collection("a text", text, "token ids, as tokenizer.encode(text)")
+        joined += [checks.whole("a token of the texts", token) for token in tokens]
+        joined.append(BREAK)
+    return joined
