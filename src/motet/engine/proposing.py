@@ -13,14 +13,14 @@ from motet.engine.policies import Always, WhatPays
 from motet.engine.speculating import Speculation
 from motet.errors import OptionError
 from motet.model import Model
-from motet.speculation import DraftModel, Lookup, Proposer
+from motet.speculation import DraftModel, Lookup, LookupBesideDraft, Proposer
 
 _log = logging.getLogger("motet")
 
 LOOKED_UP = 15
 """Tokens of a text proposed for an answer in a step, at most."""
 DRAFTED = 8
-"""Tokens of a draft model."""
+"""Of these, tokens of a draft model."""
 _HINT = 'use "auto", "lookup", None, or a draft model: its path, or a loaded motet.Model'
 
 Speculate = str | PathLike[str] | Model | Proposer | None
@@ -83,7 +83,7 @@ def proposing_of(
                 "%s, the draft, is not smaller than %s, so it makes answers slower",
                 *(speculate.name, model.name),
             )
-        return Proposing(draft, DRAFTED)
+        return Proposing(LookupBesideDraft(Lookup(), draft, DRAFTED), LOOKED_UP)
     if isinstance(speculate, type) or not hasattr(speculate, "propose"):
         raise OptionError(f"speculate is {checks.shown(speculate)}", hint=_HINT)
     return Proposing(speculate, LOOKED_UP)

@@ -41,6 +41,7 @@ from motet.memory.validation import (
     check_tables,
     check_target,
     check_tokens,
+    check_within,
     position_range,
     sequence_number,
 )
@@ -184,13 +185,15 @@ class Memory:
 
         All or none. What was kept so that they could go back farther, before tokens decoded as
         ``rewindable``, is let go, of those too that stay where they end. Raises CannotRewind as
-        ``remove`` does.
+        ``remove`` does, OptionError for a position beyond a sequence's end.
         """
         wanted = {
-            self._seq(seq): position_range(position, None)[0]
+            self._seq(seq): checks.whole(f"the position of sequence {seq}", position)
             for seq, position in checks.mapping("ends", ends, "{sequence: position}").items()
         }
         with self.exclusive():
+            for seq, position in wanted.items():
+                check_within(seq, position, int(self._now.sequences.ends[seq]))
             transaction = self._begin()
             for seq, position in wanted.items():
                 transaction.rewind(seq, position)

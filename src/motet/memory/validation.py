@@ -17,6 +17,15 @@ _ENTRY_BYTES = 12
 _MOST_TABLE_BYTES = 1 << 28
 
 
+def check_within(seq: int, position: int, end: int) -> None:
+    """Raise OptionError for a position to go back to that is beyond where ``seq`` ends."""
+    if position > end:
+        raise OptionError(
+            f"the position of sequence {seq} is {position}, and it ends at {end}",
+            hint="go back to where it ends at most",
+        )
+
+
 def position_range(start: int, end: int | None) -> tuple[int, int]:
     """Start and stop of positions, the latter FOREVER for None; OptionError if they are none."""
     first = checks.whole("start", start, checks.LEAST)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from motet.conversion.loading import LoraPair, LoraPath, prepared, read_adapters, with_scales
-from motet.errors import MotetError
+from motet.errors import MotetError, OptionError
 from motet.hub import local_path
 from motet.kernels.interface import Kernels
 from motet.models.tensors import packed_bytes
@@ -57,6 +57,8 @@ class PackedCache:
                 return None
             path = self._folder / f"{_key(found, type, lora, kernels)}.packed"
             if not path.exists():
+                if self._folder.exists() and not self._folder.is_dir():
+                    raise OptionError("it is no directory")
                 self._folder.mkdir(parents=True, exist_ok=True)
                 with self._alone():
                     if not path.exists():

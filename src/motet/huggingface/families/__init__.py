@@ -91,7 +91,7 @@ def plan_of(config: ConfigReader, files: Directory) -> Plan:
         raise UnsupportedError(
             f"{config.where}: model_type is {shown(kind)}"
             + (own_code if config.has("auto_map") else ""),
-            hint=f"Motet opens directories of {', '.join(FAMILIES)}",
+            hint=f"Motet opens directories of {', '.join(FAMILIES)}; of others a GGUF file may run",
         )
     plan = family(config, files)
     config.refuse_unread()
