@@ -131,6 +131,8 @@ class World:
                 "positions": np.array([1, 300]),
                 "trained": 256,
                 "n_vocab": 512,
+                "other": self.model.tokenizer,
+                "count": 4,
                 "start": 0,
                 "end": None,
                 "delta": 1,

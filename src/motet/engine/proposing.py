@@ -66,10 +66,8 @@ def proposing_of(
     """
     if speculate is None:
         return None
-    if speculate == "auto":
-        return Proposing(Lookup())
-    if speculate == "lookup":
-        return Proposing(Lookup(), LOOKED_UP)
+    if isinstance(speculate, str) and speculate in ("auto", "lookup"):
+        return Proposing(Lookup(), LOOKED_UP if speculate == "lookup" else None)
     if isinstance(speculate, str | PathLike):
         path = checks.path("speculate", speculate, _HINT)
         if not names_a_model(path):

@@ -68,7 +68,8 @@ class PackedCache:
                 _touch(path)
                 return path
         except (MotetError, OSError, ValueError) as error:  # ValueError: of a name that can't be
-            _log.warning("%s is not kept in the packed cache %s: %s", model, self._folder, error)
+            said = [_printable(each) for each in (model, self._folder, error)]
+            _log.warning("%s is not kept in the packed cache %s: %s", *said)
         return None
 
     def _make(
@@ -119,6 +120,11 @@ class PackedCache:
             yield
         finally:
             os.close(descriptor)
+
+
+def _printable(value: object) -> str:
+    """For a log, which can't be of a name that is no UTF-8."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def open_entry(path: Path, model: Path) -> PackedFile | None:
