@@ -38,9 +38,8 @@ def test_the_model_sees_the_whole_conversation():
         return saying("Yes.")(history)
 
     talk("Hi\rAnd\r/q\r", ScriptedModel(rule, tokenizer), system="Be brief.")
-    last = max(seen, key=len)
     said = "[system]Be brief.[user]Hi[assistant]Yes.[user]And?Yes."
-    assert tokenizer.decode(last) == "<s>" + said
+    assert "<s>" + said in map(tokenizer.decode, seen)
 
 
 def test_without_a_template_text_goes_on(capsys):
