@@ -56,7 +56,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(CPU, "read_bandwidth", lambda self: 20.0)
     (tmp_path / "model.gguf").write_bytes(shipped_model().read_bytes())
-    (tmp_path / "small.gguf").write_bytes(shipped_model().read_bytes())
+    (tmp_path / "draft.gguf").write_bytes(shipped_model().read_bytes())
     (tmp_path / "text.txt").write_text(STORY * 3)
     (tmp_path / "long.txt").write_text(STORY * 30)
     (tmp_path / "hellaswag_val_full.txt").write_text(TASK)
