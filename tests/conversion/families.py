@@ -20,6 +20,18 @@ _OWN: dict[str, dict[str, Any]] = {
     "mamba": _SCAN | {"feed_forward_length": 0},
     "mamba2": _SCAN | {"feed_forward_length": 0, "ssm__time_step_rank": 8},
     "jamba": _SCAN | {"block_count": 8, "attention__head_count_kv": [0, 2, 0, 1, 0, 4, 0, 2]},
+    "granitehybrid": _SCAN
+    | {"block_count": 8, "attention__head_count_kv": [0, 2, 0, 1, 0, 4, 0, 2]}
+    | {"ssm__time_step_rank": 8, "expert_shared_feed_forward_length": 256},
+    "falcon-h1": _SCAN | {"ssm__time_step_rank": 8},
+    "nemotron_h": _SCAN
+    | {"block_count": 8, "attention__head_count_kv": [0, 2, 0, 0, 0, 4, 0, 0]}
+    | {"ssm__time_step_rank": 8, "feed_forward_length": [0, 0, 512, 0, 512, 0, 512, 512]},
+    "lfm2": {"block_count": 8, "attention__head_count_kv": [0, 2, 0, 1, 0, 4, 0, 2]},
+    "lfm2moe": {"block_count": 8, "attention__head_count_kv": [0, 2, 0, 1, 0, 4, 0, 2]}
+    | {"expert_feed_forward_length": 256},
+    "qwen3moe": {"expert_feed_forward_length": 256},
+    "glm4moe": {"expert_feed_forward_length": 256},
     "rwkv6": {"wkv__head_size": 64},
     "openelm": {
         "block_count": 2,

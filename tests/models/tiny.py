@@ -120,7 +120,7 @@ _OWN = {
     "nemotron_h": _SCAN
     | {"ssm.time_step_rank": 6, "ssm.group_count": 2, "rope.scaling.finetuned": False}
     | {"block_count": 4, "attention.head_count_kv": [0, 2, 0, 0]}
-    | {"feed_forward_length": [0, 0, 24, 0]},
+    | {"feed_forward_length": [0, 0, 24, 0], "attention.layer_norm_epsilon": 1e-5},
     "lfm2": {
         "block_count": 4,
         "attention.head_count_kv": [0, 2, 0, 1],
