@@ -173,7 +173,7 @@ def test_what_is_written_to_a_path_stays_until_it_is(model, tmp_path, monkeypatc
         assert llm.held() == []
         go.set()
         saving.join(60)
-        tokens = [chunk.completion.tokens for chunk in two if chunk.completion]
+        tokens = {chunk.index: chunk.completion.tokens for chunk in two if chunk.completion}
         assert tokens[0] == expected[0].tokens
         assert (tmp_path / "slow").read_bytes() == (tmp_path / "plain").read_bytes()
         llm.forget()
