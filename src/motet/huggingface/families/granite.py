@@ -7,34 +7,27 @@ from motet.huggingface.families.common import (
     Keys,
     attention,
     by_layer,
-    head_dim,
     tied,
 )
-from motet.huggingface.families.llama import interleaved_plan
+from motet.huggingface.families.llama import interleaved_plan, of_all
+from motet.huggingface.families.mamba import CONTEXT
 from motet.huggingface.families.mamba2 import SCAN_OF_HEADS, refuse_bounds
 from motet.huggingface.families.rotary import rope, rope_of
 from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
-from motet.huggingface.tensors import interleaved, part, reshaped
-
-_CONTEXT = 1 << 20
-"""As llama.cpp's converter writes it where no layer knows positions."""
+from motet.huggingface.tensors import Change, interleaved, part, reshaped
 
 
 def granite(config: ConfigReader, files: Directory) -> Plan:
     """The ``granite`` architecture."""
     keys = attention(config) | rope(rope_of(config)) | _scales(config)
-    keys["rope.dimension_count"] = head_dim(keys)
-    keys["vocab_size"] = config.integer("vocab_size")
     return interleaved_plan("granite", config, keys)
 
 
 def granite_hybrid(config: ConfigReader, files: Directory) -> Plan:
     """The ``granitehybrid`` architecture."""
     keys = attention(config) | rope(rope_of(config)) | _scales(config)
-    keys["context_length"] = _CONTEXT
-    keys["rope.dimension_count"] = head_dim(keys)
-    keys["vocab_size"] = config.integer("vocab_size")
+    keys |= of_all(config, keys) | {"context_length": CONTEXT}
     keys["rope.scaling.finetuned"] = False
     config.only("position_embedding_type", "nope", "attention that knows positions")
     attends = by_layer(config, keys["block_count"], ("attention", "full_attention"))
@@ -43,36 +36,21 @@ def granite_hybrid(config: ConfigReader, files: Directory) -> Plan:
     keys |= _scan(config, keys["embedding_length"])
     shared = config.integer("shared_intermediate_size", default=0)
     experts = config.integer("num_local_experts", default=0)
-    halves = {
-        "shared_mlp.input_linear.weight": {
-            "mlp.shared_expert.gate_proj.weight": part(0, 2),
-            "mlp.shared_expert.up_proj.weight": part(1, 2),
-        },
-        "block_sparse_moe.input_linear.weight": {
-            "mlp.experts.gate_proj.weight": part(0, 2),
-            "mlp.experts.up_proj.weight": part(1, 2),
-        },
-    }
+    renamed = [(r"\.mamba\.dt_bias$", ".mamba.dt_proj.bias")]
     if experts:
         keys["expert_count"] = experts
         keys["expert_used_count"] = config.integer("num_experts_per_tok")
         keys["expert_shared_feed_forward_length"] = shared
+        halves = _gate_and_up("shared_mlp", "mlp.shared_expert")
+        halves |= _gate_and_up("block_sparse_moe", "mlp.experts")
     else:
         keys["feed_forward_length"] = shared
         config.ignore("num_experts_per_tok")
+        halves = _gate_and_up("shared_mlp", "mlp")
+        renamed.append((r"\.shared_mlp\.output_linear\.", ".mlp.down_proj."))
     config.only("hidden_act", "silu", "another activation")
     config.only("attention_bias", False, "biases of attention")
     config.ignore("normalization_function")
-    renamed = [(r"\.mamba\.dt_bias$", ".mamba.dt_proj.bias")]
-    if not experts:
-        renamed.append((r"\.shared_mlp\.", ".mlp."))
-        halves = {
-            "mlp.input_linear.weight": {
-                "mlp.gate_proj.weight": part(0, 2),
-                "mlp.up_proj.weight": part(1, 2),
-            }
-        }
-        renamed.append((r"\.mlp\.output_linear\.", ".mlp.down_proj."))
     return Plan(
         "granitehybrid",
         keys["block_count"],
@@ -88,6 +66,16 @@ def granite_hybrid(config: ConfigReader, files: Directory) -> Plan:
             "attn_k.weight": interleaved(kv_heads),
         },
     )
+
+
+def _gate_and_up(fused: str, apart: str) -> dict[str, dict[str, Change]]:
+    """``Plan.splits`` of a network whose two first matrices stand in one."""
+    return {
+        f"{fused}.input_linear.weight": {
+            f"{apart}.gate_proj.weight": part(0, 2),
+            f"{apart}.up_proj.weight": part(1, 2),
+        }
+    }
 
 
 def _scales(config: ConfigReader) -> Keys:

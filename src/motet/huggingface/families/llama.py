@@ -30,12 +30,9 @@ def llama(config: ConfigReader, files: Directory) -> Plan:
         config.assume(num_key_value_heads=8, num_local_experts=8, num_experts_per_tok=2)
         config.assume(rope_theta=1e6)
     keys = attention(config)
-    dimension = head_dim(keys)
     rotary = rope_of(config)
-    divisors = llama3_divisors(rotary, dimension)
+    divisors = llama3_divisors(rotary, head_dim(keys))
     keys |= rope(rotary)
-    keys["rope.dimension_count"] = dimension
-    keys["vocab_size"] = config.integer("vocab_size")
     if kind == "mixtral":
         keys["expert_count"] = config.integer("num_local_experts", "num_experts")
         keys["expert_used_count"] = config.integer("num_experts_per_tok")
@@ -46,6 +43,11 @@ def llama(config: ConfigReader, files: Directory) -> Plan:
     return interleaved_plan("llama", config, keys | vectors(config, files), divisors)
 
 
+def of_all(config: ConfigReader, keys: Keys) -> Keys:
+    """What converters write of every model of Llama's form. ``keys``: those of its heads."""
+    return {"rope.dimension_count": head_dim(keys), "vocab_size": config.integer("vocab_size")}
+
+
 def interleaved_plan(
     architecture: str, config: ConfigReader, keys: Keys, divisors: Float32 | None = None
 ) -> Plan:
@@ -53,6 +55,7 @@ def interleaved_plan(
 
     ``divisors``: of its frequencies, float32 ``[dimension / 2]``.
     """
+    keys = keys | of_all(config, keys)
     config.only("hidden_act", "silu", "another activation")
     config.only("rope_interleaved", False, "pairs side by side")
     config.ignore("attention_bias", "mlp_bias")  # biases show in the tensors

@@ -1,7 +1,7 @@
 """Ministral 3."""
 
 from motet.huggingface.config import ConfigReader
-from motet.huggingface.families.common import attention, head_dim
+from motet.huggingface.families.common import attention
 from motet.huggingface.families.llama import interleaved_plan
 from motet.huggingface.families.rotary import rope, rope_of
 from motet.huggingface.files import Directory
@@ -20,7 +20,5 @@ def ministral3(config: ConfigReader, files: Directory) -> Plan:
     if multiplier:
         keys["rope.scaling.yarn_log_multiplier"] = multiplier
     keys |= rope(rotary)
-    keys["rope.dimension_count"] = head_dim(keys)
-    keys["vocab_size"] = config.integer("vocab_size")
     config.only("sliding_window", None, "layers that slide")
     return interleaved_plan("mistral3", config, keys)

@@ -2,7 +2,7 @@
 
 from motet.errors import UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
-from motet.huggingface.families.common import attention, head_dim
+from motet.huggingface.families.common import attention
 from motet.huggingface.families.llama import interleaved_plan
 from motet.huggingface.families.rotary import rope, rope_of
 from motet.huggingface.files import Directory
@@ -15,8 +15,6 @@ def smollm3(config: ConfigReader, files: Directory) -> Plan:
     """The ``smollm3`` architecture. Every fourth layer is not rotated; GGUF can say no other."""
     config.assume(rope_theta=2e6, num_key_value_heads=4)
     keys = attention(config) | rope(rope_of(config))
-    keys["rope.dimension_count"] = head_dim(keys)
-    keys["vocab_size"] = config.integer("vocab_size")
     n_layers = keys["block_count"]
     period = config.integer("no_rope_layer_interval", default=_PERIOD)
     usual = [int((i + 1) % _PERIOD != 0) for i in range(n_layers)]
