@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 
 from motet import checks
-from motet.arrays import Array
+from motet.arrays import Array, common_prefix
 from motet.engine.options import GenerationOptions
 from motet.errors import ContextLengthError, OptionError, TokenizerError, UnsupportedError
 from motet.tokenizer import Tokenizer
@@ -116,15 +116,8 @@ def shared_prefixes(
             other = ids(silent)
         except TokenizerError:  # a template may refuse an empty message
             continue
-        ends.add(common_prefix(prompt, other))
+        ends.add(common_prefix(np.asarray(prompt), np.asarray(other)))
     return tuple(sorted(ends))
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens at the beginning of both are the same."""
-    return next(
-        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-    )
 
 
 def token_limit(prompt: int, wanted: int | None, context: int) -> int:

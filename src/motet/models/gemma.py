@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from motet.errors import ModelFileError
 from motet.kernels.interface import Kernels
+from motet.models.alternating import alternating
 from motet.models.config import AttentionConfig, read_attention
 from motet.models.decoder import Decoder
 from motet.models.keys import Keys
-from motet.models.layers import Attention, Block, GatedMLP
-from motet.models.rope import make_rope
+from motet.models.layers import Block, GatedMLP
 from motet.models.tensors import TensorReader
 
 
@@ -23,24 +23,11 @@ class Gemma(Decoder[AttentionConfig]):
     qk_norms = False
 
     def __init__(self, config: AttentionConfig, tensors: TensorReader, kernels: Kernels) -> None:
-        rope = make_rope(config.rope, "neox")
-        sliding_rope = make_rope(config.sliding_rope, "neox") if config.sliding_rope else rope
+        attention = alternating(config, kernels, qk_norms=self.qk_norms)
 
         def block(t: TensorReader, i: int) -> Block:
-            slides = config.sliding[i]
-            attention = Attention(
-                t,
-                kernels,
-                i,
-                config,
-                config.n_kv_heads,
-                rope=sliding_rope if slides else rope,
-                window=config.window if slides else 0,
-                softcap=config.attention_softcap,
-                qk_norms=self.qk_norms,
-            )
-            mlp = GatedMLP(t, kernels, config, "gelu_tanh")
-            return Block(t, kernels, config, attention, mlp, post_norms=self.post_norms)
+            mixer, mlp = attention(t, i), GatedMLP(t, kernels, config, "gelu_tanh")
+            return Block(t, kernels, config, mixer, mlp, post_norms=self.post_norms)
 
         super().__init__(
             config,

@@ -6,11 +6,12 @@ OLMo 3 has sliding layers, whose rotary embedding is not stretched.
 from dataclasses import replace
 
 from motet.kernels.interface import Kernels
+from motet.models.alternating import alternating
 from motet.models.config import AttentionConfig, read_attention, read_sliding
 from motet.models.decoder import Decoder
 from motet.models.keys import MAX_CONTEXT, Keys
-from motet.models.layers import Attention, Block, GatedMLP
-from motet.models.rope import RopeConfig, make_rope
+from motet.models.layers import Block, GatedMLP
+from motet.models.rope import RopeConfig
 from motet.models.tensors import TensorReader
 
 
@@ -18,23 +19,11 @@ class Olmo2(Decoder[AttentionConfig]):
     """The ``olmo2`` architecture: queries and keys have a norm over all heads together."""
 
     def __init__(self, config: AttentionConfig, tensors: TensorReader, kernels: Kernels) -> None:
-        rope = make_rope(config.rope, "neox")
-        sliding_rope = make_rope(config.sliding_rope, "neox") if config.sliding_rope else rope
+        attention = alternating(config, kernels, qk_norms="all")
 
         def block(t: TensorReader, i: int) -> Block:
-            slides = config.sliding[i]
-            attention = Attention(
-                t,
-                kernels,
-                i,
-                config,
-                config.n_kv_heads,
-                rope=sliding_rope if slides else rope,
-                window=config.window if slides else 0,
-                qk_norms="all",
-            )
-            mlp = GatedMLP(t, kernels, config, "silu")
-            return Block(t, kernels, config, attention, mlp, pre_norms=False, post_norms=True)
+            mixer, mlp = attention(t, i), GatedMLP(t, kernels, config, "silu")
+            return Block(t, kernels, config, mixer, mlp, pre_norms=False, post_norms=True)
 
         super().__init__(config, tensors, kernels, block)
 
