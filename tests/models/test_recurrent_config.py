@@ -7,9 +7,9 @@ import pytest
 
 from motet.errors import ModelFileError, UnsupportedError
 from motet.models.jamba import JambaConfig
-from motet.models.layers import Mamba2Sizes, MambaSizes
 from motet.models.mamba import MambaConfig
 from motet.models.mamba2 import Mamba2Config
+from motet.models.scans import Mamba2Sizes, MambaSizes
 from motet.spec import FullAttention, Recurrent
 from tests.models.test_config import caches, read
 

@@ -9,7 +9,7 @@ import pytest
 
 from motet.kernels.interface import RecurrentState, Runs
 from motet.models.config import Config
-from motet.models.layers import MambaMixer, MambaSizes
+from motet.models.scans import MambaMixer, MambaSizes
 from motet.models.tensors import TensorReader
 from motet.weights.formats import TensorType
 from tests.parity.common import KERNELS

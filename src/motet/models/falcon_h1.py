@@ -10,10 +10,11 @@ from motet.kernels.interface import Kernels
 from motet.models.config import AttentionConfig, read_attention
 from motet.models.decoder import Decoder
 from motet.models.keys import Keys
-from motet.models.layers import Attention, Beside, Block, GatedMLP, Mamba2Mixer, Mamba2Sizes
+from motet.models.layers import Attention, Beside, Block, GatedMLP
 from motet.models.mamba2 import read_mamba2
 from motet.models.norms import Norm, rms_norm
 from motet.models.rope import make_rope
+from motet.models.scans import Mamba2Mixer, Mamba2Sizes
 from motet.models.tensors import TensorReader
 
 

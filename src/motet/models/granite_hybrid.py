@@ -15,8 +15,9 @@ from motet.models.config import (
 from motet.models.decoder import Decoder
 from motet.models.experts import Mixture, feed_forward
 from motet.models.keys import MAX_WIDTH, Keys
-from motet.models.layers import Attention, Block, Mamba2Mixer, Mamba2Sizes
+from motet.models.layers import Attention, Block
 from motet.models.mamba2 import read_mamba2
+from motet.models.scans import Mamba2Mixer, Mamba2Sizes
 from motet.models.tensors import TensorReader
 
 

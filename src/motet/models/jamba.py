@@ -11,15 +11,9 @@ from motet.models.config import HeadsConfig, read_heads, read_kv_heads_by_layer,
 from motet.models.decoder import Decoder
 from motet.models.experts import MixtureOfExperts
 from motet.models.keys import Keys
-from motet.models.layers import (
-    Attention,
-    Block,
-    GatedMLP,
-    MambaMixer,
-    MambaSizes,
-    ScanNorms,
-)
+from motet.models.layers import Attention, Block, GatedMLP
 from motet.models.mamba import read_mamba
+from motet.models.scans import MambaMixer, MambaSizes, ScanNorms
 from motet.models.tensors import TensorReader
 
 

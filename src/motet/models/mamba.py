@@ -6,7 +6,8 @@ from motet.kernels.interface import Kernels
 from motet.models.config import Config, read_sizes
 from motet.models.decoder import Decoder
 from motet.models.keys import MAX_WIDTH, Keys
-from motet.models.layers import Block, MambaMixer, MambaSizes, ScanNorms
+from motet.models.layers import Block
+from motet.models.scans import MambaMixer, MambaSizes, ScanNorms
 from motet.models.tensors import TensorReader
 
 

@@ -6,8 +6,9 @@ from motet.kernels.interface import Kernels
 from motet.models.config import Config
 from motet.models.decoder import Decoder
 from motet.models.keys import MAX_WIDTH, Keys
-from motet.models.layers import Block, Mamba2Mixer, Mamba2Sizes
+from motet.models.layers import Block
 from motet.models.mamba import read_scans_alone
+from motet.models.scans import Mamba2Mixer, Mamba2Sizes
 from motet.models.tensors import TensorReader
 
 

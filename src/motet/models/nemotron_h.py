@@ -6,8 +6,9 @@ from motet.kernels.interface import Kernels
 from motet.models.config import HeadsConfig, read_heads, read_kv_heads_by_layer, read_sizes
 from motet.models.decoder import Decoder
 from motet.models.keys import MAX_WIDTH, Keys
-from motet.models.layers import MLP, Attention, Block, Mamba2Mixer, Mamba2Sizes, NoMixer
+from motet.models.layers import MLP, Attention, Block, NoMixer
 from motet.models.mamba2 import read_mamba2
+from motet.models.scans import Mamba2Mixer, Mamba2Sizes
 from motet.models.tensors import TensorReader
 
 
