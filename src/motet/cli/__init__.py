@@ -27,6 +27,7 @@ COMMANDS = {
     "pack": "Write a model so that it loads in no time.",
     "imatrix": "Which weights matter most for a text.",
     "bench": "Speed on this machine.",
+    "tune": "Measure how to read weights fastest on this machine.",
     "pull": "Fetch a model from the hub.",
     "list": "Models that were fetched.",
     "rm": "Remove a model that was fetched.",

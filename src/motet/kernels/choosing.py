@@ -7,6 +7,7 @@ from typing import Any
 
 from motet.errors import OptionError
 from motet.kernels import _cpu
+from motet.kernels.walks import kept_walks
 from motet.machine import core_processors, usable_cores
 
 MOST_THREADS = 1024
@@ -48,24 +49,29 @@ def thread_processors() -> list[int]:
     return core_processors() if value == "1" else []
 
 
-def tune(native: Any) -> None:
-    """Have the kernels of an instruction set walk through weights as MOTET_WALK says, if it does.
+def tune(native: Any, isa: str) -> None:
+    """Have the kernels of an instruction set walk through weights as MOTET_WALK says, or else as
+    was measured on this processor (`motet tune`). Where neither is, the processor's name decides.
 
-    It is "strips,bytes,level": strips read side by side, bytes of prefetch (0 for none), and the
-    level of cache that they come to. Results are the same to the bit. Raises OptionError for what
-    is no such walk.
+    MOTET_WALK is "strips,bytes,level": strips read side by side, bytes of prefetch (0 for none),
+    and the level of cache that they come to. Results are the same to the bit. Raises OptionError
+    for what is no such walk.
     """
     value = os.environ.get("MOTET_WALK")
-    if value is None:
-        return
-    if not re.fullmatch("[1248],[0-9]{1,6},[12]", value):
+    now = native.tuning()
+    walks: Any
+    if not value:
+        walks = kept_walks(isa)
+        if walks is None:
+            return
+    elif re.fullmatch("[1248],[0-9]{1,6},[12]", value):
+        walk = tuple(map(int, value.split(",")))
+        walks = [[walk] * len(heights) for heights in now.walks]
+    else:
         raise OptionError(
             f"MOTET_WALK is {value!r}",
             hint="give strips (1, 2, 4 or 8), bytes ahead and level of cache (1 or 2): 1,8192,2",
         )
-    now = native.tuning()
-    walk = tuple(map(int, value.split(",")))
-    walks = [[walk] * len(heights) for heights in now.walks]
     native.set_tuning(native.Tuning(walks, now.chains, now.dots))
 
 

@@ -72,7 +72,7 @@ class CPU(CPUWeights, HostMemory):
         self.isa = choose_isa(isa)
         self._native: Any = import_module(f"motet.kernels._{self.isa}")
         self._arena = self._native.Arena()
-        tune(self._native)
+        tune(self._native, self.isa)
         self._pool = self._native.ThreadPool(wanted, thread_processors())
         self.threads: int = self._pool.threads
         if self.threads < wanted:

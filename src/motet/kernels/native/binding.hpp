@@ -24,3 +24,8 @@ inline void need(bool condition, const char* what) {
 }
 
 }  // namespace
+
+void bind_matrices(nb::module_& m);
+void bind_attention(nb::module_& m);
+void bind_recurrent(nb::module_& m);
+void bind_quantize(nb::module_& m);

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace {
+// These have external linkage: all sources of a module share one pool and one count of forks.
 
 // How many forks lie between this process and the one that loaded the module: a child has none of
 // its parent's threads, and a lock that one of them held stays locked in it.
@@ -26,9 +26,10 @@ struct Forks {
   static void in_child();
   std::atomic<uint64_t> count{0};
   std::mutex renewing;  // pools, in a child
-} forks;
+};
+inline Forks forks;
 
-void Forks::in_child() {
+inline void Forks::in_child() {
   forks.count.fetch_add(1);
   new (&forks.renewing) std::mutex;
 }
@@ -220,5 +221,3 @@ class ThreadPool {
 
   std::atomic<Crew*> crew_;
 };
-
-}  // namespace

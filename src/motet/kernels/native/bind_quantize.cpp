@@ -1,5 +1,4 @@
 // The Python face of quantising.
-#pragma once
 #include "binding.hpp"
 #include "quantize.hpp"
 
@@ -22,9 +21,9 @@ void quantize_of(ThreadPool& pool, int type, Array<const float, 2> values,
            out.data());
 }
 
+}  // namespace
+
 void bind_quantize(nb::module_& m) {
   m.def("first_between", &first_between_of);
   m.def("quantize", &quantize_of, "pool"_a, "type"_a, "values"_a, "weights"_a.none(), "out"_a);
 }
-
-}  // namespace

@@ -1,6 +1,5 @@
 // The Python face of attention: what a layer's pool, a micro-batch's tables and a rotation are is
 // described by an object each, checked where it is made; a call then checks that they fit.
-#pragma once
 #include "attention.hpp"
 #include "binding.hpp"
 #include "encoder_attention.hpp"
@@ -218,6 +217,8 @@ void encoder_attention_of(ThreadPool& threads, Array<const float, 3> q, Array<co
   attend(threads, a);
 }
 
+}  // namespace
+
 void bind_attention(nb::module_& m) {
   m.def("encoder_attention", &encoder_attention_of, "threads"_a, "q"_a, "k"_a, "v"_a, "starts"_a,
         "rotary"_a.none(), "bias"_a.none(), "scale"_a, "window"_a, "softcap"_a, "out"_a);
@@ -239,5 +240,3 @@ void bind_attention(nb::module_& m) {
         "rotary"_a.none(), "extend"_a.none(), "scale"_a, "window"_a, "softcap"_a, "bias"_a.none(),
         "latent"_a, "out"_a);
 }
-
-}  // namespace

@@ -1,5 +1,4 @@
 // The Python face of the recurrent kernels. Shapes and slots are checked here, once.
-#pragma once
 #include "binding.hpp"
 #include "pooling.hpp"
 #include "scans.hpp"
@@ -221,6 +220,8 @@ void mix_of(ThreadPool& pool, Array<const float, 2> x, Array<const float, 2> shi
   mix(pool, x.data(), shifted.data(), t.data(), one_row, rows, n, out.data());
 }
 
+}  // namespace
+
 void bind_recurrent(nb::module_& m) {
   m.def("causal_conv", &causal_conv_of, "pool"_a, "x"_a, "weight"_a, "bias"_a.none(), "tails"_a,
         "runs"_a, "through_silu"_a, "out"_a);
@@ -232,5 +233,3 @@ void bind_recurrent(nb::module_& m) {
   m.def("token_shift", &token_shift_of);
   m.def("mix", &mix_of);
 }
-
-}  // namespace
