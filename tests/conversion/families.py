@@ -16,6 +16,7 @@ from tests.models import tiny
 
 _WIDE = {"embedding_length": 256, "feed_forward_length": 512, "block_count": 9}
 _SCAN = {"ssm__inner_size": 512, "ssm__state_size": 16, "ssm__time_step_rank": 16}
+_DELTA = {"block_count": 8, "ssm__state_size": 64, "ssm__inner_size": 256}
 _OWN: dict[str, dict[str, Any]] = {
     "mamba": _SCAN | {"feed_forward_length": 0},
     "mamba2": _SCAN | {"feed_forward_length": 0, "ssm__time_step_rank": 8},
@@ -30,6 +31,23 @@ _OWN: dict[str, dict[str, Any]] = {
     "lfm2": {"block_count": 8, "attention__head_count_kv": [0, 2, 0, 1, 0, 4, 0, 2]},
     "lfm2moe": {"block_count": 8, "attention__head_count_kv": [0, 2, 0, 1, 0, 4, 0, 2]}
     | {"expert_feed_forward_length": 256},
+    "qwen3next": {"expert_feed_forward_length": 256, "expert_shared_feed_forward_length": 256}
+    | _DELTA,
+    "qwen35": _DELTA | {"attention__recurrent_layers": None},
+    "qwen35moe": {"expert_feed_forward_length": 256, "expert_shared_feed_forward_length": 256}
+    | _DELTA
+    | {"feed_forward_length": None},
+    "kimi-linear": {
+        "block_count": 8,
+        "attention__head_count_kv": [0, 1, 0, 1, 0, 1, 0, 1],
+        "attention__key_length": 288,
+        "attention__key_length_mla": 96,
+        "attention__value_length_mla": 64,
+        "attention__kv_lora_rank": 256,
+        "rope__dimension_count": 32,
+        "kda__head_dim": 64,
+        "expert_feed_forward_length": 256,
+    },
     "qwen3moe": {"expert_feed_forward_length": 256},
     "glm4moe": {"expert_feed_forward_length": 256},
     "rwkv6": {"wkv__head_size": 64},

@@ -74,6 +74,20 @@ def mamba2(heads: int, groups: int, n: int, width: int) -> Layer:
     return Layer(f"mamba2-{heads}/{groups}-{n}x{width}", widths, (heads, n, width), call)
 
 
+def delta(
+    heads: int, groups: int, n: int, width: int, *, tiled: bool = False, by_channel: bool = False
+) -> Layer:
+    rates = heads * n if by_channel else heads
+    bias, a = normal(rates), -np.abs(normal(heads, seed=2))
+
+    def call(kernels: Any, rows: list[np.ndarray], states: np.ndarray, runs: Runs) -> np.ndarray:
+        return kernels.delta_rule(*rows, bias, a, states, runs, eps=1e-6, tiled=tiled)
+
+    widths = (groups * n, groups * n, heads * width, heads, rates)
+    kind = "-tiled" * tiled + "-channels" * by_channel
+    return Layer(f"delta-{heads}/{groups}-{n}x{width}{kind}", widths, (heads, n, width), call)
+
+
 def wkv6(heads: int, size: int) -> Layer:
     u = normal(heads, size)
 
@@ -104,6 +118,12 @@ LAYERS = (
     mamba2(4, 2, 9, 40),
     mamba2(3, 3, 128, 8),
     mamba2(17, 1, 7, 33),
+    delta(4, 2, 16, 128),
+    delta(6, 2, 9, 40, tiled=True),
+    delta(2, 1, 5, 150),
+    delta(1, 1, 1, 1),
+    delta(3, 3, 12, 12, by_channel=True),
+    delta(4, 2, 16, 70, tiled=True, by_channel=True),
     wkv6(5, 8),
     wkv6(2, 64),
     wkv6(1, 40),

@@ -44,6 +44,24 @@ _T5 = {
     "attention.value_length": 8,
     "attention.relative_buckets_count": 8,
 }
+_DELTA = {
+    "block_count": 4,
+    "full_attention_interval": 2,
+    "rope.dimension_count": 2,
+    "ssm.conv_kernel": 4,
+    "ssm.state_size": 12,
+    "ssm.group_count": 2,
+    "ssm.time_step_rank": 4,
+    "ssm.inner_size": 28,
+    # What the first tokens find in their states is small, and their rounding would show.
+    "attention.layer_norm_rms_epsilon": 1e-3,
+}
+_DELTA_EXPERTS = {
+    "expert_count": 4,
+    "expert_used_count": 2,
+    "expert_feed_forward_length": 12,
+    "expert_shared_feed_forward_length": 8,
+}
 _OWN = {
     "llama": {"rope.freq_base": 10000.0},
     "qwen2": {"rope.freq_base": 10000.0},
@@ -135,6 +153,33 @@ _OWN = {
         "expert_used_count": 2,
         "expert_feed_forward_length": 12,
         "expert_gating_func": 2,
+    },
+    "qwen3next": _DELTA | _DELTA_EXPERTS,
+    "qwen35": _DELTA
+    | {"attention.recurrent_layers": [True, True, False, True]}
+    | {"rope.dimension_sections": [1, 0, 0, 0]},
+    "qwen35moe": _DELTA
+    | _DELTA_EXPERTS
+    | {"feed_forward_length": None, "rope.dimension_sections": [1, 0, 0, 0]},
+    "kimi-linear": {
+        "block_count": 4,
+        "attention.head_count_kv": [0, 1, 0, 1],
+        "attention.key_length": 12,
+        "attention.value_length": 7,
+        "attention.key_length_mla": 10,
+        "attention.value_length_mla": 6,
+        "attention.kv_lora_rank": 8,
+        "rope.dimension_count": 4,
+        "ssm.conv_kernel": 4,
+        "kda.head_dim": 6,
+        "attention.layer_norm_rms_epsilon": 1e-3,
+        "leading_dense_block_count": 1,
+        "expert_count": 4,
+        "expert_used_count": 2,
+        "expert_feed_forward_length": 12,
+        "expert_shared_count": 1,
+        "expert_gating_func": 2,
+        "expert_weights_scale": 2.5,
     },
     "openelm": {
         "attention.head_count": [2, 4],

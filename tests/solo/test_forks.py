@@ -20,6 +20,8 @@ KINDS = {
     "mamba2-8-groups": {"ssm__group_count": 8, "ssm__time_step_rank": 8},
     "jamba": {},
     "rwkv6": {},
+    "qwen35": {},
+    "kimi-linear": {},
 }
 UBATCHES = (1, 2, 3, 512)
 """The first three are shorter than the convolution's tail."""
@@ -29,7 +31,8 @@ UBATCHES = (1, 2, 3, 512)
 def models(tmp_path_factory: pytest.TempPathFactory):
     @cache
     def make(name: str) -> Model:
-        architecture = {"falcon-mamba": "mamba"}.get(name, name.split("-")[0])
+        own = {"falcon-mamba": "mamba", "kimi-linear": "kimi-linear"}
+        architecture = own.get(name, name.split("-")[0])
         folder: Path = tmp_path_factory.mktemp(name)
         return load(folder, architecture, threads=2, **KINDS[name])
 

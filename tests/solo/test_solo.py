@@ -26,6 +26,7 @@ MODELS = {
             *("llama", "mistral", "qwen2", "gemma", "gemma2", "gemma2_46l", "gemma3"),
             *("openelm", "deepseek2", "deepseek2_lite27", "deepseek2_yarn", "deepseek3"),
             *("mamba", "falcon_mamba", "mamba2", "jamba", "rwkv6", "rwkv6_real", "mpt"),
+            *("qwen3next", "qwen35", "qwen35moe", "kimilinear"),
         )
     },
     **{
@@ -79,6 +80,8 @@ def test_random_batches(name: str, isa: str) -> None:
         "jamba",
         "rwkv6",
         "deepseek3",
+        "qwen35",
+        "kimilinear",
     ],
 )
 @pytest.mark.parametrize("split", SPLITS)

@@ -348,6 +348,27 @@ class CPU(CPUWeights, HostMemory):
         self._native.mamba2_scan(self._pool, x, dt, dt_bias, a, b, c, d, states, runs, out)
         return out
 
+    def delta_rule(
+        self,
+        q: Float32,
+        k: Float32,
+        v: Float32,
+        beta: Float32,
+        dt: Float32,
+        dt_bias: Float32,
+        a: Float32,
+        states: Float32,
+        runs: Runs,
+        *,
+        eps: float,
+        tiled: bool = False,
+    ) -> Float32:
+        out = np.empty(v.shape, np.float32)
+        self._native.delta_rule(
+            self._pool, q, k, v, beta, dt, dt_bias, a, states, runs, eps, tiled, out
+        )
+        return out
+
     def wkv6(
         self,
         r: Float32,

@@ -430,6 +430,31 @@ class Kernels(Protocol):
         """
         ...
 
+    def delta_rule(
+        self,
+        q: Float32,
+        k: Float32,
+        v: Float32,
+        beta: Float32,
+        dt: Float32,
+        dt_bias: Float32,
+        a: Float32,
+        states: Float32,
+        runs: Runs,
+        *,
+        eps: float,
+        tiled: bool = False,
+    ) -> Float32:
+        """The gated delta rule (Yang et al. 2024, arXiv 2412.06464, eq. 10; Kimi 2025, 2510.26692).
+
+        S ← e^g·S, g = a·softplus(dt + dt_bias); S ← S + k ⊗ σ(beta)·(v − Sᵀk); y = Sᵀq / √N, with q
+        and k divided by √(Σ x² + eps). q, k ``[T, G·N]``, v ``[T, H·P]``, beta ``[T, H]``, dt ``[T,
+        H]`` or, where each key channel has its decay, ``[T, H·N]`` (all strided), dt_bias alike, a
+        ``[H]``, states ``[slots, H, N, P]``; head h reads key head h // (H / G), or with ``tiled``
+        h % G. Returns ``[T, H·P]``.
+        """
+        ...
+
     def wkv6(
         self,
         r: Float32,

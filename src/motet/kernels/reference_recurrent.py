@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from motet.arrays import Array, Float32, Int32
+from motet.arrays import Array, Float32, Int32, Int64
 from motet.kernels.interface import Runs
 
 
@@ -103,6 +103,40 @@ class RecurrentReference:
             states[write] = state
         return out
 
+    def delta_rule(
+        self,
+        q: Float32,
+        k: Float32,
+        v: Float32,
+        beta: Float32,
+        dt: Float32,
+        dt_bias: Float32,
+        a: Float32,
+        states: Float32,
+        runs: Runs,
+        *,
+        eps: float,
+        tiled: bool = False,
+    ) -> Float32:
+        _, heads, n, width = states.shape
+        groups = q.shape[1] // n
+        order: Int64 = np.arange(heads)
+        group: Int64 = order % groups if tiled else order // (heads // groups)
+        out = np.empty(v.shape, np.float32)
+        for rows, state, write in _begin(runs, states):
+            for row in rows:
+                key, query = (_unit(x[row].reshape(groups, n), eps)[group] for x in (k, q))
+                value = v[row].reshape(heads, width)
+                step = _softplus(dt[row] + dt_bias).reshape(heads, -1)
+                state = _exp(step * a[:, None])[:, :, None] * state
+                found = (state * key[:, :, None]).sum(axis=1)
+                added = _sigmoid(beta[row])[:, None] * (value - found)
+                state = state + key[:, :, None] * added[:, None, :]
+                y = (state * query[:, :, None]).sum(axis=1) / np.float32(np.sqrt(n))
+                out[row] = y.reshape(-1)
+            states[write] = state
+        return out
+
     def wkv6(
         self,
         r: Float32,
@@ -168,5 +202,16 @@ def _plain_silu(x: Array) -> Array:
     return x / (1 + np.exp(-np.maximum(x, -700)))
 
 
+def _plain_sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-np.maximum(x, -700)))
+
+
+def _unit(x: Float32, eps: float) -> Float32:
+    """Rows of about length 1."""
+    squares = (x * x).sum(axis=-1, keepdims=True) + np.float32(eps)
+    return x / np.sqrt(squares)
+
+
 _softplus = _wide(_plain_softplus)
+_sigmoid = _wide(_plain_sigmoid)
 _silu = _wide(_plain_silu)

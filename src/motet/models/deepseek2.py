@@ -6,14 +6,13 @@ Latent attention; a first layer or more with one feed-forward network, then mixt
 import math
 from dataclasses import dataclass, replace
 
-from motet.errors import UnsupportedError
 from motet.kernels.interface import Kernels
 from motet.models.config import HeadsConfig, RotaryConfig, read_sizes
 from motet.models.decoder import Decoder
 from motet.models.experts import Mixture, feed_forward, read_mixture
 from motet.models.keys import MAX_HEAD_WIDTH, MAX_HEADS, MAX_WIDTH, Keys
 from motet.models.layers import Block
-from motet.models.mla import LatentAttention, LatentSizes
+from motet.models.mla import LatentAttention, LatentSizes, unabsorbed
 from motet.models.rope import RopeConfig, make_rope, read_rope
 from motet.models.tensors import TensorReader
 
@@ -35,7 +34,7 @@ class DeepSeek2(Decoder[DeepSeek2Config]):
 
         def block(t: TensorReader, i: int) -> Block:
             if t.has("attn_kv_b.weight"):
-                raise _converted_before(f"blk.{i}.attn_kv_b.weight is there")
+                raise unabsorbed(f"blk.{i}.attn_kv_b.weight is there")
             attention = LatentAttention(t, kernels, i, config, config.latent, rope=rope)
             feed = feed_forward(t, kernels, config, config.mixture, i)
             return Block(t, kernels, config, attention, feed)
@@ -49,7 +48,7 @@ class DeepSeek2(Decoder[DeepSeek2Config]):
         sizes = read_sizes(keys, n_vocab, experts=True, drafts=True)
         kv_heads = keys.integer("attention.head_count_kv", 1, MAX_WIDTH)
         if kv_heads != 1 or not keys.has("attention.key_length_mla"):
-            raise _converted_before(f"{keys.key('attention.head_count_kv')} is {kv_heads}")
+            raise unabsorbed(f"{keys.key('attention.head_count_kv')} is {kv_heads}")
         head_dim = keys.integer("attention.key_length_mla", 1, MAX_HEAD_WIDTH)
         rope = read_rope(keys, head_dim, 10000.0)
         if rope.dimension >= head_dim:
@@ -87,10 +86,3 @@ def _read_magnitude(keys: Keys, rope: RopeConfig) -> tuple[RopeConfig, float]:
         return rope, 1.0
     rope = replace(rope, magnitude=keys.positive("rope.scaling.attn_factor", 1.0))
     return rope, 1.0 + log_multiplier * math.log(max(rope.factor, 1.0))
-
-
-def _converted_before(found: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"{found}: a conversion that keeps keys and values of every head",
-        hint="convert the model again, with a llama.cpp of April 2025 or later",
-    )

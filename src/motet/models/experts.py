@@ -26,6 +26,8 @@ class Mixture:
     """Channels of an expert."""
     shared_d_ff: int = 0
     """Of a network that every token goes to; 0 where there is none."""
+    shared_gate: bool = False
+    """Whether that network's output is multiplied by the sigmoid of a number of each token."""
     dense_layers: int = 0
     """First layers without experts; their network has ``d_ff`` of the config."""
 
@@ -69,35 +71,56 @@ class MixtureOfExperts:
         return out
 
 
+class Gated:
+    """A network whose output is multiplied by σ(w · x), a number for each token."""
+
+    def __init__(
+        self, t: TensorReader, kernels: Kernels, config: Config, inner: FeedForward
+    ) -> None:
+        self._kernels = kernels
+        self._inner = inner
+        self.gate = t.matrix("ffn_gate_inp_shexp.weight", 1, config.d_model)
+
+    def forward(self, h: Float32) -> Float32:
+        out = self._inner.forward(h)
+        out *= self._kernels.activate(self._kernels.linear(h, self.gate)[0], "sigmoid")
+        return out
+
+
 def feed_forward(
     t: TensorReader, kernels: Kernels, config: HeadsConfig, mixture: Mixture | None, layer: int
 ) -> FeedForward:
     """The gated network of a layer, or its experts, where ``mixture`` has some for it."""
     if mixture is None or layer < mixture.dense_layers:
         return GatedMLP(t, kernels, config, "silu")
-    shared = None
+    shared: FeedForward | None = None
     if mixture.shared_d_ff:
         wide = replace(config, d_ff=mixture.shared_d_ff)
         shared = GatedMLP(t, kernels, wide, "silu", suffix="_shexp")
+        if mixture.shared_gate:
+            shared = Gated(t, kernels, config, shared)
     expert = replace(config, d_ff=mixture.d_ff)
     return MixtureOfExperts(t, kernels, expert, "silu", mixture.routing, biased=True, shared=shared)
 
 
-def read_mixture(keys: Keys, sizes: Config) -> Mixture | None:
-    """The keys of a mixture as DeepSeek has it; None where the model has no experts."""
+def read_mixture(keys: Keys, sizes: Config, *, normalised: bool = False) -> Mixture | None:
+    """The keys of a mixture as DeepSeek has it; None where the model has no experts.
+
+    ``normalised``: whether weights are shares of 1 where the file does not say.
+    """
     dense = keys.integer("leading_dense_block_count", 0, sizes.n_layers, 0)
     if not sizes.n_experts:
         return None
     width = keys.integer("expert_feed_forward_length", 1, MAX_WIDTH)
     return Mixture(
-        routing=_read_routing(keys, sizes.n_experts, sizes.n_experts_used),
+        routing=_read_routing(keys, sizes.n_experts, sizes.n_experts_used, normalised),
         d_ff=width,
         shared_d_ff=keys.integer("expert_shared_count", 0, 64, 0) * width,
         dense_layers=dense,
     )
 
 
-def _read_routing(keys: Keys, experts: int, used: int) -> Routing:
+def _read_routing(keys: Keys, experts: int, used: int, normalised: bool) -> Routing:
     gating = keys.integer("expert_gating_func", 0, 255, 1) or 1
     if gating not in _GATING:
         raise UnsupportedError(
@@ -113,7 +136,7 @@ def _read_routing(keys: Keys, experts: int, used: int) -> Routing:
         groups=groups,
         groups_used=keys.integer("expert_group_used_count", 0, groups, 1) or 1,
         group_best=2 if groups > 1 and gating == 2 else 1,
-        weights="normalised" if keys.flag("expert_weights_norm", False) else "scores",
+        weights="normalised" if keys.flag("expert_weights_norm", normalised) else "scores",
         epsilon=_LEAST,
         scale=keys.positive("expert_weights_scale", 1.0, or_zero=True) or 1.0,
     )

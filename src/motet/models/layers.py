@@ -136,8 +136,9 @@ class Attention:
     capped to ± this. ``bias``: added to scores by distance. ``qk_norms``: an RMS norm over each
     head's query and key, or "all": over those of all heads together. ``temperature``: by position,
     what queries are multiplied by. ``clamp``: q, k and v are kept within ± this, if it is not 0.
-    ``fused``: whether q, k and v stand in one tensor. ``output``: the name of the matrix after
-    them. ``cache``: which of the layer's caches is its own.
+    ``fused``: whether q, k and v stand in one tensor. ``gated``: whether the rows of each head's q
+    are followed by those of a gate, through whose sigmoid its output is multiplied. ``output``: the
+    name of the matrix after them. ``cache``: which of the layer's caches is its own.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class Attention:
         temperature: Temperature | None = None,
         clamp: float = 0.0,
         fused: bool = False,
+        gated: bool = False,
         biases: bool = False,
         output: str = "attn_output",
         cache: int = 0,
@@ -171,7 +173,9 @@ class Attention:
         self._rope, self._bias, self._eps = rope, bias, config.norm_eps
         self._clamp, self._temperature = clamp, temperature
         d, heads = config.d_model, config.n_heads
-        rows = heads * config.head_dim, kv_heads * config.head_dim, kv_heads * config.value_dim
+        of_head = config.head_dim + config.value_dim * gated
+        rows = heads * of_head, kv_heads * config.head_dim, kv_heads * config.value_dim
+        self._gated = (-1, heads, of_head) if gated else None
         self.qkv, self.qkv_bias = read_qkv(t, rows, d, fused=fused, biases=biases)
         self.output = t.matrix(f"{output}.weight", d, heads * config.value_dim)
         self.output_bias = t.optional_array(f"{output}.bias", d) if biases else None
@@ -183,6 +187,9 @@ class Attention:
     def forward(self, h: Float32, view: View, wanted: Int64 | None) -> Float32:
         kernels = self._kernels
         q, k, v = kernels.linear(h, *self.qkv, biases=self.qkv_bias)
+        gate = None
+        if self._gated is not None:
+            q, gate = self._apart(q.reshape(self._gated))
         if self._clamp:
             q = kernels.clamp(q, self._clamp)
             k = kernels.clamp(k, self._clamp)
@@ -205,7 +212,15 @@ class Attention:
             bias=self._bias,
         )
         h = h if wanted is None else h[wanted]
+        if gate is not None:
+            h = kernels.gated(gate if wanted is None else gate[wanted], h, "sigmoid")
         return kernels.linear(h, self.output, biases=(self.output_bias,))[0]
+
+    def _apart(self, rows: Float32) -> tuple[Float32, Float32]:
+        """Queries and gates, of rows that have one after the other for each head."""
+        width = self._q_shape[-1]
+        q, gate = cast(Float32, rows[..., :width].copy()), cast(Float32, rows[..., width:].copy())
+        return q, gate.reshape(len(gate), -1)
 
 
 class GatedMLP:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from motet.arrays import Float32, Int64
+from motet.errors import UnsupportedError
 from motet.kernels.interface import Kernels
 from motet.kernels.rope import Rope
 from motet.models.config import HeadsConfig
@@ -95,3 +96,11 @@ class LatentAttention:
         h = (h if wanted is None else h[wanted]).reshape(self._out_shape)
         h = kernels.head_linear(h, self.v_b).reshape(-1, self._width)
         return kernels.linear(h, self.output)[0]
+
+
+def unabsorbed(found: str) -> UnsupportedError:
+    """For a file of latent attention that is not in the absorbed form."""
+    return UnsupportedError(
+        f"{found}: a conversion that keeps keys and values of every head",
+        hint="convert the model again, with a llama.cpp of April 2025 or later",
+    )

@@ -18,6 +18,7 @@ from motet.models.granite import Granite
 from motet.models.granite_hybrid import GraniteHybrid
 from motet.models.jamba import Jamba
 from motet.models.keys import MAX_CONTEXT, Keys
+from motet.models.kimi_linear import KimiLinear
 from motet.models.lfm2 import Lfm2, Lfm2Moe
 from motet.models.llama import Llama
 from motet.models.mamba import Mamba
@@ -31,6 +32,7 @@ from motet.models.openelm import OpenElm
 from motet.models.phi3 import Phi3
 from motet.models.pooled_heads import Classifier
 from motet.models.qwen import Qwen2, Qwen3, Qwen3Moe
+from motet.models.qwen_delta import Qwen3Next, Qwen35, Qwen35Moe
 from motet.models.rwkv6 import Rwkv6
 from motet.models.smollm3 import SmolLM3
 from motet.models.starcoder2 import StarCoder2
@@ -54,6 +56,7 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "granitehybrid": GraniteHybrid,
     "jamba": Jamba,
     "jina-bert-v2": JinaBert2,
+    "kimi-linear": KimiLinear,
     "lfm2": Lfm2,
     "lfm2moe": Lfm2Moe,
     "llama": Llama,
@@ -70,6 +73,9 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "qwen2": Qwen2,
     "qwen3": Qwen3,
     "qwen3moe": Qwen3Moe,
+    "qwen3next": Qwen3Next,
+    "qwen35": Qwen35,
+    "qwen35moe": Qwen35Moe,
     "rwkv6": Rwkv6,
     "smollm3": SmolLM3,
     "starcoder2": StarCoder2,

@@ -1,5 +1,6 @@
 // The Python face of the recurrent kernels. Shapes and slots are checked here, once.
 #include "binding.hpp"
+#include "delta_rule.hpp"
 #include "pooling.hpp"
 #include "scans.hpp"
 
@@ -168,6 +169,37 @@ void mamba2_scan_of(ThreadPool& pool, Wide x, Wide dt, Vector dt_bias, Vector a,
   mamba2_scan(pool, s, checked.view());
 }
 
+void delta_rule_of(ThreadPool& pool, Wide q, Wide k, Wide v, Wide beta, Wide dt, Vector dt_bias,
+                   Vector a, States states, nb::handle runs, float eps, bool tiled,
+                   Array<float, 2> out) {
+  const char* what = "delta_rule: shapes differ";
+  need(states.ndim() == 4, what);
+  const int64_t heads = states.shape(1), n = states.shape(2), width = states.shape(3);
+  const int64_t rows = out.shape(0), groups = n ? q.shape(1) / n : 0, rates = dt_bias.shape(0);
+  need(heads > 0 && groups > 0 && heads % groups == 0 && (int64_t)out.shape(1) == heads * width &&
+           (int64_t)a.shape(0) == heads && (rates == heads || rates == heads * n),
+       what);
+  const DeltaRule s{rows_of(q, rows, groups * n, what),
+                    rows_of(k, rows, groups * n, what),
+                    rows_of(v, rows, heads * width, what),
+                    rows_of(beta, rows, heads, what),
+                    rows_of(dt, rows, rates, what),
+                    dt_bias.data(),
+                    a.data(),
+                    heads,
+                    groups,
+                    n,
+                    width,
+                    rates != heads,
+                    tiled,
+                    eps,
+                    states_of(states, {heads, n, width}, what),
+                    out.data()};
+  const RunsArgument checked(runs, rows, states.shape(0));
+  nb::gil_scoped_release free_python;
+  delta_rule(pool, s, checked.view());
+}
+
 void wkv6_of(ThreadPool& pool, Wide r, Wide k, Wide v, Wide w, Array<const float, 2> u,
              States states, nb::handle runs, Array<float, 2> out) {
   const char* what = "wkv6: shapes differ";
@@ -228,6 +260,7 @@ void bind_recurrent(nb::module_& m) {
   m.def("selective_scan", &selective_scan_of, "pool"_a, "x"_a, "dt"_a, "dt_bias"_a, "a"_a, "b"_a,
         "c"_a, "d"_a, "states"_a, "runs"_a, "z"_a.none(), "out"_a);
   m.def("mamba2_scan", &mamba2_scan_of);
+  m.def("delta_rule", &delta_rule_of);
   m.def("sum_rows", &sum_rows_of);
   m.def("wkv6", &wkv6_of);
   m.def("token_shift", &token_shift_of);
