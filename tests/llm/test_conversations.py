@@ -31,7 +31,7 @@ from tests.shared import SHARED, needs_shared
 
 KINDS = ["llama", "gemma3", "deepseek2", "mamba", "mamba2", "rwkv6", "jamba", "qwen35"]
 FULL = ("llama", "deepseek2")
-GROWS = (*FULL, "jamba", "qwen35")
+GROWS = (*FULL, "jamba")
 PROMPT = [1, 2, 3, 4, 5] * 6
 
 
