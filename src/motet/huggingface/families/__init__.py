@@ -12,6 +12,7 @@ from motet.huggingface.families.glm4 import glm4, glm4_moe
 from motet.huggingface.families.gpt2 import gpt2
 from motet.huggingface.families.granite import granite, granite_hybrid
 from motet.huggingface.families.jamba import jamba
+from motet.huggingface.families.kimi_linear import kimi_linear
 from motet.huggingface.families.lfm2 import lfm2, lfm2_moe
 from motet.huggingface.families.llama import llama
 from motet.huggingface.families.mamba import mamba, original_mamba
@@ -24,6 +25,13 @@ from motet.huggingface.families.olmo import olmo2, olmo3
 from motet.huggingface.families.openelm import openelm
 from motet.huggingface.families.phi3 import phi3
 from motet.huggingface.families.qwen import qwen2, qwen3, qwen3_moe
+from motet.huggingface.families.qwen_delta import (
+    qwen3_5,
+    qwen3_5_moe,
+    qwen3_5_moe_text,
+    qwen3_5_text,
+    qwen3_next,
+)
 from motet.huggingface.families.rwkv6 import rwkv6
 from motet.huggingface.families.smollm3 import smollm3
 from motet.huggingface.families.starcoder2 import starcoder2
@@ -47,6 +55,7 @@ FAMILIES: dict[str, Family] = {
     "granite": granite,
     "granitemoehybrid": granite_hybrid,
     "jamba": jamba,
+    "kimi_linear": kimi_linear,
     "lfm2": lfm2,
     "lfm2_moe": lfm2_moe,
     "llama": llama,
@@ -65,7 +74,12 @@ FAMILIES: dict[str, Family] = {
     "phi3": phi3,
     "qwen2": qwen2,
     "qwen3": qwen3,
+    "qwen3_5": qwen3_5,
+    "qwen3_5_moe": qwen3_5_moe,
+    "qwen3_5_moe_text": qwen3_5_moe_text,
+    "qwen3_5_text": qwen3_5_text,
     "qwen3_moe": qwen3_moe,
+    "qwen3_next": qwen3_next,
     "roberta": roberta,
     "rwkv6": rwkv6,
     "smollm3": smollm3,

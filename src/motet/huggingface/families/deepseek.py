@@ -94,14 +94,18 @@ def _deepseek(config: ConfigReader, keys: Keys) -> Plan:
         renamed=(EXPERTS_DOWN, (r"\.e_score_correction_bias$", ".e_score_correction.bias")),
         unused=(*UNUSED_BUFFERS, *drafts_of(config, keys["block_count"])),
         tied=tied(config, False),
-        splits=EXPERTS_IN_ONE
-        | {
-            "kv_b_proj.weight": {
-                "k_b_proj.weight": _of_heads(heads, plain + values, 0, plain, turned=True),
-                "v_b_proj.weight": _of_heads(heads, plain + values, plain, plain + values),
-            }
-        },
+        splits=EXPERTS_IN_ONE | absorbed(heads, plain, values),
     )
+
+
+def absorbed(heads: int, plain: int, values: int) -> dict[str, dict[str, Change]]:
+    """``Plan.splits`` of latent attention: what keys and values are made by, apart."""
+    return {
+        "kv_b_proj.weight": {
+            "k_b_proj.weight": _of_heads(heads, plain + values, 0, plain, turned=True),
+            "v_b_proj.weight": _of_heads(heads, plain + values, plain, plain + values),
+        }
+    }
 
 
 def experts_of(config: ConfigReader) -> Keys:
