@@ -87,11 +87,10 @@ def _read_sections(keys: Keys) -> None:
 
 
 def _read_mixture(keys: Keys, n_vocab: int) -> QwenDeltaConfig:
+    keys.integer("expert_count", 1, MAX_WIDTH)
     width = keys.integer("expert_feed_forward_length", 1, MAX_WIDTH)
     keys.take("feed_forward_length", 0)  # of layers without experts, which there are not
     sizes = read_sizes(keys, n_vocab, experts=True, drafts=True)
-    if not sizes.n_experts:
-        raise keys.wrong("expert_count", 0, "a number of experts")
     mixture = Mixture(
         routing=Routing(sizes.n_experts_used, weights="normalised"),
         d_ff=width,
