@@ -5,12 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard src/motet/kernels/native/*)
 
-.PHONY: demo test sanitize lint format wheel wheels clean
+.PHONY: demo test test-page sanitize lint format wheel wheels clean
 demo: $(VENV)/installed
 	@$(BIN)/motet demo
 
 test: $(VENV)/installed $(VENV)/tools
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+# The page in a real browser, which `make test` passes over where there is none: apt install chromium, or
+# chromium-headless-shell, which is smaller.
+test-page: $(VENV)/installed $(VENV)/tools
+	$(BIN)/pip install --quiet playwright
+	$(BIN)/python -m pytest tests/page
 
 # The tests of kernels and of the solo law, or others (TESTS=…), with every access to memory and every
 # undefined operation of the kernels checked. SANITIZE=thread checks the threads instead. The sanitiser finds

@@ -6,7 +6,15 @@ from pathlib import Path, PurePosixPath
 
 KERNELS = {"_cpu", "_baseline", "_avx2", "_avx512", "_amx"}
 """The native modules of a wheel; the emulated one is for tests alone."""
-NEEDED = {"motet/__init__.py", "motet/py.typed", "motet/data/motet-tiny.gguf"}
+NEEDED = {
+    "motet/__init__.py",
+    "motet/py.typed",
+    "motet/data/motet-tiny.gguf",
+    "motet/server/page/files/index.html",
+    "motet/server/page/files/main.js",
+    "motet/server/page/files/base.css",
+    "motet/server/page/files/icon.svg",
+}
 
 
 def problems(wheel: Path) -> list[str]:

@@ -56,7 +56,6 @@ def _without_llama_servers(command: Callable[..., None]) -> Callable[..., None]:
         ("--mlock",): "weights are packed into memory of the process, which isn't locked",
         ("--no-mmap",): "weights are packed into memory in any case",
         ("-cb", "--cont-batching"): "batches are always continuous",
-        ("--no-webui",): "there is no page to chat at",
     }
     for names, why in always.items():
         command = refused_option(*names, why=why, is_flag=True)(command)
@@ -227,6 +226,13 @@ def _without_llama_servers(command: Callable[..., None]) -> Callable[..., None]:
     metavar="NAME",
     help="Answer under this name too, as behind a proxy; *: under any. May be repeated.",
 )
+@click.option(
+    "--page/--no-page",
+    "--ui/--no-ui",
+    "--webui/--no-webui",
+    default=True,
+    help="Have a page to chat at, at /.",
+)
 @click.option("--slots/--no-slots", default=True, help="Say at /slots what each sequence does.")
 @click.option("--metrics/--no-metrics", default=True, help="Say at /metrics what Prometheus reads.")
 @click.option("--verbose", is_flag=True, help="Say in answers to chats what the model read.")
@@ -264,6 +270,7 @@ def command(
     max_body: int,
     origins: tuple[str, ...],
     hosts: tuple[str, ...],
+    page: bool,
     slots: bool,
     metrics: bool,
     verbose: bool,
@@ -303,6 +310,7 @@ def command(
         template_options=template_options or {},
         timeout=timeout or None,
         shutdown_seconds=shutdown_timeout,
+        page=page,
         slots=slots,
         metrics=metrics,
         verbose=verbose,
@@ -345,8 +353,9 @@ def command(
         return found
 
     def say_ready() -> None:
+        chat = " chat with it there," if page and service.first.writes else ""
         click.echo(
-            f"{service.first.name} is ready at {address}: its endpoints are described at"
+            f"{service.first.name} is ready at {address}:{chat} its endpoints are described at"
             f" {address}/docs, OpenAI's clients take {address}/v1",
             err=True,
         )

@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from motet import __version__
-from motet.server import page, status
+from motet.server import reference, status
 from motet.server.anthropic import messages
 from motet.server.bodies import Bodies
 from motet.server.conversations import endpoints as conversations
@@ -18,6 +18,8 @@ from motet.server.failures import add_handlers
 from motet.server.llama import completion, props, rerank, slots, tokens, vectors
 from motet.server.metrics import Metrics
 from motet.server.openai import chat, completions, embeddings
+from motet.server.page.files import page_files
+from motet.server.page.routes import page_router
 from motet.server.responses import routes as responses
 from motet.server.responses.store import Responses
 from motet.server.security import Gate
@@ -27,7 +29,7 @@ _THREADS = 64
 """For what would keep the event loop waiting: a few slow grammars are not in others' way."""
 
 ROUTERS = (
-    page.router,
+    reference.router,
     status.router,
     chat.router,
     completions.router,
@@ -62,7 +64,7 @@ def create_app(service: Service) -> FastAPI:
         title="Motet",
         version=__version__,
         description="Language models on this machine: each answer is what it would be alone.",
-        docs_url=None,  # page's instead: FastAPI's loads scripts from elsewhere
+        docs_url=None,  # reference's instead: FastAPI's loads scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
     )
@@ -70,9 +72,12 @@ def create_app(service: Service) -> FastAPI:
     app.state.responses = Responses()
     for router in ROUTERS:
         app.include_router(router)
+    files = page_files() if settings.page else {}
+    if files:
+        app.include_router(page_router(files))
     add_handlers(app)
     app.add_middleware(Bodies, limit=settings.body_bytes)
-    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Gate, settings=settings, open=files.keys())
     app.add_middleware(_Requests, metrics=service.metrics)
     if settings.origins:
         app.add_middleware(

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import ipaddress
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -18,8 +19,10 @@ _OPEN = frozenset({"/health", "/v1/health"})
 class Gate:
     """Lets through the requests that may come in; outside all endpoints."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings, open: Collection[str] = ()) -> None:
+        """``open``: further paths that need no key."""
         self._app = app
+        self._open = {*_OPEN, *open}
         self._keys = tuple(_digest(key.encode()) for key in settings.api_keys)
         self._texts = settings.api_keys
         self._any_origin = "*" in settings.origins
@@ -48,7 +51,7 @@ class Gate:
             return Failure(
                 403, f"pages of {origin[:80]!r} may not ask this server (--cors-origin allows them)"
             )
-        if not self._keys or scope["path"] in _OPEN or scope["method"] == "OPTIONS":
+        if not self._keys or scope["path"] in self._open or scope["method"] == "OPTIONS":
             return None
         key = self._key(headers)
         if key is not None:

@@ -39,6 +39,8 @@ class ServerSettings:
     """Seconds that a request may take, waiting included."""
     shutdown_seconds: float = 30.0
     """That answers under way get to end when the server is told to stop."""
+    page: bool = True
+    """Whether there is a page to chat at."""
     slots: bool = True
     """Whether clients may see at /slots what each sequence does."""
     metrics: bool = True

@@ -1,0 +1,193 @@
+// What users do with conversations, whichever button or key they do it by.
+
+import { instead } from "./pieces.js";
+import { emit, notice, state } from "./state.js";
+import * as store from "./store.js";
+import * as tree from "./tree.js";
+import { isAbandoned, keepTokens, save, stop, tokensOf, write } from "./writer.js";
+
+/** Show a new conversation, which is kept from its first message on. */
+export function begin() {
+  if (state.current && !tree.path(state.current).length) return emit("focus");
+  open(tree.newTalk(state.preferences.settings));
+}
+
+/** Show a conversation. */
+export function open(talk) {
+  state.current = talk;
+  const kept = state.talks.has(talk.id);
+  history.replaceState(null, "", kept ? `#${talk.id}` : location.pathname);
+  emit("talk");
+  emit("talks");
+  emit("focus");
+}
+
+/** Say something at the end of what is shown, and have it answered; whether that could be done. */
+export function send(text) {
+  return say(text, tree.path(state.current).at(-1) ?? null);
+}
+
+/** Have a message answered once more, beside what was answered. */
+export function regenerate(node) {
+  const talk = state.current;
+  if (isBusy(talk)) return;
+  answer(talk, talk.nodes[node.parent] ?? null);
+}
+
+/** Say a message in another way: the user's is answered, the assistant's stands. */
+export function edit(node, text) {
+  const talk = state.current;
+  if (isBusy(talk)) return;
+  const parent = talk.nodes[node.parent] ?? null;
+  if (node.role === "user") return say(text, parent);
+  tree.add(talk, parent, "assistant", { text, thought: node.thought, state: "edited", base: text.length });
+  changed(talk);
+}
+
+/** Go on with an answer that ended early. */
+export function goOn(node) {
+  const talk = state.current;
+  if (!isBusy(talk)) write(talk, node);
+}
+
+/** A new branch, in which a token of an answer is another one, and the answer goes on from there. */
+export async function branchAt(node, all, group, alternative) {
+  const talk = state.current;
+  const begun = instead(node, all, group, alternative);
+  if (!begun || isBusy(talk)) return;
+  const tokens = await tokensOf(node);
+  const { a } = tokens[group.from];
+  const ends = alternative.t === state.about.end;
+  if (ends) begun.text = begun.text.slice(0, -alternative.t.length);
+  const fields = { ...begun, base: node.base, model: node.model };
+  const added = tree.add(talk, talk.nodes[node.parent] ?? null, "assistant", fields);
+  const kept = tokens.slice(0, group.from);
+  await keepTokens(talk, added, ends ? kept : [...kept, { t: alternative.t, p: alternative.p, a, picked: 1 }]);
+  changed(talk);
+  if (!ends) write(talk, added);
+}
+
+/** Show another way in which a message was said: `step` is 1 for the next, -1 for the one before. */
+export function turn(node, step) {
+  const all = tree.siblings(state.current, node);
+  const next = all[all.indexOf(node) + step];
+  if (!next) return;
+  tree.choose(state.current, next);
+  changed(state.current);
+  emit("turned", next);
+}
+
+/** Forget a message, and what follows it in its branch. */
+export function removeNode(node) {
+  const talk = state.current;
+  const copy = structuredClone(talk);
+  if (isBusy(talk)) return;
+  const gone = tree.remove(talk, node);
+  changed(talk);
+  notice(gone.length > 1 ? `${gone.length} messages were deleted.` : "The message was deleted.", "Undo", () => {
+    Object.assign(talk, { nodes: copy.nodes, chosen: copy.chosen });
+    changed(talk);
+  });
+}
+
+export function stopWriting() {
+  stop(state.current);
+}
+
+export function rename(talk, title) {
+  talk.title = title.trim().slice(0, 200);
+  save(talk);
+  emit("talks");
+}
+
+/** Forget a conversation; for a while it can be had back. */
+export function removeTalk(talk) {
+  stop(talk);
+  state.talks.delete(talk.id);
+  const wasShown = state.current === talk;
+  if (wasShown) open(tree.newTalk(state.preferences.settings));
+  emit("talks");
+  const timer = setTimeout(() => store.removeTalk(talk.id), 8000);
+  notice(`“${tree.titleOf(talk)}” was deleted.`, "Undo", () => {
+    clearTimeout(timer);
+    state.talks.set(talk.id, talk);
+    save(talk);
+    if (wasShown) open(talk);
+    emit("talks");
+  });
+}
+
+/** Change how answers of this conversation are made; undefined: as the server does by itself. */
+export function set(changes) {
+  const { settings } = state.current;
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === undefined) delete settings[name];
+    else settings[name] = value;
+  }
+  if (state.talks.has(state.current.id)) save(state.current);
+  emit("settings");
+}
+
+/** All conversations from the browser's database. */
+export async function load() {
+  state.kept = await store.open();
+  for (const talk of await store.allTalks()) state.talks.set(talk.id, mended(talk));
+  store.onChange(reload);
+  const shown = state.talks.get(location.hash.slice(1));
+  open(shown ?? tree.newTalk(state.preferences.settings));
+}
+
+/** Another tab has changed a conversation. */
+async function reload(id) {
+  if (state.writing.has(id)) return;
+  const talk = await store.oneTalk(id);
+  if (talk) state.talks.set(id, mended(talk));
+  else state.talks.delete(id);
+  if (state.current.id === id) {
+    state.current = talk ?? tree.newTalk(state.preferences.settings);
+    emit("talk");
+  }
+  emit("talks");
+}
+
+/** What nobody writes any more was cut off. */
+function mended(talk) {
+  for (const node of Object.values(talk.nodes)) {
+    if (!isAbandoned(node)) continue;
+    node.state = node.text || node.thought ? "cut" : "failed";
+    node.error = "The page was closed while the answer was written.";
+  }
+  return talk;
+}
+
+function say(text, parent) {
+  const talk = state.current;
+  if (isBusy(talk)) return false;
+  const said = tree.add(talk, parent, "user", { text });
+  if (!state.talks.has(talk.id)) {
+    state.talks.set(talk.id, talk);
+    history.replaceState(null, "", `#${talk.id}`);
+  }
+  answer(talk, said);
+  return true;
+}
+
+function answer(talk, parent) {
+  const node = tree.add(talk, parent, "assistant", { state: "writing" });
+  changed(talk);
+  write(talk, node);
+}
+
+function changed(talk) {
+  save(talk);
+  emit("talk");
+  emit("talks");
+}
+
+function isBusy(talk) {
+  if (state.server !== "ready") {
+    emit("lost", state.server);
+    return true;
+  }
+  return state.writing.has(talk.id);
+}

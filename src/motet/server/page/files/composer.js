@@ -1,0 +1,91 @@
+// Where the user writes: sends, stops, keeps drafts.
+
+import * as actions from "./actions.js";
+import { h, icon } from "./dom.js";
+import { on, state } from "./state.js";
+import { path } from "./tree.js";
+import { lastOf } from "./thread.js";
+
+let form, text, button;
+
+export function startComposer() {
+  form = document.getElementById("composer");
+  text = document.getElementById("text");
+  button = document.getElementById("send");
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (state.writing.has(state.current.id)) actions.stopWriting();
+    else send();
+  });
+  text.addEventListener("keydown", key);
+  text.addEventListener("input", () => {
+    keepDraft();
+    fit();
+  });
+  window.addEventListener("resize", fit);
+  for (const name of ["node", "server", "talks"]) on(name, draw);
+  on("focus", focus);
+  on("talk", () => {
+    const draft = sessionStorage.getItem(draftName()) ?? "";
+    if (shown !== state.current.id) text.value = draft;
+    shown = state.current.id;
+    fit();
+    draw();
+  });
+  focus();
+}
+
+let shown = null; // the conversation whose draft is there
+
+function send() {
+  const draft = draftName();
+  if (!text.value.trim() || !actions.send(text.value)) return;
+  text.value = "";
+  sessionStorage.removeItem(draft);
+  fit();
+}
+
+function key(event) {
+  if (event.isComposing) return;
+  if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
+    event.preventDefault();
+    if (!state.writing.has(state.current.id)) send();
+  } else if (event.key === "ArrowUp" && !text.value && path(state.current).length) {
+    event.preventDefault();
+    lastOf("user")?.edit();
+  }
+}
+
+/** A button that sends, or while an answer is written, stops. */
+function draw() {
+  const writing = state.writing.has(state.current?.id);
+  const name = writing ? "Stop" : "Send";
+  if (button.getAttribute("aria-label") !== name) {
+    button.setAttribute("aria-label", name);
+    button.title = writing ? "Stop (Esc)" : "Send (Enter)";
+    button.replaceChildren(icon(writing ? "stop" : "send"));
+  }
+  text.placeholder = state.about && !state.about.chats ? "Begin a text for the model to go on with" : "Write a message";
+  const under = document.getElementById("under");
+  const line = state.kept ? "" : "This browser keeps nothing: export conversations that you want to have again.";
+  if (under.textContent !== line) under.replaceChildren(line && h("span", {}, line));
+}
+
+/** As high as what is written, up to a limit that the style sheet sets. */
+function fit() {
+  text.style.height = "auto";
+  text.style.height = `${text.scrollHeight}px`;
+}
+
+function focus() {
+  if (matchMedia("(hover: hover)").matches) text.focus(); // elsewhere a keyboard would come up
+}
+
+function keepDraft() {
+  if (text.value) sessionStorage.setItem(draftName(), text.value);
+  else sessionStorage.removeItem(draftName());
+}
+
+function draftName() {
+  return `motet-draft-${state.talks.has(state.current.id) ? state.current.id : "new"}`;
+}

@@ -1,0 +1,103 @@
+// The server that the page came from: its key, what it says of itself, requests, and what goes wrong.
+
+import { events } from "./sse.js";
+
+const KEY = "motet-key";
+
+/** What went wrong, by what can be done about it.
+ *
+ * `kind`: "gone" (nobody answers), "key", "busy" (ask again after `seconds`), "full" (the context), "refused",
+ * "failed" (the server's fault), or "cut" (a stream ended before the answer did).
+ */
+export class Failure extends Error {
+  constructor(kind, message, facts = {}) {
+    super(message);
+    Object.assign(this, { kind, ...facts });
+  }
+}
+
+export function setKey(key) {
+  if (key) sessionStorage.setItem(KEY, key);
+  else sessionStorage.removeItem(KEY);
+}
+
+export function hasKey() {
+  return sessionStorage.getItem(KEY) !== null;
+}
+
+/** What the server says of its model, or a Failure. */
+export async function about() {
+  const found = await (await send("props")).json();
+  const { params, n_ctx: context } = found.default_generation_settings;
+  return {
+    model: found.model_alias,
+    context,
+    defaults: params,
+    chats: found.chat_template !== "",
+    thinks: /\benable_thinking\b/.test(found.chat_template),
+    end: found.eos_token,
+  };
+}
+
+/** Whether the server answers and is ready; never a Failure. */
+export async function isReady() {
+  try {
+    return (await fetch(address("health"), { cache: "no-store" })).ok;
+  } catch {
+    return false;
+  }
+}
+
+/** The events of a stream, each as an object. Raises Failure; AbortError when `signal` says so. */
+export async function* stream(path, body, signal) {
+  const response = await send(path, body, signal);
+  try {
+    for await (const data of events(response.body)) {
+      if (data === "[DONE]") return;
+      const said = JSON.parse(data);
+      if (said.error) throw failureOf(said.error.code, said.error, null);
+      yield said;
+    }
+  } catch (error) {
+    if (error instanceof Failure || signal?.aborted) throw error;
+    throw new Failure("cut", "The connection to the server was lost.");
+  }
+}
+
+async function send(path, body, signal) {
+  const headers = {};
+  const key = sessionStorage.getItem(KEY);
+  if (key) headers.Authorization = `Bearer ${String.fromCharCode(...new TextEncoder().encode(key))}`;
+  if (body) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(address(path), {
+      method: body ? "POST" : "GET",
+      headers,
+      body: body && JSON.stringify(body),
+      signal,
+      cache: "no-store",
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Failure("gone", "The server can’t be reached.");
+  }
+  if (response.ok) return response;
+  const said = await response.json().catch(() => ({}));
+  throw failureOf(response.status, said.error ?? {}, response.headers.get("Retry-After"));
+}
+
+/** Behind a proxy the page may be in a folder. */
+function address(path) {
+  return new URL(path, document.baseURI);
+}
+
+function failureOf(status, said, retryAfter) {
+  const message = said.message ?? `The server answered with status ${status}.`;
+  if (said.code === "context_length_exceeded") {
+    return new Failure("full", message, { prompt: said.n_prompt_tokens, context: said.n_ctx });
+  }
+  if (status === 401 || said.code === "invalid_api_key") return new Failure("key", message);
+  if (status === 429 || status === 503) return new Failure("busy", message, { seconds: Number(retryAfter) || 5, loading: status === 503 });
+  return new Failure(status >= 500 && status !== 501 ? "failed" : "refused", message);
+}
