@@ -8,6 +8,8 @@ from typing import Protocol
 import gguf
 import numpy as np
 
+from benchmarks.shapes_recurrent import Mamba2Hybrid, Rwkv7
+
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
 
 
@@ -387,6 +389,15 @@ MODELS: dict[str, Shape] = {
         "jamba", 16, 1024, 65536, 1 << 18, heads=16, kv_heads=4, head_dim=64, feed_forward=4096,
         period=8, epsilon=1e-6,
     ),
+    "rwkv7-0.4b": Rwkv7(24, 1024, 4096, (64, 64, 32, 128)),
+    "falcon-h1-0.5b": Mamba2Hybrid(
+        "falcon-h1", 36, 1024, 32784, 16384, 2048, 8, 2, 64, inner=1536, state=128, scan_heads=24
+    ),
+    # As many layers as 4 GB less hold; what a token reads of one is the model's own.
+    "granite-4.0-h-tiny-10-layers": Mamba2Hybrid(
+        "granitehybrid", 10, 1536, 100352, 1 << 20, 512, 12, 4, 128, inner=3072, state=128,
+        scan_heads=48, attends=(5,), experts=64, used=6, shared=1024,
+    ),
     "t5-base": T5("t5", 12, 768, 3072, 12, 64, 32128),
 }  # fmt: skip
 
@@ -396,6 +407,10 @@ _FLOAT32 = (
     "ssm_a",
     "ffn_gate_inp.weight",
     "attn_rel_b.weight",
+    "ssm_norm.weight",
+    "ssm_d",
+    "time_mix_lerp_fused.weight",
+    *(f"time_mix_{name}{i}.weight" for name in "wavg" for i in (1, 2)),
 )
 
 
