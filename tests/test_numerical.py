@@ -95,7 +95,7 @@ def test_memory_is_as_before(tmp_path: Path, architecture: str, ubatch: int) -> 
     assert np.array_equal(tried.decode(after).logits, plain.decode(after).logits)
 
 
-@pytest.mark.parametrize("architecture", ["mamba", "mamba2", "jamba", "rwkv6"])
+@pytest.mark.parametrize("architecture", ["mamba", "mamba2", "jamba", "rwkv6", "rwkv7"])
 def test_states_do_not_break_silently(tmp_path: Path, architecture: str) -> None:
     """Where no logits are asked for, and where others' are."""
     loaded = model(tmp_path, architecture, "token_embd.weight", BROKEN)

@@ -28,6 +28,11 @@ _OWN: dict[str, dict[str, Any]] = {
     "nemotron_h": _SCAN
     | {"block_count": 8, "attention__head_count_kv": [0, 2, 0, 0, 0, 4, 0, 0]}
     | {"ssm__time_step_rank": 8, "feed_forward_length": [0, 0, 512, 0, 512, 0, 512, 512]},
+    "nemotron_h_moe": _SCAN
+    | {"block_count": 8, "attention__head_count_kv": [0, 2, 0, 0, 0, 4, 0, 0]}
+    | {"ssm__time_step_rank": 8, "feed_forward_length": [0, 0, 256, 0, 256, 0, 256, 256]}
+    | {"expert_feed_forward_length": 256, "expert_shared_feed_forward_length": 512}
+    | {"moe_latent_size": 256},
     "lfm2": {"block_count": 8, "attention__head_count_kv": [0, 2, 0, 1, 0, 4, 0, 2]},
     "lfm2moe": {"block_count": 8, "attention__head_count_kv": [0, 2, 0, 1, 0, 4, 0, 2]}
     | {"expert_feed_forward_length": 256},
@@ -51,6 +56,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "qwen3moe": {"expert_feed_forward_length": 256},
     "glm4moe": {"expert_feed_forward_length": 256},
     "rwkv6": {"wkv__head_size": 64},
+    "rwkv7": {"wkv__head_size": 64},
     "openelm": {
         "block_count": 2,
         "feed_forward_length": [512, 768],

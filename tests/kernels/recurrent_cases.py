@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from motet.kernels.interface import Runs
+from motet.kernels.rwkv7 import Wkv7Heads
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,15 @@ def wkv6(heads: int, size: int) -> Layer:
     return Layer(f"wkv6-{heads}x{size}", (heads * size,) * 4, (heads, size, size), call)
 
 
+def wkv7(heads: int, size: int) -> Layer:
+    own = Wkv7Heads(*(normal(heads, size, seed=seed) for seed in range(5)))
+
+    def call(kernels: Any, rows: list[np.ndarray], states: np.ndarray, runs: Runs) -> np.ndarray:
+        return kernels.wkv7(*rows, own, 64e-5, states, runs)
+
+    return Layer(f"wkv7-{heads}x{size}", (heads * size,) * 5, (heads, size, size), call)
+
+
 def shift(channels: int) -> Layer:
     def call(kernels: Any, rows: list[np.ndarray], states: np.ndarray, runs: Runs) -> np.ndarray:
         return kernels.token_shift(rows[0], states, runs)
@@ -128,6 +138,10 @@ LAYERS = (
     wkv6(2, 64),
     wkv6(1, 40),
     wkv6(3, 80),
+    wkv7(5, 8),
+    wkv7(2, 64),
+    wkv7(1, 40),
+    wkv7(3, 80),
     shift(40),
     shift(600),
 )

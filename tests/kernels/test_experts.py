@@ -120,11 +120,15 @@ def test_route_of_equals_takes_the_lowest_id(cpu: CPU) -> None:
 
 
 @pytest.mark.parametrize("type", [TensorType.F32, TensorType.Q8_0], ids=lambda t: t.name)
+@pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("activation", ["silu", "relu2"])
-def test_experts(cpu: CPU, type: TensorType, activation: str) -> None:
+def test_experts(cpu: CPU, type: TensorType, activation: str, gated: bool) -> None:
     x, ids, weights = routed(60)
-    got = cpu.experts(x, ids, weights, *matrices(cpu, type), activation)
-    expected = REFERENCE.experts(x, ids, weights, *matrices(REFERENCE, type), activation)
+    (gate, *own), (reference_gate, *others) = matrices(cpu, type), matrices(REFERENCE, type)
+    if not gated:
+        gate = reference_gate = None
+    got = cpu.experts(x, ids, weights, gate, *own, activation)
+    expected = REFERENCE.experts(x, ids, weights, reference_gate, *others, activation)
     # An activation next to a rounding boundary may fall on either side of it.
     tolerance = 1e-5 if type == TensorType.F32 else 2e-3
     np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max())
@@ -144,6 +148,8 @@ def test_a_token_is_the_same_alone_and_among_others(cpu: CPU, type: TensorType) 
         assert np.array_equal(
             cpu.experts(x[row], ids[row], weights[row], *own, "silu"), together[row]
         )
+        ungated = cpu.experts(x[row], ids[row], weights[row], None, *own[1:], "relu2")
+        assert np.array_equal(ungated, cpu.experts(x, ids, weights, None, *own[1:], "relu2")[row])
         # By hand, expert after expert.
         total = np.zeros((1, D), np.float32)
         for e, weight in zip(ids[t], weights[t], strict=True):
@@ -178,6 +184,8 @@ def test_what_does_not_fit_is_refused(cpu: CPU) -> None:
         (x[:3], ids, weights, gate, up, down),
         (x, ids, weights[:, :2].copy(), gate, up, down),
         (x, ids, weights, gate[:6], up, down),
+        (x, ids, weights, None, up, down[:6]),
+        (x, ids, weights, None, down, up),
         (x, ids, weights, gate, down, down),
         (x[:, :32].copy(), ids, weights, gate, up, down),
     ):

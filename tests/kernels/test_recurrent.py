@@ -235,10 +235,15 @@ def test_an_unknown_activation_is_refused(cpu: CPU) -> None:
 @pytest.mark.parametrize("channels", [1, 40, 600])
 def test_mix(cpu: CPU, channels: int) -> None:
     x, shifted = normal(70, channels), normal(70, channels, seed=1)
+    several = normal(6, 1, channels, seed=2)
+    got = cpu.mix(x, shifted, several)
+    assert np.array_equal(got, [cpu.mix(x, shifted, t[0]) for t in several])
+    np.testing.assert_allclose(got, REFERENCE.mix(x, shifted, several), rtol=1e-5, atol=1e-6)
     for t in (normal(channels, seed=2), normal(70, channels, seed=2)):
         got = cpu.mix(x, shifted, t)
         np.testing.assert_allclose(got, REFERENCE.mix(x, shifted, t), rtol=1e-5, atol=1e-6)
         own = t if t.ndim == 1 else t[3:4]
         assert np.array_equal(cpu.mix(x[3:4], shifted[3:4], own), got[3:4])
-    with pytest.raises(ValueError, match="mix"):
-        cpu.mix(x, shifted, normal(channels + 1))
+    for wrong in (normal(channels + 1), normal(69, channels), normal(2, 70, channels)):
+        with pytest.raises(ValueError, match="mix"):
+            cpu.mix(x, shifted, wrong)

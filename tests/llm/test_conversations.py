@@ -29,7 +29,7 @@ from tests.llm.making import free_sequences
 from tests.models import tiny
 from tests.shared import SHARED, needs_shared
 
-KINDS = ["llama", "gemma3", "deepseek2", "mamba", "mamba2", "rwkv6", "jamba", "qwen35"]
+KINDS = ["llama", "gemma3", "deepseek2", "mamba", "mamba2", "rwkv6", "rwkv7", "jamba", "qwen35"]
 FULL = ("llama", "deepseek2")
 GROWS = (*FULL, "jamba")
 PROMPT = [1, 2, 3, 4, 5] * 6

@@ -8,8 +8,8 @@ import pytest
 from motet.llm import LLM
 from tests.models import tiny
 
-ARCHITECTURES = ["llama", "deepseek2", "gemma3", "mamba", "mamba2", "jamba", "rwkv6"]
-ARCHITECTURES += ["qwen35", "kimi-linear"]
+ARCHITECTURES = ["llama", "deepseek2", "gemma3", "mamba", "mamba2", "jamba", "rwkv6", "rwkv7"]
+ARCHITECTURES += ["qwen35", "kimi-linear", "nemotron_h_moe"]
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

@@ -139,6 +139,13 @@ _OWN = {
     | {"ssm.time_step_rank": 6, "ssm.group_count": 2, "rope.scaling.finetuned": False}
     | {"block_count": 4, "attention.head_count_kv": [0, 2, 0, 0]}
     | {"feed_forward_length": [0, 0, 24, 0], "attention.layer_norm_epsilon": 1e-5},
+    "nemotron_h_moe": _SCAN
+    | {"ssm.time_step_rank": 6, "ssm.group_count": 2, "rope.scaling.finetuned": False}
+    | {"block_count": 4, "attention.head_count_kv": [0, 2, 0, 0]}
+    | {"feed_forward_length": [0, 0, 12, 0], "attention.layer_norm_epsilon": 1e-5}
+    | {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 12}
+    | {"expert_shared_feed_forward_length": 20, "expert_shared_count": 1, "moe_latent_size": 8}
+    | {"expert_weights_norm": True, "expert_weights_scale": 2.5},
     "lfm2": {
         "block_count": 4,
         "attention.head_count_kv": [0, 2, 0, 1],
@@ -199,6 +206,16 @@ _OWN = {
         "wkv.head_size": 8,
         "time_mix_extra_dim": 3,
         "time_decay_extra_dim": 5,
+    },
+    "rwkv7": _LAYER_NORMS
+    | {
+        "attention.head_count": 0,
+        "attention.head_count_kv": None,
+        "wkv.head_size": 8,
+        "attention.decay_lora_rank": 3,
+        "attention.iclr_lora_rank": 4,
+        "attention.value_residual_mix_lora_rank": 5,
+        "attention.gate_lora_rank": 6,
     },
     "bert": _BOTH_WAYS,
     "jina-bert-v2": _BOTH_WAYS | {"pooling_type": 1},

@@ -38,7 +38,7 @@ class Arrays(TensorReader):
         super().__init__(arrays)  # type: ignore[arg-type]  # of which only the names are used
         self._arrays, self._kernels = arrays, kernels
 
-    def skip_blocks(self, first: int, count: int) -> None:
+    def _skip(self, beginnings: tuple[str, ...]) -> None:
         raise NotImplementedError
 
     def ones(self, size: int) -> np.ndarray:

@@ -15,9 +15,9 @@ PARITY = SHARED / "parity"
 EXACT = ["llama", "mistral", "qwen2", "gemma", "gemma2", "gemma2_46l", "gemma3"]
 EXACT += ["deepseek2", "deepseek2_lite27", "deepseek2_yarn", "deepseek3"]
 EXACT += ["qwen3moe", "smollm3", "granite", "olmo2", "olmo3", "glm4", "phi3", "ministral3"]
-EXACT += ["granitehybrid", "falconh1", "nemotronh", "lfm2", "lfm2moe", "glm4moe"]
+EXACT += ["granitehybrid", "falconh1", "nemotronh", "nemotronhmoe", "lfm2", "lfm2moe", "glm4moe"]
 EXACT += ["qwen3next", "qwen35", "qwen35moe", "kimilinear"]
-EXACT += ["qwen3", "openelm", "mamba", "falcon_mamba", "mamba2", "jamba", "rwkv6", "mpt"]
+EXACT += ["qwen3", "openelm", "mamba", "falcon_mamba", "mamba2", "jamba", "rwkv6", "rwkv7", "mpt"]
 TYPES = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K_S", "Q4_K_S", "Q5_K_S", "Q6_K"]
 TYPES += ["IQ4_NL", "IQ4_XS", "Q4_K_M_mix"]
 

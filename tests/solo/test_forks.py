@@ -22,6 +22,8 @@ KINDS = {
     "rwkv6": {},
     "qwen35": {},
     "kimi-linear": {},
+    "rwkv7": {},
+    "nemotron_h_moe": {},
 }
 UBATCHES = (1, 2, 3, 512)
 """The first three are shorter than the convolution's tail."""

@@ -103,7 +103,7 @@ def test_tokens_taken_back(models, name: str, ubatch: int) -> None:
     assert np.array_equal(got, [alone(model, said[seq] + more[seq])[-1] for seq in range(3)])
 
 
-@pytest.mark.parametrize("name", ["mamba", "rwkv6", "jamba", "gemma2"])
+@pytest.mark.parametrize("name", ["mamba", "rwkv6", "rwkv7", "jamba", "gemma2"])
 def test_means_of_tokens_taken_back(models, name: str) -> None:
     model, rng = models(name), np.random.default_rng(4)
     context, plain = (model.context(max_sequences=2, pooling="mean", ubatch=3) for _ in range(2))

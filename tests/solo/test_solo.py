@@ -27,6 +27,7 @@ MODELS = {
             *("openelm", "deepseek2", "deepseek2_lite27", "deepseek2_yarn", "deepseek3"),
             *("mamba", "falcon_mamba", "mamba2", "jamba", "rwkv6", "rwkv6_real", "mpt"),
             *("qwen3next", "qwen35", "qwen35moe", "kimilinear"),
+            *("rwkv7", "nemotronhmoe"),
         )
     },
     **{

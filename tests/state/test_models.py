@@ -57,7 +57,7 @@ def test_every_family_in_every_type(tmp_path, architecture, kv_type):
         assert np.array_equal(said(other, prompt(30, model.n_vocab), new), expected)
 
 
-@pytest.mark.parametrize("architecture", ["gemma2", "mamba", "jamba", "rwkv6"])
+@pytest.mark.parametrize("architecture", ["gemma2", "mamba", "jamba", "rwkv6", "rwkv7"])
 def test_in_another_process(tmp_path, architecture):
     model = load(tmp_path, architecture)
     context = model.context()

@@ -40,7 +40,8 @@ class Plan:
     """By the end of a checkpoint's (renamed) name: what GGUF has of it as several tensors, by the
     ends of their names."""
     joins: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """By GGUF's name within a block: the tensors, so named, that stand in it as one."""
+    """By GGUF's name within a block: the tensors, so named, that stand in it as one. They need not
+    be in gguf's map."""
     changes: Mapping[str, Change] = field(default_factory=dict)
     """By GGUF's name, whole or else within its block: how the tensor differs."""
     added: Mapping[str, Weights] = field(default_factory=dict)

@@ -30,12 +30,13 @@ def planned(
     """The tensors by GGUF's names. Raises UnsupportedError for those that the map lacks."""
     named = plan.gguf_names()
     found: dict[str, dict[int, Weights]] = defaultdict(dict)
+    joined = {name for names in plan.joins.values() for name in names}
     unknown: list[str] = []
     for hf_name, weights in _renamed(path, plan, tensors, fp8).items():
         for part_name, part in _split(path, plan, hf_name, weights):
             expert = _EXPERT.search(part_name)
             name = named(_EXPERT.sub(".experts.", part_name))
-            if part_name in _HEADS:
+            if part_name in _HEADS or within_block(part_name) in joined:
                 name = part_name
             if name is None:
                 unknown.append(hf_name)

@@ -188,6 +188,25 @@ class Halved(Weights):
                 return values.view(np.uint8)
 
 
+class Multiplied(Weights):
+    """float32 values times one of ``factors`` after the other, each product rounded.
+
+    A factor is a number for each row.
+    """
+
+    def __init__(self, weights: Weights, factors: Sequence[Float32]) -> None:
+        """Raises ValueError where there are not as many numbers as rows."""
+        super().__init__(weights.shape, TensorType.F32)
+        self._weights = weights
+        self._factors = [np.broadcast_to(factor, (weights.rows,)) for factor in factors]
+
+    def read(self, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
+        values = dequantize(self._weights.read(first, last), self._weights.type)
+        for factor in self._factors:
+            values = values * factor[first:last, None]
+        return values.view(np.uint8)
+
+
 class Stacked(Weights):
     """Tensors of one shape, one above the other: ``[count, *shape]``, or joined along axis 0."""
 
@@ -310,6 +329,13 @@ def interleaved(heads: int) -> Change:
         return Reordered(weights, order)
 
     return change
+
+
+def multiplied(*factors: float | Float32) -> Change:
+    """Values times one number after the other, or one for each row; by ones: as they are."""
+    rounded = [np.asarray(factor, np.float32) for factor in factors]
+    rounded = [factor for factor in rounded if (factor != 1).any()]
+    return lambda weights: Multiplied(weights, rounded) if rounded else weights
 
 
 def picked(*rows: int) -> Change:

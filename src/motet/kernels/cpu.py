@@ -31,6 +31,7 @@ from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Ru
 from motet.kernels.quantizing import check_quantized, error_weights, refuse_value, refused_bits
 from motet.kernels.rope import Rope
 from motet.kernels.routing import SCORES, WEIGHTS, Routing
+from motet.kernels.rwkv7 import Wkv7Heads
 from motet.kernels.sizes import PAGE
 from motet.weights.formats import TensorType
 
@@ -289,7 +290,7 @@ class CPU(CPUWeights, HostMemory):
         x: Float32,
         ids: Int32,
         weights: Float32,
-        gate: Sequence[Any],
+        gate: Sequence[Any] | None,
         up: Sequence[Any],
         down: Sequence[Any],
         activation: str,
@@ -383,13 +384,29 @@ class CPU(CPUWeights, HostMemory):
         self._native.wkv6(self._pool, r, k, v, w, u, states, runs, out)
         return out
 
+    def wkv7(
+        self,
+        r: Float32,
+        w: Float32,
+        k: Float32,
+        v: Float32,
+        a: Float32,
+        heads: Wkv7Heads,
+        eps: float,
+        states: Float32,
+        runs: Runs,
+    ) -> Float32:
+        out = np.empty(r.shape, np.float32)
+        self._native.wkv7(self._pool, r, w, k, v, a, heads, eps, states, runs, out)
+        return out
+
     def token_shift(self, x: Float32, tails: Float32, runs: Runs) -> Float32:
         out = np.empty(x.shape, np.float32)
         self._native.token_shift(self._pool, x, tails, runs, out)
         return out
 
     def mix(self, x: Float32, shifted: Float32, t: Float32) -> Float32:
-        out = np.empty(x.shape, np.float32)
+        out = np.empty((*t.shape[:-2], *x.shape), np.float32)
         self._native.mix(self._pool, x, shifted, t, out)
         return out
 

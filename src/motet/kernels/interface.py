@@ -20,6 +20,7 @@ from motet.cached import cached_property
 from motet.kernels.bias import PositionBias
 from motet.kernels.rope import Rope
 from motet.kernels.routing import Routing
+from motet.kernels.rwkv7 import Wkv7Heads
 from motet.weights.formats import TensorType
 
 KV_TYPES = ("f32", "f16", "bf16", "q8_0")
@@ -286,15 +287,15 @@ class Kernels(Protocol):
         x: Float32,
         ids: Int32,
         weights: Float32,
-        gate: Sequence[Any],
+        gate: Sequence[Any] | None,
         up: Sequence[Any],
         down: Sequence[Any],
         activation: str,
     ) -> Float32:
         """Σ over ranks, in order, of weight · down(activation(gate(x)) · up(x)) of that expert.
 
-        x ``[T, d]``, ids and weights ``[T, k]``, one Matrix an expert in gate, up and down.
-        Returns ``[T, d]``.
+        Without gates, of weight · down(activation(up(x))). x ``[T, d]``, ids and weights ``[T,
+        k]``, one Matrix an expert in gate, up and down. Returns ``[T, width]``.
         """
         ...
 
@@ -473,12 +474,33 @@ class Kernels(Protocol):
         """
         ...
 
+    def wkv7(
+        self,
+        r: Float32,
+        w: Float32,
+        k: Float32,
+        v: Float32,
+        a: Float32,
+        heads: Wkv7Heads,
+        eps: float,
+        states: Float32,
+        runs: Runs,
+    ) -> Float32:
+        """RWKV-7's recurrence (Peng et al. 2025, arXiv 2503.14456, §4), with its norm.
+
+        a ← σ(a); d = exp(−e^−½ · σ(w)); κ = k ⊙ k_k / its length (at least 1e-12); k ← k ⊙
+        (1 + (a − 1) ⊙ k_a); s[i, j] ← d[i]·s[i, j] − κ[i]·a[i]·Σₗ κ[l]·s[l, j] + k[i]·v[j]; y[j] =
+        Σᵢ r[i]·s[i, j], normalised over j with ``eps``, plus (Σᵢ r[i]·k[i]·r_k[i])·v[j]. r, w, k,
+        v, a ``[T, H·S]`` (strided), states ``[slots, H, S, S]``. Returns ``[T, H·S]``.
+        """
+        ...
+
     def token_shift(self, x: Float32, tails: Float32, runs: Runs) -> Float32:
         """The row of the run's token before: x ``[T, d]``, tails ``[slots, d]``; ``[T, d]``."""
         ...
 
     def mix(self, x: Float32, shifted: Float32, t: Float32) -> Float32:
-        """x + (shifted − x) · t, t ``[d]`` or ``[T, d]``."""
+        """x + (shifted − x) · t, t ``[d]`` or ``[T, d]``; ``[M, T, d]`` of t ``[M, 1, d]``."""
         ...
 
     # Caches: their memory, and moving what lies in it. A slot is page × rows of a page + row.

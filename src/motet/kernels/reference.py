@@ -186,7 +186,7 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
         x: Float32,
         ids: Int32,
         weights: Float32,
-        gate: Sequence[Any],
+        gate: Sequence[Any] | None,
         up: Sequence[Any],
         down: Sequence[Any],
         activation: str,
@@ -194,8 +194,11 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
         each = np.empty((*ids.shape, down[0].rows), np.float32)
         for e in np.unique(ids):
             token, rank = np.nonzero(ids == e)
-            gated, linear = self.linear(x[token], gate[e], up[e])
-            inner = self.gated(gated, linear, activation)
+            (inner,) = self.linear(x[token], up[e])
+            if gate is None:
+                inner = self.activate(inner, activation)
+            else:
+                inner = self.gated(self.linear(x[token], gate[e])[0], inner, activation)
             (each[token, rank],) = self.linear(inner, down[e])
         out = np.zeros((len(x), down[0].rows), np.float32)
         for rank in range(ids.shape[1]):

@@ -10,6 +10,10 @@ import numpy as np
 
 from motet.arrays import Array, Float32, Int32, Int64
 from motet.kernels.interface import Runs
+from motet.kernels.rwkv7 import Wkv7Heads
+
+_FASTEST = float(-np.exp(-0.5))
+"""RWKV-7's decay is between the exponential of this and 1."""
 
 
 class RecurrentReference:
@@ -155,6 +159,39 @@ class RecurrentReference:
                 pair = ki * v[row].reshape(heads, 1, size)
                 out[row] = (ri * (state + u[:, :, None] * pair)).sum(axis=1).reshape(-1)
                 state = _exp(-_exp(wi)) * state + pair
+            states[write] = state
+        return out
+
+    def wkv7(
+        self,
+        r: Float32,
+        w: Float32,
+        k: Float32,
+        v: Float32,
+        a: Float32,
+        heads: Wkv7Heads,
+        eps: float,
+        states: Float32,
+        runs: Runs,
+    ) -> Float32:
+        count, size = heads.k_k.shape
+        out = np.empty(r.shape, np.float32)
+        for rows, state, write in _begin(runs, states):
+            for row in rows:
+                ri, wi, ki, vi, ai = (m[row].reshape(count, size) for m in (r, w, k, v, a))
+                rate, decay = _sigmoid(ai), _exp(_sigmoid(wi) * _FASTEST)
+                kappa = ki * heads.k_k
+                length = np.sqrt((kappa * kappa).sum(axis=1, keepdims=True))
+                kappa = kappa / np.maximum(length, np.float32(1e-12))
+                key = ki * (1 + (rate - 1) * heads.k_a)
+                seen = (state * kappa[:, :, None]).sum(axis=1)[:, None]  # [H, 1, values]
+                state = decay[:, :, None] * state - (kappa * rate)[:, :, None] * seen
+                state = state + key[:, :, None] * vi[:, None]
+                y = (state * ri[:, :, None]).sum(axis=1)
+                centred = y - y.mean(axis=1, keepdims=True)
+                y = centred / np.sqrt((centred * centred).mean(axis=1, keepdims=True) + eps)
+                bonus = (ri * key * heads.r_k).sum(axis=1, keepdims=True)
+                out[row] = (y * heads.norm + heads.norm_bias + bonus * vi).reshape(-1)
             states[write] = state
         return out
 

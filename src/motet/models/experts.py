@@ -30,13 +30,17 @@ class Mixture:
     """Whether that network's output is multiplied by the sigmoid of a number of each token."""
     dense_layers: int = 0
     """First layers without experts; their network has ``d_ff`` of the config."""
+    latent: int = 0
+    """Channels that experts read and write; 0: the model's own."""
 
 
 class MixtureOfExperts:
-    """Gated networks, of which a router chooses some for each token.
+    """Networks, of which a router chooses some for each token.
 
     ``routing``: how they are chosen, and what each counts. ``biased``: whether the file may have a
-    bias for the choice. ``shared``: a network that every token goes to, added to the chosen ones.
+    bias for the choice. ``gated``: whether they are gated networks. ``latent``: if not 0, experts
+    read so many channels made of the input, and channels are made of the sum of what they write.
+    ``shared``: a network that every token goes to, added to the chosen ones.
     """
 
     def __init__(
@@ -48,24 +52,32 @@ class MixtureOfExperts:
         routing: Routing,
         *,
         biased: bool = False,
+        gated: bool = True,
+        latent: int = 0,
         shared: FeedForward | None = None,
     ) -> None:
         count, d, ff = config.n_experts, config.d_model, config.d_ff
+        width = latent or d
         self._kernels = kernels
         self._activation = activation
         self._routing = routing
         self._shared = shared
         self.router = t.matrix("ffn_gate_inp.weight", count, d)
         self.bias = t.optional_array("exp_probs_b.bias", count) if biased else None
-        self.gate = t.experts("ffn_gate_exps.weight", count, ff, d)
-        self.up = t.experts("ffn_up_exps.weight", count, ff, d)
-        self.down = t.experts("ffn_down_exps.weight", count, d, ff)
+        self.latent_down = t.matrix("ffn_latent_down.weight", latent, d) if latent else None
+        self.latent_up = t.matrix("ffn_latent_up.weight", d, latent) if latent else None
+        self.gate = t.experts("ffn_gate_exps.weight", count, ff, width) if gated else None
+        self.up = t.experts("ffn_up_exps.weight", count, ff, width)
+        self.down = t.experts("ffn_down_exps.weight", count, width, ff)
 
     def forward(self, h: Float32) -> Float32:
         kernels = self._kernels
         (logits,) = kernels.linear(h, self.router)
         ids, weights = kernels.route(logits, self._routing, self.bias)
-        out = kernels.experts(h, ids, weights, self.gate, self.up, self.down, self._activation)
+        x = h if self.latent_down is None else kernels.linear(h, self.latent_down)[0]
+        out = kernels.experts(x, ids, weights, self.gate, self.up, self.down, self._activation)
+        if self.latent_up is not None:
+            (out,) = kernels.linear(out, self.latent_up)
         if self._shared is not None:
             out += self._shared.forward(h)
         return out
@@ -113,15 +125,21 @@ def read_mixture(keys: Keys, sizes: Config, *, normalised: bool = False) -> Mixt
         return None
     width = keys.integer("expert_feed_forward_length", 1, MAX_WIDTH)
     return Mixture(
-        routing=_read_routing(keys, sizes.n_experts, sizes.n_experts_used, normalised),
+        routing=read_routing(keys, sizes.n_experts, sizes.n_experts_used, normalised=normalised),
         d_ff=width,
         shared_d_ff=keys.integer("expert_shared_count", 0, 64, 0) * width,
         dense_layers=dense,
     )
 
 
-def _read_routing(keys: Keys, experts: int, used: int, normalised: bool) -> Routing:
-    gating = keys.integer("expert_gating_func", 0, 255, 1) or 1
+def read_routing(
+    keys: Keys, experts: int, used: int, *, gating: int = 1, normalised: bool = False
+) -> Routing:
+    """How DeepSeek's kind of mixture is routed.
+
+    ``gating``, ``normalised``: its function, and whether weights are, if the file does not say.
+    """
+    gating = keys.integer("expert_gating_func", 0, 255, gating) or gating
     if gating not in _GATING:
         raise UnsupportedError(
             f"{keys.key('expert_gating_func')} is {gating}",

@@ -262,7 +262,10 @@ class GatedMLP:
 
 
 class MLP:
-    """down(activation(up · x)), with biases where the file has them and ``biases`` allows it."""
+    """down(activation(up · x)), with biases where the file has them and ``biases`` allows it.
+
+    ``suffix``: of its tensors' names.
+    """
 
     def __init__(
         self,
@@ -272,12 +275,13 @@ class MLP:
         activation: str,
         *,
         biases: bool = False,
+        suffix: str = "",
     ) -> None:
         d, ff = config.d_model, config.d_ff
         self._kernels = kernels
         self._activation = activation
-        self.up = t.matrix("ffn_up.weight", ff, d)
-        self.down = t.matrix("ffn_down.weight", d, ff)
+        self.up = t.matrix(f"ffn_up{suffix}.weight", ff, d)
+        self.down = t.matrix(f"ffn_down{suffix}.weight", d, ff)
         self.up_bias = t.optional_array("ffn_up.bias", ff) if biases else None
         self.down_bias = t.optional_array("ffn_down.bias", d) if biases else None
 

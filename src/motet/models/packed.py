@@ -67,7 +67,7 @@ class TensorMapper(TensorReader):
         self._file = file
         self._kernels = kernels
 
-    def skip_blocks(self, first: int, count: int) -> None:
+    def _skip(self, beginnings: tuple[str, ...]) -> None:
         pass
 
     def ones(self, size: int) -> Float32:

@@ -26,7 +26,7 @@ from motet.models.mamba2 import Mamba2
 from motet.models.ministral3 import Ministral3
 from motet.models.modern_bert import ModernBert
 from motet.models.mpt import Mpt
-from motet.models.nemotron_h import NemotronH
+from motet.models.nemotron_h import NemotronH, NemotronHMoe
 from motet.models.olmo2 import Olmo2
 from motet.models.openelm import OpenElm
 from motet.models.phi3 import Phi3
@@ -34,6 +34,7 @@ from motet.models.pooled_heads import Classifier
 from motet.models.qwen import Qwen2, Qwen3, Qwen3Moe
 from motet.models.qwen_delta import Qwen3Next, Qwen35, Qwen35Moe
 from motet.models.rwkv6 import Rwkv6
+from motet.models.rwkv7 import Rwkv7
 from motet.models.smollm3 import SmolLM3
 from motet.models.starcoder2 import StarCoder2
 from motet.models.t5 import T5, T5Encoder
@@ -67,6 +68,7 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "nomic-bert": NomicBert,
     "mpt": Mpt,
     "nemotron_h": NemotronH,
+    "nemotron_h_moe": NemotronHMoe,
     "olmo2": Olmo2,
     "openelm": OpenElm,
     "phi3": Phi3,
@@ -77,6 +79,7 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "qwen35": Qwen35,
     "qwen35moe": Qwen35Moe,
     "rwkv6": Rwkv6,
+    "rwkv7": Rwkv7,
     "smollm3": SmolLM3,
     "starcoder2": StarCoder2,
     "t5": T5,

@@ -7,27 +7,21 @@ from dataclasses import dataclass
 
 from motet.arrays import Float32, Int32, Int64
 from motet.kernels.interface import Kernels, RecurrentState, Runs
-from motet.models.config import LAYER_EPS, Config, read_sizes
 from motet.models.family import View
-from motet.models.keys import MAX_HEAD_WIDTH, MAX_WIDTH, Keys
+from motet.models.keys import MAX_WIDTH, Keys
 from motet.models.layers import contiguous
 from motet.models.norms import layer_norm
-from motet.models.pooled_heads import PooledHead
-from motet.models.tensors import EMBEDDING, OUTPUT, TensorReader
-from motet.spec import Recurrent
+from motet.models.rwkv import HEAD_NORM_EPS, Rwkv, RwkvConfig, mix_channels, read_rwkv
+from motet.models.tensors import TensorReader
 
-_HEAD_NORM_EPS = 64e-5
-"""Of the norm over each head; no key has it. 1e-5 · head_size_divisor², 8 in every model."""
 _MIXED = "wkvrg"
 """What each mixing of a token with the one before is for, in the order of the fused tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rwkv6Config(Config):
+class Rwkv6Config(RwkvConfig):
     """RWKV-6's sizes, in channels."""
 
-    head_size: int
-    d_ff: int
     mix_rank: int
     """Of the low-rank matrices that say how much of the token before each channel takes."""
     decay_rank: int
@@ -35,11 +29,6 @@ class Rwkv6Config(Config):
     rescale_every: int
     """The residual is halved after every so many layers, to stay within F16; 0 for never. The
     file's output matrices are divided accordingly."""
-
-    @property
-    def n_heads(self) -> int:
-        """Heads of the state."""
-        return self.d_model // self.head_size
 
 
 class TimeMix:
@@ -89,7 +78,7 @@ class TimeMix:
             runs,
         )
         y = y.reshape(self._heads)
-        y = kernels.layer_norm(y, self.ln, self.ln_bias, _HEAD_NORM_EPS).reshape(h.shape)
+        y = kernels.layer_norm(y, self.ln, self.ln_bias, HEAD_NORM_EPS).reshape(h.shape)
         y = kernels.gated(kernels.linear(g, self.gate)[0], y, "silu")
         return kernels.linear(y, self.output)[0]
 
@@ -131,8 +120,7 @@ class Rwkv6Block:
     """A layer: it keeps the inputs of both mixes one token ago, and the heads' states."""
 
     def __init__(self, t: TensorReader, kernels: Kernels, layer: int, config: Rwkv6Config) -> None:
-        last, heads = (config.d_model,), (config.n_heads, config.head_size, config.head_size)
-        self.caches = (Recurrent((last, last, heads)),)
+        self.caches = config.caches
         self._layer = layer
         self._kernels = kernels
         sizes = config.d_model, config.norm_eps
@@ -144,52 +132,28 @@ class Rwkv6Block:
 
     def forward(self, x: Float32, view: View, wanted: Int64 | None) -> Float32:
         """The residual ``[T, d_model]``, which is overwritten, to ``[R, d_model]``."""
-        kernels = self._kernels
         cache: RecurrentState = view.cache(self._layer)
         time_tails, channel_tails, states = cache.arrays
-        h = self.attn_norm(x)
-        x += self.time_mix.forward(h, time_tails, states, cache.runs)
-        h = self.attn_norm_2(x)
-        shifted = kernels.token_shift(h, channel_tails, cache.runs)
-        if wanted is not None:
-            x, h, shifted = x[wanted], h[wanted], shifted[wanted]
-        x += self.channel_mix.forward(h, shifted)
+        x += self.time_mix.forward(self.attn_norm(x), time_tails, states, cache.runs)
+        x = mix_channels(
+            self._kernels, self.attn_norm_2, self.channel_mix, x, channel_tails, cache.runs, wanted
+        )
         if self._halves:
             x *= 0.5
         return x
 
 
-class Rwkv6:
+class Rwkv6(Rwkv[Rwkv6Config, Rwkv6Block]):
     """The ``rwkv6`` architecture."""
 
     def __init__(self, config: Rwkv6Config, tensors: TensorReader, kernels: Kernels) -> None:
-        self.config = config
-        self.kernels = kernels
-        self.pooled_heads: dict[str, PooledHead] = {}
-        vocab, d = config.n_vocab, config.d_model
-        self.token_embd = tensors.matrix(EMBEDDING, vocab, d)
-        sizes = d, config.norm_eps
-        self.token_embd_norm = layer_norm(tensors, kernels, "token_embd_norm", *sizes)
-        self.output_norm = layer_norm(tensors, kernels, "output_norm", *sizes)
-        self.output = tensors.matrix(OUTPUT, vocab, d)
-        self.blocks = [
-            Rwkv6Block(tensors.block(i), kernels, i, config) for i in range(config.n_layers)
-        ]
-        self.caches = tuple(block.caches for block in self.blocks)
+        super().__init__(config, tensors, kernels, lambda t, i: Rwkv6Block(t, kernels, i, config))
 
     @staticmethod
     def read_config(keys: Keys, n_vocab: int) -> Rwkv6Config:
         """The settings in a file whose embedding has ``n_vocab`` rows."""
-        # llama.cpp wants the key; the number of heads follows from their size.
-        keys.only("attention.head_count", 0, "attention heads, which it does not have")
-        keys.only("token_shift_count", 2, "another number of token shifts a layer")
-        sizes = read_sizes(keys, n_vocab, eps=LAYER_EPS)
-        head_size = keys.integer("wkv.head_size", 1, MAX_HEAD_WIDTH)
-        keys.divides("wkv.head_size", head_size, "embedding_length", sizes.d_model)
         return Rwkv6Config(
-            **vars(sizes),
-            head_size=head_size,
-            d_ff=keys.integer("feed_forward_length", 1, MAX_WIDTH),
+            **vars(read_rwkv(keys, n_vocab)),
             mix_rank=keys.integer("time_mix_extra_dim", 1, MAX_WIDTH),
             decay_rank=keys.integer("time_decay_extra_dim", 1, MAX_WIDTH),
             rescale_every=keys.integer("rescale_every_n_layers", 0, MAX_WIDTH, 0),
@@ -197,12 +161,7 @@ class Rwkv6:
 
     def forward(self, tokens: Int32, view: View, wanted: Int64) -> Float32:
         """Final normalised states ``[R, d_model]`` of the rows ``wanted`` of ``tokens`` ``[T]``."""
-        x = self.token_embd_norm(self.kernels.embedding(self.token_embd, tokens))
-        last = self.blocks[-1]
+        x, last = self.embed(tokens), self.blocks[-1]
         for block in self.blocks:
             x = block.forward(x, view, wanted if block is last else None)
         return self.output_norm(x)
-
-    def head(self, hidden: Float32) -> Float32:
-        """Logits ``[R, n_vocab]`` of what ``forward`` gave."""
-        return self.kernels.linear(hidden, self.output)[0]

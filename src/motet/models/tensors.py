@@ -90,9 +90,17 @@ class TensorReader(ABC):
         """The matrices of a tensor ``[count, rows, columns]``."""
         return self._matrices(self._prefix + name, (count, rows, columns), (rows,) * count)
 
-    @abstractmethod
     def skip_blocks(self, first: int, count: int) -> None:
         """The file may have the tensors of blocks that are not run."""
+        self._skip(tuple(f"blk.{i}." for i in range(first, first + count)))
+
+    def skip(self, *names: str) -> None:
+        """The file may have these tensors, which are not run."""
+        self._skip(tuple(self._prefix + name for name in names))
+
+    @abstractmethod
+    def _skip(self, beginnings: tuple[str, ...]) -> None:
+        """The file may have tensors whose full names begin so."""
 
     @abstractmethod
     def ones(self, size: int) -> Float32:
@@ -129,8 +137,8 @@ class TensorChecker(TensorReader):
         self._skipped: set[str] = set()
         """Beginnings of names."""
 
-    def skip_blocks(self, first: int, count: int) -> None:
-        self._skipped.update(f"blk.{i}." for i in range(first, first + count))
+    def _skip(self, beginnings: tuple[str, ...]) -> None:
+        self._skipped.update(beginnings)
 
     def ones(self, size: int) -> Float32:
         return _stand_in((size,))
@@ -198,11 +206,10 @@ class TensorLoader(TensorReader):
         self._buffer = [np.empty(0, np.uint8)]
         """What is read next goes into the same memory, which stays in the processor's cache."""
 
-    def skip_blocks(self, first: int, count: int) -> None:
-        skipped = tuple(f"blk.{i}." for i in range(first, first + count))
-        named = (info for name, info in self._tensors.items() if name.startswith(skipped))
+    def _skip(self, beginnings: tuple[str, ...]) -> None:
+        named = (info for name, info in self._tensors.items() if name.startswith(beginnings))
         self._done[0] += sum(info.nbytes for info in named)
-        if count and self._progress is not None:
+        if beginnings and self._progress is not None:
             self._progress(self._done[0], self._total)
 
     def ones(self, size: int) -> Float32:

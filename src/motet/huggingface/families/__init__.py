@@ -6,6 +6,7 @@ from motet.errors import UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.families.bert import bert, roberta
 from motet.huggingface.families.deepseek import deepseek_v2, deepseek_v3
+from motet.huggingface.families.falcon_h1 import falcon_h1
 from motet.huggingface.families.gemma import gemma, gemma2
 from motet.huggingface.families.gemma3 import gemma3, gemma3_text
 from motet.huggingface.families.glm4 import glm4, glm4_moe
@@ -20,6 +21,7 @@ from motet.huggingface.families.mamba2 import mamba2, original_mamba2
 from motet.huggingface.families.ministral3 import ministral3
 from motet.huggingface.families.modern_bert import modern_bert
 from motet.huggingface.families.mpt import mpt
+from motet.huggingface.families.nemotron_h import nemotron_h
 from motet.huggingface.families.nomic_bert import nomic_bert
 from motet.huggingface.families.olmo import olmo2, olmo3
 from motet.huggingface.families.openelm import openelm
@@ -33,6 +35,7 @@ from motet.huggingface.families.qwen_delta import (
     qwen3_next,
 )
 from motet.huggingface.families.rwkv6 import rwkv6
+from motet.huggingface.families.rwkv7 import rwkv7
 from motet.huggingface.families.smollm3 import smollm3
 from motet.huggingface.families.starcoder2 import starcoder2
 from motet.huggingface.families.t5 import t5
@@ -44,6 +47,7 @@ FAMILIES: dict[str, Family] = {
     "bert": bert,
     "deepseek_v2": deepseek_v2,
     "deepseek_v3": deepseek_v3,
+    "falcon_h1": falcon_h1,
     "falcon_mamba": mamba,
     "gemma": gemma,
     "gemma2": gemma2,
@@ -67,6 +71,7 @@ FAMILIES: dict[str, Family] = {
     "modernbert": modern_bert,
     "mpt": mpt,
     "mt5": t5,
+    "nemotron_h": nemotron_h,
     "nomic_bert": nomic_bert,
     "olmo2": olmo2,
     "olmo3": olmo3,
@@ -82,6 +87,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3_next": qwen3_next,
     "roberta": roberta,
     "rwkv6": rwkv6,
+    "rwkv7": rwkv7,
     "smollm3": smollm3,
     "starcoder2": starcoder2,
     "t5": t5,

@@ -103,23 +103,24 @@ void route_of(ThreadPool& pool, Array<const float, 2> logits,
 }
 
 void experts_of(ThreadPool& pool, Array<const float, 2> x, Array<const int32_t, 2> ids,
-                Array<const float, 2> weights, std::vector<const Matrix*> gate,
+                Array<const float, 2> weights, std::optional<std::vector<const Matrix*>> gate,
                 std::vector<const Matrix*> up, std::vector<const Matrix*> down, int activation,
                 Array<float, 2> out) {
-  need(!gate.empty() && gate.size() == up.size() && gate.size() == down.size(),
+  need(!up.empty() && (!gate || gate->size() == up.size()) && up.size() == down.size(),
        "experts: a matrix is missing");
   const int64_t rows = x.shape(0), k = ids.shape(1), d = x.shape(1), width = out.shape(1);
   need((int64_t)ids.shape(0) == rows && (int64_t)weights.shape(0) == rows &&
            (int64_t)weights.shape(1) == k && (int64_t)out.shape(0) == rows,
        "experts: token counts differ");
   std::vector<Expert> experts;
-  for (size_t e = 0; e < gate.size(); e++) {
-    need(gate[e] && up[e] && down[e], "experts: a matrix is missing");
-    need(gate[e]->columns == d && up[e]->columns == d && up[e]->rows == gate[e]->rows &&
-             down[e]->columns == gate[e]->rows && gate[e]->rows == gate[0]->rows &&
+  for (size_t e = 0; e < up.size(); e++) {
+    const Matrix* gates = gate ? (*gate)[e] : up[e];
+    need(gates && up[e] && down[e], "experts: a matrix is missing");
+    need(gates->columns == d && up[e]->columns == d && up[e]->rows == gates->rows &&
+             down[e]->columns == gates->rows && up[e]->rows == up[0]->rows &&
              down[e]->rows == width,
          "experts: matrices do not fit");
-    experts.push_back({gate[e], up[e], down[e]});
+    experts.push_back({gate ? gates : nullptr, up[e], down[e]});
   }
   for (size_t i = 0; i < ids.size(); i++)
     need(ids.data()[i] >= 0 && ids.data()[i] < (int64_t)experts.size(),
@@ -190,7 +191,8 @@ void bind_matrices(nb::module_& m) {
   m.def("route", &route_of, "pool"_a, "logits"_a, "bias"_a.none(), "scores"_a, "groups"_a,
         "groups_used"_a, "group_best"_a, "weighting"_a, "epsilon"_a, "scale"_a, "ids"_a,
         "weights"_a);
-  m.def("experts", &experts_of);
+  m.def("experts", &experts_of, "pool"_a, "x"_a, "ids"_a, "weights"_a, "gate"_a.none(), "up"_a,
+        "down"_a, "activation"_a, "out"_a);
 #if MOTET_TILES
   m.def("tiles_allowed", &tiles_allowed);
 #endif

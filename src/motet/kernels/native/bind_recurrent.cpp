@@ -3,6 +3,7 @@
 #include "delta_rule.hpp"
 #include "pooling.hpp"
 #include "scans.hpp"
+#include "wkv7.hpp"
 
 namespace {
 
@@ -219,6 +220,39 @@ void wkv6_of(ThreadPool& pool, Wide r, Wide k, Wide v, Wide w, Array<const float
   wkv6(pool, s, checked.view());
 }
 
+// Of a Wkv7Heads object of Python: its arrays, each [heads][size].
+void wkv7_of(ThreadPool& pool, Wide r, Wide w, Wide k, Wide v, Wide a, nb::handle heads_of,
+             float eps, States states, nb::handle runs, Array<float, 2> out) {
+  const char* what = "wkv7: shapes differ";
+  using Channels = Array<const float, 2>;
+  std::vector<Channels> own;
+  for (const char* name : {"k_k", "k_a", "r_k", "norm", "norm_bias"})
+    own.push_back(nb::cast<Channels>(heads_of.attr(name)));
+  const int64_t heads = own[0].shape(0), size = own[0].shape(1), d = heads * size;
+  const int64_t rows = out.shape(0);
+  for (const Channels& each : own)
+    need((int64_t)each.shape(0) == heads && (int64_t)each.shape(1) == size, what);
+  need((int64_t)out.shape(1) == d, what);
+  const Wkv7 s{rows_of(r, rows, d, what),
+               rows_of(w, rows, d, what),
+               rows_of(k, rows, d, what),
+               rows_of(v, rows, d, what),
+               rows_of(a, rows, d, what),
+               own[0].data(),
+               own[1].data(),
+               own[2].data(),
+               own[3].data(),
+               own[4].data(),
+               eps,
+               heads,
+               size,
+               states_of(states, {heads, size, size}, what),
+               out.data()};
+  const RunsArgument checked(runs, rows, states.shape(0));
+  nb::gil_scoped_release free_python;
+  wkv7(pool, s, checked.view());
+}
+
 void sum_rows_of(ThreadPool& pool, Array<const float, 2> x, States states, nb::handle runs,
                  Array<float, 2> out) {
   const char* what = "sum_rows: shapes differ";
@@ -241,15 +275,17 @@ void token_shift_of(ThreadPool& pool, Wide x, States tails, nb::handle runs, Arr
 }
 
 void mix_of(ThreadPool& pool, Array<const float, 2> x, Array<const float, 2> shifted,
-            AnyArray<const float> t, Array<float, 2> out) {
+            AnyArray<const float> t, AnyArray<float> out) {
   const int64_t rows = x.shape(0), n = x.shape(1);
-  const bool one_row = t.ndim() == 1;
-  need(shifted.size() == x.size() && (int64_t)shifted.shape(1) == n && out.size() == x.size() &&
-           (one_row || (t.ndim() == 2 && (int64_t)t.shape(0) == rows)) &&
-           (int64_t)t.shape(t.ndim() - 1) == n,
+  const size_t dims = t.ndim();
+  const int64_t sets = dims == 1 ? 1 : dims == 3 ? t.shape(0) : 0;
+  need(shifted.size() == x.size() && (int64_t)shifted.shape(1) == n && dims >= 1 && dims <= 3 &&
+           (int64_t)t.shape(dims - 1) == n && (dims != 2 || (int64_t)t.shape(0) == rows) &&
+           (dims != 3 || (t.shape(1) == 1 && sets)) &&
+           out.size() == x.size() * std::max<int64_t>(1, sets),
        "mix: shapes differ");
   nb::gil_scoped_release free_python;
-  mix(pool, x.data(), shifted.data(), t.data(), one_row, rows, n, out.data());
+  mix(pool, x.data(), shifted.data(), t.data(), sets, rows, n, out.data());
 }
 
 }  // namespace
@@ -263,6 +299,7 @@ void bind_recurrent(nb::module_& m) {
   m.def("delta_rule", &delta_rule_of);
   m.def("sum_rows", &sum_rows_of);
   m.def("wkv6", &wkv6_of);
+  m.def("wkv7", &wkv7_of);
   m.def("token_shift", &token_shift_of);
   m.def("mix", &mix_of);
 }

@@ -52,39 +52,47 @@ inline void rms_norm(ThreadPool& pool, const float* x, const float* weight, int6
   });
 }
 
-// Of x, or of x + plus, which y holds meanwhile.
+// A row: (x − mean) / sqrt(variance + eps) · scales + bias, which may be absent; y may be x.
+inline void layer_norm_row(const float* x, const float* scales, const float* bias, float eps,
+                           int64_t n, float* y) {
+  f32x16 total = f32x16::set(0), squares = f32x16::set(0);
+  along(x, n, [&](f32x16 v, int64_t, int) { total = total + v; });
+  const f32x16 mean = f32x16::set(sum(total) / (float)n);
+  float centred[LANES];
+  along(x, n, [&](f32x16 v, int64_t, int lanes) {
+    const f32x16 c = v - mean;
+    if (lanes == LANES) {
+      squares = fma(c, c, squares);
+    } else {
+      c.store(centred);
+      const f32x16 part = load_part(centred, lanes);
+      squares = fma(part, part, squares);
+    }
+  });
+  const f32x16 scale = f32x16::set(1 / std::sqrt(sum(squares) / (float)n + eps));
+  along(x, n, [&](f32x16 v, int64_t i, int lanes) {
+    f32x16 out = (v - mean) * scale * take(scales + i, lanes);
+    if (bias) out = out + take(bias + i, lanes);
+    put(y + i, lanes, out);
+  });
+}
+
+// Of x, or of x + plus, which y holds meanwhile. Row i takes row i % groups of weight and bias.
 inline void layer_norm(ThreadPool& pool, const float* x, const float* plus, const float* weight,
                        const float* bias, int64_t groups, float eps, int64_t rows, int64_t n,
                        float* y) {
   in_parts(pool, rows, PART / n, [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row++) {
-      const float *in = x + row * n, *scales = weight + row % groups * n;
+      const float* in = x + row * n;
+      float* out = y + row * n;
       if (plus) {
         along(in, n, [&](f32x16 v, int64_t i, int lanes) {
-          put(y + row * n + i, lanes, v + take(plus + row * n + i, lanes));
+          put(out + i, lanes, v + take(plus + row * n + i, lanes));
         });
-        in = y + row * n;
+        in = out;
       }
-      f32x16 total = f32x16::set(0), squares = f32x16::set(0);
-      along(in, n, [&](f32x16 v, int64_t, int) { total = total + v; });
-      const f32x16 mean = f32x16::set(sum(total) / (float)n);
-      float centred[LANES];
-      along(in, n, [&](f32x16 v, int64_t, int lanes) {
-        const f32x16 c = v - mean;
-        if (lanes == LANES) {
-          squares = fma(c, c, squares);
-        } else {
-          c.store(centred);
-          const f32x16 part = load_part(centred, lanes);
-          squares = fma(part, part, squares);
-        }
-      });
-      const f32x16 scale = f32x16::set(1 / std::sqrt(sum(squares) / (float)n + eps));
-      along(in, n, [&](f32x16 v, int64_t i, int lanes) {
-        f32x16 out = (v - mean) * scale * take(scales + i, lanes);
-        if (bias) out = out + take(bias + row % groups * n + i, lanes);
-        put(y + row * n + i, lanes, out);
-      });
+      const int64_t group = row % groups * n;
+      layer_norm_row(in, weight + group, bias ? bias + group : nullptr, eps, n, out);
     }
   });
 }

@@ -103,16 +103,18 @@ inline void route(ThreadPool& pool, const Routing& routing, const float* logits,
 }
 
 struct Expert {
-  const Matrix *gate, *up, *down;
+  const Matrix *gate, *up, *down;  // all experts have a gate, or none
 };
 
-// Σ over ranks, in order, of weight · down(activation(gate(x)) · up(x)). The tokens of an expert
+// Σ over ranks, in order, of weight · down(activation(gate(x)) · up(x)), without a gate of weight ·
+// down(activation(up(x))). The tokens of an expert
 // are gathered, so that its matrices are read once; a row of a product does not depend on its
 // neighbours, so a token's sum is what it would be alone.
 inline void run_experts(ThreadPool& pool, const float* x, int64_t rows, const int32_t* ids,
                         const float* weights, int64_t k, const std::vector<Expert>& experts,
                         int activation, float* out) {
-  const int64_t d = experts[0].gate->columns, inner = experts[0].gate->rows;
+  const int64_t d = experts[0].up->columns, inner = experts[0].up->rows;
+  const bool gated = experts[0].gate;
   const int64_t width = experts[0].down->rows, count = rows * k;
   std::vector<int64_t> starts(experts.size() + 1);  // of each expert's rows among the gathered
   for (int64_t i = 0; i < count; i++) starts[ids[i] + 1]++;
@@ -120,7 +122,8 @@ inline void run_experts(ThreadPool& pool, const float* x, int64_t rows, const in
   std::vector<int64_t> place(count), next(starts);
   for (int64_t i = 0; i < count; i++) place[i] = next[ids[i]]++;
 
-  Buffer<float> gathered(count * d), gate(count * inner), up(count * inner), each(count * width);
+  Buffer<float> gathered(count * d), gate(gated ? count * inner : 0), up(count * inner);
+  Buffer<float> each(count * width);
   in_parts(pool, count, PART / std::max<int64_t>(1, d), [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; i++)
       memcpy(gathered.p + place[i] * d, x + i / k * d, d * sizeof(float));
@@ -135,15 +138,16 @@ inline void run_experts(ThreadPool& pool, const float* x, int64_t rows, const in
   for (size_t e = 0; e < experts.size(); e++) {
     if (starts[e] == starts[e + 1]) continue;
     Input& input = enter(gathered.p, e, d);
-    products.emplace_back(input, *experts[e].gate, gate.p + starts[e] * inner);
+    if (gated) products.emplace_back(input, *experts[e].gate, gate.p + starts[e] * inner);
     products.emplace_back(input, *experts[e].up, up.p + starts[e] * inner);
   }
   multiply_all(pool, products);
-  activate(pool, activation, gate.p, up.p, count * inner, gate.p);
+  float* made = gated ? gate.p : up.p;
+  activate(pool, activation, made, gated ? up.p : nullptr, count * inner, made);
   products.clear();
   for (size_t e = 0; e < experts.size(); e++)
     if (starts[e] != starts[e + 1])
-      products.emplace_back(enter(gate.p, e, inner), *experts[e].down, each.p + starts[e] * width);
+      products.emplace_back(enter(made, e, inner), *experts[e].down, each.p + starts[e] * width);
   multiply_all(pool, products);
   in_parts(pool, rows, PART / std::max<int64_t>(1, width * k), [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row++)

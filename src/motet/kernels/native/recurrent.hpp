@@ -139,17 +139,21 @@ inline void token_shift(ThreadPool& pool, Rows x, int64_t n, float* tails, const
   });
 }
 
-// x + (shifted − x) · t; t has n values, or one for every element of x.
+// x + (shifted − x) · t; t has one value for every element of x, or `sets` rows of n: then there
+// are as many results, one after the other.
 inline void mix(ThreadPool& pool, const float* x, const float* shifted, const float* t,
-                bool one_row, int64_t rows, int64_t n, float* out) {
-  in_parts(pool, rows, n ? PART / n : 1, [&](int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; row++) {
-      const int64_t at = row * n;
-      const float* share = one_row ? t : t + at;
-      along(x + at, n, [&](f32x16 v, int64_t i, int lanes) {
-        put(out + at + i, lanes, fma(take(shifted + at + i, lanes) - v, take(share + i, lanes), v));
-      });
-    }
+                int64_t sets, int64_t rows, int64_t n, float* out) {
+  const int64_t each = std::max<int64_t>(1, sets);
+  in_parts(pool, rows, n ? PART / (n * each) : 1, [&](int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++)
+      for (int64_t set = 0; set < each; set++) {
+        const float *in = x + row * n, *before = shifted + row * n;
+        const float* share = t + (sets ? set : row) * n;
+        float* to = out + (set * rows + row) * n;
+        along(in, n, [&](f32x16 v, int64_t i, int lanes) {
+          put(to + i, lanes, fma(take(before + i, lanes) - v, take(share + i, lanes), v));
+        });
+      }
   });
 }
 
