@@ -124,7 +124,7 @@ class RecurrentReference:
     ) -> Float32:
         _, heads, n, width = states.shape
         groups = q.shape[1] // n
-        order: Int64 = np.arange(heads)
+        order: Int64 = np.arange(heads, dtype=np.int64)
         group: Int64 = order % groups if tiled else order // (heads // groups)
         out = np.empty(v.shape, np.float32)
         for rows, state, write in _begin(runs, states):
