@@ -27,16 +27,39 @@ TYPES = {
     "q4_k": TensorType.Q4_K,
     "f16": TensorType.F16,
     "bf16": TensorType.BF16,
+    "mxfp4": TensorType.MXFP4,
+    "iq4_xs": TensorType.IQ4_XS,
+    "iq3_s": TensorType.IQ3_S,
+    "iq3_xxs": TensorType.IQ3_XXS,
+    "iq2_s": TensorType.IQ2_S,
+    "iq2_xxs": TensorType.IQ2_XXS,
+    "iq1_s": TensorType.IQ1_S,
+    "tq2_0": TensorType.TQ2_0,
 }
+STEPS = {
+    TensorType.Q4_0: 4.6,
+    TensorType.Q5_0: 9.2,
+    TensorType.Q8_0: 74.0,
+    TensorType.Q4_K: 258.0,  # of scale · q − 7.5 · min, with scale and min from 0 to 63
+    TensorType.IQ4_NL: 67.5,
+    TensorType.IQ4_XS: 1251.0,
+    TensorType.IQ3_S: 139.9,
+    TensorType.IQ3_XXS: 142.2,
+    TensorType.IQ2_S: 56.4,
+    TensorType.IQ2_XXS: 53.2,
+    TensorType.IQ1_S: 7.21,
+    TensorType.TQ2_0: 1.226,
+}
+"""The root mean square of a block's weights where its scale is 1 and all other bits are random."""
 
 
 def stored_type(name: str, dims: tuple[int, ...], wanted: TensorType) -> TensorType:
-    """Small tensors stay F32; where a row is no whole number of blocks Q4_K becomes Q5_0, as
-    llama-quantize does it."""
+    """Small tensors stay F32; where a row is no whole number of blocks Q4_K becomes Q5_0 and what
+    is smaller IQ4_NL, as llama-quantize does it."""
     if stays_float32(name, dims):
         return TensorType.F32
-    if wanted is TensorType.Q4_K and dims[-1] % wanted.block:
-        return TensorType.Q5_0
+    if dims[-1] % wanted.block:
+        return TensorType.Q5_0 if wanted is TensorType.Q4_K else TensorType.IQ4_NL
     return wanted
 
 
@@ -59,16 +82,14 @@ def matrix_rows(rows: int, columns: int, type: TensorType, rng: np.random.Genera
         bits &= 0x807F
         bits |= exponent << 7
         return raw.reshape(rows, -1)
-    steps = {  # the root mean square of a block's integers, uniform over all their values
-        TensorType.Q4_0: 4.6,
-        TensorType.Q5_0: 9.2,
-        TensorType.Q8_0: 74.0,
-        TensorType.Q4_K: 258.0,  # of scale · q − 7.5 · min, with scale and min from 0 to 63
-    }
-    # A random sign, for the integers of Q4_0 and Q5_0 are not centred on zero.
-    scale = rms / steps[type] * (0.75 + rng.integers(0, 8, blocks) / 14)
+    if type is TensorType.MXFP4:  # whose values' root mean square is 2.93
+        raw[:, 0] = round(math.log2(rms / 2.93)) + 127
+        return raw.reshape(rows, -1)
+    # A random sign, for the integers of Q4_0 and others are not centred on zero.
+    scale = rms / STEPS[type] * (0.75 + rng.integers(0, 8, blocks) / 14)
     scale *= 1 - 2 * rng.integers(0, 2, blocks)
-    raw[:, :2] = scale.astype(np.float16)[:, None].view(np.uint8)
+    at = 64 if type is TensorType.TQ2_0 else 0
+    raw[:, at : at + 2] = scale.astype(np.float16)[:, None].view(np.uint8)
     if type is TensorType.Q4_K:
         raw[:, 2:4] = (7.5 * scale).astype(np.float16)[:, None].view(np.uint8)
     return raw.reshape(rows, -1)

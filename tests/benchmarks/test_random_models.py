@@ -45,11 +45,12 @@ def test_weights_are_finite_scaled_and_the_same_again(
                 known = any(part in name for part in parts)
                 assert (values > 0).all() or known
                 continue
-            # 288 is no multiple of 256, so there Q4_K gives way to Q5_0.
-            fallback = type == "q4_k" and info.columns % 256
-            assert info.type is (TensorType.Q5_0 if fallback else TYPES[type])
-            # F16 and BF16 have one exponent a matrix, so their scale is a power of two.
-            low, high = (2**-0.51, 2**0.51) if type in ("f16", "bf16") else (0.97, 1.06)
+            # 288 is no multiple of 256, so there Q4_K gives way to Q5_0, and others to IQ4_NL.
+            instead = TensorType.Q5_0 if type == "q4_k" else TensorType.IQ4_NL
+            fits = info.columns % TYPES[type].block == 0
+            assert info.type is (TYPES[type] if fits else instead)
+            # These have one exponent a matrix, so their scale is a power of two.
+            low, high = (2**-0.51, 2**0.51) if type in ("f16", "bf16", "mxfp4") else (0.97, 1.06)
             assert low < np.sqrt(np.mean(values**2) * info.columns) < high
             assert abs(values.mean()) * np.sqrt(info.columns) < 0.05
 

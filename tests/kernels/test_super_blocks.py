@@ -9,6 +9,7 @@ import pytest
 from motet.kernels import _cpu
 from motet.kernels.reference_blocks import super_bytes
 from motet.weights.formats import TensorType, dequantize
+from tests.kernels.test_linear import random_raw
 
 FUSED = [isa for isa in (*_cpu.supported(), "emulated") if isa != "baseline"]
 IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
@@ -21,6 +22,18 @@ SHAPES = {
     TensorType.IQ4_XS: (32, IQ4, (-32, 32), 0),
 }
 """Columns of a group, what a quant stands for, the range of scales, and of minima from 0 on."""
+CODES = {
+    TensorType.IQ1_S: (0, 8),
+    TensorType.IQ1_M: (None, 8),
+    TensorType.IQ2_XXS: (0, 8),
+    TensorType.IQ2_XS: (0, 8),
+    TensorType.IQ2_S: (0, 8),
+    TensorType.IQ3_XXS: (0, 4),
+    TensorType.IQ3_S: (0, 1),
+    TensorType.TQ1_0: (52, 1),
+    TensorType.TQ2_0: (64, 1),
+}
+"""Where a super-block's D is, and of how many parts of it a weight is a whole number."""
 ROWS, COLUMNS = 37, 512
 GREATEST = "greatest"
 
@@ -87,25 +100,65 @@ def by_definition(type: TensorType, kind: str, a: np.ndarray, e: np.ndarray) -> 
     return out
 
 
+def native_of(isa: str) -> Any:
+    if isa == "emulated" and "avx512" not in _cpu.supported():
+        pytest.skip("the emulation needs AVX-512")
+    try:
+        return import_module(f"motet.kernels._{isa}")
+    except ImportError:
+        pytest.skip("built without MOTET_EMULATE_TILES (make test builds with it)")
+
+
+def products(native: Any, type: TensorType, raw: np.ndarray, x: np.ndarray) -> np.ndarray:
+    pool = native.ThreadPool(1)
+    matrix = native.Matrix(native.Arena(), int(type), ROWS, COLUMNS)
+    native.pack(pool, matrix, raw, 0)
+    out = np.full((len(x), ROWS), np.nan, np.float32)
+    native.linear(pool, x, [matrix], [], [out])
+    return out
+
+
 @pytest.mark.parametrize("kind", ["any", GREATEST])
 @pytest.mark.parametrize("isa", FUSED)
 @pytest.mark.parametrize("type", sorted(SHAPES), ids=lambda t: t.name)
 def test_the_sums_are_as_defined(type: TensorType, isa: str, kind: str) -> None:
-    if isa == "emulated" and "avx512" not in _cpu.supported():
-        pytest.skip("the emulation needs AVX-512")
-    try:
-        native: Any = import_module(f"motet.kernels._{isa}")
-    except ImportError:
-        pytest.skip("built without MOTET_EMULATE_TILES (make test builds with it)")
+    native = native_of(isa)
     raw = blocks(type, kind)
-    pool = native.ThreadPool(1)
-    matrix = native.Matrix(native.Arena(), int(type), ROWS, COLUMNS)
-    native.pack(pool, matrix, raw, 0)
     weights = dequantize(raw, type).reshape(ROWS, COLUMNS)
     for tokens in (1, 2, 4, 8, 35):
         x, a, e = activations(tokens, kind)
-        out = np.full((tokens, ROWS), np.nan, np.float32)
-        native.linear(pool, x, [matrix], [], [out])
+        out = products(native, type, raw, x)
         assert np.array_equal(out, by_definition(type, kind, a, e)), tokens
         exact = x.astype(np.float64) @ weights.T.astype(np.float64)
         assert np.abs(out - exact).max() <= 1e-5 * np.abs(exact).max()
+
+
+def scale_of(raw: np.ndarray, type: TensorType) -> np.ndarray:
+    """D of each super-block, ``[rows, super-blocks]``."""
+    at, parts = CODES[type]
+    each = raw.reshape(ROWS, -1, type.block_bytes)
+    if at is None:
+        words = each[:, :, 48:].copy().view(np.uint16) >> 12
+        half = sum(words[..., i] << 4 * i for i in range(4)).astype(np.uint16).view(np.float16)
+    else:
+        half = each[:, :, at : at + 2].copy().view(np.float16)[..., 0]
+    return half.astype(np.float32) / np.float32(parts)
+
+
+@pytest.mark.parametrize("isa", FUSED)
+@pytest.mark.parametrize("type", sorted(CODES), ids=lambda t: t.name)
+def test_sums_of_weights_in_codes_are_as_defined(type: TensorType, isa: str) -> None:
+    native, raw = native_of(isa), random_raw(type, ROWS, COLUMNS)
+    d = scale_of(raw, type)
+    weights = dequantize(raw, type).reshape(*d.shape, 256).astype(np.float64)
+    whole = np.rint(weights / d[..., None]).astype(np.int64)
+    assert np.array_equal(whole * d[..., None].astype(np.float64), weights)
+    for tokens in (1, 2, 3, 4, 8, 35):
+        x, a, e = activations(tokens, "any")
+        expected = np.zeros((tokens, ROWS), np.float32)
+        for u in range(COLUMNS // 256):
+            sums = np.einsum("ri,ti->tr", whole[:, u], a[:, u])
+            assert abs(sums).max() < 2**28
+            value = rounded(d[:, u] * rounded(sums))
+            expected = rounded(e[:, u, None].astype(np.longdouble) * value + expected)
+        assert np.array_equal(products(native, type, raw, x), expected), tokens

@@ -24,11 +24,21 @@ PACKED_BITS = {
     TensorType.Q4_K: 4.625,
     TensorType.Q5_K: 5.625,
     TensorType.Q6_K: 6.5625,
-    TensorType.IQ4_NL: 8.5,
-    TensorType.IQ4_XS: 8.3125,
+    TensorType.IQ1_S: 1.96875,
+    TensorType.IQ1_M: 2.1875,
+    TensorType.IQ2_XXS: 2.1875,
+    TensorType.IQ2_XS: 2.4375,
+    TensorType.IQ2_S: 2.5625,
+    TensorType.IQ3_XXS: 3.1875,
+    TensorType.IQ3_S: 3.4375,
+    TensorType.IQ4_NL: 4.5,
+    TensorType.IQ4_XS: 4.3125,
+    TensorType.TQ1_0: 2.0625,
+    TensorType.TQ2_0: 2.0625,
+    TensorType.MXFP4: 4.25,
 }
-"""Types that have a packed layout of their own (``native/layouts.hpp``), and what a weight takes in
-it, scales included; the others are widened to F32 at load."""
+"""Types that have a packed layout of their own (``layouts.hpp`` and ``codes.hpp`` in ``native``), and
+what a weight takes in it, scales included; the others are widened to F32 at load."""
 
 _STRIP, _LINE = 16, 64
 """Rows that are packed together, and the bytes that what they take as floats is a multiple of."""

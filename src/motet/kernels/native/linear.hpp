@@ -5,6 +5,7 @@
 // (float weights). So it does not depend on how many rows there are or which thread computes it.
 #pragma once
 #include "multiply_bf16.hpp"
+#include "multiply_codes.hpp"
 #include "multiply_many.hpp"
 #include "pack.hpp"
 
@@ -15,7 +16,7 @@ constexpr int L2_BYTES = 256 << 10;  // of activations that stay at hand while w
 // How much is computed on a byte of these weights.
 template <class L>
 constexpr Load load_of() {
-  return L::Scales::BLOCKS > 1 ? SUPERS : L::BITS == 8 ? BYTES : NIBBLES;
+  return L::Scales::BLOCKS > 1 ? SUPERS : L::Quants::STORED == 8 ? BYTES : NIBBLES;
 }
 
 // One matrix of a call, ready to be worked on piece by piece.
@@ -30,10 +31,15 @@ struct Product {
       floats = input.interleaved();
     } else {
       with_type(w.type, [&](auto t) {
-        using L = typename LayoutOf<t()>::Base;
+        using From = LayoutOf<t()>;
+        using L = typename From::Opened;
         x = &input.quantised(L::Scales::BLOCKS);
         load = load_of<L>();
         side = input.side<L>();
+        if constexpr (IN_CODES<From>) {
+          open = From::opener();
+          unit_bytes = From::UNIT_BYTES;
+        }
       });
     }
     if (waits())
@@ -69,6 +75,7 @@ struct Product {
 
   // Strips that a tile of so many rows reads side by side.
   int64_t streams(int rows) const {
+    if (from_codes()) return 1;
     const int most = w.is_float() ? most_float_streams(rows) : most_streams(rows);
     // Weights that stay at hand while many tiles pass are not waited for.
     return rows >= PAIRED && !waits() ? most : std::min(tuned.walk(load, rows).strips, most);
@@ -76,6 +83,11 @@ struct Product {
 
   // Whether so few rows come that it is weights that are waited for.
   bool waits() const { return input.rows < 32; }
+
+  // Whether so few rows come that a super-block is opened for them alone.
+  bool from_codes() const {
+    return open && input.tiles.size() == 1 && input.tiles[0].height < PAIRED;
+  }
 
   // By how much a tile's strips are prefetched; the first one that meets them has them come.
   Fetch ahead(Tile tile) const {
@@ -92,20 +104,50 @@ struct Product {
 
   void run(int64_t piece) const {
     const int64_t first = piece ? ends[piece - 1] : 0, last = ends[piece];
-    const size_t tall = run_tall(first, last);
+    if (open && !from_codes())
+      run_opened(first, last);
+    else
+      run_strips({w.data, w.strip_bytes, 0}, first, last);
+  }
+
+  // Strips that lie one after another from number `first` on.
+  struct Strips {
+    const uint8_t* data;
+    int64_t bytes, first;
+    const uint8_t* at(int64_t s) const { return data + (s - first) * bytes; }
+  };
+
+  // Weights in codes: two strips are opened for all rows.
+  void run_opened(int64_t first, int64_t last) const {
+    const int64_t units = w.columns / SUPER;
+    int64_t opened = 0;
+    with_type(w.type, [&](auto t) { opened = LayoutOf<t()>::Opened::UNIT_BYTES; });
+    Buffer<uint8_t> two(2 * units * opened);
+    for (int64_t s = first; s < last; s += 2) {
+      const int64_t end = std::min(s + 2, last);
+      for (int64_t u = 0; u < (end - s) * units; u++)
+        open(w.data + s * w.strip_bytes + u * unit_bytes, two.p + u * opened);
+      run_strips({two.p, units * opened, s}, s, end);
+    }
+  }
+
+  void run_strips(const Strips& strips, int64_t first, int64_t last) const {
+    const size_t tall = run_tall(strips, first, last);
     const size_t at_hand = std::max<size_t>(1, L2_BYTES / (size_t)(row_bytes() * TILE));
     for (size_t t0 = tall; t0 < input.tiles.size(); t0 += at_hand) {
       const size_t t1 = std::min(input.tiles.size(), t0 + at_hand);
       for (int64_t s = first; s < last; s += together)
         for (size_t t = t0; t < t1; t++)
           with_height(input.tiles[t], [&](auto R) {
-            if constexpr (R() <= TILE) some<R()>(s, std::min(last, s + together), input.tiles[t]);
+            if constexpr (R() <= TILE)
+              some<R()>(strips, s, std::min(last, s + together), input.tiles[t]);
           });
     }
   }
 
   // The tall tiles against strips [first, last), on the matrix unit; returns how many there were.
-  size_t run_tall([[maybe_unused]] int64_t first, [[maybe_unused]] int64_t last) const {
+  size_t run_tall([[maybe_unused]] const Strips& strips, [[maybe_unused]] int64_t first,
+                  [[maybe_unused]] int64_t last) const {
     size_t tall = 0;
 #if MOTET_TILES
     while (tall < input.tiles.size() && input.tiles[tall].height == TALL) tall++;
@@ -116,14 +158,14 @@ struct Product {
       return tall;
     }
     with_type(w.type, [&](auto t) {
-      using L = typename LayoutOf<t()>::Base;
+      using L = typename LayoutOf<t()>::Opened;
       Buffer<uint8_t> panel(2 * x->blocks * 512);
       Tiles tiles(BLOCK / L::Scales::GROUPS);
       for (int64_t s = first; s < last; s += 2) {
         if (s + 1 < last)
-          tall_strips<L, 2>(tiles, s, tall, panel.p);
+          tall_strips<L, 2>(tiles, strips, s, tall, panel.p);
         else
-          tall_strips<L, 1>(tiles, s, tall, panel.p);
+          tall_strips<L, 1>(tiles, strips, s, tall, panel.p);
       }
     });
 #endif
@@ -132,13 +174,13 @@ struct Product {
 
 #if MOTET_TILES
   template <class L, int S>
-  void tall_strips(Tiles& tiles, int64_t s, size_t tall, uint8_t* panel) const {
-    const uint8_t* strips = w.data + s * w.strip_bytes;
-    open_strips<L, S>(strips, w.strip_bytes, x->blocks, panel);
+  void tall_strips(Tiles& tiles, const Strips& strips, int64_t s, size_t tall,
+                   uint8_t* panel) const {
+    open_strips<L, S>(strips.at(s), strips.bytes, x->blocks, panel);
     f32x16 out[S][TALL];
     for (size_t t = 0; t < tall; t++) {
       const int64_t at = input.tiles[t].row * x->groups;
-      multiply_tiles<L, S>(tiles, panel, strips, w.strip_bytes, x->blocks,
+      multiply_tiles<L, S>(tiles, panel, strips.at(s), strips.bytes, x->blocks,
                            x->q.p + input.tiles[t].row * input.columns, x->scale.p + at,
                            side + at * Side::items<L>(), out);
       put<TALL, S>(s, input.tiles[t], out);
@@ -148,13 +190,13 @@ struct Product {
 
   // A tile against strips [s, last), as many at a time as there are streams for its rows.
   template <int R>
-  void some(int64_t s, int64_t last, Tile tile) const {
+  void some(const Strips& strips, int64_t s, int64_t last, Tile tile) const {
     for (int64_t count = streams(R); s < last; s += count) {
       while (count > last - s) count /= 2;
       if (w.is_float())
         with_count<most_float_streams(R)>(count, [&](auto S) { floats_of<R, S()>(s, tile); });
       else
-        with_count<most_streams(R)>(count, [&](auto S) { quants_of<R, S()>(s, tile); });
+        with_count<most_streams(R)>(count, [&](auto S) { quants_of<R, S()>(strips, s, tile); });
     }
   }
 
@@ -172,18 +214,21 @@ struct Product {
 
   // A tile against S strips from strip s on.
   template <int R, int S>
-  void quants_of(int64_t s, Tile tile) const {
-    const uint8_t* strips = w.data + s * w.strip_bytes;
+  void quants_of(const Strips& strips, int64_t s, Tile tile) const {
     f32x16 out[S][R];
     with_type(w.type, [&](auto t) {
-      using L = typename LayoutOf<t()>::Base;
+      using L = typename LayoutOf<t()>::Opened;
       const int8_t* a = x->q.p + tile.row * input.columns;
       const float* scale = x->scale.p + tile.row * x->groups;
       const Side::Value* more = side + tile.row * x->groups * Side::items<L>();
       const Fetch fetch = ahead(tile);
       auto call = [&](auto kernel) {
-        kernel(strips, w.strip_bytes, x->blocks, a, scale, more, fetch, out);
+        kernel(strips.at(s), strips.bytes, x->blocks, a, scale, more, fetch, out);
       };
+      if constexpr (IN_CODES<LayoutOf<t()>> && R < PAIRED && S == 1)
+        if (from_codes())
+          return multiply_codes<L, R>(open, strips.at(s), unit_bytes, x->groups, a, scale, more,
+                                      fetch, out[0]);
       if constexpr (R < PAIRED) {
         if (R <= 2 && S == 1 && !fetch.bytes)
           call(multiply<L, R, S, 1, !(R <= 2 && S == 1)>);
@@ -244,6 +289,8 @@ struct Product {
   const Side::Value* side = nullptr;
   const float* floats = nullptr;
   const uint32_t* rounded = nullptr;
+  Opener open = nullptr;  // of weights in codes, that of their units
+  int64_t unit_bytes = 0;
   const Tuning tuned = tuning();
   Load load;
   int64_t together;
@@ -273,6 +320,41 @@ inline void linear(ThreadPool& pool, const float* x, int64_t rows, int64_t colum
   multiply_all(pool, products);
 }
 
+// A row's blocks of quants, as floats.
+template <class L>
+void unpack_quants(const uint8_t* strip, int lane, int64_t blocks, float* out) {
+  using S = typename L::Scales;
+  float lanes[LANES];
+  auto lane_of = [&](f32x16 v) {
+    v.store(lanes);
+    return lanes[lane];
+  };
+  float d = 0, m = 0;
+  for (int64_t b = 0; b < blocks; b++) {
+    const uint8_t* scales = strip + L::unit(b);
+    const int i = (int)(b % S::BLOCKS);
+    if (i == 0) {
+      d = lane_of(S::d(scales));
+      if constexpr (S::MINIMUM) m = lane_of(S::m(scales));
+    }
+    i32x16 open[8];
+    L::Quants::open(strip + L::quants(b), open);
+    uint8_t q[8][4 * STRIP];
+    for (int j = 0; j < 8; j++) store_int(q[j], open[j]);
+    for (int g = 0; g < S::GROUPS; g++) {
+      float step = d, least = m;
+      if constexpr (S::BLOCKS > 1) {
+        const int at = S::place(i * S::GROUPS + g, lane);
+        step *= (float)(int8_t)scales[S::S + at];
+        if constexpr (S::MINIMUM) least *= (float)(int8_t)scales[S::T + at];
+      }
+      const int size = BLOCK / S::GROUPS;
+      for (int c = g * size; c < (g + 1) * size; c++)
+        out[b * BLOCK + c] = step * (float)(q[c / 4][lane * 4 + c % 4] - L::ZERO) - least;
+    }
+  }
+}
+
 // Row `row` of a matrix, as floats.
 inline void unpack_row(const Matrix& w, int64_t row, float* out) {
   const uint8_t* strip = w.data + row / STRIP * w.strip_bytes;
@@ -295,36 +377,16 @@ inline void unpack_row(const Matrix& w, int64_t row, float* out) {
     return;
   }
   with_type(w.type, [&](auto t) {
-    using L = typename LayoutOf<t()>::Base;
-    using S = typename L::Scales;
-    const int64_t blocks = w.columns / BLOCK;
-    auto lane_of = [&](f32x16 v) {
-      v.store(lanes);
-      return lanes[lane];
-    };
-    float d = 0, m = 0;
-    for (int64_t b = 0; b < blocks; b++) {
-      const uint8_t* scales = strip + L::unit(b);
-      const int i = (int)(b % S::BLOCKS);
-      if (i == 0) {
-        d = lane_of(S::d(scales));
-        if constexpr (S::MINIMUM) m = lane_of(S::m(scales));
+    using From = LayoutOf<t()>;
+    using L = typename From::Opened;
+    if constexpr (IN_CODES<From>) {
+      alignas(64) uint8_t unit[L::UNIT_BYTES];
+      for (int64_t k = 0; k < w.columns; k += SUPER) {
+        From::opener()(strip + k / SUPER * From::UNIT_BYTES, unit);
+        unpack_quants<L>(unit, lane, SUPER / BLOCK, out + k);
       }
-      i32x16 open[8];
-      open_quants<L::BITS>(strip + L::quants(b), open);
-      uint8_t q[8][4 * STRIP];
-      for (int j = 0; j < 8; j++) store_int(q[j], open[j]);
-      for (int g = 0; g < S::GROUPS; g++) {
-        float step = d, least = m;
-        if constexpr (S::BLOCKS > 1) {
-          const int at = S::place(i * S::GROUPS + g, lane);
-          step *= (float)(int8_t)scales[S::S + at];
-          if constexpr (S::MINIMUM) least *= (float)(int8_t)scales[S::T + at];
-        }
-        const int size = BLOCK / S::GROUPS;
-        for (int c = g * size; c < (g + 1) * size; c++)
-          out[b * BLOCK + c] = step * (float)(q[c / 4][lane * 4 + c % 4] - L::ZERO) - least;
-      }
+    } else {
+      unpack_quants<L>(strip, lane, w.columns / BLOCK, out);
     }
   });
 }

@@ -15,7 +15,7 @@ void open_strips(const uint8_t* strips, int64_t strip_bytes, int64_t blocks, uin
   for (int s = 0; s < S; s++)
     for (int64_t b = 0; b < blocks; b++) {
       i32x16 w[8];
-      open_quants<L::BITS>(strips + s * strip_bytes + L::quants(b), w);
+      L::Quants::open(strips + s * strip_bytes + L::quants(b), w);
       for (int j = 0; j < 8; j++) store_int(panel + ((s * blocks + b) * 8 + j) * 64, w[j]);
     }
 }

@@ -25,7 +25,7 @@ INLINE void add_products(const i32x16 (&w)[S][8], const int32_t* four, int g, in
   for (int j = g * vectors; j < (g + 1) * vectors; j++)
 #pragma GCC unroll 2
     for (int s = 0; s < S; s++)
-      sums[s][j % CHAINS] = dot<L::BITS>(sums[s][j % CHAINS], w[s][j], four[j]);
+      sums[s][j % CHAINS] = dot<L::Quants::DOT>(sums[s][j % CHAINS], w[s][j], four[j]);
 #pragma GCC unroll 2
   for (int s = 0; s < S; s++) out[s] = CHAINS == 2 ? sums[s][0] + sums[s][CHAINS - 1] : sums[s][0];
 }
@@ -42,7 +42,7 @@ INLINE void add_block(const uint8_t* strips, int64_t strip_bytes, int64_t b, con
 #pragma GCC unroll 2
   for (int s = 0; s < S; s++) {
     const uint8_t* strip = strips + s * strip_bytes;
-    open_quants<L::BITS>(strip + L::quants(b), w[s]);
+    L::Quants::open(strip + L::quants(b), w[s]);
     d[s] = Scales::d(strip + L::unit(b));
     if constexpr (Scales::MINIMUM) m[s] = Scales::m(strip + L::unit(b));
   }
@@ -99,7 +99,7 @@ INLINE void add_super(const uint8_t* strip, int64_t u, const int8_t* a, const fl
       const uint8_t* quants = strip + L::quants(b);
       i32x16 w[1][8];
       prefetch(quants, L::BLOCK_BYTES, ahead);
-      open_quants<L::BITS>(quants, w[0]);
+      L::Quants::open(quants, w[0]);
 #pragma GCC unroll 4
       for (int r = 0; r < R; r++) {
         const int32_t* four = (const int32_t*)(a + (b * R + r) * BLOCK);

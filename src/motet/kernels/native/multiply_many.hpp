@@ -39,9 +39,9 @@ INLINE void add_super_many(const uint8_t* strip, int64_t u, const int8_t* a, con
 #pragma GCC unroll 8
       for (int i = 0; i < vectors; i++) {
         const int j = k % G * vectors + i;
-        const i32x16 w = open_vector<L::BITS>(quants, j);
+        const i32x16 w = L::Quants::vector(quants, j);
 #pragma GCC unroll 16
-        for (int r = 0; r < ROWS; r++) sums[r] = dot<L::BITS>(sums[r], w, four[8 * r + j]);
+        for (int r = 0; r < ROWS; r++) sums[r] = dot<L::Quants::DOT>(sums[r], w, four[8 * r + j]);
       }
       const i32x16 s = right_signed<16>(k ? both : left<16>(both));
 #pragma GCC unroll 16

@@ -3,7 +3,7 @@
 #include <stdexcept>
 
 #include "arena.hpp"
-#include "layouts.hpp"
+#include "pack_codes.hpp"
 
 namespace {
 
@@ -13,9 +13,6 @@ struct Expanded {
   int8_t scale[2];  // of each group, where the type has super-blocks
   uint8_t minimum[2];
 };
-
-inline const int8_t IQ4_VALUES[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                      1,    13,   25,  38,  53,  69,  89,  113};
 
 // The 6-bit scale and minimum of sub-block j of Q4_K and Q5_K.
 inline void scale_and_minimum(const uint8_t* s, int j, Expanded& out) {
@@ -66,17 +63,13 @@ SOURCE(Q5_1, 24, 1, 0, 2) {
 SOURCE(Q8_0, 34, 1, 0, 0) {
   for (int i = 0; i < 32; i++) e.q[i] = p[2 + i] ^ 0x80;
 }
-SOURCE(IQ4_NL, 18, 1, 0, 0) {
-  NIBBLES(2)
-  for (int i = 0; i < 32; i++) e.q[i] = (uint8_t)(IQ4_VALUES[e.q[i]] + 128);
-}
-SOURCE(IQ4_XS, 136, 8, 0, 0) {
+SOURCE(IQ4_NL, 18, 1, 0, 0){NIBBLES(2)} SOURCE(MXFP4, 17, 1, 0, 0){NIBBLES(1)} SOURCE(IQ4_XS, 136,
+                                                                                      8, 0, 0) {
   uint16_t high;
   memcpy(&high, p + 2, 2);
   const int low = p[4 + b / 2] >> (4 * (b % 2)) & 15;
   e.scale[0] = (int8_t)((low | (high >> (2 * b) & 3) << 4) - 32);
   NIBBLES(8 + 16 * b)
-  for (int i = 0; i < 32; i++) e.q[i] = (uint8_t)(IQ4_VALUES[e.q[i]] + 128);
 }
 SOURCE(Q2_K, 84, 8, 80, 82) {
   for (int g = 0; g < 2; g++) {
@@ -143,10 +136,10 @@ void pack_row(const uint8_t* raw, int64_t blocks, uint8_t* strip, int r) {
     const uint8_t* p = raw + b / S::BLOCKS * From::BYTES;
     Expanded e;
     From::expand(p, i, e);
-    close_quants<L::BITS>(e.q, strip + L::quants(b), r);
+    close_quants<L::Quants::STORED>(e.q, strip + L::quants(b), r);
     uint8_t* scales = strip + L::unit(b);
     if (i == 0) {
-      memcpy(scales + 2 * r, p + From::D, 2);
+      memcpy(scales + S::D_BYTES * r, p + From::D, S::D_BYTES);
       if constexpr (S::MINIMUM) memcpy(scales + 32 + 2 * r, p + From::M, 2);
     }
     if constexpr (S::BLOCKS == 1) {
@@ -231,8 +224,10 @@ inline int64_t Matrix::row_bytes() const {
   if (is_float()) return columns * item_bytes;
   int64_t size = 0;
   with_type(type, [&](auto t) {
-    using From = Source<t()>;
-    size = columns / (From::SUB * BLOCK) * From::BYTES;
+    if constexpr (IN_CODES<LayoutOf<t()>>)
+      size = columns / SUPER * LayoutOf<t()>::FILE_BYTES;
+    else
+      size = columns / (Source<t()>::SUB * BLOCK) * Source<t()>::BYTES;
   });
   return size;
 }
@@ -250,7 +245,10 @@ inline void Matrix::pack_row(const uint8_t* raw, int64_t row) {
     return;
   }
   with_type(type, [&](auto t) {
-    ::pack_row<typename LayoutOf<t()>::Base, t()>(raw, columns / BLOCK, strip, r);
+    if constexpr (IN_CODES<LayoutOf<t()>>)
+      pack_codes_row<LayoutOf<t()>, t()>(raw, columns, strip, r);
+    else
+      ::pack_row<typename LayoutOf<t()>::Base, t()>(raw, columns / BLOCK, strip, r);
   });
 }
 

@@ -9,6 +9,9 @@
 
 namespace {
 
+// Whether floats are rounded to blocks of a type here.
+constexpr bool quantizes(int type) { return type <= Q6_K || type == IQ4_NL || type == IQ4_XS; }
+
 constexpr int64_t QUANTIZED_AT_ONCE = 1 << 15;  // values in a piece of work
 
 // The first value whose magnitude has bits in [low, high]; -1 if there is none.
@@ -140,10 +143,30 @@ inline int64_t quantized_bytes(int type, int64_t columns) {
   if (type == F16 || type == BF16) return columns * 2;
   int64_t bytes = -1;
   with_type(type, [&](auto t) {
-    using To = Source<t()>;
-    if (columns % (To::SUB * BLOCK) == 0) bytes = columns / (To::SUB * BLOCK) * To::BYTES;
+    if constexpr (quantizes(t())) {
+      using To = Source<t()>;
+      if (columns % (To::SUB * BLOCK) == 0) bytes = columns / (To::SUB * BLOCK) * To::BYTES;
+    }
   });
   return bytes;
+}
+
+template <int type>
+void quantize_blocks(ThreadPool& pool, const float* x, int64_t n, int64_t columns,
+                     const float* weights, uint8_t* out) {
+  constexpr int block = Source<type>::SUB * BLOCK, bytes = Source<type>::BYTES;
+  in_parts(pool, n / block, QUANTIZED_AT_ONCE / block, [&](int64_t from, int64_t to) {
+    const float* own = x + from * block;
+    uint8_t* p = out + from * bytes;
+    if constexpr (type == Q8_0)
+      round_all<type>(own, to - from, p);
+    else if (weights)
+      search_all<type, true>(own, weights, from, columns / block, to - from, p);
+    else if constexpr (type == Q4_0 || type == Q4_1 || type == Q5_0 || type == Q5_1)
+      round_all<type>(own, to - from, p);
+    else
+      search_all<type, false>(own, nullptr, from, columns / block, to - from, p);
+  });
 }
 
 // n values in rows of `columns`, whole blocks of a type that quantized_bytes knows. `weights` of a
@@ -158,19 +181,7 @@ inline void quantize(ThreadPool& pool, int type, const float* x, int64_t n, int6
     });
   } else {
     with_type(type, [&](auto t) {
-      constexpr int type = t(), block = Source<type>::SUB * BLOCK, bytes = Source<type>::BYTES;
-      in_parts(pool, n / block, QUANTIZED_AT_ONCE / block, [&](int64_t from, int64_t to) {
-        const float* own = x + from * block;
-        uint8_t* p = out + from * bytes;
-        if constexpr (type == Q8_0)
-          round_all<type>(own, to - from, p);
-        else if (weights)
-          search_all<type, true>(own, weights, from, columns / block, to - from, p);
-        else if constexpr (type == Q4_0 || type == Q4_1 || type == Q5_0 || type == Q5_1)
-          round_all<type>(own, to - from, p);
-        else
-          search_all<type, false>(own, nullptr, from, columns / block, to - from, p);
-      });
+      if constexpr (quantizes(t())) quantize_blocks<t()>(pool, x, n, columns, weights, out);
     });
   }
 }

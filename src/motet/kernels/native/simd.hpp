@@ -164,6 +164,19 @@ inline i32x16 right_signed(i32x16 a) {
   a.v[r] = i_right_signed<n>(a.v[r]);
   return a;
 }
+// Unsigned bytes, one in each lane.
+inline i32x16 bytes(const uint8_t* p) {
+  i32x16 o;
+  EACH
+  o.v[r] = i_bytes(p + r * WIDTH);
+  return o;
+}
+// Each byte (below 16) as the one at its place in a table of 16.
+inline i32x16 look_up(const uint8_t* table, i32x16 a) {
+  EACH
+  a.v[r] = i_look_up(table, a.v[r]);
+  return a;
+}
 // Signed bytes as words, two in each lane.
 inline i32x16 words(const uint8_t* p) {
   i32x16 o;

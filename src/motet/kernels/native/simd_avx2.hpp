@@ -77,6 +77,13 @@ inline F f_u8(const uint8_t* p) {
 inline F f_i8(const int8_t* p) {
   return f_from(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
 }
+inline I i_bytes(const uint8_t* p) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
+}
+inline I i_look_up(const uint8_t* table, I a) {
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)table)),
+                             a);
+}
 // Bytes as words, two a lane.
 inline I i_words(const uint8_t* p) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p));

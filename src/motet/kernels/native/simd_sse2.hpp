@@ -119,6 +119,13 @@ inline F f_bf16(const uint16_t* p) {
 }
 inline F f_u8(const uint8_t* p) { return _mm_setr_ps(p[0], p[1], p[2], p[3]); }
 inline F f_i8(const int8_t* p) { return _mm_setr_ps(p[0], p[1], p[2], p[3]); }
+inline I i_bytes(const uint8_t* p) { return _mm_setr_epi32(p[0], p[1], p[2], p[3]); }
+inline I i_look_up(const uint8_t* table, I a) {
+  uint8_t q[16];
+  i_store(q, a);
+  for (uint8_t& one : q) one = table[one];
+  return i_load(q);
+}
 // Bytes as words, two a lane.
 inline I i_words(const uint8_t* p) {
   const I bytes = _mm_loadl_epi64((const __m128i*)p);
