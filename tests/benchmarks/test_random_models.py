@@ -23,8 +23,12 @@ SMALL["granite-4.0-h-tiny-10-layers"] = replace(
 SMALL["deepseek2-lite-8-experts"] = DeepSeek2(2, 288, 1000, experts=2, used=1, expert_width=288)
 
 
-@pytest.mark.parametrize("type", TYPES)
-@pytest.mark.parametrize("model", SMALL)
+EVERYWHERE = ("q4_0", "q8_0", "q4_k", "f16", "bf16")
+CASES = [(model, type) for model in SMALL for type in EVERYWHERE]
+CASES += [("qwen2-1.5b", type) for type in TYPES if type not in EVERYWHERE]
+
+
+@pytest.mark.parametrize(("model", "type"), CASES)
 def test_weights_are_finite_scaled_and_the_same_again(
     tmp_path: Path, model: str, type: str
 ) -> None:

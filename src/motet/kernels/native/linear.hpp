@@ -225,6 +225,7 @@ struct Product {
       auto call = [&](auto kernel) {
         kernel(strips.at(s), strips.bytes, x->blocks, a, scale, more, fetch, out);
       };
+      if constexpr (IN_CODES<LayoutOf<t()>> && S > 2) return;  // they are opened two by two
       if constexpr (IN_CODES<LayoutOf<t()>> && R < PAIRED && S == 1)
         if (from_codes())
           return multiply_codes<L, R>(open, strips.at(s), unit_bytes, x->groups, a, scale, more,
