@@ -138,8 +138,10 @@ def scale_of(raw: np.ndarray, type: TensorType) -> np.ndarray:
     at, parts = CODES[type]
     each = raw.reshape(ROWS, -1, type.block_bytes)
     if at is None:
-        words = each[:, :, 48:].copy().view(np.uint16) >> 12
-        half = sum(words[..., i] << 4 * i for i in range(4)).astype(np.uint16).view(np.float16)
+        words = (each[:, :, 48:].copy().view(np.uint16) >> 12) << np.arange(0, 16, 4).astype(
+            np.uint16
+        )
+        half = words.sum(axis=2, dtype=np.uint16).view(np.float16)
     else:
         half = each[:, :, at : at + 2].copy().view(np.float16)[..., 0]
     return half.astype(np.float32) / np.float32(parts)

@@ -37,7 +37,7 @@ PACKED_BITS = {
     TensorType.TQ2_0: 2.0625,
     TensorType.MXFP4: 4.25,
 }
-"""Types that have a packed layout of their own (``layouts.hpp`` and ``codes.hpp`` in ``native``), and
+"""Types that have a packed layout of their own (``native/layouts.hpp``, ``native/codes.hpp``), and
 what a weight takes in it, scales included; the others are widened to F32 at load."""
 
 _STRIP, _LINE = 16, 64
