@@ -8,6 +8,7 @@
 #pragma once
 #include "grids.hpp"
 #include "layouts.hpp"
+#include "permuting.hpp"
 
 namespace {
 
@@ -22,31 +23,19 @@ struct Coded {
 // Opens a unit to one of the layout Opened.
 using Opener = void (*)(const uint8_t* unit, uint8_t* out);
 
-// Whether the processor permutes bytes of two registers, which looks up 64 codes at once
-// (AVX512_VBMI).
-inline bool permutes_bytes() {
-#if MOTET_AVX512
-  static const bool has = (__builtin_cpu_init(), __builtin_cpu_supports("avx512vbmi"));
-  return has;
-#else
-  return false;
-#endif
-}
-
-inline int nibble(const uint8_t* p, int i) { return p[i / 2] >> (4 * (i % 2)) & 15; }
 inline void put_nibble(uint8_t* p, int i, uint32_t value) {
   p[i / 2] = (uint8_t)((p[i / 2] & (0xf0 >> (4 * (i % 2)))) | (value & 15) << (4 * (i % 2)));
 }
-inline int bit(const uint8_t* p, int i) { return p[i / 8] >> (i % 8) & 1; }
 inline void put_bit(uint8_t* p, int i, int value) {
   p[i / 8] = (uint8_t)((p[i / 8] & ~(1 << (i % 8))) | (value & 1) << (i % 8));
 }
-// Bits of a number above its lowest 8: each is at `place` of 8 bytes of its own.
+// Bits of numbers above their lowest 8: each of them has 8 bytes of its own, for 64 numbers.
 template <int bits>
-inline int high_bits_of(const uint8_t* p, int place) {
-  int number = 0;
-  for (int i = 8; i < bits; i++) number |= bit(p + 8 * (i - 8), place) << i;
-  return number;
+INLINE void high_bits_of(const uint8_t* p, uint8_t (&out)[64]) {
+  i32x16 all = set_int(0);
+  for (int i = 8; i < bits; i++)
+    all = all | (bytes_of_bits(p + 8 * (i - 8)) & set_int(0x01010101 << (i - 8)));
+  store_int(out, all);
 }
 template <int bits>
 inline void put_high_bits(uint8_t* p, int place, int number) {
@@ -58,11 +47,12 @@ constexpr int SIGN_BYTES = 64;
 inline void put_signs(uint8_t* p, int r, uint32_t negative) {
   for (int j = 0; j < 8; j++) put_nibble(p + 8 * j, r, negative >> (4 * j));
 }
-// Four bytes 64 + w; those whose bit is set become 64 − w.
-inline uint32_t with_signs(uint32_t four, uint32_t negative) {
-  const uint32_t bits = (negative * 0x01010101) & 0x08040201;
-  const uint32_t ones = (bits + 0x7f7f7f7f) >> 7 & 0x01010101;
-  return (four ^ ((ones << 7) - ones)) + ones;
+// Of opened bytes 64 + w those whose bit is set become 64 − w.
+INLINE void set_signs(const uint8_t* p, uint8_t* out) {
+  for (int j = 0; j < 8; j++) {
+    const i32x16 all = bytes_of_bits(p + 8 * j), q = load_int(out + 64 * j);
+    store_int(out + 64 * j, (q ^ (all & set_int(0x7f7f7f7f))) + (all & set_int(0x01010101)));
+  }
 }
 inline void put_four(uint8_t* out, int j, int r, uint32_t four) {
   memcpy(out + 64 * j + 4 * r, &four, 4);
@@ -113,44 +103,6 @@ struct List {
   }();
 };
 
-#if MOTET_AVX512
-#define PERMUTES __attribute__((target("avx512vbmi"), always_inline)) static inline
-
-// What stands in a table of 2^bits bytes at numbers whose low 7 bits are in `at`, the others in
-// masks.
-template <int bits>
-PERMUTES __m512i looked_up(const uint8_t* table, __m512i at, const __mmask64* masks) {
-  if constexpr (bits == 7)
-    return _mm512_permutex2var_epi8(_mm512_load_si512(table), at, _mm512_load_si512(table + 64));
-  else
-    return _mm512_mask_blend_epi8(masks[bits - 8], looked_up<bits - 1>(table, at, masks),
-                                  looked_up<bits - 1>(table + (1 << (bits - 1)), at, masks));
-}
-// Of numbers whose low bytes are in `at`.
-template <int bits>
-PERMUTES void masks_of(__m512i at, const uint8_t* p, __mmask64* masks) {
-  masks[0] = _mm512_movepi8_mask(at);
-  for (int i = 8; i < bits; i++) memcpy(masks + i - 7, p + 8 * (i - 8), 8);
-}
-// Of each word of 64 bits the bytes that begin at bit a and thrice `step` bits on, and from bit b.
-template <int a, int b, int step>
-PERMUTES __m512i spread(__m512i v) {
-  uint64_t from = 0;
-  for (int i = 0; i < 4; i++)
-    from |= (uint64_t)(a + step * i) << (8 * i) | (uint64_t)(b + step * i) << (8 * i + 32);
-  return _mm512_multishift_epi64_epi8(_mm512_set1_epi64((int64_t)from), v);
-}
-PERMUTES __m512i values_of(const std::array<uint8_t, 64>& values, __m512i v) {
-  return _mm512_permutexvar_epi8(v, _mm512_load_si512(values.data()));
-}
-PERMUTES void put_vector(uint8_t* out, int j, __m512i q, const uint8_t* signs) {
-  __mmask64 negative;
-  memcpy(&negative, signs + 8 * j, 8);
-  q = _mm512_mask_sub_epi8(q, negative, _mm512_set1_epi8((char)128), q);
-  _mm512_storeu_si512(out + 64 * j, q);
-}
-#endif
-
 // IQ2. The number of columns 8g…8g+7 of row r: its low byte at 4r + g of 64 bytes, further bits at
 // the same place; signs.
 template <int bits, int groups, const auto& grid>
@@ -167,12 +119,14 @@ struct Eights {
     put_signs(p + SIGNS, r, c.negative);
   }
   static void open(const uint8_t* p, uint8_t* out) {
-    for (int r = 0; r < STRIP; r++)
-      for (int j = 0; j < 8; j++) {
-        const int at = 4 * r + j / 2, number = p[at] | high_bits_of<bits>(p + MORE, at);
-        const uint32_t negative = nibble(p + SIGNS + 8 * j, r);
-        put_four(out, j, r, with_signs(Words::WEIGHTS[2 * number + j % 2], negative));
-      }
+    uint8_t high[64];
+    if constexpr (bits > 8) high_bits_of<bits>(p + MORE, high);
+    for (int at = 0; at < 4 * STRIP; at++) {
+      const uint32_t* w = Words::WEIGHTS.data() + 2 * (p[at] | (bits > 8 ? high[at] << 8 : 0));
+      put_four(out, at % 4 * 2, at / 4, w[0]);
+      put_four(out, at % 4 * 2 + 1, at / 4, w[1]);
+    }
+    set_signs(p + SIGNS, out);
   }
 #if MOTET_AVX512
   template <int g>
@@ -216,12 +170,17 @@ struct Fours {
     put_signs(p + SIGNS, r, c.negative);
   }
   static void open(const uint8_t* p, uint8_t* out) {
-    for (int r = 0; r < STRIP; r++)
-      for (int j = 0; j < 8; j++) {
-        const int at = place(j, r), number = p[at] | high_bits_of<bits>(p + MORE, at);
-        const uint32_t negative = nibble(p + SIGNS + 8 * j, r);
-        put_four(out, j, r, with_signs(Words::WEIGHTS[number], negative));
-      }
+    for (int half = 0; half < 2; half++) {
+      const uint8_t* low = p + 64 * half;
+      uint8_t high[64];
+      if constexpr (bits > 8) high_bits_of<bits>(p + MORE + 8 * half, high);
+      for (int r = 0; r < STRIP; r++)
+        for (int j = 0; j < 4; j++) {
+          const int at = place(j, r), number = low[at] | (bits > 8 ? high[at] << 8 : 0);
+          put_four(out, 4 * half + j, r, Words::WEIGHTS[number]);
+        }
+    }
+    set_signs(p + SIGNS, out);
   }
 #if MOTET_AVX512
   PERMUTES void open_fast(const uint8_t* p, uint8_t* out) {
@@ -260,13 +219,13 @@ struct Ternary {
   }
   static void open(const uint8_t* p, uint8_t* out) {
     for (int r = 0; r < STRIP; r++) {
+      uint32_t shift[shifts];
+      for (int i = 0; i < shifts; i++)
+        shift[i] = p[SHIFTS + 2 * i + r / 8] >> (r % 8) & 1 ? (uint32_t)-0x01010101 : 0x01010101;
       uint64_t all = 0;
       memcpy(&all, p + place(r), 7);
-      for (int j = 0; j < 8; j++) {
-        const uint32_t four = Words::WEIGHTS[all >> (7 * j) & 127];
-        const int down = bit(p + SHIFTS + 2 * (j / 2 * shifts / 4), r);
-        put_four(out, j, r, down ? four - 0x01010101 : four + 0x01010101);
-      }
+      for (int j = 0; j < 8; j++)
+        put_four(out, j, r, Words::WEIGHTS[all >> (7 * j) & 127] + shift[j / 2 * shifts / 4]);
     }
   }
 #if MOTET_AVX512

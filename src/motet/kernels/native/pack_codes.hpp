@@ -17,6 +17,7 @@ inline uint32_t load_32(const uint8_t* p) {
   memcpy(&word, p, 4);
   return word;
 }
+inline int nibble(const uint8_t* p, int i) { return p[i / 2] >> (4 * (i % 2)) & 15; }
 // Signs of 8 weights by seven bits: an even number of them is negative.
 inline uint32_t eight_signs(uint32_t bits) {
   bits &= 127;

@@ -146,6 +146,11 @@ inline i32x16 operator|(i32x16 a, i32x16 b) {
   a.v[r] = i_or(a.v[r], b.v[r]);
   return a;
 }
+inline i32x16 operator^(i32x16 a, i32x16 b) {
+  EACH
+  a.v[r] = i_xor(a.v[r], b.v[r]);
+  return a;
+}
 template <int n>
 inline i32x16 left(i32x16 a) {
   EACH
@@ -169,6 +174,13 @@ inline i32x16 bytes(const uint8_t* p) {
   i32x16 o;
   EACH
   o.v[r] = i_bytes(p + r * WIDTH);
+  return o;
+}
+// A byte for each of 64 bits: all its bits are that one.
+inline i32x16 bytes_of_bits(const uint8_t* p) {
+  i32x16 o;
+  EACH
+  o.v[r] = i_bytes_of_bits(p + r * WIDTH / 2);
   return o;
 }
 // Each byte (below 16) as the one at its place in a table of 16.

@@ -43,6 +43,7 @@ inline I i_max(I a, I b) { return _mm256_max_epi32(a, b); }
 inline I i_mul(I a, I b) { return _mm256_mullo_epi32(a, b); }
 inline I i_and(I a, I b) { return _mm256_and_si256(a, b); }
 inline I i_or(I a, I b) { return _mm256_or_si256(a, b); }
+inline I i_xor(I a, I b) { return _mm256_xor_si256(a, b); }
 template <int n>
 inline I i_left(I a) {
   return _mm256_slli_epi32(a, n);
@@ -79,6 +80,14 @@ inline F f_i8(const int8_t* p) {
 }
 inline I i_bytes(const uint8_t* p) {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
+}
+inline I i_bytes_of_bits(const uint8_t* p) {
+  int bits;
+  memcpy(&bits, p, 4);
+  const I eight = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+  const I each = _mm256_set1_epi64x((int64_t)0x8040201008040201);
+  const I own = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits), eight), each);
+  return _mm256_cmpeq_epi8(own, each);
 }
 inline I i_look_up(const uint8_t* table, I a) {
   return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)table)),

@@ -49,6 +49,7 @@ inline I i_max(I a, I b) { return _mm512_max_epi32(a, b); }
 inline I i_mul(I a, I b) { return _mm512_mullo_epi32(a, b); }
 inline I i_and(I a, I b) { return _mm512_and_si512(a, b); }
 inline I i_or(I a, I b) { return _mm512_or_si512(a, b); }
+inline I i_xor(I a, I b) { return _mm512_xor_si512(a, b); }
 template <int n>
 inline I i_left(I a) {
   return _mm512_slli_epi32(a, n);
@@ -80,6 +81,11 @@ inline F f_i8(const int8_t* p) {
 }
 inline I i_bytes(const uint8_t* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
+}
+inline I i_bytes_of_bits(const uint8_t* p) {
+  __mmask64 bits;
+  memcpy(&bits, p, 8);
+  return _mm512_movm_epi8(bits);
 }
 inline I i_look_up(const uint8_t* table, I a) {
   return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)table)), a);

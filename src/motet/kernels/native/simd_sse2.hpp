@@ -50,6 +50,7 @@ inline I i_mul(I a, I b) {
 }
 inline I i_and(I a, I b) { return _mm_and_si128(a, b); }
 inline I i_or(I a, I b) { return _mm_or_si128(a, b); }
+inline I i_xor(I a, I b) { return _mm_xor_si128(a, b); }
 template <int n>
 inline I i_left(I a) {
   return _mm_slli_epi32(a, n);
@@ -120,6 +121,14 @@ inline F f_bf16(const uint16_t* p) {
 inline F f_u8(const uint8_t* p) { return _mm_setr_ps(p[0], p[1], p[2], p[3]); }
 inline F f_i8(const int8_t* p) { return _mm_setr_ps(p[0], p[1], p[2], p[3]); }
 inline I i_bytes(const uint8_t* p) { return _mm_setr_epi32(p[0], p[1], p[2], p[3]); }
+inline I i_bytes_of_bits(const uint8_t* p) {
+  short bits;
+  memcpy(&bits, p, 2);
+  const I twice = _mm_unpacklo_epi8(_mm_set1_epi16(bits), _mm_set1_epi16(bits));
+  const I eight = _mm_shufflehi_epi16(_mm_shufflelo_epi16(twice, 0), 0x55);
+  const I each = _mm_set1_epi64x((int64_t)0x8040201008040201);
+  return _mm_cmpeq_epi8(_mm_and_si128(eight, each), each);
+}
 inline I i_look_up(const uint8_t* table, I a) {
   uint8_t q[16];
   i_store(q, a);
