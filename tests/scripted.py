@@ -148,6 +148,11 @@ class ScriptedMemory:
             self.budget -= 1
         self._points.add(self._serials(self.held[seq]))
 
+    def drop_checkpoints(self) -> bool:
+        dropped = bool(self._points)
+        self._points.clear()
+        return dropped
+
     def checkpoints(self, seq: int) -> list[int]:
         held = self.held[seq]
         return [p for p in range(1, len(held) + 1) if self._serials(held, p) in self._points]

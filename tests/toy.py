@@ -6,7 +6,7 @@ state that every token before it has changed. So one token too many, too few, at
 from a stale page or slot changes the logits.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -55,6 +55,17 @@ def key_value(h: int, index: int) -> tuple[int, int]:
     return h, (h * h + index) % PRIME
 
 
+Layer = CacheSpec | tuple[CacheSpec, ...]
+"""What a layer keeps: one cache, several, or none."""
+
+
+def each_cache(layers: Sequence[Layer]) -> Iterator[tuple[int, int, CacheSpec]]:
+    """(layer, number in it, cache) of all; a layer with several has them one after the other."""
+    for layer, kept in enumerate(layers):
+        for k, spec in enumerate(kept if isinstance(kept, tuple) else (kept,)):
+            yield layer, k, spec
+
+
 State = tuple[int, ...]
 """A recurrent layer's numbers: the tail (the last inputs, oldest first), then one an array."""
 
@@ -89,20 +100,20 @@ def logits_of(h: int, n_vocab: int) -> np.ndarray:
 @dataclass
 class ToyFamily:
     n_vocab: int
-    layers: Sequence[CacheSpec]
+    layers: Sequence[Layer]
     on_layer: Callable[[int], None] = lambda index: None
-    """Called with the layer's number after it has written; may raise."""
+    """Called with a cache's number among all after it was written; may raise."""
     blocks: Sequence[Any] = ()
     pooled_heads: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def caches(self):
-        return tuple((spec,) for spec in self.layers)
+        return tuple(kept if isinstance(kept, tuple) else (kept,) for kept in self.layers)
 
     def forward(self, tokens: np.ndarray, view, wanted: np.ndarray) -> np.ndarray:
         h = [first(int(token)) for token in tokens]
-        for index, spec in enumerate(self.layers):
-            memory = view.cache(index)
+        for index, (layer, k, spec) in enumerate(each_cache(self.layers)):
+            memory = view.cache(layer, k)
             if isinstance(spec, Recurrent):
                 h = self._recurrent(index, spec, h, memory)
             else:
@@ -200,6 +211,10 @@ RECURRENT = (
 )
 HYBRID = (RECURRENT[0], LAYERS[0], RECURRENT[1], LAYERS[2])
 """As Jamba."""
+CONVOLUTIONS = (Recurrent(((2, 4),)), LAYERS[0], Recurrent(((1, 3),)))
+"""As LFM2: convolutions alone, of three tokens and of two."""
+BESIDE = ((RECURRENT[2], LAYERS[0]), (), (RECURRENT[2], LAYERS[1], RECURRENT[0]))
+"""As Falcon-H1: scans beside attention in one layer; as Nemotron-H: a layer that keeps nothing."""
 ALL_KINDS = (RECURRENT[0], *LAYERS, RECURRENT[2])
 FINGERPRINT = Fingerprint("toy weights", "toy settings", "toy tokenizer")
 
@@ -214,7 +229,7 @@ class ToyKernels(HostMemory):
 @dataclass
 class ToyModel:
     config: ToyConfig = field(default_factory=ToyConfig)
-    layers: Sequence[CacheSpec] = LAYERS
+    layers: Sequence[Layer] = LAYERS
     default_kv_type: str = "f32"
     fingerprint: Fingerprint = FINGERPRINT
     arithmetic: str = "toy"
@@ -250,7 +265,7 @@ class Plain:
         """Logits of one token, which becomes the last of all ``seqs``."""
         past = self.held.setdefault(seqs[0], {})
         h, kept = first(token), []
-        for index, spec in enumerate(self.model.layers):
+        for index, (_, _, spec) in enumerate(each_cache(self.model.layers)):
             if isinstance(spec, Recurrent):
                 before = max((p for p in past if p < position), default=None)
                 state = no_state(spec) if before is None else past[before].kept[index]

@@ -155,6 +155,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         conversation: Conversation | AsyncConversation | None = None,
         slot: int | None = None,
         prediction: str | None = None,
+        max_proposed: int | None = None,
         stream: bool = False,
         progress: bool = False,
         **fields: "Unpack[SamplingFields]",
@@ -186,7 +187,8 @@ class Front(ABC, Generic[One, Many, Streamed]):
         afterwards, but for the token chosen last. ``slot``: answer in this sequence, once no other
         answer is in it, and evict no other. ``prediction``: text that the answer may well repeat,
         such as a file that it is to change: it may make it faster, and changes nothing else
-        (docs/speculation.md). ``progress``: show on standard error how many of the answers there
+        (docs/speculation.md); ``max_proposed``: at most so many tokens are proposed at a time,
+        with 0 none. ``progress``: show on standard error how many of the answers there
         are.
 
         Raises OptionError for an unusable value or an unknown name, CapacityError when a prompt
@@ -201,7 +203,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         options = GenerationOptions(
             *(max_tokens, n, stop, logprobs, echo, parse_special, checkpoints),
             *(client, timeout, grammar, json_schema, regex),
-            *(conversation, slot, prediction),
+            *(conversation, slot, prediction, max_proposed),
         )
         single, prompts = one_or_many(prompt)
 
@@ -283,6 +285,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
         conversation: Conversation | AsyncConversation | None = None,
         slot: int | None = None,
         prediction: str | None = None,
+        max_proposed: int | None = None,
         tools: Sequence[Mapping[str, Any]] | None = None,
         tool_choice: str | Mapping[str, Any] = "auto",
         parallel_tool_calls: bool = True,
@@ -326,6 +329,7 @@ class Front(ABC, Generic[One, Many, Streamed]):
             conversation=conversation,
             slot=slot,
             prediction=prediction,
+            max_proposed=max_proposed,
         )
         single, chats = one_or_many_chats(messages)
 

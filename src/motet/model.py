@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from motet import checks
 from motet.conversion.loading import LoraPair, LoraPath, prepared, read_adapters
-from motet.errors import CapacityError, ModelFileError, MotetError
+from motet.errors import CapacityError, ModelFileError, MotetError, OptionError
 from motet.kernels import CPU
 from motet.kernels.interface import Kernels
 from motet.machine import available_memory
@@ -84,7 +84,7 @@ class Model:
         lora: "LoraPath | LoraPair | Sequence[LoraPath | LoraPair]" = (),
         progress: Callable[[int, int], None] | None = None,
         packed_cache: "str | PathLike[str] | None" = None,
-        packed_cache_bytes: int = PACKED_CACHE_BYTES,
+        packed_cache_bytes: int | None = None,
     ) -> "Model":
         """Open a model and pack its weights; those of a packed file are mapped as they are.
 
@@ -98,7 +98,8 @@ class Model:
         into the weights: the path of a GGUF file or a PEFT directory, or several, each alone or
         with a strength, ``(path, 0.5)``. ``progress`` is called with the bytes done and the bytes
         in all, every few megabytes. ``packed_cache``: a directory in which the model is kept
-        packed, in at most ``packed_cache_bytes`` with others, and found the next time.
+        packed, in at most ``packed_cache_bytes`` (None: 32 GiB) with others, and found the next
+        time.
         Raises ModelFileError for a damaged or contradictory file, UnsupportedError for one that
         asks for what Motet does not do, CapacityError for one that does not fit into memory,
         TokenizerError for an unusable vocabulary, OptionError for a wrong option,
@@ -112,10 +113,15 @@ class Model:
             checks.function("progress", progress, "the bytes done and the bytes in all")
         kernels = CPU(threads)
         mix = None if type is None else checks.text("type", type)
+        most = checks.optional_whole("packed_cache_bytes", packed_cache_bytes)
+        if packed_cache is None and most is not None:
+            raise OptionError(
+                f"packed_cache_bytes is {most}, and there is no packed_cache",
+                hint="give a directory as packed_cache, or leave it out",
+            )
         if packed_cache is not None:
             folder = checks.path("packed_cache", packed_cache, "give a directory")
-            most = checks.whole("packed_cache_bytes", packed_cache_bytes)
-            cache = PackedCache(folder, most)
+            cache = PackedCache(folder, PACKED_CACHE_BYTES if most is None else most)
             loaded = _from_cache(cache.find(found, mix, lora, kernels, progress), found, kernels)
             if loaded is not None:
                 return loaded

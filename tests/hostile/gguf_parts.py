@@ -56,6 +56,13 @@ _FAMILY_KEYS = """
     rope.scaling.yarn_attn_factor ssm.inner_size ssm.state_size ssm.conv_kernel ssm.time_step_rank
     ssm.group_count ssm.dt_b_c_rms wkv.head_size time_mix_extra_dim time_decay_extra_dim
     rescale_every_n_layers token_shift_count tensor_data_layout logit_scale
+    attention.scale attention.temperature_scale embedding_scale residual_scale
+    rope.scaling.finetuned rope.dimension_sections shortconv.l_cache
+    expert_feed_forward_length expert_shared_feed_forward_length expert_shared_count
+    expert_gating_func expert_weights_norm expert_weights_scale expert_group_count
+    expert_group_used_count leading_dense_block_count nextn_predict_layers
+    attention.key_length_mla attention.value_length_mla attention.kv_lora_rank
+    attention.q_lora_rank
 """
 _GENERAL = ["general.alignment", "general.type", "general.architecture", "split.count", "split.no"]
 _GENERAL += ["tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.tokens"]

@@ -86,3 +86,20 @@ def test_real_memories_keep_to_their_bytes(name: str) -> None:
     kv_bytes = 5 * alone.memory.used_bytes // 2  # a decode needs the old state beside the new one
     with LLM(model, max_sequences=4, kv_bytes=kv_bytes) as llm:
         assert [a.tokens for a in llm.generate(prompts, max_tokens=100, seed=1)] == expected
+
+
+def test_checkpoints_of_running_requests_give_way() -> None:
+    """The engine's own, which only serve later prompts: what they take is not the last word."""
+    model = Model.load(shipped_model().with_name("motet-tiny-jamba.gguf"), 1)
+    assert model.tokenizer is not None
+    common = [3] * 17
+    prompts = [[*common, *range(5 + n, 25 + 3 * n)] for n in range(8)]
+
+    def ask(llm: LLM) -> list[Any]:
+        return [(a.tokens, a.text) for a in llm.generate(prompts, max_tokens=60, seed=1)]
+
+    with LLM(model, max_sequences=8) as llm:
+        expected = ask(llm)
+    tight: Any = {"kv_bytes": 184_000, "checkpoint_bytes": 262_144}
+    with LLM(model, max_sequences=8, **tight) as llm:
+        assert ask(llm) == expected

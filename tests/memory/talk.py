@@ -5,15 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from motet.batch import Batch
-from motet.spec import CacheSpec
-from tests.toy import LAYERS, Plain, ToyConfig, ToyModel, block_tables, bookkeeping, poison
+from tests.toy import LAYERS, Layer, Plain, ToyConfig, ToyModel, block_tables, bookkeeping, poison
 
 
 class Talk:
     """``say`` decodes in both and asserts that they agree, bit for bit."""
 
     def __init__(
-        self, context_length: int = 2048, layers: Sequence[CacheSpec] = LAYERS, **options
+        self, context_length: int = 2048, layers: Sequence[Layer] = LAYERS, **options
     ) -> None:
         self.model = ToyModel(ToyConfig(context_length), layers)
         self.context = self.model.context(**options)

@@ -12,39 +12,14 @@ from motet.context import Context
 from motet.errors import StateFileError, UnsupportedError
 from motet.kernels.reference import Reference
 from motet.memory import Limits, Memory
-from tests.toy import ALL_KINDS, Plain, ToyFamily, ToyModel, bookkeeping, poison
+from tests.toy import ALL_KINDS, Plain, ToyModel, bookkeeping, poison
 
-PER_LAYER = (2, 0, 3)
-"""Caches of the three layers: five in all."""
-
-
-class Flat:
-    """The view that the toy wants: one cache a layer."""
-
-    def __init__(self, view) -> None:
-        self.keys = [(layer, k) for layer, count in enumerate(PER_LAYER) for k in range(count)]
-        self.view = view
-
-    def cache(self, index: int):
-        return self.view.cache(*self.keys[index])
-
-
-class Grouped(ToyFamily):
-    """The toy's layers as the caches of fewer layers."""
-
-    @property
-    def caches(self):
-        specs = iter(self.layers)
-        return tuple(tuple(next(specs) for _ in range(count)) for count in PER_LAYER)
-
-    def forward(self, tokens, view, wanted):
-        return super().forward(tokens, Flat(view), wanted)
+GROUPED = (ALL_KINDS[:2], (), ALL_KINDS[2:])
+"""Caches of three layers: five in all."""
 
 
 def model() -> ToyModel:
-    toy = ToyModel(layers=ALL_KINDS)
-    toy.family = Grouped(toy.config.n_vocab, ALL_KINDS)
-    return toy
+    return ToyModel(layers=GROUPED)
 
 
 def say(context: Context, plain: Plain, count: int, seq: int) -> None:

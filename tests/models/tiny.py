@@ -235,6 +235,16 @@ ARCHITECTURES = tuple(_OWN)
 ENCODERS = ("bert", "jina-bert-v2", "nomic-bert", "modern-bert", "gemma-embedding", "t5encoder")
 DECODERS = tuple(name for name in ARCHITECTURES if name not in (*ENCODERS, "t5"))
 """Without encoder-decoders."""
+NOT_EXTENDED = {
+    "gpt2": "a learned vector for each place",
+    **dict.fromkeys(("mamba", "mamba2", "rwkv6", "rwkv7"), "is recurrent"),
+    **dict.fromkeys(
+        ("jamba", "granitehybrid", "nemotron_h", "nemotron_h_moe", "kimi-linear"),
+        "attends without positions",
+    ),
+    **dict.fromkeys(("gemma3", "phi3"), "has sliding layers alone"),
+}
+"""Those that Self-Extend means nothing to, and what is said of them."""
 
 
 def metadata(architecture: str, **changes: Any) -> dict[str, Any]:
@@ -275,7 +285,8 @@ def declare(config: Any) -> tuple[Any, Shapes]:
 def shapes(keys: dict[str, Any]) -> Shapes:
     """The tensors that a model with these keys has to have."""
     architecture = keys["general.architecture"]
-    config = family_of(architecture).read_config(Keys(keys, architecture), VOCAB)
+    n_vocab = len(keys.get("tokenizer.ggml.tokens", range(VOCAB)))
+    config = family_of(architecture).read_config(Keys(keys, architecture), n_vocab)
     return declare(config)[1]
 
 

@@ -150,3 +150,8 @@ def test_processes_share_a_cache(model: Path, folder: Path) -> None:
     assert all(name == "PackedFile" for name, _ in said) and len({bits for _, bits in said}) == 1
     assert np.isfinite(np.frombuffer(bytes.fromhex(said[0][1]), np.float32)).all()
     assert len(entries(folder)) == 1
+
+
+def test_a_size_without_a_cache_is_refused(model: Path) -> None:
+    with pytest.raises(OptionError, match="packed_cache_bytes is 5, and there is no packed_cache"):
+        Model.load(model, 1, packed_cache_bytes=5)

@@ -54,6 +54,17 @@ def test_a_draft_model_is_kept_packed_too(tmp_path: Path) -> None:
     assert len([*tmp_path.glob("*.packed")]) == 2
 
 
+def test_the_file_may_come_after_the_model(packed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tiny.packed"
+    result = invoke("pack", TINY, out)
+    assert result.exit_code == 0, result.stderr
+    assert out.read_bytes() == packed.read_bytes()
+    twice = invoke("pack", TINY, out, "-o", tmp_path / "other")
+    assert twice.exit_code == 2 and "FILE is given twice" in twice.stderr
+    none = invoke("pack", TINY)
+    assert none.exit_code == 2 and "motet pack MODEL -o model.packed" in none.stderr
+
+
 def test_what_is_refused(packed: Path, tmp_path: Path) -> None:
     result = invoke("pack", TINY, "-o", packed)
     assert result.exit_code == 2 and "is there already" in result.stderr

@@ -17,13 +17,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from motet.batch import Batch
 from motet.errors import BatchError, CannotRewind, CapacityError, OptionError, StateFileError
 from motet.memory.cache import REWIND
-from motet.spec import CacheSpec, FullAttention, Recurrent, SlidingAttention
+from motet.spec import FullAttention, Recurrent, SlidingAttention
 from tests.toy import (
     ALL_KINDS,
+    BESIDE,
+    CONVOLUTIONS,
     HYBRID,
     LAYERS,
     RECURRENT,
     WINDOW,
+    Layer,
     Plain,
     Said,
     ToyConfig,
@@ -32,6 +35,7 @@ from tests.toy import (
     block_tables,
     bookkeeping,
     contents,
+    each_cache,
     poison,
     recurrent_states,
 )
@@ -51,7 +55,7 @@ members = st.lists(seqs, min_size=1, max_size=SEQUENCES, unique=True).map(tuple)
 
 
 class Conversation(RuleBasedStateMachine):
-    layers: ClassVar[tuple[CacheSpec, ...]]
+    layers: ClassVar[tuple[Layer, ...]]
 
     @initialize(
         ubatch=st.sampled_from([1, 2, 3, 7, 64, 512]),
@@ -82,8 +86,9 @@ class Conversation(RuleBasedStateMachine):
         """Where each sequence's last tokens begin that may be taken back."""
         self.random = random
         self.fragmented = False
-        self.recurrent = any(isinstance(spec, Recurrent) for spec in self.layers)
-        self.slides = any(isinstance(spec, SlidingAttention) for spec in self.layers)
+        specs = [spec for _, _, spec in each_cache(self.layers)]
+        self.recurrent = any(isinstance(spec, Recurrent) for spec in specs)
+        self.slides = any(isinstance(spec, SlidingAttention) for spec in specs)
         for count in first:
             self._decode([((0,), count), ((1,), 1)], mixed=False)
 
@@ -563,6 +568,14 @@ class HybridConversation(Conversation):
     layers = HYBRID
 
 
+class ConvolutionsConversation(Conversation):
+    layers = CONVOLUTIONS
+
+
+class BesideConversation(Conversation):
+    layers = BESIDE
+
+
 class AllConversation(Conversation):
     layers = ALL_KINDS
 
@@ -579,4 +592,6 @@ TestSliding = SlidingConversation.TestCase
 TestGemma = GemmaConversation.TestCase
 TestRecurrent = RecurrentConversation.TestCase
 TestHybrid = HybridConversation.TestCase
+TestConvolutions = ConvolutionsConversation.TestCase
+TestBeside = BesideConversation.TestCase
 TestAll = AllConversation.TestCase

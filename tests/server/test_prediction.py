@@ -123,3 +123,32 @@ def test_metrics_have_it_under_both_names(server: httpx.Client, llm: LLM) -> Non
     for name, value in counts.items():
         for of in ("vllm", "llamacpp"):
             assert f"{of}:spec_decode_{name}_total {float(value)}" in lines
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"type": "text"}], "prediction.content.0.text"),
+        ([{"type": "image_url", "image_url": {"url": "x"}}], "image input is not supported"),
+        ([{"type": "refusal", "text": "x"}], "prediction.content.0.type"),
+        (["text"], "prediction.content.0"),
+        (3, "prediction.content"),
+        (None, "prediction.content"),
+    ],
+)
+def test_what_is_no_prediction_is_refused_by_name(
+    server: httpx.Client, content: Any, message: str
+) -> None:
+    prediction = {"type": "content", "content": content}
+    found = server.post("/v1/chat/completions", json=BODY | {"prediction": prediction})
+    assert found.status_code == 400
+    assert message in found.json()["error"]["message"], found.text
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/completion"])
+def test_how_many_tokens_are_proposed_at_most(server: httpx.Client, path: str) -> None:
+    body: Any = BODY if "chat" in path else {"prompt": TEXT, "seed": 2, "max_tokens": 8}
+    found = server.post(path, json=body | {"speculative.n_max": 0, "speculative.p_min": 0.5})
+    assert found.status_code == 200, found.text
+    wrong = server.post(path, json=body | {"speculative.n_max": -1})
+    assert wrong.status_code == 400 and "speculative.n_max" in wrong.text

@@ -13,6 +13,7 @@ from tests.solo.voices import SPLITS, alone, random_tokens
 KINDS = {
     "gemma2": {},
     "gemma3": {},
+    "olmo2": {},
     "mamba": {},
     "falcon-mamba": {"ssm__dt_b_c_rms": True},
     "mamba2": {},
@@ -24,6 +25,15 @@ KINDS = {
     "kimi-linear": {},
     "rwkv7": {},
     "nemotron_h_moe": {},
+    "granitehybrid-dense": {
+        "expert_count": None,
+        "expert_used_count": None,
+        "expert_shared_feed_forward_length": None,
+    },
+    "falcon-h1": {},
+    "nemotron_h": {},
+    "lfm2": {},
+    "lfm2-2-taps": {"shortconv__l_cache": 2},
 }
 UBATCHES = (1, 2, 3, 512)
 """The first three are shorter than the convolution's tail."""
@@ -33,7 +43,7 @@ UBATCHES = (1, 2, 3, 512)
 def models(tmp_path_factory: pytest.TempPathFactory):
     @cache
     def make(name: str) -> Model:
-        own = {"falcon-mamba": "mamba", "kimi-linear": "kimi-linear"}
+        own = {"falcon-mamba": "mamba", "kimi-linear": "kimi-linear", "falcon-h1": "falcon-h1"}
         architecture = own.get(name, name.split("-")[0])
         folder: Path = tmp_path_factory.mktemp(name)
         return load(folder, architecture, threads=2, **KINDS[name])

@@ -10,6 +10,7 @@ from tests.models.tiny import load
 from tests.solo.voices import SPLITS, random_tokens
 
 NAMES = ("llama", "gemma2", "gemma3", "mamba", "mamba2", "rwkv6", "jamba")
+NAMES += ("lfm2moe", "falcon-h1")
 LENGTHS = (1, 90, 33, 70, 64)
 
 

@@ -12,6 +12,10 @@ from tests.solo.voices import alone, random_tokens
 __all__ = ["models"]  # the fixture
 
 
+ATTENTION = ("gemma2", "gemma3", "olmo2")
+"""Kinds without a recurrent layer."""
+
+
 @pytest.mark.parametrize("ubatch", [1, 3, 512])
 @pytest.mark.parametrize("name", KINDS)
 def test_back_to_checkpoints_and_on(models, name: str, ubatch: int) -> None:
@@ -58,7 +62,7 @@ def test_forks_go_back_to_their_parents_checkpoints(models, name: str) -> None:
     assert np.array_equal(got, np.concatenate(expected))
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("gemma2", "gemma3")])
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ATTENTION])
 def test_replay_from_the_nearest(models, name: str) -> None:
     """What can't be gone back to is refused, with a place from which it can be said again."""
     model, rng = models(name), np.random.default_rng(7)
@@ -103,7 +107,9 @@ def test_tokens_taken_back(models, name: str, ubatch: int) -> None:
     assert np.array_equal(got, [alone(model, said[seq] + more[seq])[-1] for seq in range(3)])
 
 
-@pytest.mark.parametrize("name", ["mamba", "rwkv6", "rwkv7", "jamba", "gemma2"])
+@pytest.mark.parametrize(
+    "name", ["mamba", "rwkv6", "rwkv7", "jamba", "gemma2", "lfm2", "falcon-h1"]
+)
 def test_means_of_tokens_taken_back(models, name: str) -> None:
     model, rng = models(name), np.random.default_rng(4)
     context, plain = (model.context(max_sequences=2, pooling="mean", ubatch=3) for _ in range(2))

@@ -28,6 +28,7 @@ MODELS = {
             *("mamba", "falcon_mamba", "mamba2", "jamba", "rwkv6", "rwkv6_real", "mpt"),
             *("qwen3next", "qwen35", "qwen35moe", "kimilinear"),
             *("rwkv7", "nemotronhmoe"),
+            *("glm4moe", "olmo3", "granitehybrid", "falconh1", "lfm2moe"),  # and test_families.py
         )
     },
     **{

@@ -149,3 +149,14 @@ def test_what_proposes_nothing_is_refused(models: dict[str, Model]) -> None:
     for texts in ("text", ["text"], [1, 2], [["a"]], [[-1]]):
         with pytest.raises(OptionError, match="text"):
             Lookup(texts)  # pyright: ignore[reportArgumentType]
+
+
+def test_how_many_are_proposed_is_the_callers_choice(models: dict[str, Model]) -> None:
+    options: Any = {"max_tokens": 50, "seed": 5}
+    with LLM(models[""], speculate=Lookup()) as llm:
+        plain = llm.generate(PROMPTS[0], max_proposed=0, **options)
+        assert plain.usage.proposed_tokens == 0
+        steps = llm.load().total.steps
+        found = llm.generate(PROMPTS[0], prediction=plain.text, max_proposed=2, **options)
+        assert found.tokens == plain.tokens
+        assert 0 < found.usage.accepted_tokens < 2 * (llm.load().total.steps - steps)

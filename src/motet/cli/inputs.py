@@ -68,7 +68,6 @@ def fetched(
 def load_model(path: str, loading: Loading) -> "Model":
     """``Model.load`` with progress on standard error; raises what that does."""
     from motet.model import Model
-    from motet.packing.cache import PACKED_CACHE_BYTES
 
     path = existing_model(path)
     with counted_progress("loading") as progress:
@@ -79,7 +78,7 @@ def load_model(path: str, loading: Loading) -> "Model":
             lora=loading.lora,
             progress=progress,
             packed_cache=loading.packed_cache,
-            packed_cache_bytes=loading.packed_cache_bytes or PACKED_CACHE_BYTES,
+            packed_cache_bytes=loading.packed_cache_bytes,
         )
 
 

@@ -33,6 +33,7 @@ class GenerationOptions:
     conversation: Conversation | AsyncConversation | None = None
     slot: int | None = None
     prediction: str | None = None
+    max_proposed: int | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in CONSTRAINTS if getattr(self, name) is not None]
@@ -58,6 +59,7 @@ class GenerationOptions:
             "prediction": None
             if self.prediction is None
             else checks.text("prediction", self.prediction),
+            "max_proposed": checks.optional_whole("max_proposed", self.max_proposed),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -110,6 +112,7 @@ class AnswerFields(SamplingFields, total=False):
     conversation: Conversation | AsyncConversation | None
     slot: int | None
     prediction: str | None
+    max_proposed: int | None
 
 
 class ChatFields(AnswerFields, total=False):

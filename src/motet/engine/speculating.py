@@ -155,7 +155,7 @@ class Speculation:
         _log.exception("nothing more is proposed, for the proposer failed")
 
     def _offers(self, answers: Sequence[Answer]) -> list[Offer]:
-        asked = [answer for answer in answers if answer.room > 1]
+        asked = [answer for answer in answers if self._most(answer) > 0]
         wanted = [
             Wanted(
                 answer.seq,
@@ -173,8 +173,10 @@ class Speculation:
         return [offer for offer in offers if offer is not None]
 
     def _most(self, answer: Answer) -> int:
-        """Tokens after which the answer is not at its limit yet."""
-        return min(self._policy.most, answer.room - 1)
+        """Tokens after which the answer is not at its limit yet, and as many as were asked for."""
+        asked = answer.request.options.max_proposed
+        most = min(self._policy.most, answer.room - 1)
+        return most if asked is None else min(most, asked)
 
     def _offer(self, answer: Answer, proposal: Proposal | None) -> Offer | None:
         """What of a proposal the answer may go on with, or what its grammar forces."""

@@ -75,7 +75,8 @@ class Stepping:
                 if self._context.memory.being_exported:  # it gives way when it is saved
                     wait()
                     return
-                if not self._scheduler.preempt():
+                # What only serves later prompts goes before the one that is left does.
+                if not (self._scheduler.preempt() or self._context.memory.drop_checkpoints()):
                     raise explained(error) from None
         decoded = time.perf_counter()
         outcomes = self._hand_out_all(scheduled, logits)

@@ -20,7 +20,7 @@ def default_threads() -> int:
     Raises OptionError where MOTET_THREADS is not a number of threads.
     """
     value = os.environ.get("MOTET_THREADS")
-    if value is None:
+    if not value:
         return min(usable_cores(), MOST_THREADS)
     if not re.fullmatch("[0-9]{1,9}", value):
         raise _wrong_threads("MOTET_THREADS", repr(value))
@@ -43,7 +43,7 @@ def thread_processors() -> list[int]:
 
     Raises OptionError where MOTET_PIN is neither 0 nor 1.
     """
-    value = os.environ.get("MOTET_PIN", "0")
+    value = os.environ.get("MOTET_PIN") or "0"
     if value not in ("0", "1"):
         raise OptionError(f"MOTET_PIN is {value!r}", hint="give 1 to keep threads on cores, or 0")
     return core_processors() if value == "1" else []

@@ -125,11 +125,12 @@ class CheckpointDraft:
         others = [c for c, (asked, _) in by_use if asked and c not in kept]
         self._drop(c for c in chain(automatic, others) if too_many())
 
-    def drop_automatic(self) -> int:
-        """Drop half of those made automatically, or the last one; how many these were."""
-        automatic = [c for c, (asked, _) in self._uses().items() if not asked]
-        dropped = -(-len(automatic) // 2)
-        self._drop(automatic[:dropped])
+    def drop_half(self, *, asked: bool, kept: Collection[Checkpoint] = ()) -> int:
+        """Drop half of those made automatically, or of those ``asked`` for, or the last one; how
+        many these were. ``kept``: not these."""
+        its = [c for c, (for_it, _) in self._uses().items() if for_it == asked and c not in kept]
+        dropped = -(-len(its) // 2)
+        self._drop(its[:dropped])
         return dropped
 
     def cut(self, seq: int, position: int) -> None:

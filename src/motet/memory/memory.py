@@ -300,6 +300,15 @@ class Memory:
             transaction.checkpoint([seq], asked=True)
             self._now = transaction.seal()
 
+    def drop_checkpoints(self) -> bool:
+        """Give up half of the checkpoints that ``checkpoint`` made, those used longest ago, or the
+        last one; whether there was any. Those that are being saved stay."""
+        with self.exclusive():
+            transaction = self._begin()
+            dropped = transaction.drop_checkpoints()
+            self._now = transaction.seal()
+            return dropped > 0
+
     def checkpoints(self, seq: int) -> list[int]:
         """Positions that ``seq`` can go back to by a checkpoint, ascending."""
         return [position for position, _ in self._now.checkpoints.marks[self._seq(seq)]]

@@ -287,7 +287,12 @@ class Transaction:
 
     def drop_automatic_checkpoints(self) -> int:
         """Drop half of those that were not asked for, or the last one; how many these were."""
-        return self._checkpoints.drop_automatic()
+        return self._checkpoints.drop_half(asked=False)
+
+    def drop_checkpoints(self) -> int:
+        """Drop half of those that were asked for and are not being saved, or the last one; how many
+        these were."""
+        return self._checkpoints.drop_half(asked=True, kept=self._kept.checkpoints)
 
     @property
     def used_bytes(self) -> list[int]:

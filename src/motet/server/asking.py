@@ -35,6 +35,7 @@ class Wanted:
     json_schema: Mapping[str, Any] | str | bool | None = None
     regex: str | None = None
     prediction: str | None = None
+    max_proposed: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.stop) > _MOST_STOPS:
@@ -64,6 +65,7 @@ class Wanted:
             json_schema=self.json_schema,
             regex=self.regex,
             prediction=self.prediction,
+            max_proposed=self.max_proposed,
             slot=slot,
             conversation=conversation,
             client=client_of(request),

@@ -11,6 +11,7 @@ from motet import checks
 from motet.sampling import Sampling
 from motet.server.asking import Wanted
 from motet.server.failures import Refused
+from motet.server.proposed import MostProposed, heeded
 from motet.server.sampling import MOST_BIASES, SamplingBody, left_out
 from motet.tokenizer import Tokenizer
 
@@ -53,6 +54,7 @@ class CompletionBody(SamplingBody):
         list[str] | None, Field(description="Those that are left out are switched off.")
     ] = None
     logit_bias: Any = None
+    max_proposed: MostProposed = None
     model: str | None = None
 
     @model_validator(mode="before")
@@ -62,8 +64,8 @@ class CompletionBody(SamplingBody):
         if not isinstance(data, dict):
             return data
         kept: dict[str, Any] = {}
-        for name, value in data.items():
-            is_off = _anything if name.startswith("speculative.") else _OFF.get(name)
+        for name, value in heeded(data).items():
+            is_off = _OFF.get(name)
             if is_off is None:
                 kept[name] = value
             elif value is not None and not is_off(value):
@@ -92,6 +94,7 @@ class CompletionBody(SamplingBody):
             logprobs=self._logprobs(sampling, n_vocab),
             grammar=self.grammar or None,
             json_schema=self.json_schema,
+            max_proposed=self.max_proposed,
         )
 
     @property

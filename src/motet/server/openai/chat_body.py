@@ -149,6 +149,7 @@ class ChatBody(GenerationBody):
                 json_schema=held.json_schema,
                 regex=held.regex,
                 prediction=self.predicted,
+                max_proposed=self.max_proposed,
             ),
             tools=[tool.model_dump(exclude_none=True) for tool in self.tools or ()] or None,
             tool_choice=self.tool_choice or "auto",

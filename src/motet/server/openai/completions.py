@@ -92,6 +92,7 @@ class CompletionBody(GenerationBody):
             json_schema=held.json_schema,
             regex=held.regex,
             prediction=self.predicted,
+            max_proposed=self.max_proposed,
         )
         return TextCall(self.prompt, wanted, echo=bool(self.echo), slot=self.slot)
 

@@ -9,6 +9,8 @@ from pydantic import AliasChoices, Field, model_validator
 from motet.errors import shown
 from motet.sampling import SamplingFields
 from motet.server.failures import Refused
+from motet.server.parts import parts
+from motet.server.proposed import MostProposed, heeded
 from motet.server.sampling import Asked, SamplingBody, left_out
 
 _CHANGE_NOTHING = {
@@ -19,8 +21,6 @@ _CHANGE_NOTHING = {
     *("dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers"),  # of what is off
 }
 """Fields that are taken whatever they say, for an answer would be the same."""
-_OF_SPEED = "speculative."
-"""What llama-server's fields begin with that say how tokens are proposed."""
 _AS_IT_IS: dict[str, tuple[Any, ...]] = {
     "store": (False,),
     "best_of": (1,),
@@ -95,13 +95,11 @@ class Prediction(Asked):
     """Text that the answer may well repeat; it changes how fast the answer comes."""
 
     type: Literal["content"]
-    content: str | Annotated[list[PredictedPart], Field(fail_fast=True)]
+    content: Annotated[list[PredictedPart], Field(fail_fast=True), parts("text")]
 
     @property
     def text(self) -> str:
         """All of it."""
-        if isinstance(self.content, str):
-            return self.content
         return "".join(part.text for part in self.content)
 
 
@@ -124,6 +122,7 @@ class GenerationBody(SamplingBody):
     ] = None
     stop: str | Annotated[list[str], Field(fail_fast=True)] | None = None
     prediction: Prediction | None = None
+    max_proposed: MostProposed = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
@@ -155,11 +154,7 @@ class GenerationBody(SamplingBody):
                     f"{name} is {_in_json(value)}: this server can only do {_in_json(values[0])}"
                 )
         dropped = (_CHANGE_NOTHING | _AS_IT_IS.keys()) - cls.model_fields.keys()
-        return {
-            name: value
-            for name, value in given.items()
-            if name not in dropped and not name.startswith(_OF_SPEED)
-        }
+        return {name: value for name, value in heeded(given).items() if name not in dropped}
 
     @property
     def stops(self) -> list[str]:
