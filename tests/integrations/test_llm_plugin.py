@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-llm = pytest.importorskip("llm", reason="needs llm")
 pytest.importorskip("llm.parts", reason="needs llm 0.32 or later")
 
+import llm
 from click.testing import CliRunner
 from llm.cli import cli
 
@@ -19,13 +19,7 @@ from motet.cli.demo import shipped_model
 from motet.integrations import llm_plugin
 from motet.integrations.llm_plugin import AsyncMotetModel, Loaded, MotetEmbedding, MotetModel
 from tests.server.models import TEMPLATE, chatting
-
-TOOLS = (
-    "{% for tool in tools or [] %}{{ tool | tojson }}\n{% endfor %}"
-    "{% for m in messages %}{{ m.role }}: {{ m.content }}"
-    "{% for c in m.tool_calls or [] %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}"
-    "\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
-)
+from tests.server.replying import replies
 
 
 @pytest.fixture(autouse=True)
@@ -133,58 +127,29 @@ def test_answers_to_a_schema_hold_to_it():
     assert json.loads(answer)["n"] in (1, 2)
 
 
+def says(prompt: str) -> str:
+    """What a scripted model says: a thought, a call, and of the call's result that it is known."""
+    if prompt.endswith("[tool]8"):
+        return "<think>So.</think>It is 8."
+    return '<think>Hm.</think><tool_call>\n{"name": "add", "arguments": {"a": 7}}\n</tool_call>'
+
+
 def test_tools_are_called_and_their_results_told():
     pytest.importorskip("llguidance")
-    model = model_of(chatting(TOOLS, max_sequences=2))
-    tool = llm.Tool(
-        "add",
-        "Adds.",
-        {"type": "object", "properties": {"a": {"enum": [7]}}, "required": ["a"],
-         "additionalProperties": False},
-        lambda a: a + 1,
-    )  # fmt: skip
-    options = {"temperature": 0, "max_tokens": 60, "regex": None}
-    prompt = llm.Prompt("Add", model, tools=[tool], options=model.Options(**options))
-    asked = llm_plugin._messages
-    messages = [each for message in prompt.messages for each in asked(message)]
-    forced = model.loaded.llm.chat(
-        messages, tools=[llm_plugin._tool(tool)], tool_choice="required", temperature=0
-    )
-    (call,) = forced.tool_calls
-    assert json.loads(call.arguments) == {"a": 7}
 
-    class Response:
-        calls: list = []
+    def add(a: int) -> int:
+        """One more."""
+        return a + 1
 
-        def add_tool_call(self, made):
-            self.calls.append(made)
-
-        def set_usage(self, **usage):
-            self.usage = usage
-
-    response = Response()
-    llm_plugin._end(response, forced)
-    assert [(made.name, made.arguments) for made in response.calls] == [("add", {"a": 7})]
-    told = [
-        llm.Message(role="assistant", parts=[llm.parts.ToolCallPart("add", {"a": 7}, call.id)]),
-        llm.Message(
-            role="tool", parts=[llm.parts.ToolResultPart("add", "8", tool_call_id=call.id)]
-        ),
-    ]
-    assert [each for message in told for each in asked(message)] == [
-        {
-            "role": "assistant",
-            "content": "",
-            "tool_calls": [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": "add", "arguments": '{"a": 7}'},
-                }
-            ],
-        },
-        {"role": "tool", "name": "add", "content": "8", "tool_call_id": call.id},
-    ]
+    model = model_of(replies(says)())
+    chain = model.chain("Add one to seven.", tools=[add])
+    assert chain.text() == "It is 8."
+    first, last = chain.responses()
+    (call,) = first.tool_calls()
+    assert (call.name, call.arguments) == ("add", {"a": 7})
+    kinds = [type(part).__name__ for message in first.messages() for part in message.parts]
+    assert kinds == ["ReasoningPart", "ToolCallPart"]
+    assert last.usage().details["reasoning_tokens"] > 0
 
 
 def test_coroutines_get_the_same(tiny):
@@ -199,6 +164,7 @@ def test_coroutines_get_the_same(tiny):
 
 
 def test_llm_starts_without_loading_motet():
-    code = "import sys, motet.integrations.llm_plugin; print('numpy' in sys.modules)"
+    code = "import sys, motet.integrations.llm_plugin; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == "False\n"
+    ours = [name for name in found.stdout.split() if name.startswith("motet")]
+    assert {*ours} == {"motet", "motet.errors", "motet.integrations", llm_plugin.__name__}
