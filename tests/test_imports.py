@@ -31,6 +31,7 @@ FLOORS = [
     {"evals"},
     {"server"},
     {"cli"},
+    {"integrations"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 UPWARD = {("model", "context")}

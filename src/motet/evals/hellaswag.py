@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from motet import checks
+from motet.arrays import Int64
 from motet.context import Context
 from motet.errors import CapacityError, OptionError, UnsupportedError
 from motet.evals.predictions import TokenSpan, log_probabilities, max_positions, require_predictions
 from motet.evals.tasks import ENDINGS, Task
 from motet.model import Model
 from motet.self_extend import BEYOND, AutoExtend, SelfExtend
+from motet.tokenizer import Tokenizer
 
 _Z = 1.95996398454
 """Standard deviations that hold 95 % of a normal distribution."""
@@ -149,19 +151,15 @@ class _Question:
         return Answer(self.task.number, self.task.gold, int(np.argmax(scores)), tuple(scores))
 
 
-def _question(model: Model, task: Task, most: int) -> _Question:
-    """Raises CapacityError where it takes more than ``most`` positions."""
+def in_tokens(tokenizer: Tokenizer, task: Task) -> tuple[int, list[Int64]]:
+    """How many tokens the four texts begin with in common, and the texts' own.
+
+    Each text has at least one more. Raises OptionError where they have none in common.
+    """
     texts = [
-        np.array(model.tokenizer.encode(f"{task.context} {ending}"), np.int64)
-        for ending in task.endings
+        np.array(tokenizer.encode(f"{task.context} {ending}"), np.int64) for ending in task.endings
     ]
-    longest, shortest = max(map(len, texts)), min(map(len, texts))
-    if longest - 1 > most:
-        raise CapacityError(
-            f"task {task.number}, line {task.line}, takes {longest - 1} positions, and the"
-            f" model's context is {most} tokens",
-            hint=f"leave it out of the file, {BEYOND}",
-        )
+    shortest = min(map(len, texts))
     same = np.all([text[: shortest - 1] == texts[0][: shortest - 1] for text in texts], axis=0)
     shared = shortest - 1 if same.all() else int(np.argmin(same))
     if shared == 0:
@@ -169,6 +167,19 @@ def _question(model: Model, task: Task, most: int) -> _Question:
             f"task {task.number}, line {task.line}: the four texts have no token in common to"
             " begin with, so nothing predicts their first ones",
             hint="give it a longer context",
+        )
+    return shared, texts
+
+
+def _question(model: Model, task: Task, most: int) -> _Question:
+    """Raises CapacityError where it takes more than ``most`` positions."""
+    shared, texts = in_tokens(model.tokenizer, task)
+    longest = max(map(len, texts))
+    if longest - 1 > most:
+        raise CapacityError(
+            f"task {task.number}, line {task.line}, takes {longest - 1} positions, and the"
+            f" model's context is {most} tokens",
+            hint=f"leave it out of the file, {BEYOND}",
         )
     return _Question(task, texts[0][:shared], [text[shared:] for text in texts])
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from motet.arrays import Float32, Float64, Int64
 from motet.batch import Batch
 from motet.context import Context, position_limit
 from motet.errors import UnsupportedError
@@ -72,29 +73,58 @@ def require_predictions(model: Model, measure: str) -> None:
 
 def log_probabilities(
     context: Context, spans: Sequence[TokenSpan], batch: int, n_vocab: int
-) -> list[np.ndarray]:
+) -> list[Float64]:
     """Decode ``spans`` in order, in batches of at most ``batch`` tokens.
 
     Returns natural logarithms, float64 ``[T, K]``, for each span with targets. Where a batch ends
     does not change them. Raises NumericalError when the model's logits are not numbers.
     """
-    out = {
+    out = _by_span(spans)
+    for i, at, logits in _rows(context, spans, batch, n_vocab):
+        _score(logits, spans[i], at, out[i])
+    return list(out.values())
+
+
+def predictions(
+    context: Context, spans: Sequence[TokenSpan], batch: int, n_vocab: int
+) -> list[tuple[Float64, Int64]]:
+    """As ``log_probabilities``, and beside each the likeliest tokens, int64 ``[T]``."""
+    out = _by_span(spans)
+    best = {i: np.empty(len(values), np.int64) for i, values in out.items()}
+    for i, at, logits in _rows(context, spans, batch, n_vocab):
+        _score(logits, spans[i], at, out[i])
+        best[i][at : at + len(logits)] = logits.argmax(axis=1)
+    return [(values, best[i]) for i, values in out.items()]
+
+
+def _by_span(spans: Sequence[TokenSpan]) -> dict[int, Float64]:
+    return {
         i: np.empty(span.targets.shape) for i, span in enumerate(spans) if span.targets is not None
     }
+
+
+def _score(logits: Float32, span: TokenSpan, at: int, out: Float64) -> None:
+    """Of rows that begin at token ``at`` of a span."""
+    assert span.targets is not None
+    rows = slice(at, at + len(logits))
+    for k, ids in enumerate(span.targets[rows].T):
+        out[rows, k] = token_logprobs(logits, ids)
+
+
+def _rows(
+    context: Context, spans: Sequence[TokenSpan], batch: int, n_vocab: int
+) -> Iterator[tuple[int, int, Float32]]:
+    """(span, its token of the first row, rows of logits ``[t, n_vocab]``), where they are asked."""
     for piece in _pieces(spans, batch, max(1, LOGIT_VALUES // n_vocab)):
         tokens = Batch()
         for i, at, end in piece:
-            wanted = "all" if i in out else "none"
+            wanted = "none" if spans[i].targets is None else "all"
             tokens.extend(spans[i].tokens[at:end], spans[i].start + at, spans[i].seqs, wanted)
         logits = context.decode(tokens).logits
         for i, at, end in piece:
-            targets = spans[i].targets
-            if targets is None:
-                continue
-            rows, logits = logits[: end - at], logits[end - at :]
-            for k, ids in enumerate(targets[at:end].T):
-                out[i][at:end, k] = token_logprobs(rows, ids)
-    return list(out.values())
+            if spans[i].targets is not None:
+                yield i, at, logits[: end - at]
+                logits = logits[end - at :]
 
 
 def _pieces(
