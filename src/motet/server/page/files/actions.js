@@ -4,7 +4,9 @@ import { instead } from "./pieces.js";
 import { emit, notice, state } from "./state.js";
 import * as store from "./store.js";
 import * as tree from "./tree.js";
-import { isAbandoned, keepTokens, save, stop, tokensOf, write } from "./writer.js";
+import { forgetTokens, isAbandoned, keepTokens, save, stop, tokensOf, write } from "./writer.js";
+
+const UNDO = 8000; // milliseconds for which it is offered
 
 /** Show a new conversation, which is kept from its first message on. */
 export function begin() {
@@ -32,6 +34,11 @@ export function regenerate(node) {
   const talk = state.current;
   if (isBusy(talk)) return;
   answer(talk, talk.nodes[node.parent] ?? null);
+}
+
+/** Have a message of the user's answered. */
+export function answerTo(node) {
+  if (!isBusy(state.current)) answer(state.current, node);
 }
 
 /** Say a message in another way: the user's is answered, the assistant's stands. */
@@ -84,7 +91,9 @@ export function removeNode(node) {
   if (isBusy(talk)) return;
   const gone = tree.remove(talk, node);
   changed(talk);
+  const timer = setTimeout(() => store.removeTokens(gone), UNDO);
   notice(gone.length > 1 ? `${gone.length} messages were deleted.` : "The message was deleted.", "Undo", () => {
+    clearTimeout(timer);
     Object.assign(talk, { nodes: copy.nodes, chosen: copy.chosen });
     changed(talk);
   });
@@ -101,17 +110,19 @@ export function rename(talk, title) {
 }
 
 /** Forget a conversation; for a while it can be had back. */
-export function removeTalk(talk) {
+export async function removeTalk(talk) {
   stop(talk);
+  const nodes = Object.values(talk.nodes);
+  const tokens = await Promise.all(nodes.map(tokensOf));
   state.talks.delete(talk.id);
   const wasShown = state.current === talk;
   if (wasShown) open(tree.newTalk(state.preferences.settings));
   emit("talks");
-  const timer = setTimeout(() => store.removeTalk(talk.id), 8000);
+  await store.removeTalk(talk.id);
   notice(`“${tree.titleOf(talk)}” was deleted.`, "Undo", () => {
-    clearTimeout(timer);
     state.talks.set(talk.id, talk);
     save(talk);
+    for (const [place, node] of nodes.entries()) if (tokens[place].length) keepTokens(talk, node, tokens[place]);
     if (wasShown) open(talk);
     emit("talks");
   });
@@ -133,6 +144,10 @@ export async function load() {
   state.kept = await store.open();
   for (const talk of await store.allTalks()) state.talks.set(talk.id, mended(talk));
   store.onChange(reload);
+  window.addEventListener("hashchange", () => {
+    const talk = state.talks.get(location.hash.slice(1));
+    if (talk && talk !== state.current) open(talk);
+  });
   const shown = state.talks.get(location.hash.slice(1));
   open(shown ?? tree.newTalk(state.preferences.settings));
 }
@@ -140,12 +155,17 @@ export async function load() {
 /** Another tab has changed a conversation. */
 async function reload(id) {
   if (state.writing.has(id)) return;
-  const talk = await store.oneTalk(id);
-  if (talk) state.talks.set(id, mended(talk));
-  else state.talks.delete(id);
-  if (state.current.id === id) {
-    state.current = talk ?? tree.newTalk(state.preferences.settings);
-    emit("talk");
+  const saved = await store.oneTalk(id);
+  const talk = state.talks.get(id);
+  if (!saved) {
+    state.talks.delete(id);
+    if (talk && talk === state.current) open(tree.newTalk(state.preferences.settings));
+  } else if (talk) {
+    forgetTokens(Object.values(talk.nodes).filter((node) => node.state === "writing"));
+    tree.update(talk, mended(saved));
+    if (talk === state.current) emit("talk");
+  } else {
+    state.talks.set(id, mended(saved));
   }
   emit("talks");
 }

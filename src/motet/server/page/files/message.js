@@ -87,8 +87,9 @@ export class Message {
     this.shownTrouble = key;
     this.trouble.hidden = !trouble;
     if (!trouble) return;
-    const act = { continue: () => actions.goOn(this.node), again: () => actions.goOn(this.node), begin: actions.begin };
-    const label = { continue: "Continue", again: "Try again", begin: "New conversation" };
+    const goOn = () => actions.goOn(this.node);
+    const act = { continue: goOn, again: goOn, answer: () => actions.answerTo(this.node), begin: actions.begin };
+    const label = { continue: "Continue", again: "Try again", answer: "Answer", begin: "New conversation" };
     const button = trouble.act && h("button", { type: "button", class: "button", onclick: act[trouble.act] }, label[trouble.act]);
     this.trouble.classList.toggle("bad", trouble.bad);
     this.trouble.replaceChildren(h("span", {}, trouble.text), button ?? "");
@@ -154,6 +155,7 @@ export class Message {
       ),
     );
     area.focus();
+    area.scrollIntoView({ block: "center" });
   }
 
   endEdit() {

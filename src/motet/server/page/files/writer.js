@@ -7,6 +7,7 @@ import * as store from "./store.js";
 import { before } from "./tree.js";
 
 const SAVE_EVERY = 1000; // milliseconds
+const MANY = 2000; // tokens, to save which takes a while
 const tab = tabId();
 const known = new Map(); // tokens by the id of their message, of those that were looked at or written
 
@@ -19,6 +20,11 @@ export async function tokensOf(node) {
 export async function keepTokens(talk, node, tokens) {
   known.set(node.id, tokens);
   await store.saveTokens(talk, node, tokens);
+}
+
+/** Those of messages that others write are read again. */
+export function forgetTokens(nodes) {
+  for (const node of nodes) known.delete(node.id);
 }
 
 /** Save a conversation; says so where that fails. */
@@ -44,9 +50,12 @@ export async function write(talk, node) {
   Object.assign(node, { state: "writing", error: undefined, tab });
   emit("node", node);
   await save(talk);
+  let saved = 0;
   const saving = setInterval(() => {
     node.beat = Date.now();
     save(talk);
+    if (saved === tokens.length || (tokens.length > MANY && tokens.length - saved < MANY / 4)) return;
+    saved = tokens.length;
     store.saveTokens(talk, node, tokens).catch(() => {});
   }, SAVE_EVERY);
   try {
