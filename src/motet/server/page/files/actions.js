@@ -54,24 +54,24 @@ export function edit(node, text) {
 /** Go on with an answer that ended early. */
 export function goOn(node) {
   const talk = state.current;
-  if (!isBusy(talk)) write(talk, node);
+  if (!isBusy(talk)) begun(talk, node);
 }
 
 /** A new branch, in which a token of an answer is another one, and the answer goes on from there. */
 export async function branchAt(node, all, group, alternative) {
   const talk = state.current;
-  const begun = instead(node, all, group, alternative);
-  if (!begun || isBusy(talk)) return;
+  const start = instead(node, all, group, alternative);
+  if (!start || isBusy(talk)) return;
   const tokens = await tokensOf(node);
   const { a } = tokens[group.from];
   const ends = alternative.t === state.about.end;
-  if (ends) begun.text = begun.text.slice(0, -alternative.t.length);
-  const fields = { ...begun, base: node.base, model: node.model };
+  if (ends) start.text = start.text.slice(0, -alternative.t.length);
+  const fields = { ...start, base: node.base, model: node.model };
   const added = tree.add(talk, talk.nodes[node.parent] ?? null, "assistant", fields);
   const kept = tokens.slice(0, group.from);
   await keepTokens(talk, added, ends ? kept : [...kept, { t: alternative.t, p: alternative.p, a, picked: 1 }]);
   changed(talk);
-  if (!ends) write(talk, added);
+  if (!ends) begun(talk, added);
 }
 
 /** Show another way in which a message was said: `step` is 1 for the next, -1 for the one before. */
@@ -91,6 +91,7 @@ export function removeNode(node) {
   if (isBusy(talk)) return;
   const gone = tree.remove(talk, node);
   changed(talk);
+  emit("focus");
   const timer = setTimeout(() => store.removeTokens(gone), UNDO);
   notice(gone.length > 1 ? `${gone.length} messages were deleted.` : "The message was deleted.", "Undo", () => {
     clearTimeout(timer);
@@ -195,7 +196,13 @@ function say(text, parent) {
 function answer(talk, parent) {
   const node = tree.add(talk, parent, "assistant", { state: "writing" });
   changed(talk);
+  begun(talk, node);
+}
+
+/** The button that began it may be gone: the focus goes to where one writes next. */
+function begun(talk, node) {
   write(talk, node);
+  emit("focus");
 }
 
 function changed(talk) {

@@ -129,7 +129,7 @@ export class Message {
     if (this.chances) this.toggleChances();
     this.editing = true;
     const mine = this.node.role === "user";
-    const area = h("textarea", { class: "field", "aria-label": "Message", rows: "1" });
+    const area = h("textarea", { class: "field", "aria-label": "Message", rows: "3" });
     area.value = this.node.text;
     const done = (event) => {
       event?.preventDefault();

@@ -7,6 +7,7 @@ import * as store from "./store.js";
 import { before } from "./tree.js";
 
 const SAVE_EVERY = 1000; // milliseconds
+const TELL_EVERY = 15;
 const MANY = 2000; // tokens, to save which takes a while
 const tab = tabId();
 const known = new Map(); // tokens by the id of their message, of those that were looked at or written
@@ -102,6 +103,7 @@ async function receive(talk, job, tokens) {
   let ended = null;
   let first = 0;
   let count = 0;
+  let telling = 0; // a timer: tokens may come faster than they can be looked at
   for await (const event of stream(path, body, stop.signal)) {
     const said = readEvent(event);
     job.progress = said.progress ?? (said.text || said.thought ? null : job.progress);
@@ -119,7 +121,10 @@ async function receive(talk, job, tokens) {
     if (said.usage) node.usage = said.usage;
     if (said.speed) node.timings = said.speed;
     ended = said.end ?? ended;
-    emit("node", node);
+    telling ||= setTimeout(() => {
+      telling = 0;
+      emit("node", node);
+    }, TELL_EVERY);
   }
   if (!ended) throw new Failure("cut", "The answer was cut off.");
   node.state = ended === "length" ? "length" : "done";
