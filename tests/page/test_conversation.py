@@ -180,7 +180,7 @@ def test_with_the_keyboard_alone(server: httpx.Client, visit: Visit) -> None:
     assert page.locator(".talk").count() == 1
     keys.press("Escape")
     keys.press("Escape")
-    keys.press("Tab")
+    keys.press("Shift+Tab")
     keys.press("?")
     assert page.get_by_role("dialog", name="Keyboard").is_visible()
     keys.press("Escape")
@@ -209,7 +209,7 @@ def test_settings_are_asked_for(server: httpx.Client, visit: Visit) -> None:
     assert (body["temperature"], body["seed"], body["max_tokens"]) == (0.3, 7, 5)
     assert body["stop"] == ["Hel", "x\ny"]
     assert texts(page)[1] == "Answe"
-    page.wait_for_selector("text=The answer is as long as it may be.")
+    page.wait_for_selector("text=Cut at the limit of tokens.")
     page.reload()
     page.get_by_role("button", name="Settings").click()
     assert page.get_by_label("Seed").input_value() == "7"
@@ -248,7 +248,7 @@ def test_a_model_without_a_chat_template(browser: Any, visit: Visit) -> None:
         page.get_by_label("Temperature").fill("0")
         page.get_by_label("Message", exact=True).fill("Once upon a time")
         page.keyboard.press("Enter")
-        page.wait_for_selector("text=The answer is as long as it may be.")
+        page.wait_for_selector("text=Cut at the limit of tokens.")
         whole = client.post(
             "/completion", json={"prompt": "Once upon a time", "n_predict": 24, "temperature": 0}
         ).json()["content"]

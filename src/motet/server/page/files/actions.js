@@ -4,7 +4,9 @@ import { instead } from "./pieces.js";
 import { emit, notice, state } from "./state.js";
 import * as store from "./store.js";
 import * as tree from "./tree.js";
-import { isAbandoned, keepTokens, save, stop, tokensOf, write } from "./writer.js";
+import { forgetTokens, isAbandoned, keepTokens, save, stop, tokensOf, write } from "./writer.js";
+
+const UNDO = 8000; // milliseconds for which it is offered
 
 /** Show a new conversation, which is kept from its first message on. */
 export function begin() {
@@ -34,6 +36,11 @@ export function regenerate(node) {
   answer(talk, talk.nodes[node.parent] ?? null);
 }
 
+/** Have a message of the user's answered. */
+export function answerTo(node) {
+  if (!isBusy(state.current)) answer(state.current, node);
+}
+
 /** Say a message in another way: the user's is answered, the assistant's stands. */
 export function edit(node, text) {
   const talk = state.current;
@@ -47,24 +54,24 @@ export function edit(node, text) {
 /** Go on with an answer that ended early. */
 export function goOn(node) {
   const talk = state.current;
-  if (!isBusy(talk)) write(talk, node);
+  if (!isBusy(talk)) begun(talk, node);
 }
 
 /** A new branch, in which a token of an answer is another one, and the answer goes on from there. */
 export async function branchAt(node, all, group, alternative) {
   const talk = state.current;
-  const begun = instead(node, all, group, alternative);
-  if (!begun || isBusy(talk)) return;
+  const start = instead(node, all, group, alternative);
+  if (!start || isBusy(talk)) return;
   const tokens = await tokensOf(node);
   const { a } = tokens[group.from];
   const ends = alternative.t === state.about.end;
-  if (ends) begun.text = begun.text.slice(0, -alternative.t.length);
-  const fields = { ...begun, base: node.base, model: node.model };
+  if (ends) start.text = start.text.slice(0, -alternative.t.length);
+  const fields = { ...start, base: node.base, model: node.model };
   const added = tree.add(talk, talk.nodes[node.parent] ?? null, "assistant", fields);
   const kept = tokens.slice(0, group.from);
   await keepTokens(talk, added, ends ? kept : [...kept, { t: alternative.t, p: alternative.p, a, picked: 1 }]);
   changed(talk);
-  if (!ends) write(talk, added);
+  if (!ends) begun(talk, added);
 }
 
 /** Show another way in which a message was said: `step` is 1 for the next, -1 for the one before. */
@@ -84,7 +91,10 @@ export function removeNode(node) {
   if (isBusy(talk)) return;
   const gone = tree.remove(talk, node);
   changed(talk);
+  emit("focus");
+  const timer = setTimeout(() => store.removeTokens(gone), UNDO);
   notice(gone.length > 1 ? `${gone.length} messages were deleted.` : "The message was deleted.", "Undo", () => {
+    clearTimeout(timer);
     Object.assign(talk, { nodes: copy.nodes, chosen: copy.chosen });
     changed(talk);
   });
@@ -101,17 +111,19 @@ export function rename(talk, title) {
 }
 
 /** Forget a conversation; for a while it can be had back. */
-export function removeTalk(talk) {
+export async function removeTalk(talk) {
   stop(talk);
+  const nodes = Object.values(talk.nodes);
+  const tokens = await Promise.all(nodes.map(tokensOf));
   state.talks.delete(talk.id);
   const wasShown = state.current === talk;
   if (wasShown) open(tree.newTalk(state.preferences.settings));
   emit("talks");
-  const timer = setTimeout(() => store.removeTalk(talk.id), 8000);
+  await store.removeTalk(talk.id);
   notice(`“${tree.titleOf(talk)}” was deleted.`, "Undo", () => {
-    clearTimeout(timer);
     state.talks.set(talk.id, talk);
     save(talk);
+    for (const [place, node] of nodes.entries()) if (tokens[place].length) keepTokens(talk, node, tokens[place]);
     if (wasShown) open(talk);
     emit("talks");
   });
@@ -133,6 +145,10 @@ export async function load() {
   state.kept = await store.open();
   for (const talk of await store.allTalks()) state.talks.set(talk.id, mended(talk));
   store.onChange(reload);
+  window.addEventListener("hashchange", () => {
+    const talk = state.talks.get(location.hash.slice(1));
+    if (talk && talk !== state.current) open(talk);
+  });
   const shown = state.talks.get(location.hash.slice(1));
   open(shown ?? tree.newTalk(state.preferences.settings));
 }
@@ -140,12 +156,17 @@ export async function load() {
 /** Another tab has changed a conversation. */
 async function reload(id) {
   if (state.writing.has(id)) return;
-  const talk = await store.oneTalk(id);
-  if (talk) state.talks.set(id, mended(talk));
-  else state.talks.delete(id);
-  if (state.current.id === id) {
-    state.current = talk ?? tree.newTalk(state.preferences.settings);
-    emit("talk");
+  const saved = await store.oneTalk(id);
+  const talk = state.talks.get(id);
+  if (!saved) {
+    state.talks.delete(id);
+    if (talk && talk === state.current) open(tree.newTalk(state.preferences.settings));
+  } else if (talk) {
+    forgetTokens(Object.values(talk.nodes).filter((node) => node.state === "writing"));
+    tree.update(talk, mended(saved));
+    if (talk === state.current) emit("talk");
+  } else {
+    state.talks.set(id, mended(saved));
   }
   emit("talks");
 }
@@ -175,7 +196,13 @@ function say(text, parent) {
 function answer(talk, parent) {
   const node = tree.add(talk, parent, "assistant", { state: "writing" });
   changed(talk);
+  begun(talk, node);
+}
+
+/** The button that began it may be gone: the focus goes to where one writes next. */
+function begun(talk, node) {
   write(talk, node);
+  emit("focus");
 }
 
 function changed(talk) {

@@ -20,7 +20,7 @@ export class Chances {
       onfocusin: (event) => this.focus(event.target),
     });
     const steps = [9, 7, 5, 3, 1].map((step) => h("span", { class: `token c${step}` }, `${step * 10} %`));
-    this.legend = h("p", { class: "legend" }, "How probable each token was: ", steps);
+    this.legend = h("p", { class: "legend" }, "Probability: ", steps);
     this.element = h("div", { class: "chances" }, this.legend, this.tokens);
   }
 

@@ -21,6 +21,7 @@ export function startComposer() {
   text.addEventListener("input", () => {
     keepDraft();
     fit();
+    draw();
   });
   window.addEventListener("resize", fit);
   for (const name of ["node", "server", "talks"]) on(name, draw);
@@ -43,6 +44,7 @@ function send() {
   text.value = "";
   sessionStorage.removeItem(draft);
   fit();
+  draw();
 }
 
 function key(event) {
@@ -65,6 +67,7 @@ function draw() {
     button.title = writing ? "Stop (Esc)" : "Send (Enter)";
     button.replaceChildren(icon(writing ? "stop" : "send"));
   }
+  button.disabled = !writing && !text.value.trim();
   text.placeholder = state.about && !state.about.chats ? "Begin a text for the model to go on with" : "Write a message";
   const under = document.getElementById("under");
   const line = state.kept ? "" : "This browser keeps nothing: export conversations that you want to have again.";

@@ -27,14 +27,14 @@ function progress({ node, progress: reading, waiting, rate: speed }) {
   return [tokens(node.usage.written), speed && `${rate(speed)} a second`].filter(Boolean).join(" · ");
 }
 
-/** What is wrong with an answer and what can be done: {text, act: "continue", "again" or "begin", bad}; null: nothing. */
+/** What is wrong with an answer and what can be done: {text, act: "continue", "again", "answer" or "begin", bad}; null: nothing. */
 export function troubleOf(node, state) {
-  if (node.role === "user") return { text: "There is no answer to this.", act: null, bad: false };
+  if (node.role === "user") return { text: "Not answered.", act: "answer", bad: false };
   switch (node.state) {
     case "stopped":
       return { text: "Stopped.", act: "continue", bad: false };
     case "length":
-      return { text: "The answer is as long as it may be.", act: "continue", bad: false };
+      return { text: "Cut at the limit of tokens.", act: "continue", bad: false };
     case "full":
       return { text: node.error ?? `The context of ${count(state.about?.context ?? 0)} tokens is full.`, act: "begin", bad: true };
     case "cut":

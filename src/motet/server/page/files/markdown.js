@@ -2,6 +2,7 @@
 // blocks that haven't changed keep their nodes, so that what is selected stays so.
 
 import { copyButton, h } from "./dom.js";
+import { highlight } from "./highlight.js";
 import { inline } from "./inline.js";
 
 const DEPTH = 8; // of lists and quotes in each other
@@ -122,7 +123,7 @@ const BUILDERS = {
     const text = body.map((line) => (line.startsWith(indent) ? line.slice(indent.length) : line)).join("\n");
     const language = said.trim().split(/\s/)[0];
     const head = h("div", { class: "code-head" }, h("span", {}, language || "text"), copyButton("Copy the code", () => text));
-    return h("div", { class: "code" }, head, h("pre", { tabindex: "0" }, h("code", {}, text)));
+    return h("div", { class: "code" }, head, h("pre", { tabindex: "0" }, h("code", {}, highlight(text, language))));
   },
   table(lines) {
     const sides = cells(lines[1]).map(side);

@@ -87,8 +87,9 @@ export class Message {
     this.shownTrouble = key;
     this.trouble.hidden = !trouble;
     if (!trouble) return;
-    const act = { continue: () => actions.goOn(this.node), again: () => actions.goOn(this.node), begin: actions.begin };
-    const label = { continue: "Continue", again: "Try again", begin: "New conversation" };
+    const goOn = () => actions.goOn(this.node);
+    const act = { continue: goOn, again: goOn, answer: () => actions.answerTo(this.node), begin: actions.begin };
+    const label = { continue: "Continue", again: "Try again", answer: "Answer", begin: "New conversation" };
     const button = trouble.act && h("button", { type: "button", class: "button", onclick: act[trouble.act] }, label[trouble.act]);
     this.trouble.classList.toggle("bad", trouble.bad);
     this.trouble.replaceChildren(h("span", {}, trouble.text), button ?? "");
@@ -128,7 +129,7 @@ export class Message {
     if (this.chances) this.toggleChances();
     this.editing = true;
     const mine = this.node.role === "user";
-    const area = h("textarea", { class: "field", "aria-label": "Message", rows: "1" });
+    const area = h("textarea", { class: "field", "aria-label": "Message", rows: "3" });
     area.value = this.node.text;
     const done = (event) => {
       event?.preventDefault();
@@ -154,6 +155,7 @@ export class Message {
       ),
     );
     area.focus();
+    area.scrollIntoView({ block: "center" });
   }
 
   endEdit() {

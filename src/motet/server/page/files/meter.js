@@ -6,7 +6,7 @@ import { on, state } from "./state.js";
 import { path, titleOf } from "./tree.js";
 
 export function startMeter() {
-  for (const name of ["talk", "node", "server", "talks"]) on(name, draw);
+  for (const name of ["talk", "node", "server", "talks", "settings"]) on(name, draw);
 }
 
 function draw() {
@@ -14,7 +14,9 @@ function draw() {
   const title = titleOf(state.current);
   say("title", title);
   document.title = state.talks.has(state.current.id) ? `${title} – Motet` : "Motet";
-  say("model", state.about?.model ?? "");
+  const { system, ...own } = state.current.settings;
+  const marks = [state.about?.model, system && state.about?.chats && "system prompt", Object.keys(own).length && "own settings"];
+  say("model", marks.filter(Boolean).join(" · "));
   const limit = state.about?.context;
   const used = usedBy(path(state.current));
   const box = document.getElementById("meter");

@@ -7,9 +7,9 @@ import { emit, notice, on, prefer, state } from "./state.js";
 
 const NUMBERS = [
   ["temperature", "Temperature", "0: always the most probable token", { min: 0, step: 0.1 }],
-  ["top_p", "Top-p", "Only tokens that make up this share", { min: 0, max: 1, step: 0.05 }],
-  ["top_k", "Top-k", "Only so many tokens; 0: all", { min: 0, step: 1 }],
-  ["min_p", "Min-p", "Only tokens at least so probable, beside the best", { min: 0, max: 1, step: 0.01 }],
+  ["top_p", "Top-p", "The most probable tokens that make up this share", { min: 0, max: 1, step: 0.05 }],
+  ["top_k", "Top-k", "So many of the most probable tokens; 0: all", { min: 0, step: 1 }],
+  ["min_p", "Min-p", "Tokens at least so probable, beside the best one", { min: 0, max: 1, step: 0.01 }],
   ["repeat_penalty", "Repeat penalty", "1: none", { min: 0.01, step: 0.05 }],
   ["seed", "Seed", "The same seed gives the same answer", { min: 0, step: 1 }],
   ["max_tokens", "Tokens of an answer", "At most; empty: to the end of the context", { min: 1, step: 1 }],

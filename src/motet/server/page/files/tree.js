@@ -76,6 +76,12 @@ export function remove(talk, node) {
   return [...gone];
 }
 
+/** Let a conversation be as it was saved elsewhere; messages that it has keep their identity. */
+export function update(talk, saved) {
+  for (const [id, node] of Object.entries(saved.nodes)) if (talk.nodes[id]) saved.nodes[id] = Object.assign(talk.nodes[id], node);
+  Object.assign(talk, saved);
+}
+
 /** What the list of conversations calls it. */
 export function titleOf(talk) {
   if (talk.title) return talk.title;

@@ -7,6 +7,8 @@ import * as store from "./store.js";
 import { before } from "./tree.js";
 
 const SAVE_EVERY = 1000; // milliseconds
+const TELL_EVERY = 15;
+const MANY = 2000; // tokens, to save which takes a while
 const tab = tabId();
 const known = new Map(); // tokens by the id of their message, of those that were looked at or written
 
@@ -19,6 +21,11 @@ export async function tokensOf(node) {
 export async function keepTokens(talk, node, tokens) {
   known.set(node.id, tokens);
   await store.saveTokens(talk, node, tokens);
+}
+
+/** Those of messages that others write are read again. */
+export function forgetTokens(nodes) {
+  for (const node of nodes) known.delete(node.id);
 }
 
 /** Save a conversation; says so where that fails. */
@@ -44,9 +51,12 @@ export async function write(talk, node) {
   Object.assign(node, { state: "writing", error: undefined, tab });
   emit("node", node);
   await save(talk);
+  let saved = 0;
   const saving = setInterval(() => {
     node.beat = Date.now();
     save(talk);
+    if (saved === tokens.length || (tokens.length > MANY && tokens.length - saved < MANY / 4)) return;
+    saved = tokens.length;
     store.saveTokens(talk, node, tokens).catch(() => {});
   }, SAVE_EVERY);
   try {
@@ -93,6 +103,7 @@ async function receive(talk, job, tokens) {
   let ended = null;
   let first = 0;
   let count = 0;
+  let telling = 0; // a timer: tokens may come faster than they can be looked at
   for await (const event of stream(path, body, stop.signal)) {
     const said = readEvent(event);
     job.progress = said.progress ?? (said.text || said.thought ? null : job.progress);
@@ -110,7 +121,10 @@ async function receive(talk, job, tokens) {
     if (said.usage) node.usage = said.usage;
     if (said.speed) node.timings = said.speed;
     ended = said.end ?? ended;
-    emit("node", node);
+    telling ||= setTimeout(() => {
+      telling = 0;
+      emit("node", node);
+    }, TELL_EVERY);
   }
   if (!ended) throw new Failure("cut", "The answer was cut off.");
   node.state = ended === "length" ? "length" : "done";

@@ -1,0 +1,117 @@
+"""What the page does when the server is locked, busy, loading or gone, and in two tabs at once."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from motet.server.settings import ServerSettings
+from tests.page.talking import Held, echoing, last, parrot, say, shows, texts, until
+from tests.server.models import embedding
+from tests.server.running import serving
+
+Visit = Callable[..., Any]
+
+
+def test_a_key_is_asked_for(browser: Any, visit: Visit) -> None:
+    settings = ServerSettings(port=0, api_keys=("schlüssel",), shutdown_seconds=2)
+    with serving(echoing, settings=settings) as client:
+        page = visit(client.base_url, expected="401")
+        page.get_by_role("dialog", name="API key").get_by_label("API key").fill("wrong")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("text=The server didn’t take that key.")
+        page.get_by_role("dialog").get_by_label("API key").fill("schlüssel")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#model:not(:empty)")
+        say(page, "Hello")
+        page.reload()  # it is known until the tab is closed
+        page.wait_for_selector("#model:not(:empty)")
+        say(page, "Again")
+        shows(page, "Hello", "Answer 1 to: Hello", "Again", "Answer 2 to: Again")
+        assert "schl" not in str(page.evaluate("JSON.stringify(localStorage)"))
+
+
+def test_it_asks_again_when_the_server_was_busy(browser: Any, visit: Visit) -> None:
+    with serving(echoing) as client:
+        page = visit(client.base_url, expected="429")
+        asked: list[float] = []
+
+        def refuse(route: Any) -> None:
+            asked.append(time.monotonic())
+            if len(asked) > 1:
+                return route.continue_()
+            error = {"error": {"message": "too much waits", "code": 429}}
+            return route.fulfill(status=429, headers={"Retry-After": "1"}, json=error)
+
+        page.route("**/v1/chat/completions", refuse)
+        page.get_by_label("Message", exact=True).fill("Hello")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("text=The server is busy")
+        shows(page, "Hello", "Answer 1 to: Hello")
+        assert len(asked) == 2 and asked[1] - asked[0] >= 0.9
+
+
+def test_a_server_that_stops_in_the_middle_of_an_answer(browser: Any, visit: Visit) -> None:
+    held = Held(parrot, at=8)
+    with serving(held, settings=ServerSettings(port=0, shutdown_seconds=0.1)) as client:
+        page = visit(client.base_url, expected="net::ERR")
+        page.get_by_label("Message", exact=True).fill("Hello")
+        page.keyboard.press("Enter")
+        shows(page, "Hello", "Answer 1")
+        held.free.set()
+        port = client.base_url.port
+        client.close()
+    with serving(echoing, settings=ServerSettings(port=port or 0, shutdown_seconds=2)):
+        until(page, lambda: page.locator(".message.last:not(.writing)").count() == 1)
+        if page.get_by_role("button", name="Continue").count():
+            until(page, lambda: not page.locator(".banner:visible").count())
+            page.get_by_role("button", name="Continue").click()
+        shows(page, "Hello", "Answer 1 to: Hello")
+
+
+def test_what_one_tab_does_the_other_shows(browser: Any, visit: Visit) -> None:
+    held = Held(parrot, at=8)
+    with serving(held) as client:
+        one = visit(client.base_url)
+        other = one.context.new_page()
+        other.goto(str(client.base_url))
+        one.get_by_label("Message", exact=True).fill("Hello")
+        one.keyboard.press("Enter")
+        shows(one, "Hello", "Answer 1")
+        other.locator(".talk a").click()
+        shows(other, "Hello", "Answer 1")
+        held.free.set()
+        shows(other, "Hello", "Answer 1 to: Hello")
+        last(other, "Show probabilities").click()
+        other.wait_for_selector(".tokens .token")
+        assert other.locator(".tokens .token").count() == len("Answer 1 to: Hello")
+        one.locator(".talk").hover()
+        one.get_by_role("button", name="Delete Hello").click()
+        until(other, lambda: texts(other) == [] and not other.locator(".talk").count())
+
+
+def test_a_server_that_writes_nothing(browser: Any, visit: Visit) -> None:
+    with serving(embedding) as client:
+        page = visit(client.base_url, expected="501")
+        page.get_by_label("Message", exact=True).fill("Hello")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".trouble >> text=writes no text")
+
+
+def test_a_model_that_is_still_loading(browser: Any, visit: Visit) -> None:
+    with serving(echoing) as client:
+        page = browser.new_page()
+        asked: list[Any] = []
+
+        def loading(route: Any) -> None:
+            asked.append(route)
+            if len(asked) > 1:
+                return route.continue_()
+            error = {"error": {"message": "Loading model", "code": 503}}
+            return route.fulfill(status=503, headers={"Retry-After": "5"}, json=error)
+
+        page.route("**/props", loading)
+        page.goto(str(client.base_url))
+        page.wait_for_selector("text=The model is being loaded")
+        page.wait_for_selector("#model:not(:empty)")
+        assert not page.locator(".banner").is_visible()
+        page.close()
