@@ -47,7 +47,7 @@ _ACTIVATIONS = {
     "relu": 6,
 }
 """The number by which the native kernels know each."""
-_FUSED = ("avx2", "avx512", "amx", "emulated")
+_FUSED = ("avx2", "avx512", "amx", "emulated", "neon", "dotprod", "i8mm")
 """Instruction sets on which kernels agree bit for bit."""
 ROUNDS_AS = "motet 0.1.0 (2)"
 """The first version whose kernels round as these do, whatever Motet's version is now; in brackets

@@ -80,11 +80,10 @@ inline void transpose(const float* rows, int channels, float* out, int stride) {
   for (int j0 = 0; j0 < PAGE; j0 += LANES)
     for (int c = 0; c < (channels + LANES - 1) / LANES * LANES; c += 4)
       for (int j = j0; j < j0 + LANES; j += 4) {
-        __m128 v[4] = {};
-        for (int i = 0; i < std::min(4, channels - c); i++)
-          v[i] = _mm_loadu_ps(rows + (c + i) * PAGE + j);
-        _MM_TRANSPOSE4_PS(v[0], v[1], v[2], v[3]);
-        for (int i = 0; i < 4; i++) _mm_storeu_ps(out + (j + i) * stride + c, v[i]);
+        float4 v[4] = {};
+        for (int i = 0; i < std::min(4, channels - c); i++) v[i] = load4(rows + (c + i) * PAGE + j);
+        transpose4(v);
+        for (int i = 0; i < 4; i++) store4(out + (j + i) * stride + c, v[i]);
       }
 }
 

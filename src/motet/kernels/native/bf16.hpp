@@ -18,12 +18,11 @@ inline i32x16 rounded_to_bf16(f32x16 x) {
 // While it lives, subnormal numbers are zeros, coming in and going out: as they always are in the
 // processors' own instructions for BF16.
 struct Flushing {
-  Flushing() : before(_mm_getcsr()) { _mm_setcsr(before | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO); }
-  ~Flushing() { _mm_setcsr(before); }
+  Flushing() : before(float_mode()) { set_float_mode(before | FLUSH_SUBNORMALS); }
+  ~Flushing() { set_float_mode(before); }
   Flushing(const Flushing&) = delete;
   Flushing& operator=(const Flushing&) = delete;
-  static constexpr unsigned FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040;
-  const unsigned before;
+  const FloatMode before;
 };
 
 // Two ways, one result: a sum takes in the products of two neighbouring columns, the odd column's

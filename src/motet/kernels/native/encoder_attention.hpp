@@ -118,10 +118,10 @@ class EncoderWorker {
       int c = 0;
       for (; c + 4 <= dim; c += 4)
         for (int j = 0; j < LANES; j += 4) {
-          __m128 v[4];
-          for (int i = 0; i < 4; i++) v[i] = _mm_loadu_ps(rows[j + i] + c);
-          _MM_TRANSPOSE4_PS(v[0], v[1], v[2], v[3]);
-          for (int i = 0; i < 4; i++) _mm_storeu_ps(to + (c + i) * PAGE + j, v[i]);
+          float4 v[4];
+          for (int i = 0; i < 4; i++) v[i] = load4(rows[j + i] + c);
+          transpose4(v);
+          for (int i = 0; i < 4; i++) store4(to + (c + i) * PAGE + j, v[i]);
         }
       for (; c < dim; c++)
         for (int j = 0; j < LANES; j++) to[c * PAGE + j] = rows[j][c];

@@ -70,14 +70,14 @@ struct Candidates {
     f32x16 top = v[0];
     for (int i = 1; i < N; i++) top = maximum(top, v[i]);
     float most = largest_magnitude(v);
-    const __m128 any = _mm_cmpgt_ps(_mm_set1_ps(most), _mm_setzero_ps());
+    const bool any = most > 0;
     uint32_t bits;
     memcpy(&bits, &most, 4);
     bits ^= (uint32_t)(largest(top) != most) << 31;
     memcpy(&most, &bits, 4);
-    const __m128 steps = _mm_setr_ps(-128, 127, 126, 125), all = _mm_set1_ps(most);
-    _mm_store_ps(step, _mm_div_ps(all, steps));
-    _mm_store_ps(inverse, _mm_and_ps(any, _mm_div_ps(steps, all)));
+    const float4 steps{-128, 127, 126, 125}, all{most, most, most, most};
+    store4(step, all / steps);
+    store4(inverse, any ? steps / all : float4{});
   }
 
   static INLINE f32x16 counted(f32x16 v, float inverse) {
@@ -104,18 +104,15 @@ struct Candidates {
   // That of the least error, the first of equals, to the front; a NaN is taken, and stays. Without
   // branches, since nothing foretells which it is.
   INLINE void choose() {
-    __m128 least = _mm_load_ss(errors), s = _mm_load_ss(step), i = _mm_load_ss(inverse);
+    float least = errors[0], s = step[0], i = inverse[0];
     for (int c = 1; c < 4; c++) {
-      const __m128 error = _mm_load_ss(errors + c), less = _mm_cmpnge_ss(error, least);
-      auto either = [&](__m128 a, __m128 b) {
-        return _mm_or_ps(_mm_and_ps(less, a), _mm_andnot_ps(less, b));
-      };
-      least = either(error, least);
-      s = either(_mm_load_ss(step + c), s);
-      i = either(_mm_load_ss(inverse + c), i);
+      const bool less = !(errors[c] >= least);
+      least = less ? errors[c] : least;
+      s = less ? step[c] : s;
+      i = less ? inverse[c] : i;
     }
-    _mm_store_ss(step, s);
-    _mm_store_ss(inverse, i);
+    *step = s;
+    *inverse = i;
   }
 };
 

@@ -62,7 +62,7 @@ inline const float* slot_of(const float* states, int64_t slot, int64_t size) {
 
 constexpr int64_t SPAN = 16 * LANES;  // channels: shorter pieces of rows are slow to come by
 constexpr int64_t AHEAD = 4;  // tokens: rows are far apart, and no processor guesses the next one
-inline void fetch(const float* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+inline void fetch(const float* p) { __builtin_prefetch(p); }
 
 // y_t = bias + Σ_k weight[c][k] · x_{t − K + 1 + k}, through silu where asked for.
 struct Convolution {

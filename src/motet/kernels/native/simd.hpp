@@ -1,8 +1,10 @@
 // Sixteen lanes of float or int32, whatever the instruction set: one register of AVX-512, two of
-// AVX2, four of SSE2. Every kernel is written on these, so that lane k means the same everywhere
-// and a sum has the same order on every machine. AVX2 and AVX-512 agree bit for bit; SSE2 has no
-// fused multiply-add and rounds twice.
+// AVX2, four of SSE2 and NEON. Every kernel is written on these, so that lane k means the same
+// everywhere and a sum has the same order on every machine. AVX2, AVX-512 and NEON agree bit for
+// bit; SSE2 has no fused multiply-add and rounds twice.
 #pragma once
+#include "four.hpp"
+#include "processor.hpp"
 #if defined(__AMX_INT8__) || MOTET_EMULATE_TILES
 #define MOTET_TILES 1
 #endif
@@ -12,6 +14,9 @@
 #elif defined(__AVX2__)
 #define MOTET_AVX2 1
 #include "simd_avx2.hpp"
+#elif defined(__aarch64__)
+#define MOTET_NEON 1
+#include "simd_neon.hpp"
 #else
 #include "simd_sse2.hpp"
 #endif
@@ -254,7 +259,7 @@ inline i32x16 dot_words(i32x16 acc, i32x16 w, int32_t two) {
 
 // Sums of lanes are always taken in the same tree: lanes 8 apart first, then 4, 2 and 1. Here the
 // first two steps.
-inline __m128 sum_of_quarters(f32x16 a) {
+inline float4 sum_of_quarters(f32x16 a) {
 #if MOTET_AVX512
   const __m256 high = _mm512_extractf32x8_ps(a.v[0], 1);
   const __m256 pairs = _mm256_add_ps(_mm512_castps512_ps256(a.v[0]), high);
@@ -263,23 +268,21 @@ inline __m128 sum_of_quarters(f32x16 a) {
   const __m256 pairs = _mm256_add_ps(a.v[0], a.v[1]);
   return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
 #else
-  return _mm_add_ps(_mm_add_ps(a.v[0], a.v[2]), _mm_add_ps(a.v[1], a.v[3]));
+  return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]);
 #endif
 }
 inline float sum(f32x16 a) {
-  const __m128 quarter = sum_of_quarters(a);
-  const __m128 pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
-  return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
+  const float4 quarter = sum_of_quarters(a);
+  return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
 }
 // The sums of four vectors at once.
 inline void sum_each(const f32x16 (&a)[4], float (&out)[4]) {
-  __m128 q[4], pairs[2];
+  float4 q[4], pairs[2];
   for (int i = 0; i < 4; i++) q[i] = sum_of_quarters(a[i]);
   for (int i = 0; i < 2; i++)
     pairs[i] =
-        _mm_add_ps(_mm_movelh_ps(q[2 * i], q[2 * i + 1]), _mm_movehl_ps(q[2 * i + 1], q[2 * i]));
-  _mm_storeu_ps(out, _mm_add_ps(_mm_shuffle_ps(pairs[0], pairs[1], _MM_SHUFFLE(2, 0, 2, 0)),
-                                _mm_shuffle_ps(pairs[0], pairs[1], _MM_SHUFFLE(3, 1, 3, 1))));
+        SHUFFLE(q[2 * i], q[2 * i + 1], 0, 1, 4, 5) + SHUFFLE(q[2 * i], q[2 * i + 1], 2, 3, 6, 7);
+  store4(out, SHUFFLE(pairs[0], pairs[1], 0, 2, 4, 6) + SHUFFLE(pairs[0], pairs[1], 1, 3, 5, 7));
 }
 // The largest lane; no lane may be NaN.
 inline float largest(f32x16 a) {

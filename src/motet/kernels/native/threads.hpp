@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+#include "processor.hpp"
+
 // These have external linkage: all sources of a module share one pool and one count of forks.
 
 // How many forks lie between this process and the one that loaded the module: a child has none of
@@ -37,11 +39,10 @@ inline void Forks::in_child() {
 // Floats as IEEE has them, to nearest and with subnormals, whatever a library has set for the
 // caller (what is built with -ffast-math flushes subnormals in the thread that loads it).
 struct PlainFloats {
-  PlainFloats() : before(_mm_getcsr()) { _mm_setcsr(PLAIN); }
-  ~PlainFloats() { _mm_setcsr(before); }
+  PlainFloats() : before(float_mode()) { set_float_mode(PLAIN_FLOATS); }
+  ~PlainFloats() { set_float_mode(before); }
   PlainFloats(const PlainFloats&) = delete;
-  static constexpr uint32_t PLAIN = 0x1f80;
-  const uint32_t before;
+  const FloatMode before;
 };
 
 // The calling thread, from now on; where the system refuses that, it goes where it likes.
@@ -147,16 +148,16 @@ class Crew {
       if (spin > SPINS)
         done_.wait(done);
       else
-        _mm_pause();
+        relax();
     }
   }
 
   void work(int thread) {
     uint32_t seen = 0;
     if (thread < (int)processors.size()) stay_on(processors[thread]);
-    _mm_setcsr(PlainFloats::PLAIN);  // a thread begins with that of the one that made it
+    set_float_mode(PLAIN_FLOATS);  // a thread begins with that of the one that made it
     while (!stop_.load()) {
-      for (int spin = 0; spin < SPINS && epoch_.load() == seen; spin++) _mm_pause();
+      for (int spin = 0; spin < SPINS && epoch_.load() == seen; spin++) relax();
       if (epoch_.load() == seen) {
         sleepers_.fetch_add(1);
         epoch_.wait(seen);

@@ -55,9 +55,8 @@ struct Tuning {
 };
 
 inline Tuning tuning_of_processor() {
-  __builtin_cpu_init();
   const bool dots = processor_has_dots();
-  if (__builtin_cpu_is("intel")) {
+  if (is_intel()) {
     // Measured on Emerald Rapids: one stream has too few cache lines on their way.
     constexpr Walk one{8, {512, 1}}, few{4, {512, 1}}, many{2, {0, 1}};
     constexpr Heights plain{one, few, few, many, many};
