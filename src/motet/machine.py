@@ -5,11 +5,12 @@ the set of processors that the process may run on.
 """
 
 import mmap
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from motet import system
 
 _PROC = Path("/proc")
 _GROUPS = Path("/sys/fs/cgroup")
@@ -28,6 +29,8 @@ def available_memory(proc: Path = _PROC, groups: Path = _GROUPS) -> int | None:
     ]
     left += _fields(proc / "meminfo", "MemAvailable:", unit=1024)
     left += _left_of_limits(proc)
+    if system.MACOS:
+        left += [bytes for bytes in [system.free_memory()] if bytes is not None]
     return max(min(left), 0) if left else None
 
 
@@ -35,6 +38,8 @@ def memory_limit(proc: Path = _PROC, groups: Path = _GROUPS) -> int | None:
     """Bytes that the machine has, or that a control group allows; None if nobody says."""
     limits = [group.limit for group in _memory_groups(proc, groups)]
     limits += _fields(proc / "meminfo", "MemTotal:", unit=1024)
+    if system.MACOS:
+        limits += [bytes for bytes in [system.sysctl("hw.memsize")] if bytes is not None]
     return min(limits, default=None)
 
 
@@ -60,7 +65,7 @@ def usable_cores(proc: Path = _PROC, groups: Path = _GROUPS, processors: Path = 
 def core_processors(processors: Path = _PROCESSORS) -> list[int]:
     """A processor of each core that this process may run on, those of the fastest cores first."""
     first: dict[str, int] = {}
-    for cpu in sorted(os.sched_getaffinity(0)):
+    for cpu in system.processors():
         first.setdefault(_core(processors, cpu), cpu)
 
     def speed(cpu: int) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from motet.errors import MotetError
+from motet.system import flush
 
 _READ_WRITE = 0o666
 """Less what the process's umask takes away."""
@@ -40,14 +41,14 @@ def replacing(path: Path, kind: type[MotetError] = MotetError) -> Iterator[Binar
             yield file
             if mode is not None:
                 os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
+            flush(descriptor)
             if not named:
                 named = True
                 _name(descriptor, beside)
             beside.replace(target)
             named = False
             with _directory(target.parent) as folder:
-                os.fsync(folder)
+                flush(folder)
     finally:
         if named:
             with suppress(OSError):

@@ -37,7 +37,7 @@ def test_what_is_kept_is_found_again() -> None:
 
 def test_of_another_processor_nothing_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     keep_walks(ISA, some())
-    monkeypatch.setattr(walks, "_processor", lambda: "another")
+    monkeypatch.setattr(walks, "processor_name", lambda: "another")
     assert kept_walks(ISA) is None
     keep_walks("avx512", some())
     monkeypatch.undo()

@@ -22,12 +22,11 @@ from motet.arrays import Array, Float32, Int32, Int64, UInt8, UInt64
 from motet.errors import CapacityError, OptionError
 from motet.kernels.interface import KV_TYPES, BlockTables, KVPages
 from motet.kernels.sizes import LANES, PAGE
+from motet.system import LAZY_MEMORY, give_back
 
 SCALE_GROUP = 32
 """Channels that share a scale in ``q8_0``."""
 
-_NORESERVE = 0x4000
-"""Linux's MAP_NORESERVE, which Python names from 3.13 on."""
 _SMALL = 2 << 20
 """Bytes at the beginning of an array that stay in pages of the usual size."""
 _STORAGE: dict[str, np.dtype[np.generic]] = {
@@ -154,7 +153,7 @@ class HostMemory:
             start = -(-first * row_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
             end = (last + 1) * row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
             if start < end:
-                memory.madvise(mmap.MADV_DONTNEED, start, end - start)
+                give_back(memory, start, end)
 
     def block_tables(
         self, tables: Int32, masks: UInt64, rows: Int32, positions: Int32, slots: Int64
@@ -201,7 +200,7 @@ def _reserve(count: int, item_bytes: int, what: str, smaller: str) -> UInt8:
 
     Raises CapacityError where there is no address space for it.
     """
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | LAZY_MEMORY
     try:
         memory = mmap.mmap(-1, max(count * item_bytes, 1), flags=flags)
         _allow_large_pages(memory)

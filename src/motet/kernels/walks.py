@@ -20,6 +20,7 @@ import numpy as np
 
 from motet.bounded_json import parse
 from motet.replacing import replacing, write_all
+from motet.system import processor_name
 from motet.weights.formats import TensorType, row_bytes
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ def keep_walks(isa: str, found: list[Measured]) -> Path:
     kept: dict[str, Any] = {}
     with suppress(FileNotFoundError, ValueError):  # what is no such file is replaced
         kept = _read(path)
-    if kept.get("processor") != _processor():
-        kept = {"processor": _processor()}
+    if kept.get("processor") != processor_name():
+        kept = {"processor": processor_name()}
     by_load = [found[i : i + len(HEIGHTS)] for i in range(0, len(found), len(HEIGHTS))]
     kept[isa] = [[each.best for each in heights] for heights in by_load]
     with replacing(path) as file:
@@ -138,7 +139,7 @@ def kept_walks(isa: str) -> Walks | None:
         if not path.exists():
             return None
         kept = _read(path)
-        if kept.get("processor") != _processor() or isa not in kept:
+        if kept.get("processor") != processor_name() or isa not in kept:
             return None
         return _checked(kept[isa])
     except (OSError, ValueError, RuntimeError) as error:  # the last where the user has no home
@@ -180,12 +181,3 @@ def _walk(value: Any) -> Walk:
             return strips, ahead, level
         case _:
             raise ValueError(f"{walks_file()} has {value!r}, which is no walk")
-
-
-def _processor() -> str:
-    """Its name, as the system has it; empty where it does not say."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return ""

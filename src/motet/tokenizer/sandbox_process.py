@@ -27,6 +27,8 @@ REQUEST = struct.Struct("=QdQ")
 ANSWER = struct.Struct("=cQ")
 """What it is, bytes that follow."""
 TEXT, FAILURE, MEMORY = b"t", b"f", b"m"
+_MACOS = sys.platform == "darwin"
+"""It keeps to no limit of addresses: there only time holds a template."""
 _REASON = 300
 """Characters, at most, of why a template fails."""
 
@@ -40,7 +42,8 @@ def serve() -> None:
     while header := sys.stdin.buffer.read(REQUEST.size):
         length, seconds, memory = REQUEST.unpack(header)
         limit = own + memory if hard == resource.RLIM_INFINITY else min(own + memory, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        if not _MACOS:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
         signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             source, messages, others = json.loads(sys.stdin.buffer.read(length))
@@ -63,7 +66,7 @@ def _confine() -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with suppress(OSError):  # where the system has not enough memory, this process goes first
         Path("/proc/self/oom_score_adj").write_text("1000")
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = 0 if _MACOS else int(Path("/proc/self/statm").read_text().split()[0])
     for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):
         resource.setrlimit(kind, (0, 0))
     time.localtime()  # reads the time zone's file

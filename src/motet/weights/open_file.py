@@ -15,6 +15,7 @@ import numpy as np
 
 from motet.arrays import UInt8
 from motet.errors import ModelFileError
+from motet.system import path_of
 from motet.weights.identify import describe, describe_directory
 
 _WAIT = "wait until nothing writes to it any more, then load it again"
@@ -75,7 +76,7 @@ class OpenFile:
 
     def place(self) -> str:
         """Where the open file really lies, whatever its name leads to by now."""
-        return os.path.realpath(f"/proc/self/fd/{self._descriptor}")
+        return path_of(self._descriptor)
 
     def require_unchanged(self) -> None:
         """Raise ModelFileError if the file was written to since it was opened."""

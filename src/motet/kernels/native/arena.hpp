@@ -33,7 +33,9 @@ class Arena {
   static std::shared_ptr<uint8_t> chunk_of(int64_t size) {
     auto* data = (uint8_t*)aligned_alloc(HUGE_PAGE, size);
     if (!data) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
     madvise(data, size, MADV_HUGEPAGE);
+#endif
     return {data, free};
   }
 

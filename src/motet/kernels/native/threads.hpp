@@ -47,11 +47,15 @@ struct PlainFloats {
 
 // The calling thread, from now on; where the system refuses that, it goes where it likes.
 inline void stay_on(int processor) {
+#ifdef __linux__
   if (processor < 0 || processor >= CPU_SETSIZE) return;
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(processor, &set);
   pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+#else
+  (void)processor;  // macOS places threads by itself
+#endif
 }
 
 // The threads of a pool, in the process that started them.
