@@ -25,6 +25,7 @@ TYPES = {
     "q4_0": TensorType.Q4_0,
     "q8_0": TensorType.Q8_0,
     "q4_k": TensorType.Q4_K,
+    "mxfp4": TensorType.MXFP4,
     "f16": TensorType.F16,
     "bf16": TensorType.BF16,
 }
@@ -32,9 +33,11 @@ TYPES = {
 
 def stored_type(name: str, dims: tuple[int, ...], wanted: TensorType) -> TensorType:
     """Small tensors stay F32; where a row is no whole number of blocks Q4_K becomes Q5_0, as
-    llama-quantize does it."""
+    llama-quantize does it; MXFP4 is of experts, beside Q8_0, as in gpt-oss's files."""
     if stays_float32(name, dims):
         return TensorType.F32
+    if wanted is TensorType.MXFP4 and "_exps" not in name:
+        return TensorType.Q8_0
     if wanted is TensorType.Q4_K and dims[-1] % wanted.block:
         return TensorType.Q5_0
     return wanted
@@ -58,6 +61,9 @@ def matrix_rows(rows: int, columns: int, type: TensorType, rng: np.random.Genera
         bits = raw.view(np.uint16)
         bits &= 0x807F
         bits |= exponent << 7
+        return raw.reshape(rows, -1)
+    if type is TensorType.MXFP4:  # the root mean square of its values is 2.9
+        raw[:, 0] = round(math.log2(rms / 2.9)) + 127 + rng.integers(-1, 2, blocks)
         return raw.reshape(rows, -1)
     steps = {  # the root mean square of a block's integers, uniform over all their values
         TensorType.Q4_0: 4.6,

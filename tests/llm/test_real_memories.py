@@ -9,7 +9,7 @@ from motet.llm import LLM
 from tests.models import tiny
 
 ARCHITECTURES = ["llama", "deepseek2", "gemma3", "mamba", "mamba2", "jamba", "rwkv6"]
-ARCHITECTURES += ["qwen35", "kimi-linear"]
+ARCHITECTURES += ["qwen35", "kimi-linear", "gpt-oss"]
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

@@ -20,6 +20,7 @@ from tests.models import tiny
 from tests.scripted import N_VOCAB, ScriptedModel, noise
 
 FAMILIES = ("llama", "gemma3", "mamba", "mamba2", "rwkv6", "jamba", "qwen35", "kimi-linear", "t5")
+FAMILIES += ("gpt-oss",)
 
 
 class Telling:

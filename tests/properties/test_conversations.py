@@ -184,7 +184,7 @@ class Talks(RuleBasedStateMachine):
         return any(low <= position <= high for low, high in conversation.state().positions)
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma3", "mamba", "rwkv6", "jamba"])
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt-oss", "mamba", "rwkv6", "jamba"])
 def test_each_answer_is_that_of_its_prompt_alone(kind, tmp_path):
     model = tiny.load(tmp_path, kind)
     with LLM(model, max_sequences=1, prefix_reuse=False) as alone:

@@ -27,6 +27,7 @@ MODELS = {
             *("openelm", "deepseek2", "deepseek2_lite27", "deepseek2_yarn", "deepseek3"),
             *("mamba", "falcon_mamba", "mamba2", "jamba", "rwkv6", "rwkv6_real", "mpt"),
             *("qwen3next", "qwen35", "qwen35moe", "kimilinear"),
+            *("gptoss", "gptoss_mxfp4"),
         )
     },
     **{
@@ -82,6 +83,7 @@ def test_random_batches(name: str, isa: str) -> None:
         "deepseek3",
         "qwen35",
         "kimilinear",
+        "gptoss",
     ],
 )
 @pytest.mark.parametrize("split", SPLITS)
@@ -102,7 +104,9 @@ def test_every_ubatch_and_split(name: str, split: str, ubatch: int) -> None:
 
 
 @pytest.mark.parametrize("kv_type", ["f32", "f16", "bf16", "q8_0"])
-@pytest.mark.parametrize("name", ["golden-gemma2", "motet-tiny", "llama_q-Q4_0", "deepseek2"])
+@pytest.mark.parametrize(
+    "name", ["golden-gemma2", "motet-tiny", "llama_q-Q4_0", "deepseek2", "gptoss"]
+)
 def test_fork_rewind_and_go_on(name: str, kv_type: str) -> None:
     model = model_of(name, _cpu.supported()[0], 2)
     rng = np.random.default_rng(11)

@@ -36,7 +36,8 @@ class MixtureOfExperts:
     """Gated networks, of which a router chooses some for each token.
 
     ``routing``: how they are chosen, and what each counts. ``biased``: whether the file may have a
-    bias for the choice. ``shared``: a network that every token goes to, added to the chosen ones.
+    bias for the choice. ``biases``: whether router and experts have those that products have.
+    ``shared``: a network that every token goes to, added to the chosen ones.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class MixtureOfExperts:
         routing: Routing,
         *,
         biased: bool = False,
+        biases: bool = False,
         shared: FeedForward | None = None,
     ) -> None:
         count, d, ff = config.n_experts, config.d_model, config.d_ff
@@ -60,12 +62,16 @@ class MixtureOfExperts:
         self.gate = t.experts("ffn_gate_exps.weight", count, ff, d)
         self.up = t.experts("ffn_up_exps.weight", count, ff, d)
         self.down = t.experts("ffn_down_exps.weight", count, d, ff)
+        self.router_biases = (t.array("ffn_gate_inp.bias", count),) if biases else ()
+        sizes = {"gate": ff, "up": ff, "down": d} if biases else {}
+        self.biases = [t.array(f"ffn_{name}_exps.bias", count, n) for name, n in sizes.items()]
 
     def forward(self, h: Float32) -> Float32:
         kernels = self._kernels
-        (logits,) = kernels.linear(h, self.router)
+        (logits,) = kernels.linear(h, self.router, biases=self.router_biases)
         ids, weights = kernels.route(logits, self._routing, self.bias)
-        out = kernels.experts(h, ids, weights, self.gate, self.up, self.down, self._activation)
+        matrices = self.gate, self.up, self.down
+        out = kernels.experts(h, ids, weights, *matrices, self._activation, self.biases)
         if self._shared is not None:
             out += self._shared.forward(h)
         return out

@@ -104,6 +104,7 @@ inline void route(ThreadPool& pool, const Routing& routing, const float* logits,
 
 struct Expert {
   const Matrix *gate, *up, *down;
+  const float *gate_bias = nullptr, *up_bias = nullptr, *down_bias = nullptr;
 };
 
 // Σ over ranks, in order, of weight · down(activation(gate(x)) · up(x)). The tokens of an expert
@@ -135,15 +136,17 @@ inline void run_experts(ThreadPool& pool, const float* x, int64_t rows, const in
   for (size_t e = 0; e < experts.size(); e++) {
     if (starts[e] == starts[e + 1]) continue;
     Input& input = enter(gathered.p, e, d);
-    products.emplace_back(input, *experts[e].gate, gate.p + starts[e] * inner);
-    products.emplace_back(input, *experts[e].up, up.p + starts[e] * inner);
+    const Expert& expert = experts[e];
+    products.emplace_back(input, *expert.gate, gate.p + starts[e] * inner, expert.gate_bias);
+    products.emplace_back(input, *expert.up, up.p + starts[e] * inner, expert.up_bias);
   }
   multiply_all(pool, products);
   activate(pool, activation, gate.p, up.p, count * inner, gate.p);
   products.clear();
   for (size_t e = 0; e < experts.size(); e++)
     if (starts[e] != starts[e + 1])
-      products.emplace_back(enter(gate.p, e, inner), *experts[e].down, each.p + starts[e] * width);
+      products.emplace_back(enter(gate.p, e, inner), *experts[e].down, each.p + starts[e] * width,
+                            experts[e].down_bias);
   multiply_all(pool, products);
   in_parts(pool, rows, PART / std::max<int64_t>(1, width * k), [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row++)
