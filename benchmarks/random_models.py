@@ -55,9 +55,12 @@ STEPS = {
 
 def stored_type(name: str, dims: tuple[int, ...], wanted: TensorType) -> TensorType:
     """Small tensors stay F32; where a row is no whole number of blocks Q4_K becomes Q5_0 and what
-    is smaller IQ4_NL, as llama-quantize does it."""
+    is smaller IQ4_NL, as llama-quantize does it; MXFP4 is of experts, beside Q8_0, as in gpt-oss's
+    files."""
     if stays_float32(name, dims):
         return TensorType.F32
+    if wanted is TensorType.MXFP4 and "_exps" not in name:
+        return TensorType.Q8_0
     if dims[-1] % wanted.block:
         return TensorType.Q5_0 if wanted is TensorType.Q4_K else TensorType.IQ4_NL
     return wanted
@@ -83,7 +86,7 @@ def matrix_rows(rows: int, columns: int, type: TensorType, rng: np.random.Genera
         bits |= exponent << 7
         return raw.reshape(rows, -1)
     if type is TensorType.MXFP4:  # whose values' root mean square is 2.93
-        raw[:, 0] = round(math.log2(rms / 2.93)) + 127
+        raw[:, 0] = round(math.log2(rms / 2.93)) + 127 + rng.integers(-1, 2, blocks)
         return raw.reshape(rows, -1)
     # A random sign, for the integers of Q4_0 and others are not centred on zero.
     scale = rms / STEPS[type] * (0.75 + rng.integers(0, 8, blocks) / 14)

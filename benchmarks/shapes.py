@@ -8,6 +8,7 @@ from typing import Protocol
 import gguf
 import numpy as np
 
+from benchmarks.shapes_gpt_oss import GptOss
 from benchmarks.shapes_recurrent import Mamba2Hybrid, Rwkv7
 
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
@@ -385,6 +386,9 @@ MODELS: dict[str, Shape] = {
     "deepseek2-lite": DeepSeek2(27, 2048, 102400),
     # What a token reads and computes is the model's own, and it takes 2 GB, not 9.
     "deepseek2-lite-8-experts": DeepSeek2(27, 2048, 102400, experts=8),
+    # Of 24 layers, as many as fit beside another engine.
+    "gpt-oss-20b-2-layers": GptOss(2),
+    "gpt-oss-20b-4-layers": GptOss(4),
     "jamba-like": Mamba(
         "jamba", 16, 1024, 65536, 1 << 18, heads=16, kv_heads=4, head_dim=64, feed_forward=4096,
         period=8, epsilon=1e-6,
@@ -411,11 +415,12 @@ _FLOAT32 = (
     "ssm_d",
     "time_mix_lerp_fused.weight",
     *(f"time_mix_{name}{i}.weight" for name in "wavg" for i in (1, 2)),
+    ".bias",
 )
 
 
 def stays_float32(name: str, dims: tuple[int, ...]) -> bool:
-    """Vectors, the small matrices of a scan, routers, and biases by distance."""
+    """Vectors, the small matrices of a scan, routers, and biases."""
     return len(dims) == 1 or name.endswith(_FLOAT32)
 
 

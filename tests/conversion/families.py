@@ -55,6 +55,7 @@ _OWN: dict[str, dict[str, Any]] = {
     },
     "qwen3moe": {"expert_feed_forward_length": 256},
     "glm4moe": {"expert_feed_forward_length": 256},
+    "gpt-oss": {"expert_feed_forward_length": 256},
     "rwkv6": {"wkv__head_size": 64},
     "rwkv7": {"wkv__head_size": 64},
     "openelm": {

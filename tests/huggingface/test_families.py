@@ -22,6 +22,7 @@ GIVEN += ["qwen3moe", "smollm3", "granite", "olmo2", "olmo3", "glm4", "phi3", "m
 GIVEN += ["granitehybrid", "lfm2", "lfm2moe", "glm4moe", "rwkv7"]
 GIVEN += ["falconh1", "nemotronh", "nemotronhmoe"]
 GIVEN += ["qwen3next", "qwen35", "qwen35moe", "kimilinear"]
+GIVEN += ["gptoss", "gptoss_mxfp4"]
 GIVEN += ["xlmroberta", "xlmroberta_rank", "modernbert", "nomicbert"]
 WRITTEN = ["gemma", "gemma3", "mistral", "qwen2", "gemma2_46l"]
 INVERTED = {"mpt": None, "openelm": None, "bert_cls": "cls", "bert_mean": "mean"}

@@ -64,6 +64,17 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "original_max_position_embeddings": 64,
         },
     ),
+    "gpt-oss": (
+        "GptOss",
+        {
+            "num_hidden_layers": 3,
+            "head_dim": 12,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 3,
+            "sliding_window": 20,
+            "rope_parameters": STRETCHED | {"truncate": False},
+        },
+    ),
     "ministral3": (
         "Ministral3",
         {

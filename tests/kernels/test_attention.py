@@ -72,6 +72,7 @@ def rope_of(dim: int, pairing: str = "neox", scale: float = 1.0) -> Rope:
     return Rope(10000.0 ** (-np.arange(0, dim, 2) / dim), pairing, scale)
 
 
+SINKS = np.array([0.3, -2.0, 4.0, 1.0], np.float32)
 LATENT = (
     # Few heads and many, and no whole number of vectors or scales.
     ({"heads": 16, "kv_heads": 1, "head_dim": 96, "latent": 64}, {"rope": rope_of(32, "normal")}),
@@ -91,6 +92,8 @@ LATENT = (
         ({"head_dim": 80, "value_dim": 48}, {"rope": rope_of(32, "normal")}),
         ({"head_dim": 64, "value_dim": 64}, {"rope": rope_of(64, scale=1.2)}),
         ({"head_dim": 6, "value_dim": 1}, {"rope": rope_of(6, "normal"), "window": 64}),
+        ({"head_dim": 24}, {"rope": rope_of(24), "sinks": SINKS}),
+        ({"head_dim": 33, "value_dim": 17}, {"window": 7, "softcap": 3.0, "sinks": SINKS}),
         *LATENT,
     ],
 )
@@ -176,6 +179,7 @@ def test_latent_values_that_do_not_fit(cpu: CPU) -> None:
     [
         ({}, {"rope": rope_of(32)}),
         ({}, {"rope": rope_of(32), "window": 70, "softcap": 4.0}),
+        ({}, {"rope": rope_of(32), "window": 70, "sinks": SINKS}),
         *LATENT[:2],
     ],
 )
@@ -195,6 +199,30 @@ def test_any_split_gives_the_same_bits(cpu: CPU, kind: str, shape: dict, options
         one_thread = CPU(threads=1, isa=cpu.isa)
         kernels = one_thread if seed % 2 else cpu
         assert np.array_equal(again.run(kernels, split_at(again, sizes, seed), **options), together)
+
+
+def test_sinks_take_a_share_of_attention_and_give_nothing(cpu: CPU) -> None:
+    case = Case([700, 65])
+    options = {"scale": 0.2, "rope": rope_of(32)}
+    plain = case.run(cpu, case.whole(), **options)
+    none = np.full(4, -np.inf, np.float32)
+    assert np.array_equal(case.run(cpu, case.whole(), **options, sinks=none), plain)
+    # Of one key, whose score is s, values count e^s / (e^s + e^sink).
+    with_sinks = case.run(cpu, case.whole(), **options, sinks=SINKS).reshape(-1, 4, 32)
+    for row in (0, 700):
+        scores = 0.2 * np.einsum("hd,hd->h", case.q[row], np.repeat(case.k[row], 2, axis=0))
+        share = 1 / (1 + np.exp(SINKS - scores))
+        np.testing.assert_allclose(
+            with_sinks[row], share[:, None] * plain[row].reshape(4, 32), rtol=2e-5, atol=1e-7
+        )
+    large = case.run(cpu, case.whole(), **options, sinks=np.full(4, 1e30, np.float32))
+    assert not large.any()
+    for wrong in (np.nan, np.inf):
+        sinks = np.array([0, 0, wrong, 0], np.float32)
+        got = case.run(cpu, case.whole(), **options, sinks=sinks).reshape(-1, 4, 32)
+        assert np.isnan(got[:, 2]).all() and np.isfinite(got[:, :2]).all()
+    with pytest.raises(ValueError, match="sinks of other heads"):
+        case.run(cpu, case.whole(), **options, sinks=SINKS[:3])
 
 
 def test_gaps_and_stale_pages_change_nothing(cpu: CPU) -> None:

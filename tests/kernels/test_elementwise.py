@@ -71,6 +71,22 @@ def test_activations(cpu: CPU, activation: str) -> None:
     np.testing.assert_array_equal(cpu.activate(x[17:20].copy(), activation), got[17:20])
 
 
+def test_clamped_swiglu(cpu: CPU) -> None:
+    gate = np.concatenate([np.linspace(-12, 12, 4999), [7, -7, 0, 60, -60, 1e4, -1e30]])
+    gate = gate.astype(np.float32)
+    up = normal(len(gate), scale=5)
+    got = cpu.gated(gate, up, "clamped_swiglu")
+    expected = REFERENCE.gated(gate, up, "clamped_swiglu")
+    np.testing.assert_allclose(got, expected, rtol=3e-6, atol=4e-6)
+    assert got[4999] == cpu.gated(gate[5002:5003], up[4999:5000], "clamped_swiglu")[0]
+    np.testing.assert_array_equal(cpu.gated(gate[17:20], up[17:20], "clamped_swiglu"), got[17:20])
+    for a, b in ((np.nan, 1), (1, np.nan)):
+        assert np.isnan(cpu.gated(*np.array([[a], [b]], np.float32), "clamped_swiglu")).all()
+    for kernels in (cpu, REFERENCE):  # it is of two numbers
+        with pytest.raises(ValueError, match="activation"):
+            kernels.activate(gate, "clamped_swiglu")
+
+
 def test_softcap(cpu: CPU) -> None:
     x = np.concatenate([normal(5000, scale=40), normal(100, scale=0.01)])
     got = cpu.softcap(x, 30.0)

@@ -134,6 +134,32 @@ def test_experts(cpu: CPU, type: TensorType, activation: str, gated: bool) -> No
     np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("type", [TensorType.F32, TensorType.Q8_0], ids=lambda t: t.name)
+def test_experts_with_biases(cpu: CPU, type: TensorType) -> None:
+    x, ids, weights = routed(60)
+    biases = [normal(EXPERTS, n, seed=30 + n, scale=3.0) for n in (INNER, INNER + 1, D)]
+    biases[1] = np.ascontiguousarray(biases[1][:, 1:])
+    own = matrices(cpu, type)
+    got = cpu.experts(x, ids, weights, *own, "clamped_swiglu", biases)
+    expected = REFERENCE.experts(
+        x, ids, weights, *matrices(REFERENCE, type), "clamped_swiglu", biases
+    )
+    tolerance = 1e-5 if type == TensorType.F32 else 2e-3
+    np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max())
+    plain = cpu.experts(x, ids, weights, *own, "clamped_swiglu")
+    assert np.abs(got - plain).max() > 0.1 * np.abs(got).max()
+    zeros = [np.zeros_like(bias) for bias in biases]
+    assert np.array_equal(cpu.experts(x, ids, weights, *own, "clamped_swiglu", zeros), plain)
+    one_thread = CPU(threads=1, isa=cpu.isa)
+    for t in (0, 59):
+        row = slice(t, t + 1)
+        alone = one_thread.experts(x[row], ids[row], weights[row], *own, "clamped_swiglu", biases)
+        assert np.array_equal(alone, got[row])
+    for wrong in (biases[:2], [*biases[:2], biases[2][:3]], biases[::-1]):
+        with pytest.raises(ValueError, match="biases"):
+            cpu.experts(x, ids, weights, *own, "clamped_swiglu", wrong)
+
+
 @pytest.mark.parametrize("type", [TensorType.F32, TensorType.Q4_0], ids=lambda t: t.name)
 def test_a_token_is_the_same_alone_and_among_others(cpu: CPU, type: TensorType) -> None:
     x, ids, weights = routed(60)

@@ -7,7 +7,7 @@ from motet.kernels import CPU, Kernels
 from motet.kernels.interface import KV_TYPES, PagedKV
 from motet.kernels.reference import Reference
 from motet.self_extend import AutoExtend, SelfExtend, extend
-from tests.kernels.test_attention import LATENT, Case, rope_of, split_at
+from tests.kernels.test_attention import LATENT, SINKS, Case, rope_of, split_at
 
 REFERENCE = Reference()
 Setting = SelfExtend | AutoExtend
@@ -45,6 +45,7 @@ SETTINGS = [
         ({}, {"rope": rope_of(32)}),
         ({"heads": 8, "kv_heads": 1, "head_dim": 48}, {"rope": rope_of(16, "normal", 1.1)}),
         ({"heads": 2, "head_dim": 16}, {"rope": rope_of(16), "softcap": 5.0}),
+        ({}, {"rope": rope_of(32), "sinks": SINKS}),
         LATENT[0],
     ],
 )

@@ -9,7 +9,7 @@ from motet.llm import LLM
 from tests.models import tiny
 
 ARCHITECTURES = ["llama", "deepseek2", "gemma3", "mamba", "mamba2", "jamba", "rwkv6", "rwkv7"]
-ARCHITECTURES += ["qwen35", "kimi-linear", "nemotron_h_moe", "falcon-h1", "lfm2moe"]
+ARCHITECTURES += ["qwen35", "kimi-linear", "nemotron_h_moe", "falcon-h1", "lfm2moe", "gpt-oss"]
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

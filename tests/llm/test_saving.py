@@ -13,7 +13,7 @@ from tests.models import tiny
 PROMPTS = [[1, 2, 3, 4, 5] * 9, [1, 2, 3, 4, 5] * 4 + [7] * 30, [9, 8, 7] * 8]
 
 
-@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba", "jamba"])
+@pytest.fixture(scope="module", params=["llama", "gemma3", "gpt-oss", "mamba", "jamba"])
 def model(request, tmp_path_factory):
     return tiny.load(tmp_path_factory.mktemp("models"), request.param)
 

@@ -129,6 +129,19 @@ _OWN = {
         "expert_gating_func": 2,
         "expert_weights_norm": True,
     },
+    "gpt-oss": {
+        "block_count": 4,
+        "attention.key_length": 8,
+        "attention.value_length": 8,
+        "attention.sliding_window": 8,
+        "expert_count": 4,
+        "expert_used_count": 2,
+        "expert_feed_forward_length": 12,
+        "rope.freq_base": 1000.0,
+        "rope.scaling.type": "yarn",
+        "rope.scaling.factor": 4.0,
+        "rope.scaling.original_context_length": 64,
+    },
     "granitehybrid": _SCAN
     | {"ssm.time_step_rank": 6, "ssm.group_count": 2, "rope.scaling.finetuned": False}
     | {"attention.scale": 0.3, "embedding_scale": 3.0, "residual_scale": 0.5, "logit_scale": 2.0}

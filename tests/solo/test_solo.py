@@ -29,6 +29,7 @@ MODELS = {
             *("qwen3next", "qwen35", "qwen35moe", "kimilinear"),
             *("rwkv7", "nemotronhmoe"),
             *("glm4moe", "olmo3", "granitehybrid", "falconh1", "lfm2moe"),  # and test_families.py
+            *("gptoss", "gptoss_mxfp4"),
         )
     },
     **{
@@ -84,6 +85,7 @@ def test_random_batches(name: str, isa: str) -> None:
         "deepseek3",
         "qwen35",
         "kimilinear",
+        "gptoss",
     ],
 )
 @pytest.mark.parametrize("split", SPLITS)
@@ -104,7 +106,9 @@ def test_every_ubatch_and_split(name: str, split: str, ubatch: int) -> None:
 
 
 @pytest.mark.parametrize("kv_type", ["f32", "f16", "bf16", "q8_0"])
-@pytest.mark.parametrize("name", ["golden-gemma2", "motet-tiny", "llama_q-Q4_0", "deepseek2"])
+@pytest.mark.parametrize(
+    "name", ["golden-gemma2", "motet-tiny", "llama_q-Q4_0", "deepseek2", "gptoss"]
+)
 def test_fork_rewind_and_go_on(name: str, kv_type: str) -> None:
     model = model_of(name, _cpu.supported()[0], 2)
     rng = np.random.default_rng(11)

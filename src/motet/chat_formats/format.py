@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from motet.chat_formats.form import CallForm
-from motet.chat_formats.forms import Thinking, Thought, find_form, find_thinking
+from motet.chat_formats.forms import Thinking, Thought
 from motet.chat_formats.lark import ANY, Spelling, pattern
 from motet.chat_formats.reader import Reader
 from motet.chat_formats.tools import Tool, ToolChoice
 from motet.errors import UnsupportedError
-from motet.tokenizer import Tokenizer
 
 _PYTHON = "<|python_tag|>"
 
@@ -138,8 +137,3 @@ class ChatFormat:
             elif not choice.allowed and not self.spelling.begins_with_token(self.form.opening):
                 excluded.append(f".*{pattern(self.form.opening)}.*")
         return [f"~/(?s:{each})/" for each in excluded]
-
-
-def chat_format(template: str, tokenizer: Tokenizer) -> ChatFormat:
-    """The format that the marks of a chat template tell of."""
-    return ChatFormat(find_thinking(template), find_form(template), Spelling(tokenizer))

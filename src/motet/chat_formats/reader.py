@@ -79,12 +79,15 @@ class Reader:
 
     def _parse(self) -> Parser[None]:
         try:
-            thought = yield from self._thought()
-            yield from self._content(thought)
+            yield from self._answer()
         except Cut:
             return
         except Malformed:  # no grammar held it: text like any other
             yield from self._feed.until((), lambda text: Content(without_control_tokens(text)))
+
+    def _answer(self) -> Parser[None]:
+        thought = yield from self._thought()
+        yield from self._content(thought)
 
     def _thought(self) -> Parser[bool]:
         """Read what is thought. Returns whether anything was."""

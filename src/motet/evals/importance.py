@@ -207,14 +207,16 @@ class _Observer(CPU):
         up: Sequence[Any],
         down: Sequence[Any],
         activation: str,
+        biases: Sequence[Float32] = (),
     ) -> Float32:
         for expert in np.unique(ids):
             own = np.ascontiguousarray(x[(ids == expert).any(axis=1)])
-            gates, ups = super().linear(own, gate[expert], up[expert])
+            added = [bias[expert] for bias in biases[:2]]
+            gates, ups = super().linear(own, gate[expert], up[expert], biases=added)
             between = super().gated(gates, ups, activation)
             for weight, seen in ((gate, own), (up, own), (down, between)):
                 self._add(weight[expert], _squares(seen), len(seen), apart=True)
-        return super().experts(x, ids, weights, gate, up, down, activation)
+        return super().experts(x, ids, weights, gate, up, down, activation, biases)
 
     def _add(self, weight: Any, squares: Float64, count: int, apart: bool = False) -> None:
         _, name, place = self._places[id(weight)]

@@ -10,10 +10,10 @@ from motet.huggingface.checkpoint import Checkpoint
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.families import plan_of
 from motet.huggingface.files import Directory
-from motet.huggingface.fp8 import Fp8, read_fp8
 from motet.huggingface.generation import sampling
 from motet.huggingface.plan import Plan
 from motet.huggingface.planned import EMBEDDING, planned
+from motet.huggingface.quantised import Quantised, read_quantised
 from motet.huggingface.safetensors import Stored, read_file, read_tensors
 from motet.huggingface.tokenizer.reading import read_tokenizer
 from motet.weights.source import MetadataValue
@@ -34,10 +34,14 @@ class HuggingFaceDirectory(Checkpoint):
     format = "Hugging Face directory"
 
     def __init__(
-        self, files: Directory, plan: Plan, tensors: dict[str, Stored], fp8: Fp8 | None
+        self,
+        files: Directory,
+        plan: Plan,
+        tensors: dict[str, Stored],
+        quantised: Quantised | None,
     ) -> None:
         """Of what has been read; ``open`` is the way to make one."""
-        weights = planned(files.path, plan, tensors, fp8)
+        weights = planned(files.path, plan, tensors, quantised)
         super().__init__(files.path, weights, (stored.file for stored in tensors.values()))
         self._directory = files
         n_vocab = self.tensors[EMBEDDING].rows if EMBEDDING in self.tensors else 0
@@ -57,12 +61,12 @@ class HuggingFaceDirectory(Checkpoint):
                 f"{files.path}: has no {CONFIG}", hint="give a model's directory or a GGUF file"
             )
         config = ConfigReader(files.json(CONFIG, _MAX_CONFIG), files.located(CONFIG))
-        fp8 = read_fp8(config)
+        quantised = read_quantised(config)
         plan = plan_of(config, files)
         tensors = read_tensors(files)
         for name, prefix in plan.parts.items():
             tensors |= {prefix + own: stored for own, stored in read_file(files, name).items()}
-        directory = cls(files, plan, tensors, fp8)
+        directory = cls(files, plan, tensors, quantised)
         embedding, said = directory.tensors.get(EMBEDDING), config.values.get("vocab_size")
         padded = config.has("pad_vocab_size_multiple")
         if embedding and not padded and said not in (None, embedding.rows):

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from motet.errors import UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.safetensors import Stored
+from motet.huggingface.tensors import Scaled, Weights
 
 _SCALES = "_scale_inv", "_scale"
 """What a scale's name has after its matrix's. By any name values are bytes' times the scale."""
@@ -20,19 +20,17 @@ class Fp8:
 
     block: tuple[int, int] | None
 
-    def scales(
-        self, tensors: Mapping[str, Stored]
-    ) -> dict[str, tuple[Stored, tuple[int, int] | None]]:
-        """By a matrix's name: its scales, and ``block``."""
+    def matrices(self, tensors: Mapping[str, Stored]) -> dict[str, Weights]:
+        """See ``Quantised``."""
         return {
-            name.removesuffix(end): (tensors[name], self.block)
+            matrix: Scaled(tensors[matrix], tensors[name], self.block)
             for name in tensors
             for end in _SCALES
-            if name.endswith(end) and _is_fp8(tensors, name.removesuffix(end))
+            if name.endswith(end) and _is_fp8(tensors, matrix := name.removesuffix(end))
         }
 
-    def is_aside(self, name: str, tensors: Mapping[str, Stored]) -> bool:
-        """Whether a tensor is a matrix's scale, or one of activations: these stay floats here."""
+    def is_part(self, name: str, tensors: Mapping[str, Stored]) -> bool:
+        """See ``Quantised``. Scales of activations are too: these stay floats here."""
         return name.endswith(_OF_ACTIVATIONS) or any(
             name.endswith(end) and _is_fp8(tensors, name.removesuffix(end)) for end in _SCALES
         )
@@ -42,26 +40,13 @@ def _is_fp8(tensors: Mapping[str, Stored], name: str) -> bool:
     return name in tensors and tensors[name].dtype == "F8_E4M3"
 
 
-def read_fp8(config: ConfigReader) -> Fp8 | None:
-    """How matrices are quantised; None where they are not. Raises UnsupportedError for others."""
-    for name in ("quantization_config", "compression_config"):
-        if not config.has(name):
-            continue
-        part = config.part(name)
-        method = part.value("quant_method", default=None)
-        if method != "fp8" or name != "quantization_config":
-            raise UnsupportedError(
-                f"{part.where}: quant_method is {shown(method)}; Motet does not read its weights",
-                hint="take the checkpoint that it was made from, or a GGUF file",
-            )
-        part.only("fmt", "e4m3", "another kind of FP8")
-        # What of a model is FP8 shows in its tensors; activations stay floats.
-        part.ignore("activation_scheme", "modules_to_not_convert", "ignored_layers", "scale_fmt")
-        part.ignore("dequantize")
-        block = _block(part)
-        part.refuse_unread()
-        return Fp8(block)
-    return None
+def read_fp8(part: ConfigReader) -> Fp8:
+    """``part``: what config.json says of how matrices are quantised."""
+    part.only("fmt", "e4m3", "another kind of FP8")
+    # What of a model is FP8 shows in its tensors; activations stay floats.
+    part.ignore("activation_scheme", "modules_to_not_convert", "ignored_layers", "scale_fmt")
+    part.ignore("dequantize")
+    return Fp8(_block(part))
 
 
 def _block(part: ConfigReader) -> tuple[int, int] | None:

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from motet.errors import ModelFileError, UnsupportedError, shown
-from motet.huggingface.fp8 import Fp8
 from motet.huggingface.plan import Plan, within_block
+from motet.huggingface.quantised import Quantised
 from motet.huggingface.safetensors import Stored
-from motet.huggingface.tensors import Change, Plain, Scaled, Stacked, Weights, widened
+from motet.huggingface.tensors import Change, Plain, Stacked, Weights, widened
 from motet.weights.formats import row_bytes
 from motet.weights.kept import stays_f32
 
@@ -25,14 +25,14 @@ _log = logging.getLogger("motet")
 
 
 def planned(
-    path: str, plan: Plan, tensors: dict[str, Stored], fp8: Fp8 | None
+    path: str, plan: Plan, tensors: dict[str, Stored], quantised: Quantised | None
 ) -> dict[str, Weights]:
     """The tensors by GGUF's names. Raises UnsupportedError for those that the map lacks."""
     named = plan.gguf_names()
     found: dict[str, dict[int, Weights]] = defaultdict(dict)
     joined = {name for names in plan.joins.values() for name in names}
     unknown: list[str] = []
-    for hf_name, weights in _renamed(path, plan, tensors, fp8).items():
+    for hf_name, weights in _renamed(path, plan, tensors, quantised).items():
         for part_name, part in _split(path, plan, hf_name, weights):
             expert = _EXPERT.search(part_name)
             name = named(_EXPERT.sub(".experts.", part_name))
@@ -62,20 +62,22 @@ def planned(
 
 
 def _renamed(
-    path: str, plan: Plan, tensors: dict[str, Stored], fp8: Fp8 | None
+    path: str, plan: Plan, tensors: dict[str, Stored], quantised: Quantised | None
 ) -> dict[str, Weights]:
-    scales = fp8.scales(tensors) if fp8 else {}
+    matrices: dict[str, Weights] = {}
+    whole = dict.fromkeys(tensors)
+    if quantised is not None:
+        matrices = quantised.matrices(tensors)
+        whole = {name: None for name in tensors if not quantised.is_part(name, tensors)}
     unused = [re.compile(pattern) for pattern in plan.unused]
-    renamed: dict[str, Stored] = {}
-    for old, stored in tensors.items():
-        if fp8 and fp8.is_aside(old, tensors):
-            continue
+    renamed: dict[str, str] = {}
+    for old in whole | dict.fromkeys(matrices):
         name = plan.rename(old)
         if name in renamed:
             raise ModelFileError(
-                f"{path}: {shown(renamed[name].name)} and {shown(old)} are the same tensor"
+                f"{path}: {shown(renamed[name])} and {shown(old)} are the same tensor"
             )
-        renamed[name] = stored
+        renamed[name] = old
     for name, others in plan.same.items():
         there = [other for other in others if other in renamed]
         if name not in renamed and there:
@@ -86,8 +88,8 @@ def _renamed(
         listed = ", ".join(f"{shown(name)} ({n})" for name, n in counts.most_common(_LISTED))
         _log.info("%s: tensors left aside, which change nothing here: %s", path, listed)
     return {
-        name: Scaled(stored, *scales[stored.name]) if stored.name in scales else Plain(stored)
-        for name, stored in renamed.items()
+        name: matrices[old] if old in matrices else Plain(tensors[old])
+        for name, old in renamed.items()
         if name not in aside
     }
 

@@ -45,6 +45,7 @@ _ACTIVATIONS = {
     "tanh": 4,
     "relu2": 5,
     "relu": 6,
+    "clamped_swiglu": 7,
 }
 """The number by which the native kernels know each."""
 _FUSED = ("avx2", "avx512", "amx", "emulated", "neon", "dotprod", "i8mm")
@@ -171,6 +172,7 @@ class CPU(CPUWeights, HostMemory):
         rope: Rope | None = None,
         bias: PositionBias | None = None,
         latent: int = 0,
+        sinks: Float32 | None = None,
     ) -> Float32:
         pages, tables, native = kv.pages, kv.tables, self._native
         assert isinstance(pages, HostPages) and isinstance(tables, NativeBlockTables)
@@ -203,6 +205,7 @@ class CPU(CPUWeights, HostMemory):
             softcap,
             biases,
             latent,
+            sinks,
             out,
         )
         _require_stored(fine, pages)
@@ -294,10 +297,11 @@ class CPU(CPUWeights, HostMemory):
         up: Sequence[Any],
         down: Sequence[Any],
         activation: str,
+        biases: Sequence[Float32] = (),
     ) -> Float32:
         out = np.empty((len(x), down[0].rows), np.float32)
         act = _ACTIVATIONS[activation]
-        self._native.experts(self._pool, x, ids, weights, gate, up, down, act, out)
+        self._native.experts(self._pool, x, ids, weights, gate, up, down, act, biases, out)
         return out
 
     def causal_conv(

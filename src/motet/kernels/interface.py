@@ -246,7 +246,11 @@ class Kernels(Protocol):
         ...
 
     def gated(self, gate: Float32, up: Float32, activation: str) -> Float32:
-        """activation(gate) · up (Shazeer 2020, arXiv 2002.05202, eq. 5)."""
+        """activation(gate) · up (Shazeer 2020, arXiv 2002.05202, eq. 5).
+
+        "clamped_swiglu" (OpenAI 2025, arXiv 2508.10925, §2.2) is of both: (u + 1) · g · sigmoid(
+        1.702 · g), where g is min(gate, 7) and u is up within ± 7.
+        """
         ...
 
     def softcap(self, x: Float32, cap: float) -> Float32:
@@ -291,11 +295,14 @@ class Kernels(Protocol):
         up: Sequence[Any],
         down: Sequence[Any],
         activation: str,
+        biases: Sequence[Float32] = (),
     ) -> Float32:
         """Σ over ranks, in order, of weight · down(activation(gate(x)) · up(x)) of that expert.
 
         Without gates, of weight · down(activation(up(x))). x ``[T, d]``, ids and weights ``[T,
-        k]``, one Matrix an expert in gate, up and down. Returns ``[T, width]``.
+        k]``, one Matrix an expert in gate, up and down; activations are those of ``gated``.
+        ``biases``: of gate (if there is one), up and down, each ``[experts, rows]``; or none.
+        Returns ``[T, width]``.
         """
         ...
 
@@ -314,6 +321,7 @@ class Kernels(Protocol):
         rope: Rope | None = None,
         bias: PositionBias | None = None,
         latent: int = 0,
+        sinks: Float32 | None = None,
     ) -> Float32:
         """Store k and v, then softmax(scale · q·kᵀ + bias)·v over each query's own past.
 
@@ -323,7 +331,9 @@ class Kernels(Protocol):
         by key − query; with Self-Extend, to a far key's by its grouped distance. ``softcap`` > 0
         caps the sum. With v None and pages that store no values, a key's last ``latent`` channels,
         which are not rotated, are its value (DeepSeek-AI 2024, arXiv 2405.04434, §2.1.2: the
-        absorbed form). Raises NumericalError if a key or value is not a finite number of the
+        absorbed form). ``sinks`` ``[heads]``: each head's softmax has one more score, whose weight
+        counts and goes to nothing (Xiao et al. 2023, arXiv 2309.17453, eq. 2, with a learned one).
+        Raises NumericalError if a key or value is not a finite number of the
         cache's type.
         """
         ...

@@ -133,6 +133,9 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
         return out.astype(np.float32)
 
     def gated(self, gate: Float32, up: Float32, activation: str) -> Float32:
+        if activation == "clamped_swiglu":
+            g, u = np.minimum(gate, 7).astype(np.float64), np.clip(up, -7, 7)
+            return ((u + 1) * g / (1 + np.exp(-1.702 * np.maximum(g, -400)))).astype(np.float32)
         return self.activate(gate, activation) * up
 
     def softcap(self, x: Float32, cap: float) -> Float32:
@@ -190,16 +193,19 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
         up: Sequence[Any],
         down: Sequence[Any],
         activation: str,
+        biases: Sequence[Float32] = (),
     ) -> Float32:
         each = np.empty((*ids.shape, down[0].rows), np.float32)
         for e in np.unique(ids):
             token, rank = np.nonzero(ids == e)
-            (inner,) = self.linear(x[token], up[e])
+            own = [bias[e] for bias in biases]
             if gate is None:
+                (inner,) = self.linear(x[token], up[e], biases=own[1:2])
                 inner = self.activate(inner, activation)
             else:
-                inner = self.gated(self.linear(x[token], gate[e])[0], inner, activation)
-            (each[token, rank],) = self.linear(inner, down[e])
+                gates, inner = self.linear(x[token], gate[e], up[e], biases=own[:2])
+                inner = self.gated(gates, inner, activation)
+            (each[token, rank],) = self.linear(inner, down[e], biases=own[2:])
         out = np.zeros((len(x), down[0].rows), np.float32)
         for rank in range(ids.shape[1]):
             out += weights[:, rank, None] * each[:, rank]
@@ -218,6 +224,7 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
         rope: Rope | None = None,
         bias: PositionBias | None = None,
         latent: int = 0,
+        sinks: Float32 | None = None,
     ) -> Float32:
         pages, to = kv.pages, kv.tables
         assert isinstance(pages, HostPages)
@@ -245,9 +252,14 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
                     scores = np.where(at - positions[seen] < near, scores, grouped)
                 if softcap:
                     scores = softcap * np.tanh(scores / softcap)
-                weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-                weights /= weights.sum(axis=1, keepdims=True)
-                out[t] = np.einsum("hk,khd->hd", weights, values[seen])
+                most = scores.max(axis=1, keepdims=True)
+                if sinks is not None:
+                    most = np.maximum(most, sinks[:, None])
+                weights = np.exp(scores - most)
+                total = weights.sum(axis=1, keepdims=True)
+                if sinks is not None:
+                    total += np.exp(sinks[:, None] - most)
+                out[t] = np.einsum("hk,khd->hd", weights / total, values[seen])
         return out.reshape(len(q), -1)
 
     def store(self, k: Float32, v: Float32, kv: PagedKV) -> None:

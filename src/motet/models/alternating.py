@@ -11,10 +11,15 @@ from motet.models.tensors import TensorReader
 
 
 def alternating(
-    config: AttentionConfig, kernels: Kernels, *, qk_norms: bool | Literal["all"] = False
+    config: AttentionConfig,
+    kernels: Kernels,
+    *,
+    qk_norms: bool | Literal["all"] = False,
+    biases: bool = False,
+    sinks: bool = False,
 ) -> Callable[[TensorReader, int], Attention]:
     """Makes the attention of layer i of its tensors: with the window, and the rotary embedding,
-    of its kind. ``qk_norms``: as for ``Attention``."""
+    of its kind. ``qk_norms``, ``biases``, ``sinks``: as for ``Attention``."""
     rope = make_rope(config.rope, "neox")
     sliding_rope = make_rope(config.sliding_rope, "neox") if config.sliding_rope else rope
 
@@ -30,6 +35,8 @@ def alternating(
             window=config.window if slides else 0,
             softcap=config.attention_softcap,
             qk_norms=qk_norms,
+            biases=biases,
+            sinks=sinks,
         )
 
     return attention

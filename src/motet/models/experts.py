@@ -38,8 +38,9 @@ class MixtureOfExperts:
     """Networks, of which a router chooses some for each token.
 
     ``routing``: how they are chosen, and what each counts. ``biased``: whether the file may have a
-    bias for the choice. ``gated``: whether they are gated networks. ``latent``: if not 0, experts
-    read so many channels made of the input, and channels are made of the sum of what they write.
+    bias for the choice. ``biases``: whether router and experts have those that products have.
+    ``gated``: whether they are gated networks. ``latent``: if not 0, experts read so many channels
+    made of the input, and channels are made of the sum of what they write.
     ``shared``: a network that every token goes to, added to the chosen ones.
     """
 
@@ -52,6 +53,7 @@ class MixtureOfExperts:
         routing: Routing,
         *,
         biased: bool = False,
+        biases: bool = False,
         gated: bool = True,
         latent: int = 0,
         shared: FeedForward | None = None,
@@ -64,18 +66,22 @@ class MixtureOfExperts:
         self._shared = shared
         self.router = t.matrix("ffn_gate_inp.weight", count, d)
         self.bias = t.optional_array("exp_probs_b.bias", count) if biased else None
+        self.router_biases = (t.array("ffn_gate_inp.bias", count),) if biases else ()
         self.latent_down = t.matrix("ffn_latent_down.weight", latent, d) if latent else None
         self.latent_up = t.matrix("ffn_latent_up.weight", d, latent) if latent else None
         self.gate = t.experts("ffn_gate_exps.weight", count, ff, width) if gated else None
         self.up = t.experts("ffn_up_exps.weight", count, ff, width)
         self.down = t.experts("ffn_down_exps.weight", count, width, ff)
+        sizes = {"gate": ff, "up": ff, "down": width} if biases else {}
+        self.biases = [t.array(f"ffn_{name}_exps.bias", count, n) for name, n in sizes.items()]
 
     def forward(self, h: Float32) -> Float32:
         kernels = self._kernels
-        (logits,) = kernels.linear(h, self.router)
+        (logits,) = kernels.linear(h, self.router, biases=self.router_biases)
         ids, weights = kernels.route(logits, self._routing, self.bias)
         x = h if self.latent_down is None else kernels.linear(h, self.latent_down)[0]
-        out = kernels.experts(x, ids, weights, self.gate, self.up, self.down, self._activation)
+        matrices = self.gate, self.up, self.down
+        out = kernels.experts(x, ids, weights, *matrices, self._activation, self.biases)
         if self.latent_up is not None:
             (out,) = kernels.linear(out, self.latent_up)
         if self._shared is not None:

@@ -137,8 +137,9 @@ class Attention:
     head's query and key, or "all": over those of all heads together. ``temperature``: by position,
     what queries are multiplied by. ``clamp``: q, k and v are kept within ± this, if it is not 0.
     ``fused``: whether q, k and v stand in one tensor. ``gated``: whether the rows of each head's q
-    are followed by those of a gate, through whose sigmoid its output is multiplied. ``output``: the
-    name of the matrix after them. ``cache``: which of the layer's caches is its own.
+    are followed by those of a gate, through whose sigmoid its output is multiplied. ``sinks``:
+    whether each head has one more score, of no value. ``output``: the name of the matrix after
+    them. ``cache``: which of the layer's caches is its own.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class Attention:
         fused: bool = False,
         gated: bool = False,
         biases: bool = False,
+        sinks: bool = False,
         output: str = "attn_output",
         cache: int = 0,
     ) -> None:
@@ -179,6 +181,7 @@ class Attention:
         self.qkv, self.qkv_bias = read_qkv(t, rows, d, fused=fused, biases=biases)
         self.output = t.matrix(f"{output}.weight", d, heads * config.value_dim)
         self.output_bias = t.optional_array(f"{output}.bias", d) if biases else None
+        self.sinks = t.array("attn_sinks.weight", heads) if sinks else None
         of_q, of_k = (rows[0], rows[1]) if qk_norms == "all" else (config.head_dim,) * 2
         self.q_norm = t.array("attn_q_norm.weight", of_q) if qk_norms else None
         self.k_norm = t.array("attn_k_norm.weight", of_k) if qk_norms else None
@@ -210,6 +213,7 @@ class Attention:
             softcap=self._softcap,
             rope=self._rope,
             bias=self._bias,
+            sinks=self.sinks,
         )
         h = h if wanted is None else h[wanted]
         if gate is not None:

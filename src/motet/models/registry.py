@@ -14,6 +14,7 @@ from motet.models.gemma3 import Gemma3
 from motet.models.gemma_embedding import GemmaEmbedding
 from motet.models.glm4 import Glm4, Glm4Moe
 from motet.models.gpt2 import Gpt2
+from motet.models.gpt_oss import GptOss
 from motet.models.granite import Granite
 from motet.models.granite_hybrid import GraniteHybrid
 from motet.models.jamba import Jamba
@@ -53,6 +54,7 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "glm4": Glm4,
     "glm4moe": Glm4Moe,
     "gpt2": Gpt2,
+    "gpt-oss": GptOss,
     "granite": Granite,
     "granitehybrid": GraniteHybrid,
     "jamba": Jamba,

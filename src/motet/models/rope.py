@@ -33,6 +33,8 @@ class RopeConfig:
     which it is wholly interpolated (yarn)."""
     magnitude: float = 1.0
     """Cosine and sine are multiplied by this (yarn's attention factor)."""
+    whole_channels: bool = True
+    """Whether the ends of yarn's ramp are rounded outwards to whole channels."""
 
 
 def read_rope(keys: Keys, head_dim: int, default_base: float | None) -> RopeConfig:
@@ -136,14 +138,16 @@ def _yarn_kept(config: RopeConfig) -> npt.NDArray[np.float64]:
     """How far each frequency is kept, 1 to 0: "NTK-by-parts" (arXiv 2309.00071, §3.2).
 
     float64 ``[dimension / 2]``. The ends of the ramp are rounded outwards to whole channels, as
-    transformers and llama.cpp have it.
+    transformers and llama.cpp have it, unless the architecture's are not.
     """
 
     def channel(rotations: float) -> float:
         turns = config.original_context / (rotations * 2 * math.pi)
         return config.dimension * math.log(turns) / (2 * math.log(config.base))
 
-    low = min(max(math.floor(channel(config.beta_fast)), 0), config.dimension)
-    high = min(math.ceil(channel(config.beta_slow)), config.dimension - 1)
+    low, high = channel(config.beta_fast), channel(config.beta_slow)
+    if config.whole_channels:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = min(max(low, 0), config.dimension), min(high, config.dimension - 1)
     ramp = (np.arange(config.dimension // 2) - low) / max(high - low, 0.001)
     return 1 - np.clip(ramp, 0, 1)

@@ -36,11 +36,11 @@ def adapted(messages: Sequence[Message], traits: TemplateTraits) -> list[Message
     """Messages with what OpenAI's clients write in the form that the template takes.
 
     Arguments of calls become a dictionary or JSON text, ids what the template allows, a message
-    that says and calls two where one would lose either; results get their tool's name, and the
-    role "developer" is "system" where the template does not know it.
+    that says and calls (and thinks) two where one would lose either; results get their tool's name,
+    and the role "developer" is "system" where the template does not know it.
 
     Raises TokenizerError for calls that are malformed, and where the template has no place for
-    calls or for results.
+    calls, for several at once or for results.
     """
     made: list[Message] = []
     names: dict[str, str] = {}
@@ -68,16 +68,26 @@ def _calling(
             f"message {index} calls a tool, and this model's chat template has no place for calls"
         )
     calls = [_call(call, index, traits, names) for call in given]
+    if len(calls) > 1 and traits.loses_calls:
+        raise TokenizerError(
+            f"message {index} has {len(calls)} calls, and this model's chat template shows one of a"
+            " message",
+            hint="give each call a message of its own, and its result behind it",
+        )
     silent = {**message, "content": traits.silence, "tool_calls": calls}
     if not message.get("content"):
         return [silent]
-    if traits.says_and_calls:
+    thinks = any(name in message for name in _REASONING)
+    if traits.says_and_calls and (not thinks or traits.thinks_says_and_calls):
         return [{**message, "tool_calls": calls}]
     said = {key: value for key, value in message.items() if key != "tool_calls"}
-    return [said, {key: value for key, value in silent.items() if key not in _THOUGHT}]
+    if traits.says_and_calls:  # a template that keeps thoughts keeps them where a call follows
+        return [_without_thought(said), silent]
+    return [said, _without_thought(silent)]
 
 
-_THOUGHT = ("thinking", "reasoning", "reasoning_content")
+def _without_thought(message: Message) -> Message:
+    return {key: value for key, value in message.items() if key not in _REASONING}
 
 
 def _call(call: Any, index: int, traits: TemplateTraits, names: dict[str, str]) -> Message:

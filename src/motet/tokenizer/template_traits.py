@@ -13,6 +13,8 @@ from motet.tokenizer.sandbox import TemplateSandbox
 Message = Mapping[str, Any]
 
 _NAME, _SAID, _RESULT = "motet_tool", "motet_said", "motet_result"
+_OTHER = "motet_other"
+"""A second tool's name."""
 _ARGUMENTS = {"motet_key": "motet_value", "motet_more": [1, 2.5, True, {"é": '<"'}]}
 _TOOL = {
     "type": "function",
@@ -94,6 +96,17 @@ class TemplateTraits:
         return _SAID in (self._calling(_SAID) or "")
 
     @cached_property
+    def thinks_says_and_calls(self) -> bool:
+        """Whether one may have both, and what was thought before."""
+        return _SAID in (self._calling(_SAID, thought="motet_thought") or "")
+
+    @cached_property
+    def loses_calls(self) -> bool:
+        """Whether a second call of a message is passed over, without a word."""
+        shown = self._calling(self.silence, names=(_NAME, _OTHER))
+        return shown is not None and _OTHER not in shown
+
+    @cached_property
     def shows_results(self) -> bool:
         """Whether messages of role "tool" are written into the prompt."""
         return _RESULT in (self._calling(self.silence) or "")
@@ -103,19 +116,35 @@ class TemplateTraits:
         """Whether messages of role "developer" are."""
         return _SAID in (self._tried([{"role": "developer", "content": _SAID}, _ASKED]) or "")
 
-    def _calling(self, content: str | None, arguments: Any = None) -> str | None:
-        """A conversation in which a call is made; None where it fails, or does not show it.
+    def _calling(
+        self,
+        content: str | None,
+        arguments: Any = None,
+        *,
+        thought: str | None = None,
+        names: Sequence[str] = (_NAME,),
+    ) -> str | None:
+        """A conversation in which calls are made; None where it fails, or shows none.
 
-        ``arguments``: None for those that the template wants.
+        ``arguments``: None for those that the template wants. ``thought``: what was thought before.
+        ``names``: of the tools that are called.
         """
         if arguments is None:
             text = json.dumps(_ARGUMENTS, ensure_ascii=False)
             arguments = text if self.arguments_are_text else _ARGUMENTS
         call_id = "abcdefghi" if self.short_ids else "call_motet"
-        function = {"name": _NAME, "arguments": arguments}
-        calls = [{"id": call_id, "type": "function", "function": function}]
+        calls = [
+            {
+                "id": call_id,
+                "type": "function",
+                "function": {"name": name, "arguments": arguments},
+            }
+            for name in names
+        ]
         result = {"role": "tool", "name": _NAME, "tool_call_id": call_id, "content": _RESULT}
         message = {"role": "assistant", "content": content, "tool_calls": calls}
+        if thought is not None:
+            message |= {"thinking": thought, "reasoning_content": thought}
         shown = self._tried([_ASKED, message, result], [_TOOL])
         return shown if shown and _NAME in shown and "motet_value" in shown else None
 

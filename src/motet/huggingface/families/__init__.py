@@ -11,6 +11,7 @@ from motet.huggingface.families.gemma import gemma, gemma2
 from motet.huggingface.families.gemma3 import gemma3, gemma3_text
 from motet.huggingface.families.glm4 import glm4, glm4_moe
 from motet.huggingface.families.gpt2 import gpt2
+from motet.huggingface.families.gpt_oss import gpt_oss
 from motet.huggingface.families.granite import granite, granite_hybrid
 from motet.huggingface.families.jamba import jamba
 from motet.huggingface.families.kimi_linear import kimi_linear
@@ -56,6 +57,7 @@ FAMILIES: dict[str, Family] = {
     "glm4": glm4,
     "glm4_moe": glm4_moe,
     "gpt2": gpt2,
+    "gpt_oss": gpt_oss,
     "granite": granite,
     "granitemoehybrid": granite_hybrid,
     "jamba": jamba,

@@ -84,9 +84,14 @@ inline void attend(ThreadPool& threads, const Attention& a) {
   auto finish = [&](int64_t task, int r, const State& all) {
     const int64_t token = tile_of(task).tokens[r / group];
     const int64_t head = token * a.heads + task % kv_heads * group + r % group;
-    const float total = all.total.p[r];
-    const float inverse =
-        (total > 0 ? 1 / total : 0.0f) * soundness(a.q + head * a.pool.head_dim, a.pool.head_dim);
+    const float total = all.total.p[r], greatest = all.greatest.p[r];
+    float share = total > 0 ? 1 / total : 0.0f;
+    if (a.sinks) {  // one more score, of a value of zeros
+      const float sink = a.sinks[head % a.heads], top = std::max(sink, greatest);
+      const float kept = exp_one(greatest - top);
+      share = kept / std::fma(total, kept, exp_one(sink - top));
+    }
+    const float inverse = share * soundness(a.q + head * a.pool.head_dim, a.pool.head_dim);
     for (int i = 0; i < dim; i++) a.out[head * dim + i] = all.values.p[r * padded + i] * inverse;
   };
   Buffer<float> kept(saved * size);  // greatest score, sum of weights, values

@@ -54,6 +54,7 @@ struct Attention {
   const Rotary& rotary;
   const SelfExtend& extend;
   Bias bias;
+  const float* sinks;  // [heads], or null
   float* out;
 
   // Entries that a rotary table must have, and distances that a bias is read at. A query's distance

@@ -96,7 +96,7 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
                   std::optional<Array<const float, 3>> v, const KVPages& pages,
                   const BlockTables& tables, const HeldRotary* rotary, const HeldSelfExtend* extend,
                   float scale, int window, float softcap, const BiasTable& bias, int latent,
-                  Array<float, 2> out) {
+                  std::optional<Array<const float, 1>> sinks, Array<float, 2> out) {
   const int64_t tokens = q.shape(0);
   const int heads = (int)q.shape(1), value_dim = v ? (int)v->shape(2) : latent;
   need(heads > 0 && heads % pages.kv_heads == 0 && (int)q.shape(2) == pages.head_dim &&
@@ -115,6 +115,7 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
        "attention: token counts differ");
   need(tables.pages_needed <= pages.pages, "attention: a page or slot beyond the pool");
   need(window >= 0, "attention: a negative window");
+  need(!sinks || (int)sinks->shape(0) == heads, "attention: sinks of other heads");
   need(!rotary || 2 * rotary->half <= pages.head_dim, "attention: rotation wider than the head");
   need(!extend || ((int64_t)extend->stage.size() == tokens &&
                    (!tokens || extend->half() == (rotary ? rotary->half : 0))),
@@ -132,6 +133,7 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
               rotary ? *rotary : no_rotary,
               extend ? *extend : no_extend,
               {},
+              sinks ? sinks->data() : nullptr,
               out.data()};
   need(!rotary || rotary->distances >= a.distances(), "attention: rotation table too short");
   a.bias = bias_of(bias, heads, a.distances() - 1);
@@ -169,8 +171,8 @@ void cross_attention_of(ThreadPool& threads, Array<const float, 3> q, const KVPa
   need(tables.pages_needed <= pages.pages, "cross attention: a page beyond the pool");
   const Rotary no_rotary;
   const SelfExtend no_extend;
-  const Attention a{q.data(), pages,     tables,    heads, pages.value_dim, scale, 0,
-                    0,        no_rotary, no_extend, {},    out.data()};
+  const Attention a{q.data(), pages,     tables,    heads, pages.value_dim, scale,     0,
+                    0,        no_rotary, no_extend, {},    nullptr,         out.data()};
   nb::gil_scoped_release free_python;
   if (tokens) attend(threads, a);
 }
@@ -238,5 +240,5 @@ void bind_attention(nb::module_& m) {
            "window"_a, "far"_a, "stage"_a, "factors"_a.none());
   m.def("attention", &attention_of, "threads"_a, "q"_a, "k"_a, "v"_a.none(), "pages"_a, "tables"_a,
         "rotary"_a.none(), "extend"_a.none(), "scale"_a, "window"_a, "softcap"_a, "bias"_a.none(),
-        "latent"_a, "out"_a);
+        "latent"_a, "sinks"_a.none(), "out"_a);
 }

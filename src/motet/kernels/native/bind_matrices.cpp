@@ -105,13 +105,14 @@ void route_of(ThreadPool& pool, Array<const float, 2> logits,
 void experts_of(ThreadPool& pool, Array<const float, 2> x, Array<const int32_t, 2> ids,
                 Array<const float, 2> weights, std::optional<std::vector<const Matrix*>> gate,
                 std::vector<const Matrix*> up, std::vector<const Matrix*> down, int activation,
-                Array<float, 2> out) {
+                std::vector<Array<const float, 2>> biases, Array<float, 2> out) {
   need(!up.empty() && (!gate || gate->size() == up.size()) && up.size() == down.size(),
        "experts: a matrix is missing");
   const int64_t rows = x.shape(0), k = ids.shape(1), d = x.shape(1), width = out.shape(1);
   need((int64_t)ids.shape(0) == rows && (int64_t)weights.shape(0) == rows &&
            (int64_t)weights.shape(1) == k && (int64_t)out.shape(0) == rows,
        "experts: token counts differ");
+  need(biases.empty() || biases.size() == 3, "experts: biases of some products alone");
   std::vector<Expert> experts;
   for (size_t e = 0; e < up.size(); e++) {
     const Matrix* gates = gate ? (*gate)[e] : up[e];
@@ -121,11 +122,19 @@ void experts_of(ThreadPool& pool, Array<const float, 2> x, Array<const int32_t, 
              down[e]->rows == width,
          "experts: matrices do not fit");
     experts.push_back({gate ? gates : nullptr, up[e], down[e]});
+    if (biases.empty()) continue;
+    const float** own[] = {&experts[e].gate_bias, &experts[e].up_bias, &experts[e].down_bias};
+    const Matrix* matrices[] = {gates, up[e], down[e]};
+    for (int i = 0; i < 3; i++) {
+      need(biases[i].shape(0) == up.size() && (int64_t)biases[i].shape(1) == matrices[i]->rows,
+           "experts: biases do not fit");
+      *own[i] = biases[i].data() + e * matrices[i]->rows;
+    }
   }
   for (size_t i = 0; i < ids.size(); i++)
     need(ids.data()[i] >= 0 && ids.data()[i] < (int64_t)experts.size(),
          "experts: an id beyond the last");
-  need(activation >= SILU && activation <= RELU, "no such activation");
+  need(activation >= SILU && activation <= CLAMPED_SWIGLU, "no such activation");
   nb::gil_scoped_release free_python;
   run_experts(pool, x.data(), rows, ids.data(), weights.data(), k, experts, activation, out.data());
 }

@@ -97,7 +97,7 @@ inline void layer_norm(ThreadPool& pool, const float* x, const float* plus, cons
   });
 }
 
-enum Activation : int { SILU, GELU_TANH, GELU_ERF, SIGMOID, TANH, RELU2, RELU };
+enum Activation : int { SILU, GELU_TANH, GELU_ERF, SIGMOID, TANH, RELU2, RELU, CLAMPED_SWIGLU };
 
 // x / (1 + e^-x)
 inline f32x16 silu(f32x16 x) {
@@ -141,6 +141,13 @@ inline f32x16 relu2(f32x16 x) {
   return above * above;
 }
 
+// (u + 1)·g / (1 + e^-1.702g), g = min(gate, 7), u = up within ± 7. A NaN of either stays one.
+inline f32x16 clamped_swiglu(f32x16 gate, f32x16 up) {
+  const f32x16 one = f32x16::set(1.0f), limit = f32x16::set(7.0f);
+  const f32x16 g = minimum(limit, gate), u = maximum(f32x16::set(-7.0f), minimum(limit, up));
+  return (u + one) * (g / (one + exp(f32x16::set(-1.702f) * g)));
+}
+
 template <class Function>
 void map(ThreadPool& pool, const float* x, int64_t n, float* y, const Function& f) {
   in_parts(pool, n, PART, [&](int64_t first, int64_t last) {
@@ -160,7 +167,10 @@ inline void activate(ThreadPool& pool, int activation, const float* x, const flo
     else
       map(pool, x, n, y, [&](f32x16 v, int64_t, int) { return act(v); });
   };
-  if (activation == SILU)
+  if (activation == CLAMPED_SWIGLU)
+    map(pool, x, n, y,
+        [&](f32x16 v, int64_t i, int lanes) { return clamped_swiglu(v, take(up + i, lanes)); });
+  else if (activation == SILU)
     with([](f32x16 v) { return silu(v); });
   else if (activation == GELU_TANH)
     with([](f32x16 v) { return gelu_tanh(v); });

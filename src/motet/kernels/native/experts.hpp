@@ -104,12 +104,13 @@ inline void route(ThreadPool& pool, const Routing& routing, const float* logits,
 
 struct Expert {
   const Matrix *gate, *up, *down;  // all experts have a gate, or none
+  const float *gate_bias = nullptr, *up_bias = nullptr, *down_bias = nullptr;
 };
 
 // Σ over ranks, in order, of weight · down(activation(gate(x)) · up(x)), without a gate of weight ·
-// down(activation(up(x))). The tokens of an expert
-// are gathered, so that its matrices are read once; a row of a product does not depend on its
-// neighbours, so a token's sum is what it would be alone.
+// down(activation(up(x))). The tokens of an expert are gathered, so that its matrices are read
+// once; a row of a product does not depend on its neighbours, so a token's sum is what it would be
+// alone.
 inline void run_experts(ThreadPool& pool, const float* x, int64_t rows, const int32_t* ids,
                         const float* weights, int64_t k, const std::vector<Expert>& experts,
                         int activation, float* out) {
@@ -138,8 +139,10 @@ inline void run_experts(ThreadPool& pool, const float* x, int64_t rows, const in
   for (size_t e = 0; e < experts.size(); e++) {
     if (starts[e] == starts[e + 1]) continue;
     Input& input = enter(gathered.p, e, d);
-    if (gated) products.emplace_back(input, *experts[e].gate, gate.p + starts[e] * inner);
-    products.emplace_back(input, *experts[e].up, up.p + starts[e] * inner);
+    const Expert& expert = experts[e];
+    if (gated)
+      products.emplace_back(input, *expert.gate, gate.p + starts[e] * inner, expert.gate_bias);
+    products.emplace_back(input, *expert.up, up.p + starts[e] * inner, expert.up_bias);
   }
   multiply_all(pool, products);
   float* made = gated ? gate.p : up.p;
@@ -147,7 +150,8 @@ inline void run_experts(ThreadPool& pool, const float* x, int64_t rows, const in
   products.clear();
   for (size_t e = 0; e < experts.size(); e++)
     if (starts[e] != starts[e + 1])
-      products.emplace_back(enter(made, e, inner), *experts[e].down, each.p + starts[e] * width);
+      products.emplace_back(enter(made, e, inner), *experts[e].down, each.p + starts[e] * width,
+                            experts[e].down_bias);
   multiply_all(pool, products);
   in_parts(pool, rows, PART / std::max<int64_t>(1, width * k), [&](int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row++)

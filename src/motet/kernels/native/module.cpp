@@ -38,7 +38,7 @@ void layer_norm_of(ThreadPool& pool, AnyArray<const float> x, AnyArray<const flo
 
 void activate_of(ThreadPool& pool, int activation, AnyArray<const float> x,
                  std::optional<AnyArray<const float>> up, AnyArray<float> out) {
-  need(activation >= SILU && activation <= RELU, "no such activation");
+  need(activation >= SILU && activation <= (up ? CLAMPED_SWIGLU : RELU), "no such activation");
   need(out.size() == x.size() && (!up || up->size() == x.size()), "activation: shapes differ");
   nb::gil_scoped_release free_python;
   activate(pool, activation, x.data(), up ? up->data() : nullptr, x.size(), out.data());
