@@ -29,6 +29,7 @@ MODELS = {
             *("qwen3next", "qwen35", "qwen35moe", "kimilinear"),
             *("rwkv7", "nemotronhmoe"),
             *("glm4moe", "olmo3", "granitehybrid", "falconh1", "lfm2moe"),  # and test_families.py
+            *("gemma4", "gemma4moe"),
         )
     },
     **{
@@ -78,6 +79,7 @@ def test_random_batches(name: str, isa: str) -> None:
         "motet-tiny",
         "stories260K",
         "gemma3",
+        "gemma4",
         "mamba2",
         "jamba",
         "rwkv6",

@@ -304,7 +304,7 @@ class Kernels(Protocol):
     def attention(
         self,
         q: Float32,
-        k: Float32,
+        k: Float32 | None,
         v: Float32 | None,
         kv: PagedKV,
         *,
@@ -323,8 +323,8 @@ class Kernels(Protocol):
         by key − query; with Self-Extend, to a far key's by its grouped distance. ``softcap`` > 0
         caps the sum. With v None and pages that store no values, a key's last ``latent`` channels,
         which are not rotated, are its value (DeepSeek-AI 2024, arXiv 2405.04434, §2.1.2: the
-        absorbed form). Raises NumericalError if a key or value is not a finite number of the
-        cache's type.
+        absorbed form). With k and v None nothing is stored: all that is seen has been. Raises
+        NumericalError if a key or value is not a finite number of the cache's type.
         """
         ...
 
