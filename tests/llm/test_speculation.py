@@ -19,7 +19,7 @@ from tests.llm.making import finished, make
 from tests.models import tiny
 from tests.scripted import N_VOCAB, ScriptedModel, noise
 
-FAMILIES = ("llama", "gemma3", "mamba", "mamba2", "rwkv6", "rwkv7", "jamba", "qwen35")
+FAMILIES = ("llama", "gemma3", "gemma4", "mamba", "mamba2", "rwkv6", "rwkv7", "jamba", "qwen35")
 FAMILIES += ("kimi-linear", "t5", "gpt-oss")
 
 

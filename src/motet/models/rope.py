@@ -149,5 +149,5 @@ def _yarn_kept(config: RopeConfig) -> npt.NDArray[np.float64]:
     if config.whole_channels:
         low, high = math.floor(low), math.ceil(high)
     low, high = min(max(low, 0), config.dimension), min(high, config.dimension - 1)
-    ramp = (np.arange(config.dimension // 2) - low) / max(high - low, 0.001)
+    ramp = (np.arange(config.dimension // 2, dtype=np.float64) - low) / max(high - low, 0.001)
     return 1 - np.clip(ramp, 0, 1)
