@@ -159,6 +159,23 @@ def test_experts_are_seen_apart():
     assert found["down.weight"].means[1].tolist() == [1.0] * 32
 
 
+def test_experts_without_gates():
+    rng = np.random.default_rng(0)
+    up, down = (
+        rng.standard_normal((2, *shape)).astype(np.float32) for shape in ((32, 64), (64, 32))
+    )
+    kernels, loader = observer(up=up, down=down)
+    packed = loader.experts("up.weight", 2, 32, 64), loader.experts("down.weight", 2, 64, 32)
+    x = rng.standard_normal((5, 64)).astype(np.float32)
+    ids, weights = np.ones((5, 1), np.int32), np.ones((5, 1), np.float32)
+    out = kernels.experts(x, ids, weights, None, *packed, "relu2")
+    assert np.array_equal(out, CPU(1).experts(x, ids, weights, None, *packed, "relu2"))
+    inner = np.maximum(x @ up[1].T, 0) ** 2
+    found = kernels.entries()
+    np.testing.assert_allclose(found["down.weight"].sums[1], (inner**2).sum(0), rtol=1e-3)
+    assert found["up.weight"].counts.tolist() == [0, 5]
+
+
 def test_heads_have_columns_of_their_own_and_one_count():
     rng = np.random.default_rng(0)
     kernels, loader = observer(k_b=rng.standard_normal((2, 16, 32)).astype(np.float32))

@@ -203,7 +203,7 @@ class _Observer(CPU):
         x: Float32,
         ids: Int32,
         weights: Float32,
-        gate: Sequence[Any],
+        gate: Sequence[Any] | None,
         up: Sequence[Any],
         down: Sequence[Any],
         activation: str,
@@ -212,9 +212,14 @@ class _Observer(CPU):
         for expert in np.unique(ids):
             own = np.ascontiguousarray(x[(ids == expert).any(axis=1)])
             added = [bias[expert] for bias in biases[:2]]
-            gates, ups = super().linear(own, gate[expert], up[expert], biases=added)
-            between = super().gated(gates, ups, activation)
-            for weight, seen in ((gate, own), (up, own), (down, between)):
+            (ups,) = super().linear(own, up[expert], biases=added[1:])
+            if gate is None:
+                between = super().activate(ups, activation)
+            else:
+                (gates,) = super().linear(own, gate[expert], biases=added[:1])
+                between = super().gated(gates, ups, activation)
+                self._add(gate[expert], _squares(own), len(own), apart=True)
+            for weight, seen in ((up, own), (down, between)):
                 self._add(weight[expert], _squares(seen), len(seen), apart=True)
         return super().experts(x, ids, weights, gate, up, down, activation, biases)
 

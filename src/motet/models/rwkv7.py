@@ -32,6 +32,15 @@ class Rwkv7Config(RwkvConfig):
     """and how much of each channel comes out."""
 
 
+class Handing:
+    """A view of memory that hands the first layer's values on to the layers after it."""
+
+    def __init__(self, view: View) -> None:
+        self.cache = view.cache
+        self.first: Float32 | None = None
+        """``[T, d_model]``, once the first layer has run."""
+
+
 class LowRank:
     """up · activation(down · x) + bias, of rank ``rank``; ``name``: a letter, as in its tensors."""
 
@@ -88,19 +97,17 @@ class TimeMix:
         self.output = t.matrix("time_mix_output.weight", d, d)
 
     def forward(
-        self, h: Float32, tails: Float32, states: Float32, runs: Runs, first: Float32 | None
-    ) -> tuple[Float32, Float32]:
-        """``[T, d_model]`` to the same; and the first layer's values, ``first`` in all others.
-
-        ``tails``: the token before; ``states``: the heads'.
-        """
+        self, h: Float32, tails: Float32, states: Float32, runs: Runs, view: Handing
+    ) -> Float32:
+        """``[T, d_model]`` to the same. ``tails``: the token before; ``states``: the heads'."""
         kernels = self._kernels
         r, w, k, v, a, g = kernels.mix(h, kernels.token_shift(h, tails, runs), self.lerps)
         (value,) = kernels.linear(v, self.value)
-        if self.residual is None or first is None:
-            first = value
+        if self.residual is None:
+            view.first = value
         else:
-            value = kernels.mix(value, first, kernels.activate(self.residual(v), "sigmoid"))
+            assert view.first is not None
+            value = kernels.mix(value, view.first, kernels.activate(self.residual(v), "sigmoid"))
         y = kernels.wkv7(
             kernels.linear(r, self.receptance)[0],
             self.decay(w),
@@ -113,7 +120,7 @@ class TimeMix:
             runs,
         )
         y *= self.gate(g)
-        return kernels.linear(y, self.output)[0], first
+        return kernels.linear(y, self.output)[0]
 
 
 class ChannelMix:
@@ -145,21 +152,14 @@ class Rwkv7Block:
         self.attn_norm_2 = layer_norm(t, kernels, "attn_norm_2", *sizes)
         self.channel_mix = ChannelMix(t, kernels, config)
 
-    def forward(
-        self, x: Float32, view: View, wanted: Int64 | None, first: Float32 | None
-    ) -> tuple[Float32, Float32]:
-        """The residual ``[T, d_model]``, which is overwritten, to ``[R, d_model]``.
-
-        And the first layer's values, ``first`` in all others.
-        """
+    def forward(self, x: Float32, view: Handing, wanted: Int64 | None) -> Float32:
+        """The residual ``[T, d_model]``, which is overwritten, to ``[R, d_model]``."""
         cache: RecurrentState = view.cache(self._layer)
         time_tails, channel_tails, states = cache.arrays
-        h, first = self.time_mix.forward(self.attn_norm(x), time_tails, states, cache.runs, first)
-        x += h
-        x = mix_channels(
+        x += self.time_mix.forward(self.attn_norm(x), time_tails, states, cache.runs, view)
+        return mix_channels(
             self._kernels, self.attn_norm_2, self.channel_mix, x, channel_tails, cache.runs, wanted
         )
-        return x, first
 
 
 class Rwkv7(Rwkv[Rwkv7Config, Rwkv7Block]):
@@ -185,8 +185,7 @@ class Rwkv7(Rwkv[Rwkv7Config, Rwkv7Block]):
 
     def forward(self, tokens: Int32, view: View, wanted: Int64) -> Float32:
         """Final normalised states ``[R, d_model]`` of the rows ``wanted`` of ``tokens`` ``[T]``."""
-        x, first = self.embed(tokens), None
-        last = self.blocks[-1]
+        x, handing, last = self.embed(tokens), Handing(view), self.blocks[-1]
         for block in self.blocks:
-            x, first = block.forward(x, view, wanted if block is last else None, first)
+            x = block.forward(x, handing, wanted if block is last else None)
         return self.output_norm(x)
