@@ -12,9 +12,12 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-s
 WIDE, PHONE = (1280, 800), (390, 844)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Generator[Any]:
-    """Skips where there is none: `pip install playwright`, `apt install chromium`."""
+    """Skips where there is none: `pip install playwright`, `apt install chromium`.
+
+    Closed after these tests: while it is open there is an event loop in this thread.
+    """
     if CHROMIUM is None:
         pytest.skip("there is no chromium (apt install chromium)")
     api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
