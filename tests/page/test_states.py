@@ -121,8 +121,8 @@ def test_a_browser_that_keeps_nothing(browser: Any) -> None:
     with serving(echoing) as client:
         page = browser.new_page()
         page.add_init_script(
-            "for (const name of 'localStorage sessionStorage indexedDB BroadcastChannel'.split(' '))"
-            " Object.defineProperty(window, name, { get() { throw new DOMException('no') } })"
+            "const names = 'localStorage sessionStorage indexedDB BroadcastChannel';"
+            "for (const name of names.split(' ')) Object.defineProperty(window, name, { get() { throw new DOMException('no') } })"
         )
         page.goto(str(client.base_url))
         page.wait_for_selector("text=This browser keeps nothing")
