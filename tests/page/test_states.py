@@ -11,6 +11,10 @@ from tests.server.running import serving
 
 Visit = Callable[..., Any]
 
+NOTHING = """for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
+  Object.defineProperty(window, name, { get() { throw new DOMException("no") } });
+}"""
+
 
 def test_a_key_is_asked_for(browser: Any, visit: Visit) -> None:
     settings = ServerSettings(port=0, api_keys=("schlüssel",), shutdown_seconds=2)
@@ -120,10 +124,7 @@ def test_a_model_that_is_still_loading(browser: Any, visit: Visit) -> None:
 def test_a_browser_that_keeps_nothing(browser: Any) -> None:
     with serving(echoing) as client:
         page = browser.new_page()
-        page.add_init_script(
-            "const names = 'localStorage sessionStorage indexedDB BroadcastChannel';"
-            "for (const name of names.split(' ')) Object.defineProperty(window, name, { get() { throw new DOMException('no') } })"
-        )
+        page.add_init_script(NOTHING)
         page.goto(str(client.base_url))
         page.wait_for_selector("text=This browser keeps nothing")
         page.wait_for_selector("#model:not(:empty)")
