@@ -69,7 +69,7 @@ function draw() {
     button.replaceChildren(icon(writing ? "stop" : "send"));
   }
   button.disabled = !writing && !text.value.trim();
-  text.placeholder = state.about && !state.about.chats ? "Begin a text for the model to go on with" : "Write a message";
+  text.placeholder = state.about && !state.about.chats ? "Begin a text" : "Write a message";
   const under = document.getElementById("under");
   const line = state.kept ? "" : "This browser keeps nothing: export conversations that you want to have again.";
   if (under.textContent !== line) under.replaceChildren(line && h("span", {}, line));
