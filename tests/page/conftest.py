@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell"))), None)
+ELSEWHERE = "page.test"
+"""A name of this machine that browsers don't trust as they do localhost."""
 WIDE, PHONE = (1280, 800), (390, 844)
 
 
@@ -24,6 +26,7 @@ def browser() -> Generator[Any]:
     with api.sync_playwright() as playwright:
         # Chromium's own sandbox does not work for root, as which CI runs.
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        arguments.append(f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()

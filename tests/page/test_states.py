@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from motet.server.settings import ServerSettings
+from tests.page.conftest import ELSEWHERE
 from tests.page.talking import Held, echoing, last, parrot, say, shows, texts, until
 from tests.server.models import embedding
 from tests.server.running import serving
@@ -156,3 +157,17 @@ def test_another_tab_that_is_closed_while_it_writes(browser: Any, visit: Visit) 
         held.free.set()
         other.get_by_role("button", name="Continue").click(timeout=20_000)
         shows(other, "Hello", "Answer 1 to: Hello")
+
+
+def test_an_address_that_browsers_do_not_trust(browser: Any, visit: Visit) -> None:
+    """As over a network without TLS: some of what browsers have is missing there."""
+    settings = ServerSettings(port=0, hosts=(ELSEWHERE,), shutdown_seconds=2)
+    with serving(echoing, settings=settings) as client:
+        page = visit(f"http://{ELSEWHERE}:{client.base_url.port}")
+        assert page.evaluate("isSecureContext") is False
+        say(page, "Hello")
+        last(page, "Copy").click()
+        page.get_by_role("button", name="Copied").wait_for()
+        page.get_by_label("Message", exact=True).focus()
+        page.keyboard.press("Control+V")
+        assert page.get_by_label("Message", exact=True).input_value() == "Answer 1 to: Hello"
