@@ -9,18 +9,24 @@ from typing import Any
 import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell"))), None)
+ELSEWHERE = "page.test"
+"""A name of this machine that browsers don't trust as they do localhost."""
 WIDE, PHONE = (1280, 800), (390, 844)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Generator[Any]:
-    """Skips where there is none: `pip install playwright`, `apt install chromium`."""
+    """Skips where there is none: `pip install playwright`, `apt install chromium`.
+
+    Closed after these tests: while it is open there is an event loop in this thread.
+    """
     if CHROMIUM is None:
         pytest.skip("there is no chromium (apt install chromium)")
     api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     with api.sync_playwright() as playwright:
         # Chromium's own sandbox does not work for root, as which CI runs.
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        arguments.append(f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()

@@ -5,11 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 from motet.server.settings import ServerSettings
+from tests.page.conftest import ELSEWHERE
 from tests.page.talking import Held, echoing, last, parrot, say, shows, texts, until
 from tests.server.models import embedding
 from tests.server.running import serving
 
 Visit = Callable[..., Any]
+
+NOTHING = """for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
+  Object.defineProperty(window, name, { get() { throw new DOMException("no") } });
+}"""
 
 
 def test_a_key_is_asked_for(browser: Any, visit: Visit) -> None:
@@ -115,3 +120,54 @@ def test_a_model_that_is_still_loading(browser: Any, visit: Visit) -> None:
         page.wait_for_selector("#model:not(:empty)")
         assert not page.locator(".banner").is_visible()
         page.close()
+
+
+def test_a_browser_that_keeps_nothing(browser: Any) -> None:
+    with serving(echoing) as client:
+        page = browser.new_page()
+        page.add_init_script(NOTHING)
+        page.goto(str(client.base_url))
+        page.wait_for_selector("text=This browser keeps nothing")
+        page.wait_for_selector("#model:not(:empty)")
+        say(page, "Hello")
+        page.get_by_role("button", name="Theme: as the system has it").click()
+        page.get_by_role("button", name="New conversation").click()
+        page.locator(".talk a").click()
+        shows(page, "Hello", "Answer 1 to: Hello")
+        last(page, "Show probabilities").click()
+        page.wait_for_selector(".tokens .token")
+        page.close()
+
+
+def test_another_tab_that_is_closed_while_it_writes(browser: Any, visit: Visit) -> None:
+    held = Held(parrot, at=8)
+    with serving(held) as client:
+        one = visit(client.base_url)
+        other = one.context.new_page()
+        other.goto(str(client.base_url))
+        one.get_by_label("Message", exact=True).fill("Hello")
+        one.keyboard.press("Enter")
+        shows(one, "Hello", "Answer 1")
+        other.locator(".talk a").click()
+        shows(other, "Hello", "Answer 1")
+        other.get_by_label("Message", exact=True).fill("And now?")
+        other.keyboard.press("Enter")
+        other.wait_for_selector("text=Another tab is writing")
+        one.close()
+        held.free.set()
+        other.get_by_role("button", name="Continue").click(timeout=20_000)
+        shows(other, "Hello", "Answer 1 to: Hello")
+
+
+def test_an_address_that_browsers_do_not_trust(browser: Any, visit: Visit) -> None:
+    """As over a network without TLS: some of what browsers have is missing there."""
+    settings = ServerSettings(port=0, hosts=(ELSEWHERE,), shutdown_seconds=2)
+    with serving(echoing, settings=settings) as client:
+        page = visit(f"http://{ELSEWHERE}:{client.base_url.port}")
+        assert page.evaluate("isSecureContext") is False
+        say(page, "Hello")
+        last(page, "Copy").click()
+        page.get_by_role("button", name="Copied").wait_for()
+        page.get_by_label("Message", exact=True).focus()
+        page.keyboard.press("Control+V")
+        assert page.get_by_label("Message", exact=True).input_value() == "Answer 1 to: Hello"

@@ -15,7 +15,6 @@ _HEADERS = {
     " frame-ancestors 'none'; require-trusted-types-for 'script'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",  # kept, but asked for again each time: 304 unless it has changed
     "Vary": "Accept-Encoding",
 }

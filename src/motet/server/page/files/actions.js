@@ -145,6 +145,7 @@ export async function load() {
   state.kept = await store.open();
   for (const talk of await store.allTalks()) state.talks.set(talk.id, mended(talk));
   store.onChange(reload);
+  setInterval(look, 5000);
   window.addEventListener("hashchange", () => {
     const talk = state.talks.get(location.hash.slice(1));
     if (talk && talk !== state.current) open(talk);
@@ -169,6 +170,17 @@ async function reload(id) {
     state.talks.set(id, mended(saved));
   }
   emit("talks");
+}
+
+/** What another tab wrote when it was closed is cut off by then. */
+function look() {
+  const left = [...state.talks.values()].filter((talk) => isWritten(talk) && !state.writing.has(talk.id));
+  left.forEach(mended);
+  if (left.includes(state.current)) emit("talk");
+}
+
+function isWritten(talk) {
+  return Object.values(talk.nodes).some((node) => node.state === "writing");
 }
 
 /** What nobody writes any more was cut off. */
@@ -216,5 +228,6 @@ function isBusy(talk) {
     emit("lost", state.server);
     return true;
   }
-  return state.writing.has(talk.id);
+  if (isWritten(talk) && !state.writing.has(talk.id)) notice("Another tab is writing in this conversation.");
+  return isWritten(talk);
 }

@@ -3,6 +3,7 @@
 import * as actions from "./actions.js";
 import { h, icon } from "./dom.js";
 import { on, state } from "./state.js";
+import { session } from "./storage.js";
 import { path } from "./tree.js";
 import { lastOf } from "./thread.js";
 
@@ -27,7 +28,7 @@ export function startComposer() {
   for (const name of ["node", "server", "talks"]) on(name, draw);
   on("focus", focus);
   on("talk", () => {
-    const draft = sessionStorage.getItem(draftName()) ?? "";
+    const draft = session.getItem(draftName()) ?? "";
     if (shown !== state.current.id) text.value = draft;
     shown = state.current.id;
     fit();
@@ -42,7 +43,7 @@ function send() {
   const draft = draftName();
   if (!text.value.trim() || !actions.send(text.value)) return;
   text.value = "";
-  sessionStorage.removeItem(draft);
+  session.removeItem(draft);
   fit();
   draw();
 }
@@ -68,7 +69,7 @@ function draw() {
     button.replaceChildren(icon(writing ? "stop" : "send"));
   }
   button.disabled = !writing && !text.value.trim();
-  text.placeholder = state.about && !state.about.chats ? "Begin a text for the model to go on with" : "Write a message";
+  text.placeholder = state.about && !state.about.chats ? "Begin a text" : "Write a message";
   const under = document.getElementById("under");
   const line = state.kept ? "" : "This browser keeps nothing: export conversations that you want to have again.";
   if (under.textContent !== line) under.replaceChildren(line && h("span", {}, line));
@@ -85,8 +86,8 @@ function focus() {
 }
 
 function keepDraft() {
-  if (text.value) sessionStorage.setItem(draftName(), text.value);
-  else sessionStorage.removeItem(draftName());
+  if (text.value) session.setItem(draftName(), text.value);
+  else session.removeItem(draftName());
 }
 
 function draftName() {

@@ -19,7 +19,7 @@ const ICONS = {
   menu: "M4 7h16M4 12h16M4 17h16",
   plus: "M12 5v14M5 12h14",
   send: "M12 19V5M6 11l6-6 6 6",
-  stop: "M7 7h10v10H7z",
+  stop: "M6.5 6.5h11v11h-11zM9 9h6v6H9z",
   down: "M12 5v14M6 13l6 6 6-6",
   left: "M14 6l-6 6 6 6",
   right: "M10 6l6 6-6 6",

@@ -2,6 +2,7 @@
 
 import { h, iconButton } from "./dom.js";
 import { emit, on, state } from "./state.js";
+import { session } from "./storage.js";
 
 const STAYS = 8000; // milliseconds
 const LISTEN_EVERY = 4000;
@@ -51,7 +52,7 @@ function askForKey() {
     dialog.close();
     emit("key", field.value);
   };
-  const wrong = sessionStorage.getItem("motet-key") ? "The server didn’t take that key." : "";
+  const wrong = session.getItem("motet-key") ? "The server didn’t take that key." : "";
   dialog.replaceChildren(
     h(
       "form",

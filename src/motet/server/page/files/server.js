@@ -1,6 +1,7 @@
 // The server that the page came from: its key, what it says of itself, requests, and what goes wrong.
 
 import { events } from "./sse.js";
+import { session } from "./storage.js";
 
 const KEY = "motet-key";
 
@@ -17,12 +18,12 @@ export class Failure extends Error {
 }
 
 export function setKey(key) {
-  if (key) sessionStorage.setItem(KEY, key);
-  else sessionStorage.removeItem(KEY);
+  if (key) session.setItem(KEY, key);
+  else session.removeItem(KEY);
 }
 
 export function hasKey() {
-  return sessionStorage.getItem(KEY) !== null;
+  return session.getItem(KEY) !== null;
 }
 
 /** What the server says of its model, or a Failure. */
@@ -66,7 +67,7 @@ export async function* stream(path, body, signal) {
 
 async function send(path, body, signal) {
   const headers = {};
-  const key = sessionStorage.getItem(KEY);
+  const key = session.getItem(KEY);
   if (key) headers.Authorization = `Bearer ${String.fromCharCode(...new TextEncoder().encode(key))}`;
   if (body) headers["Content-Type"] = "application/json";
   let response;

@@ -54,7 +54,8 @@ function system(talk) {
 
 function number(talk, about, name, label, hint, limits) {
   const standard = about?.defaults[name];
-  const shown = standard === undefined || (standard < 0 && name !== "temperature") ? "any" : String(Number(standard.toFixed(4)));
+  const none = name === "max_tokens" ? "no limit" : "any";
+  const shown = standard === undefined || (standard < 0 && name !== "temperature") ? none : String(Number(standard.toFixed(4)));
   const field = h("input", { class: "field", type: "number", inputmode: "decimal", id: `set-${name}`, placeholder: shown, "aria-describedby": `hint-${name}`, ...limits });
   field.value = talk.settings[name] ?? "";
   field.addEventListener("change", () => {

@@ -1,5 +1,6 @@
 // What the page knows, and who wants to hear when that changes.
 
+import { local } from "./storage.js";
 import { readSettings } from "./tree.js";
 
 const PREFERENCES = "motet-preferences";
@@ -36,13 +37,13 @@ export function notice(text, action = null, act = null) {
 /** Remember what the user prefers, in this browser. */
 export function prefer(changes) {
   Object.assign(state.preferences, changes);
-  localStorage.setItem(PREFERENCES, JSON.stringify(state.preferences));
+  local.setItem(PREFERENCES, JSON.stringify(state.preferences));
 }
 
 function readPreferences() {
   const found = { theme: "auto", chances: true, settings: {} };
   try {
-    const kept = JSON.parse(localStorage.getItem(PREFERENCES) ?? "{}");
+    const kept = JSON.parse(local.getItem(PREFERENCES) ?? "{}");
     if (["auto", "light", "dark"].includes(kept.theme)) found.theme = kept.theme;
     if (typeof kept.chances === "boolean") found.chances = kept.chances;
     found.settings = readSettings(kept.settings ?? {});

@@ -1,7 +1,7 @@
 // Where conversations are kept: the browser's database. Other tabs are told what changes.
 // Tokens with their probabilities are many, so they are kept apart and read when they are looked at.
 
-const channel = new BroadcastChannel("motet");
+let channel = null;
 let database = null; // null: the browser keeps nothing, as in some private windows
 
 /** Open it; whether conversations will be there again. */
@@ -21,6 +21,8 @@ export async function open() {
 
 /** Call `changed(id)` when another tab has saved or removed a conversation. */
 export function onChange(changed) {
+  if (!database) return;
+  channel = new BroadcastChannel("motet");
   channel.onmessage = (event) => changed(event.data);
 }
 
@@ -35,7 +37,7 @@ export async function oneTalk(id) {
 export async function saveTalk(talk) {
   if (!database) return;
   await done(at("talks", "readwrite").put(talk));
-  channel.postMessage(talk.id);
+  channel?.postMessage(talk.id);
 }
 
 export async function removeTalk(id) {
@@ -43,7 +45,7 @@ export async function removeTalk(id) {
   await done(at("talks", "readwrite").delete(id));
   const tokens = at("tokens", "readwrite");
   for (const key of await done(tokens.index("talk").getAllKeys(id))) tokens.delete(key);
-  channel.postMessage(id);
+  channel?.postMessage(id);
 }
 
 /** The tokens of a message; undefined where none were kept. */

@@ -3,6 +3,7 @@
 import { readEvent, requestFor } from "./request.js";
 import { Failure, stream } from "./server.js";
 import { emit, notice, state } from "./state.js";
+import { session } from "./storage.js";
 import * as store from "./store.js";
 import { before } from "./tree.js";
 
@@ -10,6 +11,7 @@ const SAVE_EVERY = 1000; // milliseconds
 const TELL_EVERY = 15;
 const MANY = 2000; // tokens, to save which takes a while
 const tab = tabId();
+let failing = false; // whether what was saved last could not be
 const known = new Map(); // tokens by the id of their message, of those that were looked at or written
 
 /** The tokens of a message; empty where none are known. */
@@ -28,12 +30,14 @@ export function forgetTokens(nodes) {
   for (const node of nodes) known.delete(node.id);
 }
 
-/** Save a conversation; says so where that fails. */
+/** Save a conversation; says so where that fails, once until it goes well again. */
 export async function save(talk) {
   try {
     await store.saveTalk(talk);
+    failing = false;
   } catch (error) {
-    notice(`The conversation could not be saved: ${error.message}`);
+    if (!failing) notice(`The conversation could not be saved: ${error.message}`);
+    failing = true;
   }
 }
 
@@ -155,7 +159,7 @@ function sleep(milliseconds, signal) {
 
 /** This tab's, also after a reload. */
 function tabId() {
-  const id = sessionStorage.getItem("motet-tab") ?? Math.random().toString(36).slice(2);
-  sessionStorage.setItem("motet-tab", id);
+  const id = session.getItem("motet-tab") ?? Math.random().toString(36).slice(2);
+  session.setItem("motet-tab", id);
   return id;
 }
