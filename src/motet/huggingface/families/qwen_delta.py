@@ -188,5 +188,5 @@ def _plan(
         unused=(*UNUSED_BUFFERS, _MTP),
         tied=tied(config, default=False),
         splits=splits,
-        changes={f"{name}.weight": one_more for name in norms} | plain | changes,
+        changes={f"{name}.weight": one_more for name in norms} | plain | dict(changes),
     )
