@@ -241,6 +241,7 @@ class Qwen35:
         writer.add_ssm_time_step_rank(self.value_heads)
         writer.add_ssm_inner_size(self.value_heads * self.state)
         writer.add_full_attention_interval(self.period)
+        writer.add_vocab_size(self.vocabulary)
 
     def tensors(self) -> Tensors:
         """Name and shape of every tensor."""
