@@ -141,7 +141,7 @@ void delta_step(const DeltaToken& token, int64_t n, int64_t width, const float* 
         put(to + place, lanes, s);
     }
   }
-  if constexpr (FAR) _mm_sfence();  // whoever goes on from it sees it
+  if constexpr (FAR) settle_streams();
 }
 
 // A token for V vectors of columns, from `from`, with so many floats from row to row, to `near`,

@@ -78,7 +78,7 @@ struct f32x16 {
     EACH
     f_store(p + r * WIDTH, v[r]);
   }
-  // Past the caches; p is a multiple of 64.
+  // Past the caches where the machine can; p is a multiple of 64.
   void stream(float* p) const {
     EACH
     f_stream(p + r * WIDTH, v[r]);
