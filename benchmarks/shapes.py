@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 
 from benchmarks.shapes_gpt_oss import GptOss
-from benchmarks.shapes_recurrent import Mamba2Hybrid, Rwkv7
+from benchmarks.shapes_recurrent import Mamba2Hybrid, Qwen35, Rwkv7
 
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
 
@@ -393,6 +393,7 @@ MODELS: dict[str, Shape] = {
         "jamba", 16, 1024, 65536, 1 << 18, heads=16, kv_heads=4, head_dim=64, feed_forward=4096,
         period=8, epsilon=1e-6,
     ),
+    "qwen3.5-0.8b": Qwen35(24, 1024, 3584, 8, 2),
     "rwkv7-0.4b": Rwkv7(24, 1024, 4096, (64, 64, 32, 128)),
     "falcon-h1-0.5b": Mamba2Hybrid(
         "falcon-h1", 36, 1024, 32784, 16384, 2048, 8, 2, 64, inner=1536, state=128, scan_heads=24

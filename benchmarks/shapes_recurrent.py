@@ -196,6 +196,94 @@ class Mamba2Hybrid:
         yield f"{block}ffn_down{suffix}.weight", (d, width)
 
 
+@dataclass(frozen=True)
+class Qwen35:
+    """Qwen 3.5, dense: the gated delta rule in all but every fourth layer, which attends."""
+
+    layers: int
+    d_model: int
+    feed_forward: int
+    heads: int
+    kv_heads: int
+    head_dim: int = 256
+    vocabulary: int = 248320
+    context: int = 262144
+    key_heads: int = 16
+    value_heads: int = 16
+    state: int = 128
+    """Channels of a key and of a value."""
+    taps: int = 4
+    period: int = 4
+
+    architecture = "qwen35"
+
+    @property
+    def convolved(self) -> int:
+        return (2 * self.key_heads + self.value_heads) * self.state
+
+    def metadata(self, writer: gguf.GGUFWriter) -> None:
+        """The keys that llama.cpp's converter writes for the model."""
+        writer.add_context_length(self.context)
+        writer.add_embedding_length(self.d_model)
+        writer.add_block_count(self.layers)
+        writer.add_feed_forward_length(self.feed_forward)
+        writer.add_head_count(self.heads)
+        writer.add_head_count_kv(self.kv_heads)
+        writer.add_key_length(self.head_dim)
+        writer.add_value_length(self.head_dim)
+        writer.add_layer_norm_rms_eps(1e-6)
+        writer.add_rope_freq_base(1e7)
+        writer.add_rope_dimension_count(self.head_dim // 4)
+        writer.add_rope_dimension_sections([11, 11, 10, 0])
+        writer.add_ssm_conv_kernel(self.taps)
+        writer.add_ssm_state_size(self.state)
+        writer.add_ssm_group_count(self.key_heads)
+        writer.add_ssm_time_step_rank(self.value_heads)
+        writer.add_ssm_inner_size(self.value_heads * self.state)
+        writer.add_full_attention_interval(self.period)
+        writer.add_vocab_size(self.vocabulary)
+
+    def tensors(self) -> Tensors:
+        """Name and shape of every tensor."""
+        d, values = self.d_model, self.value_heads * self.state
+        yield "token_embd.weight", (self.vocabulary, d)
+        yield "output_norm.weight", (d,)
+        for layer in range(self.layers):
+            block = f"blk.{layer}."
+            yield block + "attn_norm.weight", (d,)
+            yield block + "post_attention_norm.weight", (d,)
+            if (layer + 1) % self.period == 0:
+                yield block + "attn_q.weight", (2 * self.heads * self.head_dim, d)
+                yield block + "attn_k.weight", (self.kv_heads * self.head_dim, d)
+                yield block + "attn_v.weight", (self.kv_heads * self.head_dim, d)
+                yield block + "attn_q_norm.weight", (self.head_dim,)
+                yield block + "attn_k_norm.weight", (self.head_dim,)
+                yield block + "attn_output.weight", (d, self.heads * self.head_dim)
+            else:
+                yield block + "attn_qkv.weight", (self.convolved, d)
+                yield block + "attn_gate.weight", (values, d)
+                yield block + "ssm_beta.weight", (self.value_heads, d)
+                yield block + "ssm_alpha.weight", (self.value_heads, d)
+                yield block + "ssm_conv1d.weight", (self.convolved, self.taps)
+                yield block + "ssm_a", (self.value_heads,)
+                yield block + "ssm_dt.bias", (self.value_heads,)
+                yield block + "ssm_norm.weight", (self.state,)
+                yield block + "ssm_out.weight", (d, values)
+            yield block + "ffn_gate.weight", (self.feed_forward, d)
+            yield block + "ffn_up.weight", (self.feed_forward, d)
+            yield block + "ffn_down.weight", (d, self.feed_forward)
+
+    def plain(self, name: str, dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """As it begins its training: rates −1 to −16, time steps of about 0.001 to 0.1."""
+        if name.endswith("ssm_a"):
+            return -rng.uniform(1, 16, dims).astype(np.float32)
+        if name.endswith("ssm_dt.bias"):
+            return rng.uniform(-6.9, -2.2, dims).astype(np.float32)
+        if name.endswith("ssm_conv1d.weight"):
+            return (rng.standard_normal(dims) * dims[-1] ** -0.5).astype(np.float32)
+        return _near_one(dims, rng)
+
+
 def _norm(name: str, width: int) -> Tensors:
     yield f"{name}.weight", (width,)
     yield f"{name}.bias", (width,)

@@ -131,6 +131,7 @@ LAYERS = (
     delta(4, 2, 16, 128),
     delta(6, 2, 9, 40, tiled=True),
     delta(2, 1, 5, 150),
+    delta(2, 2, 32, 32, by_channel=True),
     delta(1, 1, 1, 1),
     delta(3, 3, 12, 12, by_channel=True),
     delta(4, 2, 16, 70, tiled=True, by_channel=True),

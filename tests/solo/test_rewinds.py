@@ -108,7 +108,7 @@ def test_tokens_taken_back(models, name: str, ubatch: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["mamba", "rwkv6", "rwkv7", "jamba", "gemma2", "lfm2", "falcon-h1"]
+    "name", ["mamba", "rwkv6", "rwkv7", "jamba", "gemma2", "lfm2", "falcon-h1", "qwen35"]
 )
 def test_means_of_tokens_taken_back(models, name: str) -> None:
     model, rng = models(name), np.random.default_rng(4)

@@ -25,7 +25,8 @@ _MAX_ROWS = 1 << 25
 """The experts of a layer together have a million."""
 _MOST_COMPUTED = 1 << 24
 """Values of a tensor that is made at once."""
-_WORDS = {TensorType.F32: np.uint32, TensorType.F16: np.uint16, TensorType.BF16: np.uint16}
+WORDS = {TensorType.F32: np.uint32, TensorType.F16: np.uint16, TensorType.BF16: np.uint16}
+"""Of types whose values can be moved as they are."""
 
 
 class Weights(ABC):
@@ -153,27 +154,11 @@ class OfEach(Weights):
         return out
 
 
-class ReorderedColumns(Weights):
-    """Column i is column ``order[i]`` of ``weights``."""
-
-    def __init__(self, weights: Weights, order: Int64) -> None:
-        """Raises ValueError unless there are as many columns."""
-        if weights.columns != len(order) or weights.type not in _WORDS:
-            raise ValueError(f"its rows are not {len(order)} floats")
-        super().__init__(weights.shape, weights.type)
-        self._weights = weights
-        self._order = order
-
-    def read(self, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
-        words = self._weights.read(first, last, buffer).view(_WORDS[self.type])
-        return np.take(words, self._order, axis=1).view(np.uint8)
-
-
 class Halved(Weights):
     """Divided by two so many ``times``, in its own type."""
 
     def __init__(self, weights: Weights, times: int) -> None:
-        super().__init__(weights.shape, weights.type if weights.type in _WORDS else TensorType.F32)
+        super().__init__(weights.shape, weights.type if weights.type in WORDS else TensorType.F32)
         self._weights = weights
         self._factor = np.float32(0.5**times)
 
@@ -283,10 +268,10 @@ def rearranged(make: Callable[[np.ndarray], np.ndarray]) -> Change:
     """The same values elsewhere, in the same type: a transposition, a part of each head."""
 
     def change(weights: Weights) -> Weights:
-        if weights.type not in _WORDS:
+        if weights.type not in WORDS:
             return computed(make)(weights)
         shape = make(np.broadcast_to(np.uint8(0), weights.shape)).shape
-        word = _WORDS[weights.type]
+        word = WORDS[weights.type]
 
         def values() -> np.ndarray:
             raw = np.ascontiguousarray(weights.read(0, weights.rows))
@@ -347,24 +332,6 @@ def picked(*rows: int) -> Change:
         return Reordered(weights, np.array(rows))
 
     return change
-
-
-def taken(order: Int64, of: int) -> Change:
-    """Rows ``order`` of the ``of`` that there are, or as many elements of a vector."""
-
-    def change(weights: Weights) -> Weights:
-        if weights.shape[0] != of:
-            raise ValueError(f"it has not {of} rows")
-        if len(weights.shape) == 1:
-            return computed(lambda values: values[order])(weights)
-        return Reordered(weights, order)
-
-    return change
-
-
-def columns_taken(order: Int64) -> Change:
-    """All columns, in another order."""
-    return lambda weights: ReorderedColumns(weights, order)
 
 
 def then(first: Change, second: Change) -> Change:

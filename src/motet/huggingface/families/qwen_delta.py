@@ -20,15 +20,9 @@ from motet.huggingface.families.common import (
 from motet.huggingface.families.mamba import CONV, negative_exp
 from motet.huggingface.families.rotary import partial_rope, rope_of
 from motet.huggingface.files import Directory
+from motet.huggingface.orders import columns_taken, taken
 from motet.huggingface.plan import Plan
-from motet.huggingface.tensors import (
-    Change,
-    columns_taken,
-    one_more,
-    pointwise,
-    taken,
-    then,
-)
+from motet.huggingface.tensors import Change, one_more, pointwise, then
 
 _MTP = r"(model\.)?mtp\..*"
 """Layers that draft tokens."""
@@ -188,5 +182,5 @@ def _plan(
         unused=(*UNUSED_BUFFERS, _MTP),
         tied=tied(config, default=False),
         splits=splits,
-        changes={f"{name}.weight": one_more for name in norms} | plain | changes,
+        changes={f"{name}.weight": one_more for name in norms} | plain | dict(changes),
     )

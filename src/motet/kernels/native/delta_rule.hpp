@@ -33,6 +33,9 @@ struct DeltaTokens {
   Buffer<float> beta;     // [head][token]
 };
 
+constexpr int64_t ROWS_AHEAD = 4;   // of a state that comes from far memory
+constexpr int64_t LARGE = 1 << 16;  // floats: states that do not wait in a cache for the next token
+
 // 1 / √(Σ x² + eps)
 inline float inverse_length(const float* x, int64_t n, float eps) {
   f32x16 squares = f32x16::set(0);
@@ -107,16 +110,20 @@ inline void delta_answer(const DeltaToken& token, const float* v, int lanes,
 }
 
 // One token for V vectors of columns; its state is read twice, the second time from a near cache.
-template <int V>
+// FAR: what is written is not read again soon, and goes past the caches.
+template <int V, bool FAR>
 void delta_step(const DeltaToken& token, int64_t n, int64_t width, const float* v, int lanes,
                 const float* from, float* to, float* out) {
+  if constexpr (V > 1) lanes = LANES;
   f32x16 found[V], asked[V], u[V];
   for (int i = 0; i < V; i++) found[i] = asked[i] = f32x16::set(0);
   for (int64_t row = 0; row < n; row++) {
     const f32x16 fade = f32x16::set(token.fade[token.each ? row : 0]);
     const f32x16 key = f32x16::set(token.k[row]), query = f32x16::set(token.q[row]);
     for (int i = 0; i < V; i++) {
-      const f32x16 s = fade * take(from + row * width + i * LANES, lanes);
+      const float* place = from + row * width + i * LANES;
+      fetch(place + ROWS_AHEAD * width);
+      const f32x16 s = fade * take(place, lanes);
       found[i] = fma(key, s, found[i]);
       asked[i] = fma(query, s, asked[i]);
     }
@@ -127,37 +134,44 @@ void delta_step(const DeltaToken& token, int64_t n, int64_t width, const float* 
     const f32x16 key = f32x16::set(token.k[row]);
     for (int i = 0; i < V; i++) {
       const int64_t place = row * width + i * LANES;
-      put(to + place, lanes, fma(key, u[i], fade * take(from + place, lanes)));
+      const f32x16 s = fma(key, u[i], fade * take(from + place, lanes));
+      if constexpr (FAR)
+        s.stream(to + place);
+      else
+        put(to + place, lanes, s);
     }
   }
+  if constexpr (FAR) settle_streams();
 }
 
-// A token for V vectors of columns, whose states stay in the first-level cache; on the way they
-// take in what the token before, whose key was `before`, adds: u, if there is one.
+// A token for V vectors of columns, from `from`, with so many floats from row to row, to `near`,
+// where they lie together. LATER: on the way they take in what the token before, whose key was
+// `before`, adds, u.
 template <int V, bool LATER>
-inline void delta_pass(const DeltaToken& token, int64_t n, int64_t width, const float* before,
-                       const f32x16 (&u)[V], int lanes, const float* from, float* to,
-                       f32x16 (&found)[V], f32x16 (&asked)[V]) {
+inline void delta_pass(const DeltaToken& token, int64_t n, const float* before,
+                       const f32x16 (&u)[V], int lanes, const float* from, int64_t stride,
+                       float* near, f32x16 (&found)[V], f32x16 (&asked)[V]) {
+  if constexpr (V > 1 || LATER) lanes = LANES;
   for (int i = 0; i < V; i++) found[i] = asked[i] = f32x16::set(0);
   for (int64_t row = 0; row < n; row++) {
     const f32x16 fade = f32x16::set(token.fade[token.each ? row : 0]);
     const f32x16 key = f32x16::set(token.k[row]), query = f32x16::set(token.q[row]);
     for (int i = 0; i < V; i++) {
-      const int64_t place = row * width + i * LANES;
-      f32x16 h = take(from + place, lanes);
-      if constexpr (LATER) h = fma(f32x16::set(before[row]), u[i], h);
-      h = fade * h;
-      put(to + place, lanes, h);
-      found[i] = fma(key, h, found[i]);
-      asked[i] = fma(query, h, asked[i]);
+      f32x16 s = take(from + row * stride + i * LANES, lanes);
+      if constexpr (LATER) s = fma(f32x16::set(before[row]), u[i], s);
+      s = fade * s;
+      s.store(near + (row * V + i) * LANES);
+      found[i] = fma(key, s, found[i]);
+      asked[i] = fma(query, s, asked[i]);
     }
   }
 }
 
-// All tokens of a run for V vectors of columns.
+// All tokens of a run for V vectors of columns. In a state they are far apart, and would share few
+// sets of the first-level cache; meanwhile they lie together in `near`.
 template <int V>
 void delta_run(const DeltaRule& s, const DeltaTokens& p, const Runs& runs, int64_t run,
-               int64_t head, int64_t at, int lanes, const float* from, float* to) {
+               int64_t head, int64_t at, int lanes, const float* from, float* to, float* near) {
   const int64_t column = head * s.width + at, whole = s.heads * s.width;
   const int64_t start = runs.starts[run], stop = runs.starts[run + 1];
   const float* before = nullptr;
@@ -168,16 +182,16 @@ void delta_run(const DeltaRule& s, const DeltaTokens& p, const Runs& runs, int64
     fetch(s.v[soon] + column);
     fetch(s.out + soon * whole + column);
     if (t == start)
-      delta_pass<V, false>(token, s.n, s.width, before, u, lanes, from, to, found, asked);
+      delta_pass<V, false>(token, s.n, before, u, lanes, from, s.width, near, found, asked);
     else
-      delta_pass<V, true>(token, s.n, s.width, before, u, lanes, to, to, found, asked);
+      delta_pass<V, true>(token, s.n, before, u, lanes, near, V * LANES, near, found, asked);
     delta_answer<V>(token, s.v[row] + column, lanes, found, asked, u, s.out + row * whole + column);
     before = token.k;
   }
   for (int64_t row = 0; row < s.n; row++)
     for (int i = 0; i < V; i++) {
-      float* place = to + row * s.width + i * LANES;
-      put(place, lanes, fma(f32x16::set(before[row]), u[i], take(place, lanes)));
+      const f32x16 kept = f32x16::load(near + (row * V + i) * LANES);
+      put(to + row * s.width + i * LANES, lanes, fma(f32x16::set(before[row]), u[i], kept));
     }
 }
 
@@ -197,34 +211,43 @@ inline void delta_rule(ThreadPool& pool, const DeltaRule& s, const Runs& runs) {
     for (int64_t t = first; t < last; t++) prepare_token(s, runs.order[t], t, p);
   });
   // A lone token streams whole rows from far memory; the columns of many stay in a near cache.
-  constexpr int LONE = REGISTERS == 1 ? 8 : 2, NEAR = 2;
+  constexpr int LONE = REGISTERS == 1 ? 8 : 2, NEAR = REGISTERS == 1 ? 2 : 1;  // as registers allow
   constexpr int64_t BLOCK = 8 * LANES;
   const int64_t blocks = (s.width + BLOCK - 1) / BLOCK;
-  over_runs(pool, runs, s.heads * blocks, 4 * s.n * BLOCK / LANES,
-            [&](int64_t run, int64_t unit, int64_t last) {
-              for (; unit < last; unit++) {
-                const int64_t head = unit / blocks, first = unit % blocks * BLOCK;
-                const int64_t stop = std::min(s.width, first + BLOCK), place = head * s.n * s.width;
-                float* to = s.states + runs.write[run] * size + place;
-                const float* from = slot_of(s.states, runs.read[run], size);
-                from = begin(from ? from + place + first : nullptr, to + first, s.n, s.width,
-                             stop - first) -
-                       first;
-                const int64_t t = runs.starts[run];
-                if (runs.starts[run + 1] - t == 1) {
-                  const DeltaToken token(s, p, head, t);
-                  const int64_t row = runs.order[t], column = head * s.width;
-                  over_columns<LONE>(first, stop, [&](auto V, int64_t at, int lanes) {
-                    delta_step<V()>(token, s.n, s.width, s.v[row] + column + at, lanes, from + at,
-                                    to + at, s.out + row * s.heads * s.width + column + at);
-                  });
-                } else {
-                  over_columns<NEAR>(first, stop, [&](auto V, int64_t at, int lanes) {
-                    delta_run<V()>(s, p, runs, run, head, at, lanes, from + at, to + at);
-                  });
-                }
-              }
+  over_runs(
+      pool, runs, s.heads * blocks, 4 * s.n * BLOCK / LANES,
+      [&](int64_t run, int64_t unit, int64_t last) {
+        Buffer<float> near(s.n * NEAR * LANES);
+        for (; unit < last; unit++) {
+          const int64_t head = unit / blocks, first = unit % blocks * BLOCK;
+          const int64_t stop = std::min(s.width, first + BLOCK), place = head * s.n * s.width;
+          float* to = s.states + runs.write[run] * size + place;
+          const float* from = slot_of(s.states, runs.read[run], size);
+          from =
+              begin(from ? from + place + first : nullptr, to + first, s.n, s.width, stop - first) -
+              first;
+          const int64_t t = runs.starts[run];
+          const bool goes_on = run + 1 < runs.count && runs.read[run + 1] == runs.write[run];
+          const bool far = size >= LARGE && from != to && !goes_on && s.width % LANES == 0 &&
+                           (uintptr_t)s.states % 64 == 0;
+          if (runs.starts[run + 1] - t == 1) {
+            const DeltaToken token(s, p, head, t);
+            const int64_t row = runs.order[t], column = head * s.width;
+            over_columns<LONE>(first, stop, [&](auto V, int64_t at, int lanes) {
+              const float* v = s.v[row] + column + at;
+              float* out = s.out + row * s.heads * s.width + column + at;
+              if (V() > 1 && far)
+                delta_step<V(), true>(token, s.n, s.width, v, lanes, from + at, to + at, out);
+              else
+                delta_step<V(), false>(token, s.n, s.width, v, lanes, from + at, to + at, out);
             });
+          } else {
+            over_columns<NEAR>(first, stop, [&](auto V, int64_t at, int lanes) {
+              delta_run<V()>(s, p, runs, run, head, at, lanes, from + at, to + at, near.p);
+            });
+          }
+        }
+      });
 }
 
 }  // namespace

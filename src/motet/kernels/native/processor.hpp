@@ -19,6 +19,8 @@ inline FloatMode float_mode() { return _mm_getcsr(); }
 inline void set_float_mode(FloatMode mode) { _mm_setcsr(mode); }
 // A short wait inside a loop that waits for another thread.
 inline void relax() { _mm_pause(); }
+// After it others see what was stored past the caches.
+inline void settle_streams() { _mm_sfence(); }
 #else
 using FloatMode = uint64_t;
 constexpr FloatMode PLAIN_FLOATS = 0;
@@ -31,6 +33,7 @@ inline FloatMode float_mode() {
 inline void set_float_mode(FloatMode mode) { asm volatile("msr fpcr, %0" : : "r"(mode)); }
 // Of the two, `isb` waits about as long as x86's pause.
 inline void relax() { asm volatile("isb"); }
+inline void settle_streams() {}
 #endif
 
 inline bool is_intel() {

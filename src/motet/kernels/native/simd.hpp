@@ -78,6 +78,11 @@ struct f32x16 {
     EACH
     f_store(p + r * WIDTH, v[r]);
   }
+  // Past the caches where the machine can; p is a multiple of 64.
+  void stream(float* p) const {
+    EACH
+    f_stream(p + r * WIDTH, v[r]);
+  }
   void store_half(uint16_t* p) const {
     EACH
     f_to_half(p + r * WIDTH, v[r]);

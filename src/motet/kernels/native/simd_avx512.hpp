@@ -12,6 +12,7 @@ using F = __m512;
 using I = __m512i;
 inline F f_load(const float* p) { return _mm512_loadu_ps(p); }
 inline void f_store(float* p, F a) { _mm512_storeu_ps(p, a); }
+inline void f_stream(float* p, F a) { _mm512_stream_ps(p, a); }
 inline F f_set(float a) { return _mm512_set1_ps(a); }
 inline F f_add(F a, F b) { return _mm512_add_ps(a, b); }
 inline F f_sub(F a, F b) { return _mm512_sub_ps(a, b); }

@@ -14,6 +14,7 @@ using F = float32x4_t;
 using I = int32x4_t;
 inline F f_load(const float* p) { return vld1q_f32(p); }
 inline void f_store(float* p, F a) { vst1q_f32(p, a); }
+inline void f_stream(float* p, F a) { vst1q_f32(p, a); }  // it has no such store for one vector
 inline F f_set(float a) { return vdupq_n_f32(a); }
 inline F f_add(F a, F b) { return vaddq_f32(a, b); }
 inline F f_sub(F a, F b) { return vsubq_f32(a, b); }

@@ -12,6 +12,7 @@ using F = __m128;
 using I = __m128i;
 inline F f_load(const float* p) { return _mm_loadu_ps(p); }
 inline void f_store(float* p, F a) { _mm_storeu_ps(p, a); }
+inline void f_stream(float* p, F a) { _mm_stream_ps(p, a); }
 inline F f_set(float a) { return _mm_set1_ps(a); }
 inline F f_add(F a, F b) { return _mm_add_ps(a, b); }
 inline F f_sub(F a, F b) { return _mm_sub_ps(a, b); }
