@@ -56,6 +56,18 @@ _OWN: dict[str, dict[str, Any]] = {
     "qwen3moe": {"expert_feed_forward_length": 256},
     "glm4moe": {"expert_feed_forward_length": 256},
     "gpt-oss": {"expert_feed_forward_length": 256},
+    "gemma4": {
+        "block_count": 8,
+        "feed_forward_length": [512] * 6 + [768] * 2,
+        "attention__head_count_kv": [4, 1] * 4,
+        "attention__sliding_window_pattern": [True, False] * 4,
+        "attention__key_length": 128,
+        "attention__value_length": 128,
+        "attention__key_length_swa": 64,
+        "attention__value_length_swa": 64,
+        "embedding_length_per_layer_input": 256,
+        "expert_feed_forward_length": 256,
+    },
     "rwkv6": {"wkv__head_size": 64},
     "rwkv7": {"wkv__head_size": 64},
     "openelm": {

@@ -21,6 +21,7 @@ GIVEN = ["llama", "gemma2", "qwen3", "qwen3_embedding", "qwen3_reranker", "gemma
 GIVEN += ["qwen3moe", "smollm3", "granite", "olmo2", "olmo3", "glm4", "phi3", "ministral3"]
 GIVEN += ["granitehybrid", "lfm2", "lfm2moe", "glm4moe", "rwkv7"]
 GIVEN += ["falconh1", "nemotronh", "nemotronhmoe"]
+GIVEN += ["gemma4", "gemma4moe"]
 GIVEN += ["qwen3next", "qwen35", "qwen35moe", "kimilinear"]
 GIVEN += ["gptoss", "gptoss_mxfp4"]
 GIVEN += ["xlmroberta", "xlmroberta_rank", "modernbert", "nomicbert"]

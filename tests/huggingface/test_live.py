@@ -40,7 +40,8 @@ ENCODER: dict[str, Any] = SIZES | {"layer_norm_eps": 1e-3, "num_labels": 3}
 def filled(model: Any) -> Any:
     """The model with weights that all matter, each a BF16 number."""
     torch.manual_seed(3)
-    one = 0.0 if model.config.model_type.startswith("gemma") else 1.0
+    kind = model.config.model_type
+    one = 0.0 if kind.startswith("gemma") and not kind.startswith("gemma4") else 1.0
     with torch.no_grad():
         for name, p in model.named_parameters():
             if oracle_layer_norms.fill(name, p):

@@ -225,6 +225,29 @@ def test_sinks_take_a_share_of_attention_and_give_nothing(cpu: CPU) -> None:
         case.run(cpu, case.whole(), **options, sinks=SINKS[:3])
 
 
+@pytest.mark.parametrize("kind", KV_TYPES)
+@pytest.mark.parametrize(
+    ("shape", "options"), [({}, {"rope": rope_of(32), "window": 70, "softcap": 4.0}), *LATENT[:2]]
+)
+def test_what_was_stored_is_read_again(cpu: CPU, kind: str, shape: dict, options: dict) -> None:
+    """Any rows, in any order and number, are given what they were when all was stored."""
+    case = Case([130, 20, 1], kind=kind, **shape)
+    whole = case.run(cpu, case.whole(), scale=0.2, **options)
+    options |= {"scale": 0.2, "latent": case.latent}
+    before = case.pages.buffer.copy()
+    for count in (0, 1, 40, 151):
+        rows = np.random.default_rng(count).permutation(151)[:count]
+        kv, q = case.view(cpu, rows, np.array(case.lengths)), case.q[rows]
+        read = cpu.attention(q, None, None, kv, **options)
+        assert np.array_equal(read, whole[rows])
+        if count:
+            defined = REFERENCE.attention(q, None, None, kv, **options)
+            np.testing.assert_allclose(read, defined, atol=3e-5)
+    assert np.array_equal(case.pages.buffer, before)
+    with pytest.raises(ValueError, match="values without keys"):
+        cpu.attention(q, None, case.v, kv, **options)
+
+
 def test_gaps_and_stale_pages_change_nothing(cpu: CPU) -> None:
     """Keys whose bit is not set are as if they were not there, whatever their page holds."""
     case = Case([200])

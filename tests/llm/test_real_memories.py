@@ -10,6 +10,7 @@ from tests.models import tiny
 
 ARCHITECTURES = ["llama", "deepseek2", "gemma3", "mamba", "mamba2", "jamba", "rwkv6", "rwkv7"]
 ARCHITECTURES += ["qwen35", "kimi-linear", "nemotron_h_moe", "falcon-h1", "lfm2moe", "gpt-oss"]
+ARCHITECTURES += ["gemma4"]
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

@@ -49,7 +49,7 @@ def test_token_by_token(sequence: OneSequence) -> None:
 
 
 LOOPS = {
-    "forward": "self.blocks self.decoder_blocks",
+    "forward": "self.blocks self.decoder_blocks self.own_blocks self.sharing_blocks",
     "_mixed": "enumerate(zip(self.w2, self.lerps, strict=True))",  # RWKV-6's five mixes
     "head": "",
     "encode": "self.blocks self.encoder_blocks",

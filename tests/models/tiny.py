@@ -93,6 +93,26 @@ _OWN = {
     "gemma": {"attention.key_length": 8, "attention.value_length": 8},
     "gemma2": {"attention.sliding_window": 8},
     "gemma3": {"attention.sliding_window": 8, "rope.freq_base": 1e6},
+    "gemma4": {
+        "block_count": 4,
+        "feed_forward_length": [24, 24, 32, 32],
+        "attention.head_count_kv": [2, 1, 2, 1],
+        "attention.key_length": 16,
+        "attention.value_length": 16,
+        "attention.key_length_swa": 8,
+        "attention.value_length_swa": 8,
+        "attention.sliding_window": 8,
+        "attention.sliding_window_pattern": [True, False] * 2,
+        "attention.shared_kv_layers": 2,
+        "embedding_length_per_layer_input": 16,
+        "rope.freq_base": 1e6,
+        "rope.freq_base_swa": 10000.0,
+        "rope.dimension_count_swa": 8,
+        "final_logit_softcapping": 30.0,
+        "expert_count": 4,
+        "expert_used_count": 2,
+        "expert_feed_forward_length": 12,
+    },
     "mamba": _SCAN | _ALONE,
     "mamba2": _SCAN | _ALONE | {"ssm.time_step_rank": 6, "ssm.group_count": 2},
     "jamba": _SCAN
@@ -271,8 +291,11 @@ def metadata(architecture: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+_IN_SOME = "ffn_gate_inp.weight", "attn_v.weight", "layer_output_scale.weight"
+
+
 class Required(TensorChecker):
-    """Records the tensors that a model has to have, and experts in every other layer."""
+    """Records the tensors that a model has to have, and some others in every other layer."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -285,7 +308,7 @@ class Required(TensorChecker):
         return reader
 
     def has(self, name: str) -> bool:
-        return name == "ffn_gate_inp.weight" and self.index % 2 == 1
+        return name in _IN_SOME and self.index % 2 == 1
 
 
 def declare(config: Any) -> tuple[Any, Shapes]:
@@ -311,7 +334,8 @@ def write(
 ) -> Path:
     """A GGUF file with random tensors: by default those that the keys call for.
 
-    They are F32 unless ``types`` says otherwise. A scan's rates are negative, as always.
+    They are F32 unless ``types`` says otherwise. A scan's rates are negative, and what frequencies
+    are divided by is positive, as always.
     """
     rng = np.random.default_rng(0)
     writer = gguf.GGUFWriter(path, keys["general.architecture"])
@@ -321,6 +345,8 @@ def write(
         values += "norm" in name
         if name.endswith("ssm_a"):
             values = -np.abs(values)
+        if name == "rope_freqs.weight":
+            values = 1 + np.abs(values)
         kind = types.get(name, np.float32)
         if isinstance(kind, gguf.GGMLQuantizationType):
             writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)

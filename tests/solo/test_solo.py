@@ -30,6 +30,7 @@ MODELS = {
             *("rwkv7", "nemotronhmoe"),
             *("glm4moe", "olmo3", "granitehybrid", "falconh1", "lfm2moe"),  # and test_families.py
             *("gptoss", "gptoss_mxfp4"),
+            *("gemma4", "gemma4moe"),
         )
     },
     **{
@@ -79,6 +80,7 @@ def test_random_batches(name: str, isa: str) -> None:
         "motet-tiny",
         "stories260K",
         "gemma3",
+        "gemma4",
         "mamba2",
         "jamba",
         "rwkv6",

@@ -67,4 +67,4 @@ class Plan:
 
         arch = next(a for a, name in gguf.MODEL_ARCH_NAMES.items() if name == self.architecture)
         names = gguf.get_tensor_name_map(arch, self.n_layers)
-        return lambda name: names.get_name(name, try_suffixes=(".weight", ".bias"))
+        return lambda name: names.get_name(name, try_suffixes=(".weight", ".bias", ".scale"))

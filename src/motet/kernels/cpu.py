@@ -162,7 +162,7 @@ class CPU(CPUWeights, HostMemory):
     def attention(
         self,
         q: Float32,
-        k: Float32,
+        k: Float32 | None,
         v: Float32 | None,
         kv: PagedKV,
         *,

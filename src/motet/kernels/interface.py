@@ -311,7 +311,7 @@ class Kernels(Protocol):
     def attention(
         self,
         q: Float32,
-        k: Float32,
+        k: Float32 | None,
         v: Float32 | None,
         kv: PagedKV,
         *,
@@ -333,8 +333,8 @@ class Kernels(Protocol):
         which are not rotated, are its value (DeepSeek-AI 2024, arXiv 2405.04434, §2.1.2: the
         absorbed form). ``sinks`` ``[heads]``: each head's softmax has one more score, whose weight
         counts and goes to nothing (Xiao et al. 2023, arXiv 2309.17453, eq. 2, with a learned one).
-        Raises NumericalError if a key or value is not a finite number of the
-        cache's type.
+        With k and v None nothing is stored: all that is seen has been. Raises NumericalError if a
+        key or value is not a finite number of the cache's type.
         """
         ...
 

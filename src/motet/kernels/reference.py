@@ -214,7 +214,7 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
     def attention(
         self,
         q: Float32,
-        k: Float32,
+        k: Float32 | None,
         v: Float32 | None,
         kv: PagedKV,
         *,
@@ -386,7 +386,7 @@ def rotate(x: Float32, positions: Int64, rope: Rope) -> Float32:
     return out
 
 
-def store(pages: HostPages, k: Float32, v: Float32 | None, slots: Int64) -> None:
+def store(pages: HostPages, k: Float32 | None, v: Float32 | None, slots: Int64) -> None:
     """Write keys and values into their slots in the pool's own number format."""
     page, slot = np.divmod(slots, PAGE)
     for stored, scales, x in (

@@ -214,10 +214,10 @@ def read_kv_heads(keys: Keys, n_heads: int) -> int:
     return n_kv_heads
 
 
-def read_kv_heads_by_layer(keys: Keys, heads: HeadsConfig) -> tuple[int, ...]:
+def read_kv_heads_by_layer(keys: Keys, heads: HeadsConfig, *, least: int = 0) -> tuple[int, ...]:
     """Heads of keys and values of each layer, 0 where it has no attention."""
     in_file = heads.n_layers + heads.draft_layers
-    kv_heads = keys.integers("attention.head_count_kv", in_file, 0, heads.n_heads)
+    kv_heads = keys.integers("attention.head_count_kv", in_file, least, heads.n_heads)
     for count in filter(None, kv_heads):
         keys.divides("attention.head_count_kv", count, "attention.head_count", heads.n_heads)
     return kv_heads[: heads.n_layers]

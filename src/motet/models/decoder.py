@@ -63,15 +63,20 @@ class Decoder(Generic[C]):
 
         Of the last block, only these are computed.
         """
+        x = self.embed(tokens, view)
+        last = self.blocks[-1]
+        for block in self.blocks:
+            x = block.forward(x, view, wanted if block is last else None)
+        return self.output_norm(x)
+
+    def embed(self, tokens: Int32, view: View) -> Float32:
+        """What goes into the first block, ``[T, d_model]``."""
         x = self.kernels.embedding(self.token_embd, tokens)
         if self._embedding_scale != 1.0:
             x *= self._embedding_scale
         if self.position_embd is not None:
             x += self.kernels.embedding(self.position_embd, view.positions)
-        last = self.blocks[-1]
-        for block in self.blocks:
-            x = block.forward(x, view, wanted if block is last else None)
-        return self.output_norm(x)
+        return x
 
     def head(self, hidden: Float32) -> Float32:
         """Logits ``[R, n_vocab]`` of what ``forward`` gave."""

@@ -51,7 +51,7 @@ class Block:
 
     Each has a norm, of the kind ``norm``, before it unless ``pre_norms`` is False, and, with
     ``post_norms``, another after it; what is added is multiplied by ``scale``.
-    ``ffn_norm``: the name of the norm before the second.
+    ``ffn_norm``: the name of the norm before the second; None if that has its own.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Block:
         pre_norms: bool = True,
         post_norms: bool = False,
         scale: float = 1.0,
-        ffn_norm: str = "ffn_norm",
+        ffn_norm: str | None = "ffn_norm",
     ) -> None:
         def named(name: str) -> Norm:
             return norm(t, kernels, name, config.d_model, config.norm_eps)
@@ -78,7 +78,7 @@ class Block:
         self.attn_norm = named("attn_norm") if pre_norms else None
         self.post_attention_norm = named("post_attention_norm") if post_norms else None
         if feed_forward is not None:
-            self.ffn_norm = named(ffn_norm) if pre_norms else None
+            self.ffn_norm = named(ffn_norm) if pre_norms and ffn_norm else None
             self.post_ffw_norm = named("post_ffw_norm") if post_norms else None
 
     def forward(self, x: Float32, view: Any, wanted: Int64 | None = None) -> Float32:

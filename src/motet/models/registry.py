@@ -11,6 +11,7 @@ from motet.models.family import Family
 from motet.models.gemma import Gemma
 from motet.models.gemma2 import Gemma2
 from motet.models.gemma3 import Gemma3
+from motet.models.gemma4 import Gemma4
 from motet.models.gemma_embedding import GemmaEmbedding
 from motet.models.glm4 import Glm4, Glm4Moe
 from motet.models.gpt2 import Gpt2
@@ -50,6 +51,7 @@ FAMILIES: dict[str, type[Family[Any]]] = {
     "gemma": Gemma,
     "gemma2": Gemma2,
     "gemma3": Gemma3,
+    "gemma4": Gemma4,
     "gemma-embedding": GemmaEmbedding,
     "glm4": Glm4,
     "glm4moe": Glm4Moe,

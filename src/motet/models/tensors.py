@@ -90,6 +90,14 @@ class TensorReader(ABC):
         """The matrices of a tensor ``[count, rows, columns]``."""
         return self._matrices(self._prefix + name, (count, rows, columns), (rows,) * count)
 
+    def expert_pairs(
+        self, name: str, count: int, rows: int, columns: int
+    ) -> tuple[tuple[Matrix, ...], tuple[Matrix, ...]]:
+        """The first and the second ``rows`` of each matrix of ``[count, 2 · rows, columns]``."""
+        shape = count, 2 * rows, columns
+        matrices = self._matrices(self._prefix + name, shape, (rows,) * (2 * count))
+        return matrices[::2], matrices[1::2]
+
     def skip_blocks(self, first: int, count: int) -> None:
         """The file may have the tensors of blocks that are not run."""
         self._skip(tuple(f"blk.{i}." for i in range(first, first + count)))

@@ -9,6 +9,12 @@ from motet.huggingface.families.deepseek import deepseek_v2, deepseek_v3
 from motet.huggingface.families.falcon_h1 import falcon_h1
 from motet.huggingface.families.gemma import gemma, gemma2
 from motet.huggingface.families.gemma3 import gemma3, gemma3_text
+from motet.huggingface.families.gemma4 import (
+    gemma4,
+    gemma4_text,
+    gemma4_unified,
+    gemma4_unified_text,
+)
 from motet.huggingface.families.glm4 import glm4, glm4_moe
 from motet.huggingface.families.gpt2 import gpt2
 from motet.huggingface.families.gpt_oss import gpt_oss
@@ -54,6 +60,10 @@ FAMILIES: dict[str, Family] = {
     "gemma2": gemma2,
     "gemma3": gemma3,
     "gemma3_text": gemma3_text,
+    "gemma4": gemma4,
+    "gemma4_text": gemma4_text,
+    "gemma4_unified": gemma4_unified,
+    "gemma4_unified_text": gemma4_unified_text,
     "glm4": glm4,
     "glm4_moe": glm4_moe,
     "gpt2": gpt2,

@@ -91,26 +91,33 @@ Bias bias_of(const BiasTable& table, int heads, int64_t longest) {
   return bias;
 }
 
-// Store k and v, then attend. False if a key or value is beyond the range of the pool's kind.
-bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const float, 3> k,
-                  std::optional<Array<const float, 3>> v, const KVPages& pages,
-                  const BlockTables& tables, const HeldRotary* rotary, const HeldSelfExtend* extend,
-                  float scale, int window, float softcap, const BiasTable& bias, int latent,
-                  std::optional<Array<const float, 1>> sinks, Array<float, 2> out) {
+// Store k and v, if there are any, then attend. False if a key or value is beyond the range of the
+// pool's kind.
+bool attention_of(ThreadPool& threads, Array<const float, 3> q,
+                  std::optional<Array<const float, 3>> k, std::optional<Array<const float, 3>> v,
+                  const KVPages& pages, const BlockTables& tables, const HeldRotary* rotary,
+                  const HeldSelfExtend* extend, float scale, int window, float softcap,
+                  const BiasTable& bias, int latent, std::optional<Array<const float, 1>> sinks,
+                  Array<float, 2> out) {
   const int64_t tokens = q.shape(0);
-  const int heads = (int)q.shape(1), value_dim = v ? (int)v->shape(2) : latent;
+  const int heads = (int)q.shape(1), value_dim = v        ? (int)v->shape(2)
+                                                 : latent ? latent
+                                                          : pages.value_dim;
   need(heads > 0 && heads % pages.kv_heads == 0 && (int)q.shape(2) == pages.head_dim &&
-           (int)k.shape(1) == pages.kv_heads && (int)k.shape(2) == pages.head_dim,
+           (!k || ((int)k->shape(1) == pages.kv_heads && (int)k->shape(2) == pages.head_dim)),
        "attention: heads do not fit");
+  need(k || !v, "attention: values without keys");
   if (v)
     need((int64_t)v->shape(0) == tokens && (int)v->shape(1) == pages.kv_heads && value_dim > 0 &&
              value_dim == pages.value_dim,
          "attention: values do not fit");
-  else
+  else if (k || latent)
     need(!pages.value_dim && latent > 0 &&
              latent + (rotary ? 2 * rotary->half : 0) <= pages.head_dim,
          "attention: values do not fit into keys");
-  need((int64_t)k.shape(0) == tokens && tables.tokens() == tokens &&
+  else
+    need(value_dim > 0, "attention: pages without values");
+  need((!k || (int64_t)k->shape(0) == tokens) && tables.tokens() == tokens &&
            (int64_t)out.shape(0) == tokens && (int64_t)out.shape(1) == (int64_t)heads * value_dim,
        "attention: token counts differ");
   need(tables.pages_needed <= pages.pages, "attention: a page or slot beyond the pool");
@@ -139,7 +146,7 @@ bool attention_of(ThreadPool& threads, Array<const float, 3> q, Array<const floa
   a.bias = bias_of(bias, heads, a.distances() - 1);
   nb::gil_scoped_release free_python;
   const float* values = v ? v->data() : nullptr;
-  if (!store(threads, pages, k.data(), values, tables.slots.data(), tokens)) return false;
+  if (k && !store(threads, pages, k->data(), values, tables.slots.data(), tokens)) return false;
   if (tokens) attend(threads, a);
   return true;
 }
@@ -238,7 +245,7 @@ void bind_attention(nb::module_& m) {
       .def(nb::init<int, std::vector<HeldSelfExtend::Far>, Array<const int32_t, 1>,
                     std::optional<Array<const float, 1>>>(),
            "window"_a, "far"_a, "stage"_a, "factors"_a.none());
-  m.def("attention", &attention_of, "threads"_a, "q"_a, "k"_a, "v"_a.none(), "pages"_a, "tables"_a,
-        "rotary"_a.none(), "extend"_a.none(), "scale"_a, "window"_a, "softcap"_a, "bias"_a.none(),
-        "latent"_a, "sinks"_a.none(), "out"_a);
+  m.def("attention", &attention_of, "threads"_a, "q"_a, "k"_a.none(), "v"_a.none(), "pages"_a,
+        "tables"_a, "rotary"_a.none(), "extend"_a.none(), "scale"_a, "window"_a, "softcap"_a,
+        "bias"_a.none(), "latent"_a, "sinks"_a.none(), "out"_a);
 }
