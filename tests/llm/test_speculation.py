@@ -20,7 +20,7 @@ from tests.models import tiny
 from tests.scripted import N_VOCAB, ScriptedModel, noise
 
 FAMILIES = ("llama", "gemma3", "mamba", "mamba2", "rwkv6", "rwkv7", "jamba", "qwen35")
-FAMILIES += ("kimi-linear", "t5", "gpt-oss")
+FAMILIES += ("kimi-linear", "t5", "gpt-oss", "gemma4")
 
 
 class Telling:

@@ -120,13 +120,14 @@ def test_rows_are_the_same_whichever_are_wanted(
     model = Model(GGUFFile.open(path), kernels())
     options = {"self_extend": extended, "context_length": 150}
     every = decoded(model, range(150), **options)
+    if kernels is Reference:
+        rows = decoded(model, [3, 70, 71, 149], **options, ubatch=64)
+        np.testing.assert_allclose(rows, every[[3, 70, 71, 149]], atol=1e-4)
+        return
     for wanted in ([149], [3, 70, 71, 149], range(100)):
         for ubatch in (7, 64, 512):
             rows = decoded(model, wanted, **options, ubatch=ubatch)
-            if kernels is CPU:
-                assert np.array_equal(rows, every[list(wanted)])
-            else:
-                np.testing.assert_allclose(rows, every[list(wanted)], atol=1e-4)
+            assert np.array_equal(rows, every[list(wanted)])
 
 
 def test_no_other_rows_are_computed(tmp_path: Path) -> None:

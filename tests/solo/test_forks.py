@@ -13,6 +13,7 @@ from tests.solo.voices import SPLITS, alone, random_tokens
 KINDS = {
     "gemma2": {},
     "gemma3": {},
+    "gemma4": {},
     "olmo2": {},
     "mamba": {},
     "falcon-mamba": {"ssm__dt_b_c_rms": True},

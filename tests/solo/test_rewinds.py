@@ -12,7 +12,7 @@ from tests.solo.voices import alone, random_tokens
 __all__ = ["models"]  # the fixture
 
 
-ATTENTION = ("gemma2", "gemma3", "olmo2")
+ATTENTION = ("gemma2", "gemma3", "gemma4", "olmo2")
 """Kinds without a recurrent layer."""
 
 

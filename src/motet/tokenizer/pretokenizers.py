@@ -48,8 +48,8 @@ _DIGIT = r"\p{N}"
 _DIGITS = r"\p{N}{1,3}"
 _SYMBOLS = r" ?[^\s\p{L}\p{N}]+[\r\n]*"
 _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
-_UPPER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
-_LOWER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_UPPER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}"
+_LOWER = r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = "|".join((_ENGLISH, _LETTERS, _DIGITS, _SYMBOLS, _SPACES))
@@ -59,12 +59,18 @@ _QWEN35 = (
 )
 
 
+def _words(suffix: str, of: str = "") -> str:
+    """Words cut where case changes; ``of``: which of the letters that case does not show in."""
+    upper, lower = f"[{_UPPER}{of}]", f"[{_LOWER}{of}]"
+    return f"{_FIRST}{upper}*{lower}+{suffix}|{_FIRST}{upper}+{lower}*{suffix}"
+
+
 def _cased(suffix: str, digits: str) -> str:
-    """Words cut where case changes: tiktoken's o200k_base, Mistral's Tekken."""
-    words = f"{_FIRST}{_UPPER}*{_LOWER}+{suffix}|{_FIRST}{_UPPER}+{_LOWER}*{suffix}"
-    return rf"{words}|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
+    """tiktoken's o200k_base, Mistral's Tekken."""
+    return rf"{_words(suffix)}|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
 
 
+_KIMI = "|".join((r"\p{Han}+", _words(f"{_ENGLISH}?", r"&&[^\p{Han}]"), _DIGITS, _SYMBOLS, _SPACES))
 _THREE_DIGITS = "[0-9][0-9][0-9]"
 _HAN_KANA = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 _HAN_HANGUL = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
@@ -194,6 +200,7 @@ BY_NAME = {
     "kanana2": _GPT4O,
     "talkie": _GPT4O,
     "minimax-m2": _GPT4O,
+    "kimi-k2": PreTokenizer((_KIMI,), ignore_merges=True),
     "bailingmoe": _BAILING,
     "bailingmoe2": _BAILING,
     "llada-moe": _BAILING,
