@@ -11,6 +11,7 @@ from motet.huggingface.tokenizer.chat_templates import chat_template_keys
 from motet.huggingface.tokenizer.description import Draft
 from motet.huggingface.tokenizer.files import CONFIG, FAST, MODEL_CONFIG, TokenizerFiles
 from motet.huggingface.tokenizer.post_processor import Around, read_post_processor
+from motet.huggingface.tokenizer.ranks import KIMI, RANKS, read_ranks
 from motet.huggingface.tokenizer.sentencepiece_model import as_draft, fairseq_order, read_model
 from motet.huggingface.tokenizer.special_tokens import SpecialTokens, special_keys
 from motet.huggingface.tokenizer.token_table import looks_special
@@ -37,7 +38,7 @@ _JSON_FIRST = frozenset(
     )
 )
 """Families of which llama.cpp's converter never looks for a SentencePiece file, or only last."""
-_OTHERS = "tekken.json", "tiktoken.model", "qwen.tiktoken", "vocab.bpe"
+_OTHERS = "tekken.json", RANKS, "qwen.tiktoken", "vocab.bpe"
 _TOKEN_TYPES = {"bert": 1, "nomic-bert": 1, "jina-bert-v2": 2}
 """Architectures with embeddings for kinds of tokens -> how many, where the file does not say."""
 _FIRST_PIECE = b"\n"
@@ -57,14 +58,14 @@ def read_tokenizer(files: Directory, architecture: str, n_vocab: int) -> dict[st
     ``n_vocab``: rows of the model's embedding; ids that no token has become ``[PAD123]``, unused.
 
     Where several files are there, the first of these, as llama.cpp's converter has it:
-    ``rwkv_vocab_v20230424.txt``; a SentencePiece model (``tokenizer.model``, ``spiece.model``,
-    ``sentencepiece.bpe.model``); ``tokenizer.json``; ``vocab.txt``; ``vocab.json`` with
-    ``merges.txt``. For families whose vocabularies are not SentencePiece's (GPT-2, MPT, Mamba,
-    BERT, DeepSeek 2, ...) ``tokenizer.json`` comes before it. A directory without any of them has
-    no vocabulary (``tokenizer.ggml.model`` is ``none``).
+    ``rwkv_vocab_v20230424.txt``; Kimi's ``tiktoken.model``; a SentencePiece model
+    (``tokenizer.model``, ``spiece.model``, ``sentencepiece.bpe.model``); ``tokenizer.json``;
+    ``vocab.txt``; ``vocab.json`` with ``merges.txt``. For families whose vocabularies are not
+    SentencePiece's (GPT-2, MPT, Mamba, BERT, DeepSeek 2, ...) ``tokenizer.json`` comes before it. A
+    directory without any of them has no vocabulary (``tokenizer.ggml.model`` is ``none``).
 
     No code of the directory is run. A tokenizer class of its own (``auto_map``) is refused, but for
-    RWKV's, which does what Motet does.
+    RWKV's and Kimi's, which do what Motet does.
 
     Raises TokenizerError for files that are damaged or contradict each other, ModelFileError for
     JSON that is none, UnsupportedError for a tokenizer that Motet would not do exactly.
@@ -122,6 +123,9 @@ def _read(
     if files.has(RWKV):
         defaults = {"bos": 0, "eos": 0, "eot": _RWKV_END_OF_TURN}
         return _Found(read_rwkv(files, n_vocab), None, {"bos": False, "eos": False}, defaults)
+    if files.has(RANKS) and files.json(CONFIG).get("tokenizer_class") == KIMI:
+        draft = read_ranks(files, n_vocab, added)
+        return _Found(draft, None, {"bos": False, "eos": False}, {})
     _check_class(files)
     around = read_post_processor(files.json(FAST).get("post_processor"), files.where(FAST))
     adds = {part: files.flag(CONFIG, f"add_{part}_token") for part in ("bos", "eos")}
