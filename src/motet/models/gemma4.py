@@ -73,11 +73,14 @@ class Gemma4(Decoder[Gemma4Config]):
                 window=config.window if slides else 0,
                 owner=config.owners[i],
             )
-            mlp = GatedMLP(t, kernels, replace(config, d_ff=config.widths[i]), GELU)
-            feed = mlp
+            ffn_norm = "ffn_norm"
+            feed = GatedMLP(t, kernels, replace(config, d_ff=config.widths[i]), GELU)
             if config.n_experts:
-                feed = MLPBesideExperts(t, kernels, config, mlp, config.expert_width)
-            return Gemma4Block(t, kernels, config, i, attention, feed, given=config.given)
+                feed = MLPBesideExperts(t, kernels, config, feed, config.expert_width)
+                ffn_norm = None
+            return Gemma4Block(
+                t, kernels, config, i, attention, feed, given=config.given, ffn_norm=ffn_norm
+            )
 
         super().__init__(
             config,

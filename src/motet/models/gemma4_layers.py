@@ -123,7 +123,7 @@ class MLPBesideExperts:
 class Gemma4Block(Block):
     """A block, then what the layer is given of each token, all times a number of the layer's.
 
-    ``given``: how many numbers that is; 0 for none.
+    ``given``: how many numbers that is; 0 for none. ``ffn_norm``: as for ``Block``.
     """
 
     def __init__(
@@ -136,9 +136,8 @@ class Gemma4Block(Block):
         feed_forward: FeedForward,
         *,
         given: int,
+        ffn_norm: str | None,
     ) -> None:
-        own_norms = isinstance(feed_forward, MLPBesideExperts)
-        ffn_norm = None if own_norms else "ffn_norm"
         super().__init__(
             t, kernels, config, mixer, feed_forward, post_norms=True, ffn_norm=ffn_norm
         )
