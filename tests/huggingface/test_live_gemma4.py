@@ -18,7 +18,7 @@ pytest.importorskip("transformers", reason="needs transformers, the oracle")
 
 import torch
 
-from tests.huggingface.test_live import TOKENS, computed, filled, transformers
+from tests.huggingface.test_live import TOKENS, computed, filled, keys, transformers
 
 SLIDES, SEES = "sliding_attention", "full_attention"
 TEXT: dict[str, Any] = {
@@ -84,6 +84,21 @@ def test_logits(name: str, tmp_path: Path) -> None:
     for kernels in KERNELS.values():
         ours = logits(tmp_path, kernels, TOKENS)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance("gemma4"))
+    new = keys(tmp_path)
+    as_published(tmp_path, TEXT | CASES[name])
+    assert keys(tmp_path) == new
+
+
+def as_published(folder: Path, options: dict[str, Any]) -> None:
+    """Rewrite config.json as it was published in April 2026."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("per_layer_config")
+    config["global_head_dim"] = options["global_head_dim"]
+    config["num_global_key_value_heads"] = options.get("num_global_key_value_heads")
+    if config["enable_moe_block"]:
+        config["expert_intermediate_size"] = config.pop("moe_intermediate_size")
+    path.write_text(json.dumps(config))
 
 
 def test_the_text_part_of_a_model_that_sees_and_hears(

@@ -199,13 +199,14 @@ def _shared(config: ConfigReader, keys: Keys) -> Keys:
 
 
 def _experts(config: ConfigReader) -> Keys:
-    config.ignore("num_experts", "top_k_experts", "moe_intermediate_size")
+    width = "moe_intermediate_size", "expert_intermediate_size"
+    config.ignore("num_experts", "top_k_experts", *width)
     if not config.flag("enable_moe_block", default=False):
         return {}
     return {
         "expert_count": config.integer("num_experts"),
         "expert_used_count": config.integer("top_k_experts"),
-        "expert_feed_forward_length": config.integer("moe_intermediate_size"),
+        "expert_feed_forward_length": config.integer(*width),
     }
 
 
