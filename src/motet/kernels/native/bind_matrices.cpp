@@ -201,7 +201,7 @@ void bind_matrices(nb::module_& m) {
         "groups_used"_a, "group_best"_a, "weighting"_a, "epsilon"_a, "scale"_a, "ids"_a,
         "weights"_a);
   m.def("experts", &experts_of, "pool"_a, "x"_a, "ids"_a, "weights"_a, "gate"_a.none(), "up"_a,
-        "down"_a, "activation"_a, "out"_a);
+        "down"_a, "activation"_a, "biases"_a, "out"_a);
 #if MOTET_TILES
   m.def("tiles_allowed", &tiles_allowed);
 #endif
