@@ -52,6 +52,7 @@ inline I i_max(I a, I b) { return vmaxq_s32(a, b); }
 inline I i_mul(I a, I b) { return vmulq_s32(a, b); }
 inline I i_and(I a, I b) { return vandq_s32(a, b); }
 inline I i_or(I a, I b) { return vorrq_s32(a, b); }
+inline I i_xor(I a, I b) { return veorq_s32(a, b); }
 template <int n>
 inline I i_left(I a) {
   return vshlq_n_s32(a, n);
@@ -86,6 +87,15 @@ inline F f_i8(const int8_t* p) {
   memcpy(&bytes, p, 4);
   const int16x8_t wide = vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(bytes)));
   return f_from(vmovl_s16(vget_low_s16(wide)));
+}
+inline I i_bytes(const uint8_t* p) { return vreinterpretq_s32_u32(vmovl_u16(four_u8(p))); }
+inline I i_bytes_of_bits(const uint8_t* p) {
+  const uint8x16_t eight = vcombine_u8(vdup_n_u8(p[0]), vdup_n_u8(p[1]));
+  const uint8x16_t each = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
+  return vreinterpretq_s32_u8(vtstq_u8(eight, each));
+}
+inline I i_look_up(const uint8_t* table, I a) {
+  return vreinterpretq_s32_u8(vqtbl1q_u8(vld1q_u8(table), vreinterpretq_u8_s32(a)));
 }
 // Bytes as words, two a lane.
 inline I i_words(const uint8_t* p) {
