@@ -7,8 +7,8 @@ other: three turns, the last answer once more, another third question, another s
 first one, and the whole chat as it was. Answers are fixed texts, so that both see the same tokens
 whatever their models say. For each: the prompt's tokens, how many of them it has in common with the
 beginning of an earlier prompt, how many each server says that it did not compute
-(``usage.prompt_tokens_details.cached_tokens``), and whether what it answers, five log probabilities
-a token included, is what a server gives that keeps nothing.
+(``usage.prompt_tokens_details.cached_tokens``), and what of its answer is the same as from a server
+that keeps nothing: all of it, five log probabilities a token included, the text, or nothing.
 """
 
 import argparse
@@ -101,24 +101,28 @@ def _wait(client: httpx.Client, process: subprocess.Popen[bytes], log: Any) -> N
     raise SystemExit("the server does not answer")
 
 
-def ask(client: httpx.Client, messages: Messages, **fields: Any) -> tuple[str, int, int]:
-    """An answer, the prompt's tokens, and how many of them were not computed."""
+def ask(client: httpx.Client, messages: Messages, **fields: Any) -> tuple[list[Any], int, int]:
+    """An answer and its log probabilities, the prompt's tokens, and how many of them were not
+    computed."""
     body = {"messages": messages, "max_tokens": 16, "temperature": 0, "seed": 1}
     body |= {"logprobs": True, "top_logprobs": 5, **fields}
     found = client.post("/v1/chat/completions", json=body)
     found.raise_for_status()
     answer = found.json()
     (choice,), usage = answer["choices"], answer["usage"]
-    said = repr((choice["message"]["content"], choice["logprobs"]))
-    return said, usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]
+    return (
+        [choice["message"]["content"], choice["logprobs"]],
+        usage["prompt_tokens"],
+        usage["prompt_tokens_details"]["cached_tokens"],
+    )
 
 
-def measured(command: list[str], *, erases: bool) -> list[tuple[int, int, bool]]:
-    """(tokens, cached, same answer as when nothing is kept) of each step. ``erases``: the server
+def measured(command: list[str], *, erases: bool) -> list[tuple[int, int, str]]:
+    """(tokens, cached, what is as when nothing is kept) of each step. ``erases``: the server
     empties a slot when it is told to; otherwise it keeps to ``cache_prompt``."""
     with server([*command, "-np", str(SLOTS)]) as client:
         seen = [ask(client, messages) for _, messages in STEPS]
-    fresh: list[str] = []
+    fresh: list[list[Any]] = []
     with server([*command, "-np", "1"]) as client:
         for _, messages in STEPS:
             if erases:
@@ -127,7 +131,7 @@ def measured(command: list[str], *, erases: bool) -> list[tuple[int, int, bool]]
             assert cached == 0
             fresh.append(said)
     return [
-        (tokens, cached, said == alone)
+        (tokens, cached, "all" if said == alone else "text" if said[0] == alone[0] else "nothing")
         for (said, tokens, cached), alone in zip(seen, fresh, strict=True)
     ]
 
@@ -148,7 +152,7 @@ def main() -> None:
     parser.add_argument("--server", help="llama-server; without it Motet alone is asked")
     parser.add_argument("--context", type=int, default=1024)
     options = parser.parse_args()
-    print("| Model | Prompt | tokens | in common | Motet | same bits | llama-server | same |")
+    print("| Model | Prompt | tokens | in common | Motet | the same | llama-server | the same |")
     print("|---|---|--:|--:|--:|---|--:|---|")
     with tempfile.NamedTemporaryFile("w", suffix=".jinja") as template:
         template.write(TEMPLATE)
@@ -162,7 +166,7 @@ def table(path: Path, size: list[str], peer: str | None) -> None:
     """The rows of one model."""
     command = [sys.executable, "-m", "motet", "serve", str(path), *size]
     prompts, ours = tokenized(command), measured(command, erases=True)
-    theirs: list[tuple[int, int, bool]] = []
+    theirs: list[tuple[int, int, str]] = []
     if peer:
         # Its context is for all slots together.
         size = ["-c", str(SLOTS * int(size[1])), *size[2:], "--jinja"]
@@ -172,10 +176,10 @@ def table(path: Path, size: list[str], peer: str | None) -> None:
         assert tokens == len(prompts[number])
         row = [path.parent.name, what, str(tokens)]
         row += [str(common(prompts[number], prompts[:number])), str(cached)]
-        row += ["yes" if same else "NO"]
+        row += [same]
         if theirs:
             assert theirs[number][0] == tokens
-            row += [str(theirs[number][1]), "yes" if theirs[number][2] else "no"]
+            row += [str(theirs[number][1]), theirs[number][2]]
         else:
             row += ["", ""]
         print(f"| {' | '.join(row)} |", flush=True)
