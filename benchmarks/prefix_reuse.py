@@ -2,13 +2,13 @@
 
     PYTHONPATH=src python -m benchmarks.prefix_reuse MODEL.gguf … [--server PATH/llama-server]
 
-Both servers are asked the same prompts, one after the other, in one slot: three turns, the last
-answer once more, another third question, another second one, another first one, and the whole chat
-as it was. Prompts are texts at /v1/completions, with a fixed answer in each turn, so that both see
-the same tokens whatever their models say. For each: the prompt's tokens, how many of them it has in
-common with an earlier prompt, how many each server says it did not compute
-(``usage.prompt_tokens_details.cached_tokens``), and whether its answer is that of a server which
-saw nothing before.
+Both servers, with four slots and otherwise as they come, are asked the same chats one after the
+other: three turns, the last answer once more, another third question, another second one, another
+first one, and the whole chat as it was. Answers are fixed texts, so that both see the same tokens
+whatever their models say. For each: the prompt's tokens, how many of them it has in common with the
+beginning of an earlier prompt, how many each server says that it did not compute
+(``usage.prompt_tokens_details.cached_tokens``), and what of its answer is the same as from a server
+that keeps nothing: all of it, five log probabilities a token included, the text, or nothing.
 """
 
 import argparse
@@ -24,21 +24,28 @@ from typing import Any
 
 import httpx
 
+TEMPLATE = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
 SYSTEM = "The rules of this house: be brief, say what is so, and name who said it. " * 4
 QUESTIONS = ("What is in the box on the table?", "Who put it in there?", "And when was that?")
 ANSWERS = ("A hat, says Ann.", "Tom did, says Ann.", "A day ago, says Tom.")
-WAITS = 60
+SLOTS = 4
+WAITS = 120
+
+Messages = list[dict[str, str]]
 
 
-def turns(count: int, last: str = "") -> str:
+def turns(count: int, last: str = "") -> Messages:
     """A chat of so many turns, the last one without its answer; ``last``: its question."""
-    text = f"[system] {SYSTEM}\n"
+    said = [{"role": "system", "content": SYSTEM}]
     for number in range(count):
         question = last if last and number == count - 1 else QUESTIONS[number]
-        text += f"[user] {question}\n[assistant] "
+        said.append({"role": "user", "content": question})
         if number < count - 1:
-            text += f"{ANSWERS[number]}\n"
-    return text
+            said.append({"role": "assistant", "content": ANSWERS[number]})
+    return said
 
 
 STEPS = (
@@ -53,12 +60,12 @@ STEPS = (
 )
 
 
-def common(text: str, others: list[str]) -> int:
-    """Characters that a text has in common with the beginning of another."""
+def common(tokens: list[int], others: list[list[int]]) -> int:
+    """Tokens that a prompt has in common with the beginning of another."""
     most = 0
     for other in others:
-        pairs = enumerate(zip(text, other, strict=False))
-        most = max(most, next((n for n, (a, b) in pairs if a != b), min(len(text), len(other))))
+        pairs = enumerate(zip(tokens, other, strict=False))
+        most = max(most, next((n for n, (a, b) in pairs if a != b), min(len(tokens), len(other))))
     return most
 
 
@@ -94,61 +101,88 @@ def _wait(client: httpx.Client, process: subprocess.Popen[bytes], log: Any) -> N
     raise SystemExit("the server does not answer")
 
 
-def ask(client: httpx.Client, prompt: str) -> tuple[str, int, int]:
-    """An answer, the prompt's tokens, and how many of them were not computed."""
-    body = {"prompt": prompt, "max_tokens": 16, "temperature": 0, "seed": 1, "logprobs": 5}
-    found = client.post("/v1/completions", json=body)
+def ask(client: httpx.Client, messages: Messages, **fields: Any) -> tuple[list[Any], int, int]:
+    """An answer and its log probabilities, the prompt's tokens, and how many of them were not
+    computed."""
+    body = {"messages": messages, "max_tokens": 16, "temperature": 0, "seed": 1}
+    body |= {"logprobs": True, "top_logprobs": 5, **fields}
+    found = client.post("/v1/chat/completions", json=body)
     found.raise_for_status()
     answer = found.json()
-    usage = answer["usage"]
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-    if cached is None:
-        cached = answer["timings"]["cache_n"]
-    said = repr((answer["choices"][0]["text"], answer["choices"][0].get("logprobs")))
-    return said, usage["prompt_tokens"], cached
+    (choice,), usage = answer["choices"], answer["usage"]
+    return (
+        [choice["message"]["content"], choice["logprobs"]],
+        usage["prompt_tokens"],
+        usage["prompt_tokens_details"]["cached_tokens"],
+    )
 
 
-def measured(command: list[str]) -> list[tuple[int, int, bool]]:
-    """(tokens, cached, same answer as a server that has seen nothing) of each step."""
-    with server(command) as client:
-        seen = [ask(client, prompt) for _, prompt in STEPS]
-    fresh: dict[str, str] = {}
-    for _, prompt in STEPS:
-        if prompt not in fresh:
-            with server(command) as client:
-                fresh[prompt], *_ = ask(client, prompt)
+def measured(command: list[str], *, erases: bool) -> list[tuple[int, int, str]]:
+    """(tokens, cached, what is as when nothing is kept) of each step. ``erases``: the server
+    empties a slot when it is told to; otherwise it keeps to ``cache_prompt``."""
+    with server([*command, "-np", str(SLOTS)]) as client:
+        seen = [ask(client, messages) for _, messages in STEPS]
+    fresh: list[list[Any]] = []
+    with server([*command, "-np", "1"]) as client:
+        for _, messages in STEPS:
+            if erases:
+                client.post("/slots/0?action=erase").raise_for_status()
+            said, _, cached = ask(client, messages, **({} if erases else {"cache_prompt": False}))
+            assert cached == 0
+            fresh.append(said)
     return [
-        (tokens, cached, said == fresh[prompt])
-        for (said, tokens, cached), (_, prompt) in zip(seen, STEPS, strict=True)
+        (tokens, cached, "all" if said == alone else "text" if said[0] == alone[0] else "nothing")
+        for (said, tokens, cached), alone in zip(seen, fresh, strict=True)
     ]
+
+
+def tokenized(command: list[str]) -> list[list[int]]:
+    """The tokens of each step's prompt."""
+    with server([*command, "-np", "1"]) as client:
+        texts = [
+            client.post("/apply-template", json={"messages": messages}).json()["prompt"]
+            for _, messages in STEPS
+        ]
+        return [client.post("/tokenize", json={"content": t}).json()["tokens"] for t in texts]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--server", help="llama-server; without it Motet alone is asked")
-    parser.add_argument("--context", type=int, default=4096)
+    parser.add_argument("--context", type=int, default=1024)
     options = parser.parse_args()
-    size = ["-c", str(options.context), "-t", "1"]
-    print("| Model | Prompt | tokens | in common | Motet | same bits | llama-server | same |")
+    print("| Model | Prompt | tokens | in common | Motet | the same | llama-server | the same |")
     print("|---|---|--:|--:|--:|---|--:|---|")
-    for path in options.models:
-        ours = measured([sys.executable, "-m", "motet", "serve", str(path), *size, "-np", "1"])
-        theirs: list[tuple[int, int, bool]] = []
-        if options.server:
-            theirs = measured([options.server, "-m", str(path), *size, "-np", "1"])
-        before: list[str] = []
-        for number, (what, prompt) in enumerate(STEPS):
-            tokens, cached, same = ours[number]
-            share = common(prompt, before) / len(prompt)
-            before.append(prompt)
-            row = [path.parent.name, what, f"{tokens:,}", f"{round(share * tokens):,}"]
-            row += [f"{cached:,}", "yes" if same else "NO"]
-            if theirs:
-                row += [f"{theirs[number][1]:,}", "yes" if theirs[number][2] else "no"]
-            else:
-                row += ["", ""]
-            print(f"| {' | '.join(row)} |", flush=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".jinja") as template:
+        template.write(TEMPLATE)
+        template.flush()
+        size = ["-c", str(options.context), "-t", "1", "--chat-template-file", template.name]
+        for path in options.models:
+            table(path, size, options.server)
+
+
+def table(path: Path, size: list[str], peer: str | None) -> None:
+    """The rows of one model."""
+    command = [sys.executable, "-m", "motet", "serve", str(path), *size]
+    prompts, ours = tokenized(command), measured(command, erases=True)
+    theirs: list[tuple[int, int, str]] = []
+    if peer:
+        # Its context is for all slots together.
+        size = ["-c", str(SLOTS * int(size[1])), *size[2:], "--jinja"]
+        theirs = measured([peer, "-m", str(path), *size], erases=False)
+    for number, (what, _) in enumerate(STEPS):
+        tokens, cached, same = ours[number]
+        assert tokens == len(prompts[number])
+        row = [path.parent.name, what, str(tokens)]
+        row += [str(common(prompts[number], prompts[:number])), str(cached)]
+        row += [same]
+        if theirs:
+            assert theirs[number][0] == tokens
+            row += [str(theirs[number][1]), theirs[number][2]]
+        else:
+            row += ["", ""]
+        print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

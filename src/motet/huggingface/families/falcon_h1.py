@@ -9,7 +9,7 @@ from motet.huggingface.families.mamba2 import SCAN_OF_HEADS, refuse_bounds
 from motet.huggingface.families.rotary import rope, rope_of
 from motet.huggingface.files import Directory
 from motet.huggingface.plan import Plan
-from motet.huggingface.tensors import Change, multiplied, reshaped
+from motet.huggingface.tensors import Change, Weights, multiplied, reshaped
 
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -79,7 +79,7 @@ def _multipliers(config: ConfigReader, keys: Keys) -> dict[str, Change]:
     grouped = keys["ssm.group_count"] * keys["ssm.state_size"]
     inner, heads = keys["ssm.inner_size"], keys["ssm.time_step_rank"]
     z_x_b_c_dt = inner, inner, grouped, grouped, heads
-    rows = np.repeat(np.array(config.numbers("ssm_multipliers", 5), np.float32), z_x_b_c_dt)
+    of_parts = config.numbers("ssm_multipliers", 5)
     return {
         "token_embd.weight": multiplied(one("embedding")),
         "output.weight": multiplied(one("lm_head")),
@@ -87,8 +87,20 @@ def _multipliers(config: ConfigReader, keys: Keys) -> dict[str, Change]:
         "attn_k.weight": multiplied(one("key"), attention_in),
         "attn_v.weight": multiplied(attention_in),
         "attn_output.weight": multiplied(one("attention_out")),
-        "ssm_in.weight": multiplied(one("ssm_in"), rows),
+        "ssm_in.weight": _parts_multiplied(one("ssm_in"), of_parts, z_x_b_c_dt),
         "ssm_out.weight": multiplied(one("ssm_out")),
         "ffn_gate.weight": multiplied(gate),
         "ffn_down.weight": multiplied(down),
     }
+
+
+def _parts_multiplied(factor: float, of_parts: list[float], sizes: tuple[int, ...]) -> Change:
+    """Rows times a number, and times that of their part; there are so many rows in each."""
+
+    def change(weights: Weights) -> Weights:
+        if weights.rows != sum(sizes):
+            raise ValueError(f"it has not {sum(sizes)} rows")
+        rows = np.repeat(np.array(of_parts, np.float32), sizes)
+        return multiplied(factor, rows)(weights)
+
+    return change

@@ -29,6 +29,8 @@ _MTP = r"(model\.)?mtp\..*"
 _RENAMED = ((r"\.linear_attn\.dt_bias$", ".linear_attn.dt_proj.bias"), EXPERTS_DOWN)
 _SECTIONS = [11, 11, 10]
 """Channels that turn with time, height and width, where the file does not say."""
+_MOST_ROWS = 1 << 20
+"""Of queries, keys and values together: a hundred times what any model has."""
 
 
 def qwen3_next(config: ConfigReader, files: Directory) -> Plan:
@@ -38,7 +40,7 @@ def qwen3_next(config: ConfigReader, files: Directory) -> Plan:
     config.only("decoder_sparse_step", 1, "layers without experts")
     config.only("mlp_only_layers", [], "layers without experts")
     groups, n = keys["ssm.group_count"], keys["ssm.state_size"]
-    values = keys["ssm.inner_size"] // max(groups, 1)
+    values = keys["ssm.inner_size"] // groups
     # A checkpoint's rows are each key head's q, k, v and z.
     rows = np.arange(groups * 2 * (n + values)).reshape(groups, -1)
     q, k, v, z = np.split(rows, [n, 2 * n, 2 * n + values], axis=1)
@@ -120,6 +122,12 @@ def _keys(config: ConfigReader) -> Keys:
         "ssm.inner_size": config.integer("linear_value_head_dim", default=128) * heads,
         "full_attention_interval": config.integer("full_attention_interval", default=4),
     }
+    groups, n, inner = (keys[f"ssm.{of}"] for of in ("group_count", "state_size", "inner_size"))
+    if not groups or not heads or 2 * groups * n + inner > _MOST_ROWS:
+        raise ModelFileError(
+            f"{config.where}: {groups} key heads of {n} and {heads} value heads, {inner} channels"
+            " together, make no layer"
+        )
     if config.has("layer_types"):
         attends = by_layer(config, keys["block_count"], (FULL,))
         keys["attention.recurrent_layers"] = [not a for a in attends]
@@ -145,7 +153,7 @@ def _experts(config: ConfigReader) -> Keys:
 def _tiled(keys: Keys) -> Mapping[str, Change]:
     """GGUF's value heads take turns with key heads; a checkpoint has a key head's side by side."""
     heads, groups = keys["ssm.time_step_rank"], keys["ssm.group_count"]
-    if not groups or heads % groups:
+    if heads % groups:
         raise ModelFileError(f"{heads} value heads are not so many for each of {groups} key heads")
     order = np.arange(heads).reshape(groups, -1).T.ravel()
     width = keys["ssm.inner_size"] // heads

@@ -105,6 +105,7 @@ def partial_rope(
 
 def rope_base(rope_config: ConfigReader, key: str) -> Keys:
     """The base of layers whose embedding is not scaled, under a key of its own."""
+    rope_config.number("rope_theta")  # which is not to be left out
     keys = rope(rope_config)
     base = keys.pop("rope.freq_base")
     if keys:
