@@ -157,6 +157,12 @@ def _without_llama_servers(command: Callable[..., None]) -> Callable[..., None]:
     help="Where conversations and slots are saved (default: they can't be).",
 )
 @click.option(
+    "--shared-state",
+    is_flag=True,
+    help="Other servers use the state directory too: each conversation is saved after every turn,"
+    " and read anew where another server went on with it.",
+)
+@click.option(
     "--max-conversations",
     type=WholeNumber(0),
     default=1000,
@@ -261,6 +267,7 @@ def command(
     rerank: str | None,
     pooling: str | None,
     state_dir: Path | None,
+    shared_state: bool,
     max_conversations: int,
     conversation_timeout: float,
     step_seconds: float,
@@ -292,6 +299,8 @@ def command(
     from motet.server.service import Served, Service
     from motet.server.settings import ServerSettings
 
+    if shared_state and state_dir is None:
+        raise click.UsageError("--shared-state is about --state-dir, which says where")
     if "" in api_keys:
         raise click.UsageError("--api-key: the key is empty")
     settings = ServerSettings(
@@ -303,6 +312,7 @@ def command(
         aliases=_named("--alias", aliases),
         tags=_named("--tags", tags),
         state_dir=state_dir,
+        shared_state=shared_state,
         conversations=max_conversations,
         conversation_seconds=conversation_timeout or None,
         body_bytes=max_body,

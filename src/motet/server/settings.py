@@ -25,6 +25,9 @@ class ServerSettings:
     """What the list of models says of it; they change nothing."""
     state_dir: Path | None = None
     """Where conversations and slots are saved; None: they can't be."""
+    shared_state: bool = False
+    """Whether other servers of the same model use the directory too: each conversation is written
+    there after every turn, and read anew once another server wrote it."""
     conversations: int = 1000
     """That may be open at once."""
     conversation_seconds: float | None = None

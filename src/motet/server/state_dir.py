@@ -12,6 +12,8 @@ from motet.server.failures import Refused
 
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}"
 """What files may be called."""
+Version = tuple[int, int, int]
+"""What tells a file from another of its name."""
 MOST_FILES = 10_000
 """In a folder, so that no client can make others slow."""
 
@@ -74,6 +76,14 @@ class Folder:
         """Whether there is such a file. Raises Refused for what is no name."""
         path = self._path(name)
         return not path.is_symlink() and path.is_file()
+
+    def version(self, name: str) -> Version | None:
+        """Of a file, another one whenever it is written; None where there is none."""
+        try:
+            facts = self._path(name).lstat()
+        except OSError:
+            return None
+        return facts.st_ino, facts.st_mtime_ns, facts.st_size
 
     def files(self) -> list[SavedFile]:
         """All of them, by name."""

@@ -14,6 +14,7 @@ from motet.arrays import Int32
 from motet.engine import AsyncConversation
 from motet.errors import StateFileError
 from motet.server.conversations.items import Said
+from motet.server.state_dir import Version
 
 NOTE = "motet.conversation"
 """The note of a state file that says what was said."""
@@ -72,6 +73,8 @@ class Entry:
     tokens: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
     filed: bool = False
     """Whether the file under its id is as it is now."""
+    version: Version | None = None
+    """Of the file under its id, as it was read or written here last."""
     answering: object | None = None
     """The turn that is under way, until what it adds is known."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

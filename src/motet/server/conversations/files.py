@@ -20,9 +20,13 @@ _log = logging.getLogger("motet")
 class Files:
     """Those of all owners. Where there is no state directory, what needs one raises Refused."""
 
-    def __init__(self, state_dir: Path | None, llm: Callable[[], AsyncLLM]) -> None:
+    def __init__(
+        self, state_dir: Path | None, llm: Callable[[], AsyncLLM], *, shared: bool = False
+    ) -> None:
+        """``shared``: with other servers."""
         self._state_dir = state_dir
         self._llm = llm
+        self._shared = shared
 
     @property
     def may_be(self) -> bool:
@@ -36,6 +40,13 @@ class Files:
     async def has(self, name: str, owner: str) -> bool:
         """Whether there is such a file. Raises Refused for what is no name."""
         return await asyncio.to_thread(self._folder(owner).has, name)
+
+    async def is_current(self, entry: Entry) -> bool:
+        """Whether no other server wrote or deleted a conversation since it was read or written."""
+        if not self._shared or entry.version is None:
+            return True
+        found = await asyncio.to_thread(self._folder(entry.owner).version, entry.id)
+        return found == entry.version
 
     async def size(self, entry: Entry, name: str) -> int:
         """Bytes of a file."""
@@ -54,8 +65,17 @@ class Files:
         return await asyncio.to_thread(self._list, self._folder(owner))
 
     async def write(self, entry: Entry, name: str, *, notes_only: bool = False) -> None:
-        """Save a conversation, or all but its memory. Raises Refused."""
-        path = await asyncio.to_thread(self._folder(entry.owner).target, name)
+        """Save a conversation, or all but its memory. Raises Refused, also where another server
+        went on with it."""
+        own = name == entry.id
+        if own and not await self.is_current(entry):
+            raise Refused(
+                409,
+                f"another server went on with conversation {entry.id} meanwhile: ask again",
+                code="conversation_changed",
+            )
+        folder = self._folder(entry.owner)
+        path = await asyncio.to_thread(folder.target, name)
         notes = entry.notes()
         try:
             if notes_only or entry.memory is None:
@@ -65,7 +85,9 @@ class Files:
         except StateFileError as error:  # which names paths of the server
             _log.warning("%s", error)
             raise Refused(500, f"{name} can't be written; the server's log says why") from error
-        entry.filed = entry.filed or name == entry.id
+        entry.filed = entry.filed or own
+        if own:
+            entry.version = await asyncio.to_thread(folder.version, name)
 
     async def remove(self, name: str, owner: str) -> None:
         """Delete a file. Raises Refused where there is none."""
@@ -81,8 +103,11 @@ class Files:
         return folder_in(self._state_dir, "conversations", owner)
 
     def _read(self, folder: Folder, name: str, owner: str) -> Entry:
+        version = folder.version(name)  # before it is read: what is written meanwhile is another
         with folder.explained(name):
-            return Entry.read(owner, self._llm().llm.notes(folder.source(name)))
+            entry = Entry.read(owner, self._llm().llm.notes(folder.source(name)))
+        entry.version = version if entry.id == name else None
+        return entry
 
     def _memory(self, folder: Folder, name: str) -> AsyncConversation:
         with folder.explained(name):

@@ -68,7 +68,9 @@ class Conversations:
         self._service = service
         self._all: dict[str, Entry] = {}
         self._model: AsyncLLM | None = None
-        self._files = Files(service.settings.state_dir, lambda: self._llm)
+        settings = service.settings
+        self._shared = settings.shared_state
+        self._files = Files(settings.state_dir, lambda: self._llm, shared=self._shared)
 
     async def create(
         self, owner: str, said: list[Said], metadata: dict[str, str], *, store: bool
@@ -76,6 +78,7 @@ class Conversations:
         """A new one. Raises Refused where there are too many, or it can't be saved."""
         if self._llm.model.config.decoder_start is not None:
             raise Refused(501, "the model is an encoder-decoder, and keeps no conversations")
+        store = store or self._shared
         if store:
             self._files.require()
         self._require_room()
@@ -94,6 +97,11 @@ class Conversations:
         """The one of this id, which may have to be looked for on the disk. Raises Refused."""
         self._expire()
         entry = self._all.get(number)
+        if entry is not None and entry.idle and not await self._files.is_current(entry):
+            if entry.idle and self._all.get(number) is entry:  # still
+                entry.forget()
+                del self._all[number]
+            entry = self._all.get(number)
         known = entry is not None or not (self._files.may_be and is_id(number))
         if not known and await self._files.has(number, owner):
             read = await self._files.read(number, owner)
@@ -142,7 +150,7 @@ class Conversations:
         if store:
             self._files.require()
         entry.metadata = metadata
-        entry.store = entry.store if store is None else store
+        entry.store = self._shared or (entry.store if store is None else store)
         if entry.answering is None:  # what is under way saves it when it ends
             async with self._locked(entry):
                 await self._leave_file(entry)
@@ -216,7 +224,7 @@ class Conversations:
         if not taken and read.id != name:
             taken = await self._files.has(read.id, owner)
         if taken:
-            read.id = new_id()
+            read.id, read.version = new_id(), None
         self._require_room()
         self._all[read.id] = read
         try:
@@ -236,7 +244,7 @@ class Conversations:
         """Delete a file. Raises Refused where there is none."""
         await self._files.remove(name, owner)
         if name in self._all and self._all[name].owner == owner:
-            self._all[name].filed = False
+            self._all[name].filed, self._all[name].version = False, None
 
     async def delete(self, entry: Entry) -> None:
         """Let it go, and its own file. Raises Refused while an answer is under way."""
