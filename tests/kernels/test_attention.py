@@ -233,7 +233,7 @@ def test_what_was_stored_is_read_again(cpu: CPU, kind: str, shape: dict, options
     """Any rows, in any order and number, are given what they were when all was stored."""
     case = Case([130, 20, 1], kind=kind, **shape)
     whole = case.run(cpu, case.whole(), scale=0.2, **options)
-    options |= {"scale": 0.2, "latent": case.latent}
+    options = {**options, "scale": 0.2, "latent": case.latent}
     before = case.pages.buffer.copy()
     for count in (0, 1, 40, 151):
         rows = np.random.default_rng(count).permutation(151)[:count]
