@@ -158,6 +158,10 @@ def test_experts_with_biases(cpu: CPU, type: TensorType) -> None:
     for wrong in (biases[:2], [*biases[:2], biases[2][:3]], biases[::-1]):
         with pytest.raises(ValueError, match="biases"):
             cpu.experts(x, ids, weights, *own, "clamped_swiglu", wrong)
+    with pytest.raises(ValueError, match="biases"):
+        cpu.experts(x, ids, weights, None, *own[1:], "silu", biases)
+    with pytest.raises(ValueError, match="activation"):  # which is of a gate's number too
+        cpu.experts(x, ids, weights, None, *own[1:], "clamped_swiglu")
 
 
 @pytest.mark.parametrize("type", [TensorType.F32, TensorType.Q4_0], ids=lambda t: t.name)

@@ -301,7 +301,7 @@ class Kernels(Protocol):
 
         Without gates, of weight · down(activation(up(x))). x ``[T, d]``, ids and weights ``[T,
         k]``, one Matrix an expert in gate, up and down; activations are those of ``gated``.
-        ``biases``: of gate (if there is one), up and down, each ``[experts, rows]``; or none.
+        ``biases``: of gate, up and down, each ``[experts, rows]``; or none, as without gates.
         Returns ``[T, width]``.
         """
         ...

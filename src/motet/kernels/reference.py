@@ -200,8 +200,7 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
             token, rank = np.nonzero(ids == e)
             own = [bias[e] for bias in biases]
             if gate is None:
-                (inner,) = self.linear(x[token], up[e], biases=own[1:2])
-                inner = self.activate(inner, activation)
+                inner = self.activate(self.linear(x[token], up[e])[0], activation)
             else:
                 gates, inner = self.linear(x[token], gate[e], up[e], biases=own[:2])
                 inner = self.gated(gates, inner, activation)

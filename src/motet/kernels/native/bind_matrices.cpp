@@ -112,7 +112,7 @@ void experts_of(ThreadPool& pool, Array<const float, 2> x, Array<const int32_t, 
   need((int64_t)ids.shape(0) == rows && (int64_t)weights.shape(0) == rows &&
            (int64_t)weights.shape(1) == k && (int64_t)out.shape(0) == rows,
        "experts: token counts differ");
-  need(biases.empty() || biases.size() == 3, "experts: biases of some products alone");
+  need(biases.empty() || (gate && biases.size() == 3), "experts: biases of some products alone");
   std::vector<Expert> experts;
   for (size_t e = 0; e < up.size(); e++) {
     const Matrix* gates = gate ? (*gate)[e] : up[e];
@@ -134,7 +134,7 @@ void experts_of(ThreadPool& pool, Array<const float, 2> x, Array<const int32_t, 
   for (size_t i = 0; i < ids.size(); i++)
     need(ids.data()[i] >= 0 && ids.data()[i] < (int64_t)experts.size(),
          "experts: an id beyond the last");
-  need(activation >= SILU && activation <= CLAMPED_SWIGLU, "no such activation");
+  need(activation >= SILU && activation <= (gate ? CLAMPED_SWIGLU : RELU), "no such activation");
   nb::gil_scoped_release free_python;
   run_experts(pool, x.data(), rows, ids.data(), weights.data(), k, experts, activation, out.data());
 }
