@@ -44,6 +44,7 @@ class GptOss:
         writer.add_expert_count(self.experts)
         writer.add_expert_used_count(self.used)
         writer.add_expert_feed_forward_length(self.expert_width)
+        writer.add_vocab_size(self.vocabulary)
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Name and shape of every tensor."""
