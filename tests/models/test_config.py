@@ -425,6 +425,12 @@ def test_sliding_pattern_key(architecture: str) -> None:
             read(architecture, block_count=4, attention__sliding_window_pattern=wrong)
 
 
+def test_flags_of_layers_are_a_list() -> None:
+    for wrong in (1.5, True, "all", [True], [1, 0], []):
+        with pytest.raises(ModelFileError, match="recurrent_layers"):
+            read("qwen35", attention__recurrent_layers=wrong)
+
+
 def test_unknown_architecture_lists_the_known() -> None:
     with pytest.raises(UnsupportedError, match=r"'gpt5'.*gemma2.*llama"):
         family_of("gpt5")

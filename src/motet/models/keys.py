@@ -66,10 +66,11 @@ class Keys:
 
     def flags(self, name: str, n_layers: int) -> tuple[bool, ...]:
         """True or false for each layer, from a list."""
-        listed = cast("list[object]", self.take(name))
+        value: object = self.take(name)
+        listed = cast("list[object]", value) if isinstance(value, list) else [value]
         flags = tuple(flag for flag in listed if isinstance(flag, bool))
-        if not len(flags) == len(listed) == n_layers:
-            raise self.wrong(name, listed, f"a flag for each of {n_layers} layers")
+        if not isinstance(value, list) or not len(flags) == len(listed) == n_layers:
+            raise self.wrong(name, value, f"a flag for each of {n_layers} layers")
         return flags
 
     def flag(self, name: str, default: bool) -> bool:

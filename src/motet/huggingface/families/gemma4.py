@@ -134,7 +134,7 @@ def _plan(config: ConfigReader) -> Plan:
 
 def _heads(config: ConfigReader, keys: Keys, slides: list[bool]) -> Keys:
     """Of both kinds of layers."""
-    full, swa = _full_layers(config, slides), keys["attention.key_length"]
+    full, swa = _full_layers(config, slides), config.integer("head_dim")
     size = full.get(_HEAD_DIM, swa)
     heads: Keys = {
         "attention.key_length": size,
