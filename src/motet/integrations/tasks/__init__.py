@@ -1,0 +1,1 @@
+"""Tasks for lm-evaluation-harness: its YAML files, and what they call."""
