@@ -72,16 +72,13 @@ class _Watched:
         self._place = f"layer {number} (blk.{number})"
         self._first = number == 0
 
-    def forward(self, x: Float32, view: Any, wanted: Int64 | None, *given: Any) -> Any:
-        """``given``: what a family's layers hand on beside the residual, which comes first."""
+    def forward(self, x: Float32, view: Any, wanted: Int64 | None) -> Float32:
         if self._first:
             _finite(x, f"the embedding ({EMBEDDING})")
         try:
-            made = self._block.forward(x, view, wanted, *given)
+            return _finite(self._block.forward(x, view, wanted), self._place)
         except NumericalError:  # of keys or values
             raise _Found(self._place) from None
-        _finite(made[0] if isinstance(made, tuple) else made, self._place)
-        return made
 
 
 def _finite(x: Float32, place: str) -> Float32:
