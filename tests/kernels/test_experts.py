@@ -119,7 +119,9 @@ def test_route_of_equals_takes_the_lowest_id(cpu: CPU) -> None:
         cpu.route(logits, Routing(6))
 
 
-@pytest.mark.parametrize("type", [TensorType.F32, TensorType.Q8_0], ids=lambda t: t.name)
+@pytest.mark.parametrize(
+    "type", [TensorType.F32, TensorType.Q8_0, TensorType.MXFP4], ids=lambda t: t.name
+)
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("activation", ["silu", "relu2"])
 def test_experts(cpu: CPU, type: TensorType, activation: str, gated: bool) -> None:
@@ -164,7 +166,9 @@ def test_experts_with_biases(cpu: CPU, type: TensorType) -> None:
         cpu.experts(x, ids, weights, None, *own[1:], "clamped_swiglu")
 
 
-@pytest.mark.parametrize("type", [TensorType.F32, TensorType.Q4_0], ids=lambda t: t.name)
+@pytest.mark.parametrize(
+    "type", [TensorType.F32, TensorType.Q4_0, TensorType.MXFP4], ids=lambda t: t.name
+)
 def test_a_token_is_the_same_alone_and_among_others(cpu: CPU, type: TensorType) -> None:
     x, ids, weights = routed(60)
     own = matrices(cpu, type)
