@@ -70,7 +70,7 @@ class Rwkv7:
             return rng.uniform(0, 1, dims).astype(np.float32)
         if name.endswith("time_mix_w0.weight"):
             return rng.uniform(-6, 0, dims).astype(np.float32)
-        if len(dims) > 1 or name.endswith((".bias", "r_k.weight", "a0.weight", "v0.weight")):
+        if len(dims) != 1 or name.endswith((".bias", "r_k.weight", "a0.weight", "v0.weight")):
             return (rng.standard_normal(dims) * dims[-1] ** -0.5).astype(np.float32)
         return _near_one(dims, rng)
 

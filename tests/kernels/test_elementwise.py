@@ -81,7 +81,8 @@ def test_clamped_swiglu(cpu: CPU) -> None:
     assert got[4999] == cpu.gated(gate[5002:5003], up[4999:5000], "clamped_swiglu")[0]
     np.testing.assert_array_equal(cpu.gated(gate[17:20], up[17:20], "clamped_swiglu"), got[17:20])
     for a, b in ((np.nan, 1), (1, np.nan)):
-        assert np.isnan(cpu.gated(*np.array([[a], [b]], np.float32), "clamped_swiglu")).all()
+        one, other = np.array([[a], [b]], np.float32)
+        assert np.isnan(cpu.gated(one, other, "clamped_swiglu")).all()
     for kernels in (cpu, REFERENCE):  # it is of two numbers
         with pytest.raises(ValueError, match="activation"):
             kernels.activate(gate, "clamped_swiglu")

@@ -126,11 +126,10 @@ def test_route_of_equals_takes_the_lowest_id(cpu: CPU) -> None:
 @pytest.mark.parametrize("activation", ["silu", "relu2"])
 def test_experts(cpu: CPU, type: TensorType, activation: str, gated: bool) -> None:
     x, ids, weights = routed(60)
-    (gate, *own), (reference_gate, *others) = matrices(cpu, type), matrices(REFERENCE, type)
-    if not gated:
-        gate = reference_gate = None
-    got = cpu.experts(x, ids, weights, gate, *own, activation)
-    expected = REFERENCE.experts(x, ids, weights, reference_gate, *others, activation)
+    gate, up, down = matrices(cpu, type)
+    got = cpu.experts(x, ids, weights, gate if gated else None, up, down, activation)
+    gate, up, down = matrices(REFERENCE, type)
+    expected = REFERENCE.experts(x, ids, weights, gate if gated else None, up, down, activation)
     # An activation next to a rounding boundary may fall on either side of it.
     tolerance = 1e-5 if type == TensorType.F32 else 2e-3
     np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max())

@@ -18,7 +18,8 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.gguf"))
 ELSEWHERE = {"deepseek2", "openelm", "nomic-bert", "gemma-embedding", "t5", "t5encoder"}
 ELSEWHERE |= {"qwen3moe", "smollm3", "granite", "olmo2", "glm4", "phi3", "mistral3"}
 ELSEWHERE |= {"granitehybrid", "falcon-h1", "nemotron_h", "lfm2", "lfm2moe", "glm4moe"}
-ELSEWHERE |= {"qwen3next", "qwen35", "qwen35moe", "kimi-linear"}
+ELSEWHERE |= {"qwen3next", "qwen35", "qwen35moe", "kimi-linear", "nemotron_h_moe", "rwkv7"}
+ELSEWHERE |= {"gemma4", "gpt-oss"}
 """Of which the shared random models are the goldens, or which are compared live."""
 
 

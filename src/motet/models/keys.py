@@ -70,7 +70,7 @@ class Keys:
         listed = cast("list[object]", value) if isinstance(value, list) else [value]
         flags = tuple(flag for flag in listed if isinstance(flag, bool))
         if not isinstance(value, list) or not len(flags) == len(listed) == n_layers:
-            raise self.wrong(name, value, f"a flag for each of {n_layers} layers")
+            raise self.wrong(name, cast(object, value), f"a flag for each of {n_layers} layers")
         return flags
 
     def flag(self, name: str, default: bool) -> bool:
