@@ -16,7 +16,8 @@ import numpy as np
 from motet.context import Context
 from motet.kernels import PAGE
 from motet.kernels.host_memory import HostMemory
-from motet.kernels.interface import PagedKV, RecurrentState
+from motet.kernels.interface import PagedKV
+from motet.kernels.interface_recurrent import RecurrentState
 from motet.memory.kv_cache import FullKVCache, SlidingKVCache
 from motet.memory.recurrent import RecurrentCache
 from motet.spec import (

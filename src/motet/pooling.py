@@ -7,7 +7,7 @@ import numpy as np
 from motet import checks
 from motet.arrays import Array, Float32, Int32, Int64
 from motet.errors import OptionError
-from motet.kernels.interface import RecurrentState, Runs
+from motet.kernels.interface_recurrent import RecurrentState, Runs
 from motet.models.family import View
 from motet.runnable import Encodes, Runnable
 from motet.spec import POOLINGS, LayerCaches, Recurrent

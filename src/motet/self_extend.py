@@ -16,7 +16,8 @@ import numpy as np
 from motet import checks
 from motet.arrays import Int32
 from motet.errors import OptionError, UnsupportedError
-from motet.kernels.interface import Extended, PagedKV, RecurrentState
+from motet.kernels.interface import Extended, PagedKV
+from motet.kernels.interface_recurrent import RecurrentState
 from motet.models.family import View
 from motet.spec import FullAttention, LayerCaches, SlidingAttention, attention_specs
 

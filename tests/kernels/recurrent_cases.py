@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from motet.kernels.interface import Runs
+from motet.kernels.interface_recurrent import Runs
 from motet.kernels.rwkv7 import Wkv7Heads
 
 

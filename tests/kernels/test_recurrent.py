@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from motet.kernels import CPU
-from motet.kernels.interface import Runs
+from motet.kernels.interface_recurrent import Runs
 from motet.kernels.reference import Reference
 from tests.kernels.recurrent_cases import LAYERS, Layer, convolution, normal, runs_of, shift
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from motet.kernels import PAGE
-from motet.kernels.interface import PagedKV, RecurrentState
+from motet.kernels.interface import PagedKV
+from motet.kernels.interface_recurrent import RecurrentState
 from motet.kernels.reference import Reference
 from motet.memory import Limits, Memory
 from motet.spec import FullAttention, Recurrent

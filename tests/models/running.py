@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from motet.kernels import PAGE, Kernels
-from motet.kernels.interface import KVPages, PagedKV, RecurrentState, Runs
+from motet.kernels.interface import KVPages, PagedKV
+from motet.kernels.interface_recurrent import RecurrentState, Runs
 from motet.models.family import Family
 from motet.models.registry import declared
 from motet.models.tensors import TensorLoader

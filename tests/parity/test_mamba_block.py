@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from motet.kernels.interface import RecurrentState, Runs
+from motet.kernels.interface_recurrent import RecurrentState, Runs
 from motet.models.config import Config
 from motet.models.scans import MambaMixer, MambaSizes
 from motet.models.tensors import TensorReader

@@ -25,13 +25,13 @@ from motet.kernels.choosing import (
     thread_processors,
     tune,
 )
+from motet.kernels.cpu_recurrent import CPURecurrent
 from motet.kernels.cpu_weights import CPUWeights
 from motet.kernels.host_memory import HostMemory, HostPages
-from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV, Runs
+from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV
 from motet.kernels.quantizing import check_quantized, error_weights, refuse_value, refused_bits
 from motet.kernels.rope import Rope
 from motet.kernels.routing import SCORES, WEIGHTS, Routing
-from motet.kernels.rwkv7 import Wkv7Heads
 from motet.kernels.sizes import PAGE
 from motet.weights.formats import TensorType
 
@@ -59,7 +59,7 @@ change to a kernel that changes a bit of a result; then tests/state/test_before.
 files of the new one."""
 
 
-class CPU(CPUWeights, HostMemory):
+class CPU(CPUWeights, CPURecurrent, HostMemory):
     """Kernels on ``threads`` threads of this machine's processor.
 
     ``threads`` defaults to MOTET_THREADS or the cores that this process can keep busy
@@ -249,11 +249,6 @@ class CPU(CPUWeights, HostMemory):
         )
         return out
 
-    def sum_rows(self, x: Float32, states: Float32, runs: Runs) -> Float32:
-        out = np.empty((len(runs.read), x.shape[1]), np.float32)
-        self._native.sum_rows(self._pool, x, states, runs, out)
-        return out
-
     def softmax(self, x: Float32) -> Float32:
         out = np.empty_like(x)
         self._native.softmax(self._pool, x, out)
@@ -302,116 +297,6 @@ class CPU(CPUWeights, HostMemory):
         out = np.empty((len(x), down[0].rows), np.float32)
         act = _ACTIVATIONS[activation]
         self._native.experts(self._pool, x, ids, weights, gate, up, down, act, biases, out)
-        return out
-
-    def causal_conv(
-        self,
-        x: Float32,
-        weight: Float32,
-        bias: Float32 | None,
-        tails: Float32,
-        runs: Runs,
-        activation: str | None = None,
-    ) -> Float32:
-        if activation not in (None, "silu"):
-            raise ValueError(f"activation is {activation!r}, not None or silu")
-        out = np.empty(x.shape, np.float32)
-        silu = activation == "silu"
-        self._native.causal_conv(self._pool, x, weight, bias, tails, runs, silu, out)
-        return out
-
-    def selective_scan(
-        self,
-        x: Float32,
-        dt: Float32,
-        dt_bias: Float32,
-        a: Float32,
-        b: Float32,
-        c: Float32,
-        d: Float32,
-        states: Float32,
-        runs: Runs,
-        z: Float32 | None = None,
-    ) -> Float32:
-        out = np.empty(x.shape, np.float32)
-        self._native.selective_scan(self._pool, x, dt, dt_bias, a, b, c, d, states, runs, z, out)
-        return out
-
-    def mamba2_scan(
-        self,
-        x: Float32,
-        dt: Float32,
-        dt_bias: Float32,
-        a: Float32,
-        b: Float32,
-        c: Float32,
-        d: Float32,
-        states: Float32,
-        runs: Runs,
-    ) -> Float32:
-        out = np.empty(x.shape, np.float32)
-        self._native.mamba2_scan(self._pool, x, dt, dt_bias, a, b, c, d, states, runs, out)
-        return out
-
-    def delta_rule(
-        self,
-        q: Float32,
-        k: Float32,
-        v: Float32,
-        beta: Float32,
-        dt: Float32,
-        dt_bias: Float32,
-        a: Float32,
-        states: Float32,
-        runs: Runs,
-        *,
-        eps: float,
-        tiled: bool = False,
-    ) -> Float32:
-        out = np.empty(v.shape, np.float32)
-        self._native.delta_rule(
-            self._pool, q, k, v, beta, dt, dt_bias, a, states, runs, eps, tiled, out
-        )
-        return out
-
-    def wkv6(
-        self,
-        r: Float32,
-        k: Float32,
-        v: Float32,
-        w: Float32,
-        u: Float32,
-        states: Float32,
-        runs: Runs,
-    ) -> Float32:
-        out = np.empty(r.shape, np.float32)
-        self._native.wkv6(self._pool, r, k, v, w, u, states, runs, out)
-        return out
-
-    def wkv7(
-        self,
-        r: Float32,
-        w: Float32,
-        k: Float32,
-        v: Float32,
-        a: Float32,
-        heads: Wkv7Heads,
-        eps: float,
-        states: Float32,
-        runs: Runs,
-    ) -> Float32:
-        out = np.empty(r.shape, np.float32)
-        self._native.wkv7(self._pool, r, w, k, v, a, heads, eps, states, runs, out)
-        return out
-
-    def token_shift(self, x: Float32, tails: Float32, runs: Runs) -> Float32:
-        out = np.empty(x.shape, np.float32)
-        self._native.token_shift(self._pool, x, tails, runs, out)
-        return out
-
-    def mix(self, x: Float32, shifted: Float32, t: Float32) -> Float32:
-        out = np.empty((*t.shape[:-2], *x.shape), np.float32)
-        self._native.mix(self._pool, x, shifted, t, out)
         return out
 
     def block_tables(

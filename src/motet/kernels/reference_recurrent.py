@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from motet.arrays import Array, Float32, Int32, Int64
-from motet.kernels.interface import Runs
+from motet.kernels.interface_recurrent import Runs
 from motet.kernels.rwkv7 import Wkv7Heads
 
 _FASTEST = float(-np.exp(-0.5))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from motet.arrays import Array, Int64
-from motet.kernels.interface import PagedKV, RecurrentState
+from motet.kernels.interface import PagedKV
+from motet.kernels.interface_recurrent import RecurrentState
 from motet.memory.block_table import LayerSlots, TokenMoves
 from motet.memory.saved import CacheRows, Places, Tables
 from motet.memory.sequence_table import SequenceDraft, SequenceState, SequenceTable

@@ -9,7 +9,7 @@ import numpy as np
 
 from motet.arrays import Array, Float32, Int32, Int64
 from motet.kernels import Kernels
-from motet.kernels.interface import RecurrentState, Runs
+from motet.kernels.interface_recurrent import RecurrentState, Runs
 from motet.memory.block_table import LayerSlots, TokenMoves
 from motet.memory.cache import REWIND, CacheKey, Exported, Filled, Limits
 from motet.memory.checkpoints import MOST_CHECKPOINTS

@@ -14,7 +14,8 @@ import numpy as np
 from motet.arrays import Int32, Int64
 from motet.errors import BatchError, CannotRewind, CapacityError
 from motet.kernels import Kernels
-from motet.kernels.interface import PagedKV, RecurrentState
+from motet.kernels.interface import PagedKV
+from motet.kernels.interface_recurrent import RecurrentState
 from motet.memory.cache import Cache, CacheDraft, CacheKey, CacheView
 from motet.memory.checkpoints import (
     CHECKPOINT_EVERY,

@@ -6,7 +6,8 @@ LFM2-8B-A1B has experts.
 from dataclasses import dataclass, replace
 
 from motet.arrays import Float32, Int64
-from motet.kernels.interface import Kernels, RecurrentState
+from motet.kernels.interface import Kernels
+from motet.kernels.interface_recurrent import RecurrentState
 from motet.kernels.routing import Routing
 from motet.models.config import (
     Config,

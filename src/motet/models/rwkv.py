@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from motet.arrays import Float32, Int32, Int64
-from motet.kernels.interface import Kernels, Runs
+from motet.kernels.interface import Kernels
+from motet.kernels.interface_recurrent import Runs
 from motet.models.config import LAYER_EPS, Config, read_sizes
 from motet.models.keys import MAX_HEAD_WIDTH, MAX_WIDTH, Keys
 from motet.models.norms import Norm, layer_norm

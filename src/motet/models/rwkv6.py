@@ -6,7 +6,8 @@ Peng et al. 2024 (arXiv 2404.05892), §4; names of tensors as in GGUF.
 from dataclasses import dataclass
 
 from motet.arrays import Float32, Int32, Int64
-from motet.kernels.interface import Kernels, RecurrentState, Runs
+from motet.kernels.interface import Kernels
+from motet.kernels.interface_recurrent import RecurrentState, Runs
 from motet.models.family import View
 from motet.models.keys import MAX_WIDTH, Keys
 from motet.models.layers import contiguous

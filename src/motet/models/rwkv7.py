@@ -6,7 +6,8 @@ Peng et al. 2025 (arXiv 2503.14456), §4; names of tensors as in GGUF.
 from dataclasses import dataclass
 
 from motet.arrays import Float32, Int32, Int64
-from motet.kernels.interface import Kernels, RecurrentState, Runs
+from motet.kernels.interface import Kernels
+from motet.kernels.interface_recurrent import RecurrentState, Runs
 from motet.kernels.rwkv7 import Wkv7Heads
 from motet.models.family import View
 from motet.models.keys import MAX_WIDTH, Keys

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from motet.arrays import Float32, Int64
-from motet.kernels.interface import Kernels, RecurrentState
+from motet.kernels.interface import Kernels
+from motet.kernels.interface_recurrent import RecurrentState
 from motet.models.config import Config
 from motet.models.family import View
 from motet.models.layers import contiguous
