@@ -38,8 +38,8 @@ def test_many_missing_tensors_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_unknown_tensor_is_refused(architecture: str, tmp_path: Path) -> None:
     keys = metadata(architecture)
-    tensors = shapes(keys) | {"blk.0.attn_sinks.weight": (4,)}
-    with pytest.raises(UnsupportedError, match=r"blk\.0\.attn_sinks\.weight"):
+    tensors = shapes(keys) | {"blk.0.attn_unheard_of.weight": (4,)}
+    with pytest.raises(UnsupportedError, match=r"blk\.0\.attn_unheard_of\.weight"):
         open_family(write(tmp_path / "m.gguf", keys, tensors), Reference())
 
 
