@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard src/motet/kernels/native/*)
 
-.PHONY: demo test test-page sanitize lint format wheel wheels clean
+.PHONY: demo test test-page test-arm sanitize lint format wheel wheels clean
 demo: $(VENV)/installed
 	@$(BIN)/motet demo
 
@@ -28,6 +28,11 @@ sanitize: $(CHECKED)/installed
 	LD_PRELOAD="$$($(CXX) -print-file-name=lib$(if $(findstring thread,$(SANITIZE)),tsan,asan).so) \
 	  $$($(CXX) -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 $(CHECKED)/bin/python -m pytest $(TESTS)
+
+# The kernels on 64-bit ARM, in qemu: the same bits as here. VARIANTS=neon takes one of the three.
+VARIANTS := neon dotprod i8mm
+test-arm: $(VENV)/installed $(VENV)/tools
+	$(BIN)/python -m tests.arm.run $(VARIANTS)
 
 lint: $(VENV)/installed $(VENV)/tools
 	$(BIN)/ruff check
