@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 
 from benchmarks.shapes_gpt_oss import GptOss
-from benchmarks.shapes_recurrent import Mamba2Hybrid, Qwen35, Rwkv7
+from benchmarks.shapes_recurrent import Lfm2, Mamba2Hybrid, Qwen35, Rwkv7
 
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
 
@@ -38,12 +38,17 @@ NORMS = {
     "gemma3": ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"],
     "llama": ["attn_norm", "ffn_norm"],
     "qwen2": ["attn_norm", "ffn_norm"],
+    "qwen3": ["attn_norm", "ffn_norm"],
+    "qwen3moe": ["attn_norm", "ffn_norm"],
 }
+HEAD_NORMS = ("gemma3", "qwen3", "qwen3moe")
+"""Architectures that normalise each head's query and key."""
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Gemma 2, Gemma 3, Llama 3.2 and Qwen 2."""
+    """Gemma 2, Gemma 3, Llama 3.2, Qwen 2 and Qwen 3; with ``experts``, ``used`` of which are a
+    token's, each ``feed_forward`` wide."""
 
     architecture: str
     layers: int
@@ -57,6 +62,8 @@ class Attention:
     epsilon: float
     rope_base: float
     window: int = 0
+    experts: int = 0
+    used: int = 0
 
     def metadata(self, writer: gguf.GGUFWriter) -> None:
         """The keys that llama.cpp's converter writes for these models."""
@@ -78,6 +85,10 @@ class Attention:
             writer.add_rope_dimension_count(self.head_dim)
         if self.window:
             writer.add_sliding_window(self.window)
+        if self.experts:
+            writer.add_expert_count(self.experts)
+            writer.add_expert_used_count(self.used)
+            writer.add_expert_feed_forward_length(self.feed_forward)
         if self.architecture == "gemma2":
             writer.add_attn_logit_softcapping(50.0)
             writer.add_final_logit_softcapping(30.0)
@@ -105,15 +116,21 @@ class Attention:
                 yield block + "attn_q.bias", (width,)
                 yield block + "attn_k.bias", (kv_width,)
                 yield block + "attn_v.bias", (kv_width,)
-            if self.architecture == "gemma3":
+            if self.architecture in HEAD_NORMS:
                 yield block + "attn_q_norm.weight", (self.head_dim,)
                 yield block + "attn_k_norm.weight", (self.head_dim,)
-            yield block + "ffn_gate.weight", (self.feed_forward, d)
-            yield block + "ffn_up.weight", (self.feed_forward, d)
-            yield block + "ffn_down.weight", (d, self.feed_forward)
+            kind, count = ("_exps", (self.experts,)) if self.experts else ("", ())
+            if self.experts:
+                yield block + "ffn_gate_inp.weight", (self.experts, d)
+            yield f"{block}ffn_gate{kind}.weight", (*count, self.feed_forward, d)
+            yield f"{block}ffn_up{kind}.weight", (*count, self.feed_forward, d)
+            yield f"{block}ffn_down{kind}.weight", (*count, d, self.feed_forward)
 
     def plain(self, name: str, dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        """Norm weights near 1, small biases, or the frequency divisors of Llama 3's scaling."""
+        """Norm weights near 1, small biases, routers, or the frequency divisors of Llama 3's
+        scaling."""
+        if name.endswith("ffn_gate_inp.weight"):
+            return (rng.standard_normal(dims) * self.d_model**-0.5).astype(np.float32)
         if name == "rope_freqs.weight":
             return self._llama3_divisors()
         if name.endswith(".bias"):
@@ -377,6 +394,13 @@ MODELS: dict[str, Shape] = {
     "gemma3-1b": Attention("gemma3", 26, 1152, 6912, 4, 1, 256, 262144, 32768, 1e-6, 1e6, 512),
     "llama-3.2-1b": Attention("llama", 16, 2048, 8192, 32, 8, 64, 128256, 131072, 1e-5, 5e5),
     "qwen2-1.5b": Attention("qwen2", 28, 1536, 8960, 12, 2, 128, 151936, 32768, 1e-6, 1e6),
+    "qwen3-0.6b": Attention("qwen3", 28, 1024, 3072, 16, 8, 128, 151936, 40960, 1e-6, 1e6),
+    "qwen3-4b": Attention("qwen3", 36, 2560, 9728, 32, 8, 128, 151936, 40960, 1e-6, 1e6),
+    # Of 48 layers, as many as fit beside another engine.
+    "qwen3-30b-a3b-3-layers": Attention(
+        "qwen3moe", 3, 2048, 768, 32, 4, 128, 151936, 40960, 1e-6, 1e6, experts=128, used=8
+    ),
+    "lfm2-1.2b": Lfm2(),
     # For long contexts, where attention is most of the work.
     "llama-3.2-1b-1-layer": Attention(
         "llama", 1, 2048, 8192, 32, 8, 64, 32768, 131072, 1e-5, 5e5
@@ -408,6 +432,7 @@ MODELS: dict[str, Shape] = {
 
 _FLOAT32 = (
     "ssm_conv1d.weight",
+    "shortconv.conv.weight",
     "ssm_dt.weight",
     "ssm_a",
     "ffn_gate_inp.weight",

@@ -284,6 +284,67 @@ class Qwen35:
         return _near_one(dims, rng)
 
 
+@dataclass(frozen=True)
+class Lfm2:
+    """LFM2-1.2B: short convolutions, attention in six of its layers."""
+
+    layers: int = 16
+    d_model: int = 2048
+    feed_forward: int = 8192
+    heads: int = 32
+    kv_heads: int = 8
+    attends: tuple[int, ...] = (2, 5, 8, 10, 12, 14)
+    taps: int = 3
+    vocabulary: int = 65536
+    context: int = 128000
+
+    architecture = "lfm2"
+
+    def metadata(self, writer: gguf.GGUFWriter) -> None:
+        """The keys that llama.cpp's converter writes for the model."""
+        writer.add_context_length(self.context)
+        writer.add_embedding_length(self.d_model)
+        writer.add_block_count(self.layers)
+        writer.add_feed_forward_length(self.feed_forward)
+        writer.add_head_count(self.heads)
+        counts = [self.kv_heads if i in self.attends else 0 for i in range(self.layers)]
+        writer.add_head_count_kv(counts)
+        writer.add_layer_norm_rms_eps(1e-5)
+        writer.add_rope_freq_base(1e6)
+        writer.add_shortconv_l_cache(self.taps)
+        writer.add_vocab_size(self.vocabulary)
+
+    def tensors(self) -> Tensors:
+        """Name and shape of every tensor."""
+        d, head = self.d_model, self.d_model // self.heads
+        yield "token_embd.weight", (self.vocabulary, d)
+        yield "token_embd_norm.weight", (d,)
+        for layer in range(self.layers):
+            block = f"blk.{layer}."
+            yield block + "attn_norm.weight", (d,)
+            yield block + "ffn_norm.weight", (d,)
+            if layer in self.attends:
+                yield block + "attn_q.weight", (d, d)
+                yield block + "attn_k.weight", (self.kv_heads * head, d)
+                yield block + "attn_v.weight", (self.kv_heads * head, d)
+                yield block + "attn_q_norm.weight", (head,)
+                yield block + "attn_k_norm.weight", (head,)
+                yield block + "attn_output.weight", (d, d)
+            else:
+                yield block + "shortconv.in_proj.weight", (3 * d, d)
+                yield block + "shortconv.conv.weight", (d, self.taps)
+                yield block + "shortconv.out_proj.weight", (d, d)
+            yield block + "ffn_gate.weight", (self.feed_forward, d)
+            yield block + "ffn_up.weight", (self.feed_forward, d)
+            yield block + "ffn_down.weight", (d, self.feed_forward)
+
+    def plain(self, name: str, dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """Norm weights near 1, and convolutions."""
+        if name.endswith("conv.weight"):
+            return (rng.standard_normal(dims) * dims[-1] ** -0.5).astype(np.float32)
+        return _near_one(dims, rng)
+
+
 def _norm(name: str, width: int) -> Tensors:
     yield f"{name}.weight", (width,)
     yield f"{name}.bias", (width,)
