@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.random_models import TYPES, write
 from benchmarks.shapes import MODELS, DeepSeek2, stays_float32
+from benchmarks.shapes_gpt_oss import GptOss
 from motet.model import Model
 from motet.weights.formats import TensorType, dequantize
 from motet.weights.gguf import GGUFFile
@@ -15,17 +16,17 @@ SMALL = {
     for name, shape in MODELS.items()
     if name != "deepseek2-lite"
 }
-SMALL["granite-4.0-h-tiny-10-layers"] = replace(
-    SMALL["granite-4.0-h-tiny-10-layers"],  # type: ignore[type-var]
-    experts=2,
-    used=1,
-)
+for _name in ("granite-4.0-h-tiny-10-layers", "qwen3-30b-a3b-3-layers"):
+    SMALL[_name] = replace(SMALL[_name], experts=2, used=1)  # type: ignore[type-var]
+SMALL["gpt-oss-20b-2-layers"] = GptOss(2, 288, 1000, experts=2, used=1, expert_width=288)
+del SMALL["gpt-oss-20b-4-layers"], SMALL["qwen3-4b"]  # of the kinds of others
 SMALL["deepseek2-lite-8-experts"] = DeepSeek2(2, 288, 1000, experts=2, used=1, expert_width=288)
 
 
 EVERYWHERE = ("q4_0", "q8_0", "q4_k", "f16", "bf16")
 CASES = [(model, type) for model in SMALL for type in EVERYWHERE]
-CASES += [("qwen2-1.5b", type) for type in TYPES if type not in EVERYWHERE]
+CASES += [("qwen2-1.5b", type) for type in TYPES if type not in (*EVERYWHERE, "mxfp4")]
+CASES += [("gpt-oss-20b-2-layers", "mxfp4")]
 
 
 @pytest.mark.parametrize(("model", "type"), CASES)
@@ -45,13 +46,15 @@ def test_weights_are_finite_scaled_and_the_same_again(
             assert np.isfinite(values).all()
             if stays_float32(name, info.shape):
                 assert info.type is TensorType.F32
-                parts = "ssm", "gate_inp", "rel_b", ".bias", "time_mix"
+                parts = "ssm", "gate_inp", "rel_b", ".bias", "time_mix", "sinks", "shortconv"
                 known = any(part in name for part in parts)
                 assert (values > 0).all() or known
                 continue
             # 288 is no multiple of 256, so there Q4_K gives way to Q5_0, and others to IQ4_NL.
             instead = TensorType.Q5_0 if type == "q4_k" else TensorType.IQ4_NL
             fits = info.columns % TYPES[type].block == 0
+            if type == "mxfp4" and "_exps" not in name:  # as in gpt-oss's files
+                instead, fits = TensorType.Q8_0, False
             assert info.type is (TYPES[type] if fits else instead)
             # These have one exponent a matrix, so their scale is a power of two.
             low, high = (2**-0.51, 2**0.51) if type in ("f16", "bf16", "mxfp4") else (0.97, 1.06)
@@ -62,8 +65,9 @@ def test_weights_are_finite_scaled_and_the_same_again(
 CUT = (
     *("jamba-like", "deepseek2-lite-8-experts"),
     *("gemma2-2b-6-layers", "llama-3.2-1b-1-layer", "granite-4.0-h-tiny-10-layers"),
+    *("gpt-oss-20b-2-layers", "gpt-oss-20b-4-layers", "qwen3-30b-a3b-3-layers", "qwen3.5-0.8b"),
 )
-"""Made for a measurement, or with fewer layers."""
+"""Made for a measurement, with fewer layers, or published with parts that are left out here."""
 
 
 def test_published_sizes() -> None:
@@ -85,6 +89,9 @@ def test_published_sizes() -> None:
         # With what the converter repeats in the first layer.
         "rwkv7-0.4b": 450_767_872 + 132_096,
         "falcon-h1-0.5b": 521_411_104,
+        "qwen3-0.6b": 596_049_920,
+        "qwen3-4b": 4_022_468_096,
+        "lfm2-1.2b": 1_170_340_608,
     }
 
 
