@@ -215,14 +215,19 @@ def test_settings_are_asked_for(server: httpx.Client, visit: Visit) -> None:
     assert page.get_by_label("Seed").input_value() == "7"
 
 
+def talks(page: Any, *names: str) -> None:
+    """Wait until these conversations are listed."""
+    until(page, lambda: page.locator(".talk a").all_inner_texts() == [*names])
+
+
 def test_several_conversations(server: httpx.Client, visit: Visit) -> None:
     page = visit(server.base_url)
     for text in ("Rivers", "Mountains"):
         say(page, text)
         page.get_by_role("button", name="New conversation").click()
-    assert page.locator(".talk a").all_inner_texts() == ["Mountains", "Rivers"]
+    talks(page, "Mountains", "Rivers")
     page.get_by_label("Search").fill("answer riv")
-    assert page.locator(".talk a").all_inner_texts() == ["Rivers"]
+    talks(page, "Rivers")
     page.locator(".talk a").click()
     assert texts(page)[0] == "Rivers"
     page.locator(".talk").hover()
@@ -230,13 +235,14 @@ def test_several_conversations(server: httpx.Client, visit: Visit) -> None:
     page.keyboard.type("Waters")
     page.keyboard.press("Enter")
     page.get_by_label("Search").fill("")
+    talks(page, "Mountains", "Waters")
     page.reload()
-    assert page.locator(".talk a").all_inner_texts() == ["Mountains", "Waters"]
+    talks(page, "Mountains", "Waters")
     page.locator(".talk").last.hover()
     page.get_by_role("button", name="Delete Waters").click()
-    assert page.locator(".talk a").all_inner_texts() == ["Mountains"]
+    talks(page, "Mountains")
     page.get_by_role("button", name="Undo").click()
-    assert page.locator(".talk a").all_inner_texts() == ["Mountains", "Waters"]
+    talks(page, "Mountains", "Waters")
 
 
 def test_a_model_without_a_chat_template(browser: Any, visit: Visit) -> None:
