@@ -131,6 +131,7 @@ def attention(cpu: CPU, case: Case, rotary: Any, extend: Any, window: int = 0) -
         0.0,
         None,
         0,
+        None,
         out,
     )
     return out
