@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 
 from benchmarks.shapes_gpt_oss import GptOss
-from benchmarks.shapes_recurrent import Lfm2, Mamba2Hybrid, Qwen35, Rwkv7
+from benchmarks.shapes_recurrent import Lfm2, Mamba2Hybrid, Qwen35, Rwkv7, near_one
 
 Tensors = Iterator[tuple[str, tuple[int, ...]]]
 
@@ -135,7 +135,7 @@ class Attention:
             return self._llama3_divisors()
         if name.endswith(".bias"):
             return (0.1 * rng.standard_normal(dims)).astype(np.float32)
-        return _near_one(dims, rng)
+        return near_one(dims, rng)
 
     def _llama3_divisors(self) -> np.ndarray:
         """Float32 [head_dim / 2], as llama.cpp's converter computes them for Llama 3.2 (factor 32,
@@ -219,7 +219,7 @@ class Mamba:
             return rng.uniform(-6.9, -2.2, dims).astype(np.float32)
         if len(dims) == 2 or name.endswith(".bias"):
             return (rng.standard_normal(dims) * dims[-1] ** -0.5).astype(np.float32)
-        return _near_one(dims, rng)
+        return near_one(dims, rng)
 
     def _attention(self, block: str) -> Tensors:
         width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
@@ -326,7 +326,7 @@ class DeepSeek2:
         """Norm weights near 1, and the routers."""
         if len(dims) > 1:
             return (rng.standard_normal(dims) * dims[-1] ** -0.5).astype(np.float32)
-        return _near_one(dims, rng)
+        return near_one(dims, rng)
 
 
 @dataclass(frozen=True)
@@ -382,7 +382,7 @@ class T5:
         """Norm weights near 1, and biases of scores."""
         if name.endswith("attn_rel_b.weight"):
             return rng.standard_normal(dims).astype(np.float32)
-        return _near_one(dims, rng)
+        return near_one(dims, rng)
 
 
 MODELS: dict[str, Shape] = {
@@ -448,7 +448,3 @@ _FLOAT32 = (
 def stays_float32(name: str, dims: tuple[int, ...]) -> bool:
     """Vectors, the small matrices of a scan, routers, and biases."""
     return len(dims) == 1 or name.endswith(_FLOAT32)
-
-
-def _near_one(dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    return (1.0 + 0.1 * rng.standard_normal(dims)).astype(np.float32)

@@ -72,7 +72,7 @@ class Rwkv7:
             return rng.uniform(-6, 0, dims).astype(np.float32)
         if len(dims) != 1 or name.endswith((".bias", "r_k.weight", "a0.weight", "v0.weight")):
             return (rng.standard_normal(dims) * dims[-1] ** -0.5).astype(np.float32)
-        return _near_one(dims, rng)
+        return near_one(dims, rng)
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Mamba2Hybrid:
             return rng.uniform(-6.9, -2.2, dims).astype(np.float32)
         if name.endswith((".bias", "ssm_conv1d.weight", "ffn_gate_inp.weight")):
             return (rng.standard_normal(dims) * dims[-1] ** -0.5).astype(np.float32)
-        return _near_one(dims, rng)
+        return near_one(dims, rng)
 
     def _attention(self, block: str) -> Tensors:
         width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
@@ -281,7 +281,7 @@ class Qwen35:
             return rng.uniform(-6.9, -2.2, dims).astype(np.float32)
         if name.endswith("ssm_conv1d.weight"):
             return (rng.standard_normal(dims) * dims[-1] ** -0.5).astype(np.float32)
-        return _near_one(dims, rng)
+        return near_one(dims, rng)
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ class Lfm2:
         """Norm weights near 1, and convolutions."""
         if name.endswith("conv.weight"):
             return (rng.standard_normal(dims) * dims[-1] ** -0.5).astype(np.float32)
-        return _near_one(dims, rng)
+        return near_one(dims, rng)
 
 
 def _norm(name: str, width: int) -> Tensors:
@@ -350,5 +350,6 @@ def _norm(name: str, width: int) -> Tensors:
     yield f"{name}.bias", (width,)
 
 
-def _near_one(dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def near_one(dims: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """A norm's weights."""
     return (1.0 + 0.1 * rng.standard_normal(dims)).astype(np.float32)
