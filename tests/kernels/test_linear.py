@@ -55,6 +55,30 @@ def test_equals_reference(cpu: CPU, type: TensorType, rows: int, columns: int) -
     assert np.abs(y - expected).max() <= 2e-6 * scale.max()
 
 
+@pytest.mark.parametrize("quants", [0x00, 0x77, 0xFF])
+@pytest.mark.parametrize("tokens", [1, 2, 4, 16])
+@pytest.mark.parametrize(
+    "type", [t for t in TYPES if t not in FLOAT_TYPES and t.block == 32], ids=lambda t: t.name
+)
+def test_sums_of_the_largest_quants_are_exact(
+    cpu: CPU, type: TensorType, tokens: int, quants: int
+) -> None:
+    """Where all weights and activations are the same, and as far from zero as they can be, sums in
+    16 bits would overflow; all numbers are a power of two times a small whole number."""
+    rows, columns = 16, 256
+    raw = random_raw(type, rows, columns)
+    blocks = raw.reshape(rows, columns // type.block, type.block_bytes)
+    blocks[:] = quants
+    one = [127] if type == TensorType.MXFP4 else [0x00, 0x3C]
+    blocks[:, :, : len(one)] = one
+    if type in (TensorType.Q4_1, TensorType.Q5_1):
+        blocks[:, :, 2:4] = one
+    x = np.full((tokens, columns), -1, np.float32)  # rounded to 128 times 1/128, or -128 times that
+    x[::2] = 1
+    (y,) = cpu.linear(x, cpu.pack(raw, type, rows, columns))
+    assert np.array_equal(y, x @ REFERENCE.pack(raw, type, rows, columns).weights.T)
+
+
 @pytest.mark.parametrize("type", TYPES, ids=lambda t: t.name)
 @pytest.mark.parametrize(("rows", "columns"), [(16, 256), (37, 512), (3, 1280), (17, 33)])
 def test_what_is_packed_takes_what_is_foretold(

@@ -28,7 +28,7 @@ inline void touch_in_order() { asm volatile("" ::: "memory"); }
 
 // What 5 and 6 bits have above the lowest four, of vector j of a block.
 template <int bits>
-inline i32x16 high_bits(const uint8_t* p, int j) {
+INLINE i32x16 high_bits(const uint8_t* p, int j) {
   if constexpr (bits == 5) {
     const i32x16 h = load_int(p + 256), bit = set_int(0x10101010);
     switch (j) {
@@ -54,7 +54,7 @@ inline i32x16 high_bits(const uint8_t* p, int j) {
 
 // Vector j of the 8 of a block: unsigned bytes, columns 4j…4j+3 of 16 rows.
 template <int bits>
-inline i32x16 open_vector(const uint8_t* p, int j) {
+INLINE i32x16 open_vector(const uint8_t* p, int j) {
   if constexpr (bits == 8) return load_int(p + 64 * j);
   const i32x16 v = load_int(p + 64 * (j % 4));
   const i32x16 w = (j < 4 ? v : right<4>(v)) & set_int(0x0f0f0f0f);

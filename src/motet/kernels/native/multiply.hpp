@@ -3,9 +3,7 @@
 // Each element has an accumulator of its own, and blocks enter it in order; so how many strips are
 // side by side, what is prefetched and how the exact sums inside a block are split change no bit.
 #pragma once
-#include "activations.hpp"
-#include "super_block.hpp"
-#include "tuning.hpp"
+#include "by_vector.hpp"
 
 namespace {
 
@@ -15,19 +13,26 @@ template <class L, int S, int CHAINS>
 INLINE void add_products(const i32x16 (&w)[S][8], const int32_t* four, int g, int32_t start,
                          i32x16 (&out)[S]) {
   constexpr int vectors = 8 / L::Scales::GROUPS;
-  i32x16 sums[S][CHAINS];
+  using Sum = Products<L::Quants::DOT, vectors>;
+  Sum sums[S][CHAINS];
 #pragma GCC unroll 2
   for (int s = 0; s < S; s++) {
-    sums[s][0] = set_int(start);
-    if constexpr (CHAINS == 2) sums[s][1] = set_int(0);
+    sums[s][0].start(start);
+    if constexpr (CHAINS == 2) sums[s][1].start(0);
   }
 #pragma GCC unroll 8
-  for (int j = g * vectors; j < (g + 1) * vectors; j++)
+  for (int i = 0; i < vectors; i++)
 #pragma GCC unroll 2
-    for (int s = 0; s < S; s++)
-      sums[s][j % CHAINS] = dot<L::Quants::DOT>(sums[s][j % CHAINS], w[s][j], four[j]);
+    for (int s = 0; s < S; s++) {
+      Sum& sum = sums[s][i % CHAINS];
+      if (i && i % Sum::HOLDS == 0) sum.widen();
+#pragma GCC unroll 4
+      for (int at = 0; at < REGISTERS; at += Sum::TOGETHER)
+        sum.add(w[s][g * vectors + i], at, four[g * vectors + i]);
+    }
 #pragma GCC unroll 2
-  for (int s = 0; s < S; s++) out[s] = CHAINS == 2 ? sums[s][0] + sums[s][CHAINS - 1] : sums[s][0];
+  for (int s = 0; s < S; s++)
+    out[s] = CHAINS == 2 ? sums[s][0].sum() + sums[s][CHAINS - 1].sum() : sums[s][0].sum();
 }
 
 // Block b of S strips that follow each other against the R rows of a tile, into acc; a, scale and
@@ -59,17 +64,6 @@ INLINE void add_block(const uint8_t* strips, int64_t strip_bytes, int64_t b, con
       if constexpr (Scales::MINIMUM) acc[s][r] = fma(m[s], f32x16::set(extra.scaled), acc[s][r]);
     }
   }
-}
-
-INLINE void prefetch(const uint8_t* p, int64_t bytes, Fetch ahead) {
-  if (!ahead.bytes) return;
-  p += ahead.bytes;
-  // One address: compilers keep one for each line at hand, even where nothing is prefetched.
-  asm("" : "+r"(p));
-  if (ahead.level == 1)
-    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at);
-  else
-    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, 2);
 }
 
 // Super-block u of a strip against the R rows of a tile, into acc. Inside of it all is whole
@@ -134,7 +128,9 @@ NOINLINE void multiply(const uint8_t* strips, int64_t strip_bytes, int64_t block
 #pragma GCC unroll 8
     for (int s = 0; s < S; s += together) {
       const uint8_t* strip = strips + s * strip_bytes;
-      if constexpr (L::Scales::BLOCKS > 1) {
+      if constexpr (REGISTERS > 1) {
+        add_by_vector<L, R>(strip, u, a, scale, side, ahead, acc[s]);
+      } else if constexpr (L::Scales::BLOCKS > 1) {
         add_super<L, R>(strip, u, a, scale, side, ahead, acc[s]);
       } else {
         for (int i = 0; i < together; i++)

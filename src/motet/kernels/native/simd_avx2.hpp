@@ -100,19 +100,35 @@ inline I i_words(const uint8_t* p) {
 }
 // acc + the two products of words in each lane.
 inline I i_dot_words(I acc, I w, I a) { return i_add(acc, _mm256_madd_epi16(w, a)); }
-// vpmaddubsw saturates at 16 bits, which 8-bit weights could reach: those go nibble by nibble.
-template <int bits>
-inline I i_dot(I acc, I w, I a) {
-  const I ones = _mm256_set1_epi16(1);
-  if constexpr (bits < 8) {
-    return i_add(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), ones));
-  } else {
-    const I low = i_and(w, _mm256_set1_epi8(15));
-    const I high = i_and(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15));
-    const I sum_high = _mm256_madd_epi16(_mm256_maddubs_epi16(high, a), ones);
-    acc = i_add(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(low, a), ones));
-    return i_add(acc, i_left<4>(sum_high));
-  }
+// The first or second word of each lane in both of its words.
+inline I i_twice(I a, int word) {
+  const __m128i first = _mm_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
+  const __m128i at = word ? _mm_add_epi8(first, _mm_set1_epi8(2)) : first;
+  return _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(at));
 }
+// Products of bytes, below 2^bits and signed ones, two by two in words. vpmaddubsw saturates at 16
+// bits, which 8-bit weights could reach: those go nibble by nibble. HOLDS: how many vectors' words
+// can be added up before they are widened.
+template <int bits>
+struct Words {
+  static constexpr int HOLDS = bits == 8 ? 8 : (1 << 7) / ((1 << bits) - 1);
+  I low = _mm256_setzero_si256();
+  void add(I w, I a) {
+    low = _mm256_add_epi16(low, _mm256_maddubs_epi16(w, a));
+    asm("" : "+x"(low));  // or compilers multiply first, and have no room for what they add later
+  }
+  // Σ of each lane's two words, times a word each.
+  I times(I words) const { return _mm256_madd_epi16(low, words); }
+};
+template <>
+struct Words<8> {
+  static constexpr int HOLDS = Words<4>::HOLDS;
+  Words<4> low, high;
+  void add(I w, I a) {
+    low.add(i_and(w, _mm256_set1_epi8(15)), a);
+    high.add(i_and(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15)), a);
+  }
+  I times(I words) const { return i_add(low.times(words), i_left<4>(high.times(words))); }
+};
 
 }  // namespace
