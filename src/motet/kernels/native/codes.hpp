@@ -29,14 +29,26 @@ inline void put_nibble(uint8_t* p, int i, uint32_t value) {
 inline void put_bit(uint8_t* p, int i, int value) {
   p[i / 8] = (uint8_t)((p[i / 8] & ~(1 << (i % 8))) | (value & 1) << (i % 8));
 }
-// Bits of numbers above their lowest 8: each of them has 8 bytes of its own, for 64 numbers.
+// 64 numbers: their lowest 8 bits, and those above them, each of which has 8 bytes of its own.
 template <int bits>
-INLINE void high_bits_of(const uint8_t* p, uint8_t (&out)[64]) {
-  i32x16 all = set_int(0);
-  for (int i = 8; i < bits; i++)
-    all = all | (bytes_of_bits(p + 8 * (i - 8)) & set_int(0x01010101 << (i - 8)));
-  store_int(out, all);
-}
+struct Numbers {
+  INLINE Numbers(const uint8_t* low, const uint8_t* more) {
+    i32x16 all = set_int(0);
+    for (int i = 8; i < bits; i++)
+      all = all | (bytes_of_bits(more + 8 * (i - 8)) & set_int(0x01010101 << (i - 8)));
+    uint8_t high[64];
+    store_int(high, all);
+    for (int i = 0; i < 64; i++) all_of[i] = (uint16_t)(low[i] | high[i] << 8);
+  }
+  INLINE int operator[](int i) const { return all_of[i]; }
+  alignas(64) uint16_t all_of[64];
+};
+template <>
+struct Numbers<8> {
+  INLINE Numbers(const uint8_t* low, const uint8_t*) : low(low) {}
+  INLINE int operator[](int i) const { return low[i]; }
+  const uint8_t* low;
+};
 template <int bits>
 inline void put_high_bits(uint8_t* p, int place, int number) {
   for (int i = 8; i < bits; i++) put_bit(p + 8 * (i - 8), place, number >> i);
@@ -47,15 +59,10 @@ constexpr int SIGN_BYTES = 64;
 inline void put_signs(uint8_t* p, int r, uint32_t negative) {
   for (int j = 0; j < 8; j++) put_nibble(p + 8 * j, r, negative >> (4 * j));
 }
-// Of opened bytes 64 + w those whose bit is set become 64 − w.
-INLINE void set_signs(const uint8_t* p, uint8_t* out) {
-  for (int j = 0; j < 8; j++) {
-    const i32x16 all = bytes_of_bits(p + 8 * j), q = load_int(out + 64 * j);
-    store_int(out + 64 * j, (q ^ (all & set_int(0x7f7f7f7f))) + (all & set_int(0x01010101)));
-  }
-}
-inline void put_four(uint8_t* out, int j, int r, uint32_t four) {
-  memcpy(out + 64 * j + 4 * r, &four, 4);
+// Bytes 64 + w, of which those whose bit is set become 64 − w.
+INLINE i32x16 with_signs(i32x16 q, const uint8_t* signs) {
+  const i32x16 all = bytes_of_bits(signs);
+  return (q ^ (all & set_int(0x7f7f7f7f))) + (all & set_int(0x01010101));
 }
 
 inline constexpr uint8_t IQ2_VALUES[4] = {64 + 8, 64 + 25, 64 + 43};
@@ -119,14 +126,20 @@ struct Eights {
     put_signs(p + SIGNS, r, c.negative);
   }
   static void open(const uint8_t* p, uint8_t* out) {
-    uint8_t high[64];
-    if constexpr (bits > 8) high_bits_of<bits>(p + MORE, high);
-    for (int at = 0; at < 4 * STRIP; at++) {
-      const uint32_t* w = Words::WEIGHTS.data() + 2 * (p[at] | (bits > 8 ? high[at] << 8 : 0));
-      put_four(out, at % 4 * 2, at / 4, w[0]);
-      put_four(out, at % 4 * 2 + 1, at / 4, w[1]);
+    const Numbers<bits> number(p, p + MORE);
+#pragma GCC unroll 4
+    for (int g = 0; g < 4; g++) {
+      i32x16 first, second;
+      halved_lanes(
+          [&](int r) {
+            uint64_t eight;
+            memcpy(&eight, Words::WEIGHTS.data() + 2 * number[4 * r + g], 8);
+            return eight;
+          },
+          first, second);
+      store_int(out + 128 * g, with_signs(first, p + SIGNS + 16 * g));
+      store_int(out + 128 * g + 64, with_signs(second, p + SIGNS + 16 * g + 8));
     }
-    set_signs(p + SIGNS, out);
   }
 #if MOTET_AVX512
   template <int g>
@@ -171,16 +184,14 @@ struct Fours {
   }
   static void open(const uint8_t* p, uint8_t* out) {
     for (int half = 0; half < 2; half++) {
-      const uint8_t* low = p + 64 * half;
-      uint8_t high[64];
-      if constexpr (bits > 8) high_bits_of<bits>(p + MORE + 8 * half, high);
-      for (int r = 0; r < STRIP; r++)
-        for (int j = 0; j < 4; j++) {
-          const int at = place(j, r), number = low[at] | (bits > 8 ? high[at] << 8 : 0);
-          put_four(out, 4 * half + j, r, Words::WEIGHTS[number]);
-        }
+      const Numbers<bits> number(p + 64 * half, p + MORE + 8 * half);
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; j++) {
+        const i32x16 q = lanes([&](int r) { return Words::WEIGHTS[number[place(j, r)]]; });
+        const int at = 4 * half + j;
+        store_int(out + 64 * at, with_signs(q, p + SIGNS + 8 * at));
+      }
     }
-    set_signs(p + SIGNS, out);
   }
 #if MOTET_AVX512
   PERMUTES void open_fast(const uint8_t* p, uint8_t* out) {
@@ -218,14 +229,17 @@ struct Ternary {
     for (int i = 0; i < shifts; i++) put_bit(p + SHIFTS + 2 * i, r, c.shifted >> i);
   }
   static void open(const uint8_t* p, uint8_t* out) {
+    uint32_t shift[shifts][STRIP];
+    uint64_t all[STRIP];
     for (int r = 0; r < STRIP; r++) {
-      uint32_t shift[shifts];
       for (int i = 0; i < shifts; i++)
-        shift[i] = p[SHIFTS + 2 * i + r / 8] >> (r % 8) & 1 ? (uint32_t)-0x01010101 : 0x01010101;
-      uint64_t all = 0;
-      memcpy(&all, p + place(r), 7);
-      for (int j = 0; j < 8; j++)
-        put_four(out, j, r, Words::WEIGHTS[all >> (7 * j) & 127] + shift[j / 2 * shifts / 4]);
+        shift[i][r] = p[SHIFTS + 2 * i + r / 8] >> (r % 8) & 1 ? (uint32_t)-0x01010101 : 0x01010101;
+      memcpy(&all[r], p + place(r), 8);  // and a byte of what follows
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+      const i32x16 q = lanes([&](int r) { return Words::WEIGHTS[all[r] >> (7 * j) & 127]; });
+      store_int(out + 64 * j, q + load_int(shift[j / 2 * shifts / 4]));
     }
   }
 #if MOTET_AVX512
