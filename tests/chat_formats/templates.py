@@ -36,6 +36,24 @@ CODER = _template(
     '{{ "\\n</parameter>\\n" }}{% endfor %}{{ "</function>\\n</tool_call>" }}',
     between='{{ "\\n" }}',
 )
+_TAGGED = (
+    "{% for k, v in c.arguments.items() %}<arg_key>{{ k }}</arg_key>BREAK<arg_value>"
+    "{% if v is string %}{{ v }}{% else %}{{ v | tojson }}{% endif %}</arg_value>BREAK{% endfor %}"
+)
+GLM = _template(
+    '<tool_call>{{ c.name + "\\n" }}' + _TAGGED.replace("BREAK", "\n") + "</tool_call>",
+    between='{{ "\\n" }}',
+)
+GLM_UNBROKEN = _template("<tool_call>{{ c.name }}" + _TAGGED.replace("BREAK", "") + "</tool_call>")
+_KIMI = "<|tool_call_begin|>{{ ID }}<|tool_call_argument_begin|>" + JSON + "<|tool_call_end|>"
+_KIMI_MARKS = {"before": "<|tool_calls_section_begin|>", "after": "<|tool_calls_section_end|>"}
+KIMI = _template(
+    "{% set n.calls = n.calls + 1 %}"
+    + _KIMI.replace("ID", "'functions.' + c.name + ':' + (n.calls | string)"),
+    **_KIMI_MARKS,
+)
+KIMI = "{% set n = namespace(calls=-1) %}" + KIMI
+KIMI_IDS = _template(_KIMI.replace("ID", "call['id']"), **_KIMI_MARKS)
 LLAMA = _template(
     '{{ \'{"name": "\' + c.name + \'", "parameters": \' }}' + JSON + '{{ "}" }}',
     before='{# {"name": function name, "parameters": dictionary} #}'
@@ -88,6 +106,12 @@ class Case(NamedTuple):
 
 
 PARIS = '{"city": "Paris \\"é\\"", "days": 3}'
+_KIMI_TEXTS = (
+    "<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>"
+    f"{PARIS}<|tool_call_end|>",
+    "<|tool_call_begin|>functions.now:1<|tool_call_argument_begin|>{}<|tool_call_end|>"
+    "<|tool_calls_section_end|>",
+)
 CASES = {
     "hermes": Case(
         HERMES,
@@ -104,6 +128,24 @@ CASES = {
             "\n<tool_call>\n<function=now>\n</function>\n</tool_call>",
         ),
     ),
+    "glm": Case(
+        GLM,
+        (
+            '<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>Paris "é"</arg_value>\n'
+            "<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>",
+            "\n<tool_call>now\n</tool_call>",
+        ),
+    ),
+    "glm unbroken": Case(
+        GLM_UNBROKEN,
+        (
+            '<tool_call>weather<arg_key>city</arg_key><arg_value>Paris "é"</arg_value>'
+            "<arg_key>days</arg_key><arg_value>3</arg_value></tool_call>",
+            "<tool_call>now</tool_call>",
+        ),
+    ),
+    "kimi": Case(KIMI, _KIMI_TEXTS),
+    "kimi ids": Case(KIMI_IDS, _KIMI_TEXTS),
     "llama": Case(LLAMA, (f'{{"name": "weather", "parameters": {PARIS}}}',)),
     "mistral": Case(
         MISTRAL,
@@ -151,6 +193,9 @@ MARKS = (
     *("<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<think>", "</think>"),
     *("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>"),
     *("<｜tool▁call▁end｜>", "<｜tool▁sep｜>", "<|tool_call>", "<tool_call|>", '<|"|>'),
+    *("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
+    *("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|tool_call_begin|>"),
+    *("<|tool_call_argument_begin|>", "<|tool_call_end|>"),
 )
 """Marks that vocabularies have as tokens."""
 

@@ -102,6 +102,7 @@ def test_what_ends_anywhere_shows_no_markup(name: str) -> None:
             "[TOOL_CALLS]",
             "<｜tool▁calls▁begin｜>",
             "<|tool_call>",
+            "<|tool_calls_section_begin|>",
             '{"name": "',
         )
         assert not any(mark in content for mark in marks)

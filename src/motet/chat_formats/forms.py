@@ -28,6 +28,7 @@ class Thought(Enum):
     """Where a prompt leaves a model in its thinking."""
 
     NONE = "it answers at once"
+    OVER = "it answers, with line breaks first or without: the prompt ends with a thought's end"
     POSSIBLE = "it may begin to think"
     BEGUN = "it is thinking"
     MIDWAY = "it is thinking, and the prompt has the beginning"
@@ -36,6 +37,11 @@ class Thought(Enum):
     def opened(self) -> bool:
         """Whether the prompt ends within a thought."""
         return self in (Thought.BEGUN, Thought.MIDWAY)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the model does not think, or no more."""
+        return self in (Thought.NONE, Thought.OVER)
 
 
 _THINKING = (
@@ -56,7 +62,31 @@ _QWEN_CODER = CallForm(
     opening="<tool_call>",
     parts=("\n<function=", Slot.NAME, ">\n", Slot.ARGUMENTS, "</function>\n</tool_call>"),
     between="\n<tool_call>",
-    arguments=XmlArguments(),
+    arguments=XmlArguments("<parameter=", ">\n", "\n</parameter>\n"),
+)
+_GLM = CallForm(
+    opening="<tool_call>",
+    parts=(Slot.NAME, "\n", Slot.ARGUMENTS, "</tool_call>"),
+    between="\n<tool_call>",
+    arguments=XmlArguments("<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n"),
+)
+_GLM_UNBROKEN = CallForm(
+    opening="<tool_call>",
+    parts=(Slot.NAME, Slot.ARGUMENTS, "</tool_call>"),
+    between="<tool_call>",
+    arguments=XmlArguments("<arg_key>", "</arg_key><arg_value>", "</arg_value>"),
+)
+_KIMI = CallForm(
+    opening="<|tool_calls_section_begin|>",
+    parts=(
+        "<|tool_call_begin|>",
+        Slot.NUMBERED,
+        "<|tool_call_argument_begin|>",
+        Slot.ARGUMENTS,
+        "<|tool_call_end|>",
+    ),
+    closing="<|tool_calls_section_end|>",
+    arguments=_JSON,
 )
 _LLAMA = CallForm(
     opening='{"name": "',
@@ -103,7 +133,7 @@ _DEEPSEEK = CallForm(
     arguments=_JSON,
 )
 
-_NOT_HERMES = ("<arg_key>", "<tool_calls>", "<|tool_calls_section_begin|>")
+_NOT_HERMES = ("<tool_calls>", "<|tool_calls_section_begin|>")
 """Of templates that mean something else by <tool_call>."""
 
 
@@ -119,6 +149,11 @@ def find_form(template: str) -> CallForm | None:
         return _gemma("<|tool_call>", "<tool_call|>", '<|"|>')
     if "<start_function_call>call:" in template:
         return _gemma("<start_function_call>", "<end_function_call>", "<escape>")
+    if _KIMI.opening in template and "<|tool_call_argument_begin|>" in template:
+        return _KIMI
+    if "<arg_key>" in template:
+        known = {"</arg_key>\n<arg_value>": _GLM, "</arg_key><arg_value>": _GLM_UNBROKEN}
+        return next((form for mark, form in known.items() if mark in template), None)
     if "<tool_call>" in template and not any(mark in template for mark in _NOT_HERMES):
         if "<function=" in template:
             return _QWEN_CODER if "<parameter=" in template else None

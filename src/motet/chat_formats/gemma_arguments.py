@@ -31,6 +31,8 @@ _DEPTH = 64
 class GemmaArguments:
     """Read as JSON; written in the order in which Gemma's templates sort names."""
 
+    opening = "{"
+
     def __init__(self, quote: str) -> None:
         """``quote``: the mark around texts, as the template spells it."""
         self._quote = quote

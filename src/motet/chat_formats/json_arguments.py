@@ -10,6 +10,8 @@ from motet.chat_formats.tools import Tool
 class JsonArguments:
     """A JSON object: passed on as it is written."""
 
+    opening = "{"
+
     def read(
         self, feed: Feed, spelling: Spelling, tool: Tool | None, say: Callable[[str], Event]
     ) -> Parser[None]:
