@@ -1,10 +1,10 @@
 """The form in which a model writes calls of tools: reading it, and the grammar that holds to it."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from motet.chat_formats.feed import Cut, Event, Feed, Malformed, Parser
 from motet.chat_formats.lark import Spelling
@@ -41,6 +41,10 @@ class Arguments(Protocol):
 
     def rules(self, name: str, tool: Tool, spelling: Spelling) -> str:
         """Rules of a grammar, the first of them called ``name``."""
+        ...
+
+    def written(self, arguments: Mapping[str, Any]) -> str:
+        """Arguments as models write them."""
         ...
 
 
@@ -81,16 +85,28 @@ class CallForm:
             if following in closing or (following is None and (between or feed.ended)):
                 return
 
+    def written(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+        """Calls of such names with such arguments, as text."""
+        return self._around(
+            self._text(number, name, self.arguments.written(arguments))
+            for number, (name, arguments) in enumerate(calls)
+        )
+
     def example(self, name: str, arguments: str) -> str:
         """A call, with its opening and closing, as text."""
+        return self._around([self._text(0, name, arguments)])
+
+    def _around(self, calls: Iterable[str]) -> str:
+        return "".join([self.opening, self.begin, self.between.join(calls), self.closing])
+
+    def _text(self, number: int, name: str, arguments: str) -> str:
         said = {
             Slot.NAME: name,
-            Slot.NUMBERED: f"functions.{name}:0",
-            Slot.ID: "000000000",
+            Slot.NUMBERED: f"functions.{name}:{number}",
+            Slot.ID: f"{number:09}",
             Slot.ARGUMENTS: arguments,
         }
-        parts = [part if isinstance(part, str) else said[part] for part in self.parts]
-        return "".join([self.opening, self.begin, *parts, self.closing])
+        return "".join(part if isinstance(part, str) else said[part] for part in self.parts)
 
     def rules(self, spelling: Spelling, tools: Sequence[Tool], parallel: bool) -> str:
         """A grammar's rule ``calls`` for what follows the opening, and those that it needs."""

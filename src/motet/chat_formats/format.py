@@ -50,8 +50,8 @@ class ChatFormat:
         if self.form is None:
             raise UnsupportedError(
                 "this model's chat template shows tools in a form that Motet does not read",
-                hint="the forms of Hermes, Qwen, Llama 3, Mistral, DeepSeek, GLM, Kimi and Gemma"
-                " are known",
+                hint="the forms of Hermes, Qwen, Llama 3, Mistral, DeepSeek, GLM, Kimi, LFM2,"
+                " Granite, Nemotron and Gemma are known",
             )
         return self.form
 

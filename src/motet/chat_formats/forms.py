@@ -6,6 +6,7 @@ from enum import Enum
 from motet.chat_formats.form import CallForm, Slot
 from motet.chat_formats.gemma_arguments import GemmaArguments
 from motet.chat_formats.json_arguments import JsonArguments
+from motet.chat_formats.python_arguments import PythonArguments
 from motet.chat_formats.xml_arguments import XmlArguments
 
 
@@ -52,6 +53,19 @@ _THINKING = (
     Thinking("<|START_THINKING|>", "<|END_THINKING|>"),  # Command R
 )
 _JSON = JsonArguments()
+
+
+def _json_list(opening: str, closing: str) -> CallForm:
+    return CallForm(
+        opening=opening,
+        begin="[",
+        parts=('{"name": "', Slot.NAME, '", "arguments": ', Slot.ARGUMENTS, "}"),
+        between=", ",
+        closing=closing,
+        arguments=_JSON,
+    )
+
+
 _HERMES = CallForm(
     opening="<tool_call>",
     parts=('\n{"name": "', Slot.NAME, '", "arguments": ', Slot.ARGUMENTS, "}\n</tool_call>"),
@@ -88,6 +102,16 @@ _KIMI = CallForm(
     closing="<|tool_calls_section_end|>",
     arguments=_JSON,
 )
+_LFM = CallForm(
+    opening="<|tool_call_start|>",
+    begin="[",
+    parts=(Slot.NAME, Slot.ARGUMENTS),
+    between=", ",
+    closing="]<|tool_call_end|>",
+    arguments=PythonArguments(),
+)
+_NEMOTRON = _json_list("<TOOLCALL>", "]</TOOLCALL>")
+_GRANITE = _json_list("<|tool_call|>", "]")
 _LLAMA = CallForm(
     opening='{"name": "',
     parts=(Slot.NAME, '", "parameters": ', Slot.ARGUMENTS, "}"),
@@ -158,6 +182,12 @@ def find_form(template: str) -> CallForm | None:
         if "<function=" in template:
             return _QWEN_CODER if "<parameter=" in template else None
         return _HERMES if '"name"' in template else None
+    if any(mark in template for mark in (_LFM.opening, "<|tool_list_start|>", "List of tools: [")):
+        return _LFM
+    if "<TOOLCALL>[" in template:
+        return _NEMOTRON
+    if "<|tool_call|> followed by a JSON list" in template:
+        return _GRANITE
     if "[TOOL_CALLS]" in template:
         if "[ARGS]" in template:
             return _MISTRAL_IDS if "[CALL_ID]" in template else _MISTRAL_NAMED

@@ -1,7 +1,7 @@
 """Arguments between tags: ``<parameter=name>``, a line break, the value as text, and the like."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,16 @@ class XmlArguments:
             lines.append(f"{each}: {spelling.lark(self.opening + key + self.named)} {value}")
             lines += more
         return "\n".join([f"{name}: {' '.join(body)}", *lines])
+
+    def written(self, arguments: Mapping[str, Any]) -> str:
+        """See ``Arguments``."""
+        texts = {
+            key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            for key, value in arguments.items()
+        }
+        return "".join(
+            f"{self.opening}{key}{self.named}{text}{self.closing}" for key, text in texts.items()
+        )
 
     def _value(
         self, name: str, schema: object, tool: Tool, spelling: Spelling

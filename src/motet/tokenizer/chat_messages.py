@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -10,6 +10,9 @@ from motet.errors import TokenizerError, shown
 from motet.tokenizer.template_traits import TemplateTraits
 
 Message = dict[str, Any]
+
+Spelt = Callable[[Sequence[tuple[str, Mapping[str, Any]]]], str]
+"""Calls, by name and arguments, as their model writes them."""
 
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names under which a message may say what the model thought; templates read the first two."""
@@ -33,12 +36,15 @@ def checked(message: Mapping[str, Any], index: int) -> Message:
     return {"thinking": reasoning, **said, "reasoning_content": reasoning}
 
 
-def adapted(messages: Sequence[Message], traits: TemplateTraits) -> list[Message]:
+def adapted(
+    messages: Sequence[Message], traits: TemplateTraits, spelt: Spelt | None = None
+) -> list[Message]:
     """Messages with what OpenAI's clients write in the form that the template takes.
 
     Arguments of calls become a dictionary or JSON text, ids what the template allows, a message
     that says and calls (and thinks) two where one would lose either; results get their tool's name,
-    and the role "developer" is "system" where the template does not know it.
+    and the role "developer" is "system" where the template does not know it. ``spelt``: how calls
+    are part of what is said, where the template has no place for them.
 
     Raises TokenizerError for calls that are malformed, and where the template has no place for
     calls, for several at once or for results.
@@ -47,7 +53,7 @@ def adapted(messages: Sequence[Message], traits: TemplateTraits) -> list[Message
     ids = _Ids(traits)
     for index, message in enumerate(messages):
         if message.get("tool_calls"):
-            made += _calling(message, index, traits, ids)
+            made += _calling(message, index, traits, ids, spelt)
         elif message["role"] == "tool":
             made.append(_result(message, index, traits, ids))
         elif message["role"] == "developer" and not traits.knows_developer:
@@ -57,16 +63,23 @@ def adapted(messages: Sequence[Message], traits: TemplateTraits) -> list[Message
     return made
 
 
-def _calling(message: Message, index: int, traits: TemplateTraits, ids: "_Ids") -> list[Message]:
+def _calling(
+    message: Message, index: int, traits: TemplateTraits, ids: "_Ids", spelt: Spelt | None
+) -> list[Message]:
     """A message with calls, which are noted in ``ids``."""
     given = message["tool_calls"]
     if not isinstance(given, list | tuple):
         raise TokenizerError(f"message {index} has {shown(given)} for its 'tool_calls'")
-    if traits.arguments_are_text is None:
+    if traits.arguments_are_text is None and spelt is None:
         raise TokenizerError(
             f"message {index} calls a tool, and this model's chat template has no place for calls"
         )
     calls = [_call(call, index, traits, ids) for call in given]
+    if traits.arguments_are_text is None and spelt is not None:
+        functions = [call["function"] for call in calls]
+        text = spelt([(each["name"], each["arguments"]) for each in functions])
+        said = {key: value for key, value in message.items() if key != "tool_calls"}
+        return [{**said, "content": f"{message.get('content') or ''}{text}"}]
     if len(calls) > 1 and traits.loses_calls:
         raise TokenizerError(
             f"message {index} has {len(calls)} calls, and this model's chat template shows one of a"

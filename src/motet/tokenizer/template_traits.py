@@ -35,18 +35,22 @@ _MOST = 8
 """Templates that are remembered; a file has one or two."""
 _FUNCTIONS = re.compile(r"\+ functions\b")
 _TOOLS = re.compile(r"\btools\b")
+_XML_TOOLS = re.compile(r"\bxml_tools\b")
 _SHORT_IDS = re.compile(r"length\s*[!=]=\s*9\b")
 
 
-def named_functions(template: str, tools: Sequence[Any] | None) -> dict[str, str]:
-    """What templates are given that know no tools but text with functions: FireFunction's.
+def named_functions(template: str, tools: Sequence[Any] | None) -> dict[str, Any]:
+    """What templates are given that know no ``tools`` but functions by another name.
 
-    Its model card shows both names, ``functions`` being JSON, and ``datetime`` when it is now: here
-    the day, so that what follows is the same text all day.
+    SmolLM3's: ``xml_tools``, a list. FireFunction's, whose model card shows both names:
+    ``functions``, text, and ``datetime`` when it is now: here the day, so that what follows is the
+    same text all day.
     """
+    functions = [tool.get("function", tool) for tool in tools or ()]
+    if _XML_TOOLS.search(template):
+        return {"xml_tools": functions}
     if not _FUNCTIONS.search(template) or _TOOLS.search(template):
         return {}
-    functions = [tool.get("function", tool) for tool in tools or ()]
     return {
         "functions": json.dumps(functions, indent=4, ensure_ascii=False) if functions else "",
         "datetime": datetime.now().strftime("%b %d %Y"),
@@ -111,7 +115,7 @@ class TemplateTraits:
     @cached_property
     def shows_results(self) -> bool:
         """Whether messages of role "tool" are written into the prompt."""
-        return _RESULT in (self._calling(self.silence) or "")
+        return _RESULT in (self._tried(self._conversation(self.silence), [_TOOL]) or "")
 
     @cached_property
     def numbered_ids(self) -> bool:
