@@ -67,6 +67,8 @@ class Reads:
     owner: int
 
 
+_TABLES: Any = HostMemory()
+"""Makes block tables, which is all that a view of rows needs of kernels."""
 Layer = CacheSpec | tuple[CacheSpec, ...] | Reads
 """What a layer keeps: one cache, several, or none."""
 
@@ -149,7 +151,7 @@ class ToyFamily:
                 h = self._attention(index, spec, h, memory)
             self.on_layer(index)
         if not every_row(wanted, len(tokens)):
-            h, view = [h[i] for i in wanted], ViewOfRows(view, HostMemory(), wanted)
+            h, view = [h[i] for i in wanted], ViewOfRows(view, _TABLES, wanted)
         for layer, owner, _, spec in each_reader(self.layers):
             h = self._attend(layer, spec, h, view.cache(owner)) if h else h
         return np.array(h, np.float32).reshape(-1, 1)
