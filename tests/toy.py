@@ -20,6 +20,7 @@ from motet.kernels.interface import PagedKV
 from motet.kernels.interface_recurrent import RecurrentState
 from motet.memory.kv_cache import FullKVCache, SlidingKVCache
 from motet.memory.recurrent import RecurrentCache
+from motet.models.shared_kv import ViewOfRows, every_row
 from motet.spec import (
     AttentionSpec,
     CacheSpec,
@@ -56,15 +57,44 @@ def key_value(h: int, index: int) -> tuple[int, int]:
     return h, (h * h + index) % PRIME
 
 
-Layer = CacheSpec | tuple[CacheSpec, ...]
+@dataclass(frozen=True)
+class Reads:
+    """A layer that keeps nothing: it attends to the keys and values of layer ``owner``.
+
+    Such layers come after all others, and are computed for the wanted rows alone.
+    """
+
+    owner: int
+
+
+_TABLES: Any = HostMemory()
+"""Makes block tables, which is all that a view of rows needs of kernels."""
+Layer = CacheSpec | tuple[CacheSpec, ...] | Reads
 """What a layer keeps: one cache, several, or none."""
+
+
+def caches_of(layer: Layer) -> tuple[CacheSpec, ...]:
+    """What a layer keeps."""
+    if isinstance(layer, Reads):
+        return ()
+    return layer if isinstance(layer, tuple) else (layer,)
 
 
 def each_cache(layers: Sequence[Layer]) -> Iterator[tuple[int, int, CacheSpec]]:
     """(layer, number in it, cache) of all; a layer with several has them one after the other."""
     for layer, kept in enumerate(layers):
-        for k, spec in enumerate(kept if isinstance(kept, tuple) else (kept,)):
+        for k, spec in enumerate(caches_of(kept)):
             yield layer, k, spec
+
+
+def each_reader(layers: Sequence[Layer]) -> Iterator[tuple[int, int, int, AttentionSpec]]:
+    """(layer, the one whose cache it reads, that cache's number among all, the cache)."""
+    known = {layer: (n, spec) for n, (layer, _, spec) in enumerate(each_cache(layers))}
+    for layer, kept in enumerate(layers):
+        if isinstance(kept, Reads):
+            number, spec = known[kept.owner]
+            assert isinstance(spec, FullAttention | SlidingAttention)
+            yield layer, kept.owner, number, spec
 
 
 State = tuple[int, ...]
@@ -109,7 +139,7 @@ class ToyFamily:
 
     @property
     def caches(self):
-        return tuple(kept if isinstance(kept, tuple) else (kept,) for kept in self.layers)
+        return tuple(map(caches_of, self.layers))
 
     def forward(self, tokens: np.ndarray, view, wanted: np.ndarray) -> np.ndarray:
         h = [first(int(token)) for token in tokens]
@@ -120,7 +150,11 @@ class ToyFamily:
             else:
                 h = self._attention(index, spec, h, memory)
             self.on_layer(index)
-        return np.array([[h[i]] for i in wanted], np.float32).reshape(-1, 1)
+        if not every_row(wanted, len(tokens)):
+            h, view = [h[i] for i in wanted], ViewOfRows(view, _TABLES, wanted)
+        for layer, owner, _, spec in each_reader(self.layers):
+            h = self._attend(layer, spec, h, view.cache(owner)) if h else h
+        return np.array(h, np.float32).reshape(-1, 1)
 
     def head(self, hidden: np.ndarray) -> np.ndarray:
         rows = [logits_of(int(h), self.n_vocab) for h in hidden[:, 0]]
@@ -175,6 +209,10 @@ class ToyFamily:
         for slot, x in zip(where.slots.tolist(), h, strict=True):
             for array, number in zip(kv.pages.arrays.values(), key_value(x, index), strict=True):
                 array[slot // PAGE, slot % PAGE] = number
+        return self._attend(index, spec, h, kv)
+
+    def _attend(self, index: int, spec: AttentionSpec, h: list[int], kv: PagedKV) -> list[int]:
+        where = kv.tables
         reads = {int(row): self._read(kv, row) for row in np.unique(where.rows)}
         out = []
         for x, row, at in zip(h, where.rows.tolist(), where.positions.tolist(), strict=True):
@@ -216,6 +254,8 @@ CONVOLUTIONS = (Recurrent(((2, 4),)), LAYERS[0], Recurrent(((1, 3),)))
 """As LFM2: convolutions alone, of three tokens and of two."""
 BESIDE = ((RECURRENT[2], LAYERS[0]), (), (RECURRENT[2], LAYERS[1], RECURRENT[0]))
 """As Falcon-H1: scans beside attention in one layer; as Nemotron-H: a layer that keeps nothing."""
+SHARED = (*LAYERS, Reads(0), Reads(1), Reads(0))
+"""As Gemma 4: the last layers read what others keep."""
 ALL_KINDS = (RECURRENT[0], *LAYERS, RECURRENT[2])
 FINGERPRINT = Fingerprint("toy weights", "toy settings", "toy tokenizer")
 
@@ -266,6 +306,15 @@ class Plain:
         """Logits of one token, which becomes the last of all ``seqs``."""
         past = self.held.setdefault(seqs[0], {})
         h, kept = first(token), []
+
+        def attend(h: int, index: int, number: int, spec: AttentionSpec) -> int:
+            """To what cache ``number`` has of the past and of this token."""
+            reach = spec.window if isinstance(spec, SlidingAttention) else position + 1
+            seen = [(p, s.kept[number]) for p, s in past.items() if p > position - reach]
+            seen.append((position, kept[number]))
+            numbers = np.array([(position - p, *kv) for p, kv in seen])
+            return layer_output(h, index, *numbers.T)
+
         for index, (_, _, spec) in enumerate(each_cache(self.model.layers)):
             if isinstance(spec, Recurrent):
                 before = max((p for p in past if p < position), default=None)
@@ -273,12 +322,11 @@ class Plain:
                 h, state = recur(h, index, spec, state)
                 kept.append(state)
                 continue
+            assert isinstance(spec, FullAttention | SlidingAttention)
             kept.append(key_value(h, index))
-            reach = spec.window if isinstance(spec, SlidingAttention) else position + 1
-            seen = [(p, s.kept[index]) for p, s in past.items() if p > position - reach]
-            seen.append((position, kept[-1]))
-            numbers = np.array([(position - p, *kv) for p, kv in seen])
-            h = layer_output(h, index, *numbers.T)
+            h = attend(h, index, index, spec)
+        for layer, _, number, spec in each_reader(self.model.layers):
+            h = attend(h, layer, number, spec)
         said = Said(token, self.new_serial(), tuple(kept))
         for seq in seqs:
             self.held.setdefault(seq, {})[position] = said

@@ -4,10 +4,11 @@ import weakref
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from queue import SimpleQueue
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from motet import checks
 from motet.arrays import Array, Float32
+from motet.conversion.loading import LoraPair, LoraPath
 from motet.embedding import Gathered, VectorCall, embed_call, rank_call
 from motet.engine import (
     Chunk,
@@ -26,10 +27,10 @@ from motet.engine.preparing import Call
 from motet.engine.progress import Progress, answer_counter, token_counter
 from motet.engine.prompts import Chat, Prompt
 from motet.engine.proposing import Speculate, proposing_of
-from motet.errors import MotetError, OptionError
+from motet.errors import MotetError
 from motet.front import Front
 from motet.grammar import GrammarCompiler
-from motet.model import Model
+from motet.model import Model, loaded_model
 from motet.self_extend import AutoExtend, SelfExtend, setting_of
 from motet.state import opened
 from motet.tokenizer.chat import encode
@@ -67,6 +68,10 @@ class LLM(Front[Completion, list[Completion], Stream]):
         max_waiting: int | None = None,
         step_seconds: float = STEP_SECONDS,
         speculate: Speculate = "auto",
+        type: str | None = None,
+        lora: "LoraPath | LoraPair | Sequence[LoraPath | LoraPair]" = (),
+        packed_cache: str | PathLike[str] | None = None,
+        packed_cache_bytes: int | None = None,
     ) -> None:
         """``model``: a loaded one, or the path of one, as ``Model.load`` takes it.
 
@@ -76,24 +81,24 @@ class LLM(Front[Completion, list[Completion], Stream]):
         length). ``ubatch``, ``split``, ``kv_type``, ``kv_bytes``, ``checkpoint_bytes``,
         ``self_extend``: as in ``Model.context``; when ``kv_bytes`` are used up, the prefix cache
         is given up first, then prompts wait; an answer for which that is not enough ends with a
-        CapacityError. ``threads``: as in ``Model.load``, for a path. ``prefix_reuse``: keep a
-        prefix cache; False computes each prompt anew and keeps no memory between requests, as an
-        encoder-decoder always does. ``max_waiting``: answers that may wait for a sequence, and
-        calls to embed or rank for their turn; what is more is refused with a BusyError. None: any
-        number. ``step_seconds``: about how long those who write wait for their next token while
-        prompts of others are computed; shorter steps make prompts slower. ``speculate``: which
-        tokens are computed before they are chosen; it changes how long an answer takes and nothing
-        of what it is (docs/speculation.md). "auto": what answers may repeat of what was said
-        before, where it pays; "lookup": the same, always; a path or Model: what this smaller model
-        of the same vocabulary would say; None: nothing. Raises OptionError for
-        an unusable value, UnsupportedError where Self-Extend means nothing to the model, and what
-        ``Model.load`` raises.
+        CapacityError. ``threads``, ``type``, ``lora``, ``packed_cache``, ``packed_cache_bytes``: as
+        in ``Model.load``, for a path. ``prefix_reuse``: keep a prefix cache; False computes each
+        prompt anew and keeps no memory between requests, as an encoder-decoder always does.
+        ``max_waiting``: answers that may wait for a sequence, and calls to embed or rank for their
+        turn; what is more is refused with a BusyError. None: any number. ``step_seconds``: about
+        how long those who write wait for their next token while prompts of others are computed;
+        shorter steps make prompts slower. ``speculate``: which tokens are computed before they are
+        chosen; it changes how long an answer takes and nothing of what it is (docs/speculation.md).
+        "auto": what answers may repeat of what was said before, where it pays; "lookup": the same,
+        always; a path or Model: what this smaller model of the same vocabulary would say; None:
+        nothing. Raises OptionError for an unusable value, UnsupportedError where Self-Extend means
+        nothing to the model, and what ``Model.load`` raises.
         """
         setting = setting_of(self_extend)
         max_waiting = checks.optional_whole("max_waiting", max_waiting)
         step_seconds = checks.number("step_seconds", step_seconds, 0, 1e9)
         prefix_reuse = checks.flag("prefix_reuse", prefix_reuse)
-        loaded = _loaded(model, threads)
+        loaded = loaded_model(model, threads, type, lora, packed_cache, packed_cache_bytes)
         if loaded.config.decoder_start is not None:
             prefix_reuse = False  # an answer's tokens do not tell what was encoded for it
         checkpoint_bytes = checkpoint_bytes if prefix_reuse else 0
@@ -374,15 +379,3 @@ class LLM(Front[Completion, list[Completion], Stream]):
             request.cancelled = True
             raise
         return call.result(gathered.vectors)
-
-
-def _loaded(model: Any, threads: int | None) -> Model:
-    if isinstance(model, str | PathLike) or not hasattr(model, "context"):
-        hint = "give the path of a GGUF file or a Hugging Face directory, or a loaded motet.Model"
-        return Model.load(checks.path("model", cast(object, model), hint), threads)
-    if threads is not None:
-        raise OptionError(
-            f"threads is {checks.shown(threads)} for a model already loaded",
-            hint="give it to Model.load",
-        )
-    return model

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from motet import checks
 from motet.conversion.loading import LoraPair, LoraPath, prepared, read_adapters
@@ -200,6 +200,44 @@ class Model:
             context_length=context_length,
             pooling=pooling,
         )
+
+
+def loaded_model(
+    model: Any,
+    threads: int | None,
+    type: str | None,
+    lora: "LoraPath | LoraPair | Sequence[LoraPath | LoraPair]",
+    packed_cache: "str | PathLike[str] | None",
+    packed_cache_bytes: int | None,
+) -> Model:
+    """The model that is given, or the one at a path, loaded so.
+
+    Raises what ``Model.load`` does, and OptionError for what a model given can't be loaded with.
+    """
+    if isinstance(model, str | PathLike) or not hasattr(model, "context"):
+        hint = "give the path of a GGUF file or a Hugging Face directory, or a loaded motet.Model"
+        return Model.load(
+            checks.path("model", cast(object, model), hint),
+            threads,
+            type=type,
+            lora=lora,
+            packed_cache=packed_cache,
+            packed_cache_bytes=packed_cache_bytes,
+        )
+    given: dict[str, object] = {
+        "threads": threads,
+        "type": type,
+        "lora": None if isinstance(lora, tuple | list) and not lora else lora,
+        "packed_cache": packed_cache,
+        "packed_cache_bytes": packed_cache_bytes,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise OptionError(
+                f"{name} is {checks.shown(value)} for a model already loaded",
+                hint="give it to Model.load",
+            )
+    return model
 
 
 def _from_cache(entry: Path | None, path: Path, kernels: Kernels) -> Model | None:

@@ -29,6 +29,12 @@ HERMES = _template(
     + '{{ "}\\n</tool_call>" }}',
     between='{{ "\\n" }}',
 )
+SMOL = (
+    _template("")
+    .replace("tools | tojson", "xml_tools | string")
+    .replace("if tools", "if xml_tools")
+)
+SMOL += '{# <tool_call>{"name": … #}'
 CODER = _template(
     '{{ "<tool_call>\\n<function=" + c.name + ">\\n" }}'
     '{% for k, v in c.arguments.items() %}{{ "<parameter=" + k + ">\\n" }}'
@@ -36,6 +42,41 @@ CODER = _template(
     '{{ "\\n</parameter>\\n" }}{% endfor %}{{ "</function>\\n</tool_call>" }}',
     between='{{ "\\n" }}',
 )
+_TAGGED = (
+    "{% for k, v in c.arguments.items() %}<arg_key>{{ k }}</arg_key>BREAK<arg_value>"
+    "{% if v is string %}{{ v }}{% else %}{{ v | tojson }}{% endif %}</arg_value>BREAK{% endfor %}"
+)
+GLM = _template(
+    '<tool_call>{{ c.name + "\\n" }}' + _TAGGED.replace("BREAK", "\n") + "</tool_call>",
+    between='{{ "\\n" }}',
+)
+GLM_UNBROKEN = _template("<tool_call>{{ c.name }}" + _TAGGED.replace("BREAK", "") + "</tool_call>")
+LFM = _template("") + "{# List of tools: [ #}"
+"""Calls are written into what is said, as some models' own templates leave it to their users."""
+LFM_CALLS = _template(
+    "{{ c.name }}({% for k, v in c.arguments.items() %}{{ k }}={% if v is string %}'{{ v }}'"
+    "{% elif v is mapping %}{{ v | tojson }}{% else %}{{ v | string }}{% endif %}"
+    "{% if not loop.last %}, {% endif %}{% endfor %})",
+    before="<|tool_call_start|>[",
+    between=", ",
+    after="]<|tool_call_end|>",
+)
+GRANITE = _template("") + "{# <|tool_call|> followed by a JSON list #}"
+NEMOTRON = _template(
+    '{{ \'{"name": "\' + c.name + \'", "arguments": \' }}' + JSON + '{{ "}" }}',
+    before="<TOOLCALL>[",
+    between=", ",
+    after="]</TOOLCALL>",
+)
+_KIMI = "<|tool_call_begin|>{{ ID }}<|tool_call_argument_begin|>" + JSON + "<|tool_call_end|>"
+_KIMI_MARKS = {"before": "<|tool_calls_section_begin|>", "after": "<|tool_calls_section_end|>"}
+KIMI = _template(
+    "{% set n.calls = n.calls + 1 %}"
+    + _KIMI.replace("ID", "'functions.' + c.name + ':' + (n.calls | string)"),
+    **_KIMI_MARKS,
+)
+KIMI = "{% set n = namespace(calls=-1) %}" + KIMI
+KIMI_IDS = _template(_KIMI.replace("ID", "call['id']"), **_KIMI_MARKS)
 LLAMA = _template(
     '{{ \'{"name": "\' + c.name + \'", "parameters": \' }}' + JSON + '{{ "}" }}',
     before='{# {"name": function name, "parameters": dictionary} #}'
@@ -88,14 +129,19 @@ class Case(NamedTuple):
 
 
 PARIS = '{"city": "Paris \\"é\\"", "days": 3}'
+_KIMI_TEXTS = (
+    "<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>"
+    f"{PARIS}<|tool_call_end|>",
+    "<|tool_call_begin|>functions.now:1<|tool_call_argument_begin|>{}<|tool_call_end|>"
+    "<|tool_calls_section_end|>",
+)
+_HERMES_TEXTS = (
+    f'<tool_call>\n{{"name": "weather", "arguments": {PARIS}}}\n</tool_call>',
+    '\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>',
+)
 CASES = {
-    "hermes": Case(
-        HERMES,
-        (
-            f'<tool_call>\n{{"name": "weather", "arguments": {PARIS}}}\n</tool_call>',
-            '\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>',
-        ),
-    ),
+    "hermes": Case(HERMES, _HERMES_TEXTS),
+    "smol": Case(SMOL, _HERMES_TEXTS),
     "coder": Case(
         CODER,
         (
@@ -104,6 +150,45 @@ CASES = {
             "\n<tool_call>\n<function=now>\n</function>\n</tool_call>",
         ),
     ),
+    "glm": Case(
+        GLM,
+        (
+            '<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>Paris "é"</arg_value>\n'
+            "<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>",
+            "\n<tool_call>now\n</tool_call>",
+        ),
+    ),
+    "glm unbroken": Case(
+        GLM_UNBROKEN,
+        (
+            '<tool_call>weather<arg_key>city</arg_key><arg_value>Paris "é"</arg_value>'
+            "<arg_key>days</arg_key><arg_value>3</arg_value></tool_call>",
+            "<tool_call>now</tool_call>",
+        ),
+    ),
+    "lfm": Case(
+        LFM,
+        (
+            '<|tool_call_start|>[weather(city="Paris \\"é\\"", days=3)',
+            ", now()]<|tool_call_end|>",
+        ),
+    ),
+    "granite": Case(
+        GRANITE,
+        (
+            f'<|tool_call|>[{{"name": "weather", "arguments": {PARIS}}}',
+            ', {"name": "now", "arguments": {}}]',
+        ),
+    ),
+    "nemotron": Case(
+        NEMOTRON,
+        (
+            f'<TOOLCALL>[{{"name": "weather", "arguments": {PARIS}}}',
+            ', {"name": "now", "arguments": {}}]</TOOLCALL>',
+        ),
+    ),
+    "kimi": Case(KIMI, _KIMI_TEXTS),
+    "kimi ids": Case(KIMI_IDS, _KIMI_TEXTS),
     "llama": Case(LLAMA, (f'{{"name": "weather", "parameters": {PARIS}}}',)),
     "mistral": Case(
         MISTRAL,
@@ -151,6 +236,10 @@ MARKS = (
     *("<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<think>", "</think>"),
     *("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>"),
     *("<｜tool▁call▁end｜>", "<｜tool▁sep｜>", "<|tool_call>", "<tool_call|>", '<|"|>'),
+    *("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
+    *("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|tool_call_begin|>"),
+    *("<|tool_call_argument_begin|>", "<|tool_call_end|>", "<|tool_call_start|>"),
+    *("<|tool_call|>", "<TOOLCALL>", "</TOOLCALL>"),
 )
 """Marks that vocabularies have as tokens."""
 

@@ -88,7 +88,7 @@ def test_required_calls_are_calls_of_the_tools(name: str, vocabulary: str) -> No
         choice = read_choice("required", READ)
         grammar = found.grammar(READ, choice, True, thought)
         assert grammar is not None
-        for _ in range(4):
+        for _ in range(6):
             tokens, ends = walk(COMPILERS[vocabulary].lark(grammar), rng)
             content, _, calls = taken(found, tokens, ends, tokenizer, thought)
             assert not content

@@ -102,6 +102,10 @@ def test_what_ends_anywhere_shows_no_markup(name: str) -> None:
             "[TOOL_CALLS]",
             "<｜tool▁calls▁begin｜>",
             "<|tool_call>",
+            "<|tool_calls_section_begin|>",
+            "<|tool_call_start|>",
+            "<|tool_call|>",
+            "<TOOLCALL>",
             '{"name": "',
         )
         assert not any(mark in content for mark in marks)

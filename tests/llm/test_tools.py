@@ -9,7 +9,7 @@ import pytest
 from motet.engine import Completion
 from motet.errors import OptionError, TokenizerError, UnsupportedError
 from motet.llm import LLM
-from tests.chat_formats.templates import CASES, HERMES, LLAMA, TOOLS
+from tests.chat_formats.templates import CASES, HERMES, KIMI, KIMI_IDS, LLAMA, TOOLS
 from tests.llm.making import make
 from tests.scripted import N_VOCAB, ByteTokenizer, ScriptedConfig, ScriptedModel, noise, saying
 
@@ -257,6 +257,39 @@ def test_roles_that_a_template_does_not_know() -> None:
         assert said == "[system]Be brief.[user]How is it"
         with pytest.raises(TokenizerError, match="no place for results"):
             llm.render_chat([*ASKED, {"role": "tool", "tool_call_id": "a", "content": "22"}])
+
+
+@pytest.mark.parametrize("template", [KIMI_IDS, KIMI])
+def test_ids_are_numbered_where_a_template_names_tools_by_them(template: str) -> None:
+    """Ids that others gave too, in calls and in results; own ones stay."""
+
+    def turn(call_id: str | None, name: str) -> list[dict[str, Any]]:
+        call = {"type": "function", "function": {"name": name, "arguments": '{"city": "Paris"}'}}
+        given = {} if call_id is None else {"id": call_id}
+        calls = [{**call, **given}]
+        result = {"role": "tool", "tool_call_id": call_id or "call_x", "content": "22"}
+        return [{"role": "assistant", "content": None, "tool_calls": calls}, result]
+
+    template = template.replace("[{{ m.role }}]", "[{{ m.role }} {{ m.tool_call_id }}]")
+    turns = [
+        *turn("call_a", "now"),
+        *turn("functions.now:7", "now"),
+        *turn("functions.now:7", "to"),
+    ]
+    with scripted(template) as llm:
+        said = llm.render_chat([*ASKED, *turns, *turn(None, "now")])
+    written = [each.partition("<")[0] for each in said.split("<|tool_call_begin|>")[1:]]
+    told = [each.partition("]")[0] for each in said.split("[tool ")[1:]]
+    own = template.startswith("{% if")
+    assert written == [
+        "functions.now:0",
+        f"functions.now:{7 if own else 1}",
+        "functions.to:2",
+        "functions.now:3",
+    ]
+    assert told == ["functions.now:0", "functions.now:7", "functions.to:2", "call_x"]
+    with scripted(CASES["hermes"].template) as llm:
+        assert "functions." not in llm.render_chat([*ASKED, *turns[:2]])
 
 
 def test_tools_are_told_where_a_template_leaves_it_to_its_users() -> None:

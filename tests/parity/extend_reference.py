@@ -135,7 +135,9 @@ class Decoder:
         mixed = np.empty((count, self.heads, v.shape[2]))
         for head in range(self.heads):
             kv = head // (self.heads // kv_heads)
-            scores = self.scores(q[:, head], k[:, kv], relative, frequencies, magnitude)
+            scores = turned(
+                q[:, head], k[:, kv], relative, frequencies, magnitude, self.kind == "llama"
+            )
             scores *= factors[:, None] / math.sqrt(q.shape[2])
             if self.kind == "mpt":
                 scores -= self.slope(head) * relative
@@ -144,30 +146,6 @@ class Decoder:
             weights *= seen
             mixed[:, head] = weights / weights.sum(axis=1, keepdims=True) @ v[:, kv]
         return linear(mixed.reshape(count, -1), block, "attn_output")
-
-    def scores(
-        self,
-        q: np.ndarray,
-        k: np.ndarray,
-        relative: np.ndarray,
-        frequencies: np.ndarray,
-        magnitude: float,
-    ) -> np.ndarray:
-        """q · k, where each pair of channels is turned by the pair's relative position.
-
-        As complex numbers: the real part of q · conj(k) · exp(i · relative · frequency).
-        """
-        rotary = 2 * len(frequencies)
-        if self.kind == "llama":
-            first, second = slice(0, rotary, 2), slice(1, rotary, 2)
-        else:
-            first, second = slice(0, rotary // 2), slice(rotary // 2, rotary)
-        out = q[:, rotary:] @ k[:, rotary:].T
-        qc, kc = (z[:, first] + 1j * z[:, second] for z in (q, k))
-        for i, frequency in enumerate(frequencies):
-            turns = np.exp(1j * frequency * np.arange(relative.max() + 1))[relative]
-            out += magnitude**2 * (np.outer(qc[:, i], kc[:, i].conj()) * turns).real
-        return out
 
     def rotation(self, slides: bool, head_dim: int) -> tuple[np.ndarray, float]:
         """Radians a position of each pair of channels, and what YaRN multiplies q and k by."""
@@ -203,6 +181,31 @@ class Decoder:
             x = x - np.mean(x, axis=-1, keepdims=True)
         x = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + self.eps)
         return x * weights[f"{name}.weight"] + weights.get(f"{name}.bias", 0.0)
+
+
+def turned(
+    q: np.ndarray,
+    k: np.ndarray,
+    relative: np.ndarray,
+    frequencies: np.ndarray,
+    magnitude: float,
+    interleaved: bool,
+) -> np.ndarray:
+    """q · k, where each pair of channels is turned by the pair's relative position.
+
+    As complex numbers: the real part of q · conj(k) · exp(i · relative · frequency).
+    """
+    rotary = 2 * len(frequencies)
+    if interleaved:
+        first, second = slice(0, rotary, 2), slice(1, rotary, 2)
+    else:
+        first, second = slice(0, rotary // 2), slice(rotary // 2, rotary)
+    out = q[:, rotary:] @ k[:, rotary:].T
+    qc, kc = (z[:, first] + 1j * z[:, second] for z in (q, k))
+    for i, frequency in enumerate(frequencies):
+        turns = np.exp(1j * frequency * np.arange(relative.max() + 1))[relative]
+        out += magnitude**2 * (np.outer(qc[:, i], kc[:, i].conj()) * turns).real
+    return out
 
 
 def linear(x: np.ndarray, weights: Mapping[str, np.ndarray], name: str) -> np.ndarray:

@@ -25,6 +25,7 @@ from tests.toy import (
     HYBRID,
     LAYERS,
     RECURRENT,
+    SHARED,
     WINDOW,
     Layer,
     Plain,
@@ -56,6 +57,8 @@ members = st.lists(seqs, min_size=1, max_size=SEQUENCES, unique=True).map(tuple)
 
 class Conversation(RuleBasedStateMachine):
     layers: ClassVar[tuple[Layer, ...]]
+    unwanted: ClassVar[float] = 0.0
+    """Share of the tokens whose logits are not asked for."""
 
     @initialize(
         ubatch=st.sampled_from([1, 2, 3, 7, 64, 512]),
@@ -395,13 +398,16 @@ class Conversation(RuleBasedStateMachine):
             assert self._too_many(batch, str(error))
             assert_same(before, contents(self.context))
             return False
-        for row, (token, position, shared) in zip(logits, _listed(batch), strict=True):
+        rows, wanted = iter(logits), batch.entries().wanted
+        for (token, position, shared), asked in zip(_listed(batch), wanted, strict=True):
             self._assert_one_past(shared)
-            assert np.array_equal(row, self.plain.decode(token, position, shared))
+            expected = self.plain.decode(token, position, shared)
+            assert not asked or np.array_equal(next(rows), expected)
             if any(seq in self.edited for seq in shared):
                 self.edited.update(shared)
             for seq in shared:
                 self.open.pop(seq, None)
+        assert next(rows, None) is None
         self._note_ends()
         return True
 
@@ -483,7 +489,9 @@ class Conversation(RuleBasedStateMachine):
         for shared, position in rows:
             token = position % 2 if alike else self.random.randrange(2)
             rewindable = plain is not None and position >= begun[shared[0]]
-            batch.extend([token], position, shared, "all", rewindable=rewindable)
+            unwanted = self.unwanted and self.random.random() < self.unwanted
+            logits = "none" if unwanted else "all"
+            batch.extend([token], position, shared, logits, rewindable=rewindable)
         return batch
 
     def _plausible(self, batch: Batch, entry: int | None) -> bool:
@@ -576,6 +584,11 @@ class BesideConversation(Conversation):
     layers = BESIDE
 
 
+class SharedConversation(Conversation):
+    layers = SHARED
+    unwanted = 0.5
+
+
 class AllConversation(Conversation):
     layers = ALL_KINDS
 
@@ -594,4 +607,5 @@ TestRecurrent = RecurrentConversation.TestCase
 TestHybrid = HybridConversation.TestCase
 TestConvolutions = ConvolutionsConversation.TestCase
 TestBeside = BesideConversation.TestCase
+TestShared = SharedConversation.TestCase
 TestAll = AllConversation.TestCase

@@ -1,9 +1,10 @@
 """The form in which a model writes calls of tools: reading it, and the grammar that holds to it."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from motet.chat_formats.feed import Cut, Event, Feed, Malformed, Parser
 from motet.chat_formats.lark import Spelling
@@ -14,12 +15,23 @@ class Slot(Enum):
     """A part of a call that differs from call to call."""
 
     NAME = "its name"
+    NUMBERED = "its name and a number, which are its id too: functions.NAME:NUMBER"
     ID = "its id, nine letters and digits"
     ARGUMENTS = "its arguments"
 
 
+_NUMBERED = re.compile(r"functions\.(.+):[0-9]+")
+_WRITTEN = {Slot.NUMBERED: "/[0-9]{1,6}/", Slot.ID: "/[a-zA-Z0-9]{9}/"}
+"""What grammars let be written where a part differs; of a numbered name, what follows the name."""
+
+
 class Arguments(Protocol):
     """A notation of arguments."""
+
+    @property
+    def opening(self) -> str:
+        """What they begin with where there are any, as templates spell it."""
+        ...
 
     def read(
         self, feed: Feed, spelling: Spelling, tool: Tool | None, say: Callable[[str], Event]
@@ -29,6 +41,10 @@ class Arguments(Protocol):
 
     def rules(self, name: str, tool: Tool, spelling: Spelling) -> str:
         """Rules of a grammar, the first of them called ``name``."""
+        ...
+
+    def written(self, arguments: Mapping[str, Any]) -> str:
+        """Arguments as models write them."""
         ...
 
 
@@ -69,11 +85,28 @@ class CallForm:
             if following in closing or (following is None and (between or feed.ended)):
                 return
 
+    def written(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+        """Calls of such names with such arguments, as text."""
+        return self._around(
+            self._text(number, name, self.arguments.written(arguments))
+            for number, (name, arguments) in enumerate(calls)
+        )
+
     def example(self, name: str, arguments: str) -> str:
         """A call, with its opening and closing, as text."""
-        said = {Slot.NAME: name, Slot.ID: "000000000", Slot.ARGUMENTS: arguments}
-        parts = [part if isinstance(part, str) else said[part] for part in self.parts]
-        return "".join([self.opening, self.begin, *parts, self.closing])
+        return self._around([self._text(0, name, arguments)])
+
+    def _around(self, calls: Iterable[str]) -> str:
+        return "".join([self.opening, self.begin, self.between.join(calls), self.closing])
+
+    def _text(self, number: int, name: str, arguments: str) -> str:
+        said = {
+            Slot.NAME: name,
+            Slot.NUMBERED: f"functions.{name}:{number}",
+            Slot.ID: f"{number:09}",
+            Slot.ARGUMENTS: arguments,
+        }
+        return "".join(part if isinstance(part, str) else said[part] for part in self.parts)
 
     def rules(self, spelling: Spelling, tools: Sequence[Tool], parallel: bool) -> str:
         """A grammar's rule ``calls`` for what follows the opening, and those that it needs."""
@@ -97,20 +130,22 @@ class CallForm:
         for part in self.parts:
             if isinstance(part, str):
                 text += part
-            elif part is Slot.NAME:
+                continue
+            if part is Slot.NAME:
                 text += name
-            else:
-                parts += [spelling.lark(text)] if text else []
-                parts.append(arguments if part is Slot.ARGUMENTS else "/[a-zA-Z0-9]{9}/")
-                text = ""
+                continue
+            if part is Slot.NUMBERED:
+                text += f"functions.{name}:"
+            parts += [spelling.lark(text)] if text else []
+            parts.append(arguments if part is Slot.ARGUMENTS else _WRITTEN[part])
+            text = ""
         return " ".join(parts + ([spelling.lark(text)] if text else []))
 
     def _read_call(
         self, feed: Feed, spelling: Spelling, tools: Sequence[Tool], calls: "Numbered"
     ) -> Parser[None]:
         name, tool = "", None
-        following = [*self.parts[1:], ""]
-        for part, after in zip(self.parts, following, strict=True):
+        for place, part in enumerate(self.parts):
             if isinstance(part, str):
                 yield from feed.expect(spelling.seen(part))
                 continue
@@ -119,14 +154,27 @@ class CallForm:
                     yield calls.begin(name)
                 yield from self.arguments.read(feed, spelling, tool, calls.more)
                 continue
-            ends = spelling.seen(after)[:1] if isinstance(after, str) else "{"
-            word = yield from _word(feed, ends)
-            if part is Slot.NAME:
+            word = yield from _word(feed, self._ends(place, spelling))
+            if part is not Slot.ID:
                 name = word
-                tool = next((each for each in tools if each.name == word), None)
-            elif not calls.begun:
+            if part is Slot.NUMBERED:
+                numbered = _NUMBERED.fullmatch(word)
+                if numbered is None:
+                    raise Malformed
+                name = numbered[1]
+            tool = next((each for each in tools if each.name == name), None)
+            if part is not Slot.NAME and not calls.begun:
                 yield calls.begin(name, word)
         calls.end()
+
+    def _ends(self, place: int, spelling: Spelling) -> set[str]:
+        """The characters that may follow a word, a part of a call."""
+        texts: list[str] = []
+        for part in self.parts[place + 1 :]:
+            texts.append(part if isinstance(part, str) else self.arguments.opening)
+            if isinstance(part, str):
+                break
+        return {spelling.seen(text)[0] for text in texts}
 
 
 class Numbered(Protocol):
@@ -148,10 +196,12 @@ class Numbered(Protocol):
         ...
 
 
-def _word(feed: Feed, end: str) -> Parser[str]:
-    """Read up to the character ``end``, which is left."""
-    while (at := feed.text.find(end)) < 0:
+def _word(feed: Feed, ends: Collection[str]) -> Parser[str]:
+    """Read up to one of the characters ``ends``, which is left. Raises Malformed for nothing."""
+    while (at := min((i for end in ends if (i := feed.text.find(end)) >= 0), default=-1)) < 0:
         if len(feed.text) > 256:
             raise Malformed
         yield from feed.more()
+    if not at:
+        raise Malformed
     return feed.take(at)

@@ -33,12 +33,14 @@ class ChatFormat:
         end = prompt.rstrip()
         if end.endswith(self.thinking.opening.rstrip()):
             return Thought.BEGUN
-        return Thought.NONE if end.endswith(self.thinking.closing) else Thought.POSSIBLE
+        if end.endswith(self.thinking.closing):
+            return Thought.OVER if end == prompt else Thought.NONE
+        return Thought.POSSIBLE
 
     def without_thought(self, prompt: str) -> str:
         """A rendered prompt after which the model does not think: a thought that ends at once."""
         thought = self.thought(prompt)
-        if self.thinking is None or thought is Thought.NONE:
+        if self.thinking is None or thought.closed:
             return prompt
         opening = self.thinking.opening if thought is Thought.POSSIBLE else ""
         return prompt + opening + self.thinking.closing
@@ -48,7 +50,8 @@ class ChatFormat:
         if self.form is None:
             raise UnsupportedError(
                 "this model's chat template shows tools in a form that Motet does not read",
-                hint="the forms of Hermes, Qwen, Llama 3, Mistral, DeepSeek and Gemma are known",
+                hint="the forms of Hermes, Qwen, Llama 3, Mistral, DeepSeek, GLM, Kimi, LFM2,"
+                " Granite, Nemotron and Gemma are known",
             )
         return self.form
 
@@ -58,7 +61,7 @@ class ChatFormat:
         """A reader of one answer. ``tools``: those that were offered."""
         return Reader(
             self.spelling,
-            None if thought is Thought.NONE else self.thinking,
+            None if thought.closed else self.thinking,
             thought,
             self.form if tools else None,
             tools,
@@ -89,7 +92,7 @@ class ChatFormat:
         if inner is not None:
             rules.append(f"inner: {inner}")
         rules.append(f"FREE: {' & '.join([ANY, *self._not_free(tools, choice, thought)])}")
-        if thought is not Thought.NONE and self.thinking:
+        if not thought.closed and self.thinking:
             rules.append(self._upto("thought", self.thinking.closing, "TEXT"))
             rules.append(f"TEXT: {ANY}")
         return "\n".join(rules) + "\n"
@@ -99,9 +102,16 @@ class ChatFormat:
         if thought is Thought.NONE or self.thinking is None:
             return ""
         breaks = r"/\n{0,2}/"
+        if thought is Thought.OVER:
+            return f"{breaks} "
         if thought.opened:
             return f"thought {breaks} "
-        return f"({self.spelling.lark(self.thinking.opening)} thought {breaks})? "
+        opening = self.thinking.opening
+        if self.spelling.begins_with_token(opening):
+            begun = f"{breaks} {self.spelling.lark(opening)}"
+        else:  # as one: line breaks of their own would be taken for text
+            begun = rf"/\n{{0,2}}{pattern(opening)}/"
+        return f"({begun} thought {breaks})? "
 
     def _body(self, tools: Sequence[Tool], choice: ToolChoice, inner: str | None) -> list[str]:
         """The rule ``body``, and those that it needs but for ``calls`` and ``inner``."""

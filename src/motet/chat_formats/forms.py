@@ -6,6 +6,7 @@ from enum import Enum
 from motet.chat_formats.form import CallForm, Slot
 from motet.chat_formats.gemma_arguments import GemmaArguments
 from motet.chat_formats.json_arguments import JsonArguments
+from motet.chat_formats.python_arguments import PythonArguments
 from motet.chat_formats.xml_arguments import XmlArguments
 
 
@@ -28,6 +29,7 @@ class Thought(Enum):
     """Where a prompt leaves a model in its thinking."""
 
     NONE = "it answers at once"
+    OVER = "it answers, with line breaks first or without: the prompt ends with a thought's end"
     POSSIBLE = "it may begin to think"
     BEGUN = "it is thinking"
     MIDWAY = "it is thinking, and the prompt has the beginning"
@@ -36,6 +38,11 @@ class Thought(Enum):
     def opened(self) -> bool:
         """Whether the prompt ends within a thought."""
         return self in (Thought.BEGUN, Thought.MIDWAY)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the model does not think, or no more."""
+        return self in (Thought.NONE, Thought.OVER)
 
 
 _THINKING = (
@@ -46,6 +53,19 @@ _THINKING = (
     Thinking("<|START_THINKING|>", "<|END_THINKING|>"),  # Command R
 )
 _JSON = JsonArguments()
+
+
+def _json_list(opening: str, closing: str) -> CallForm:
+    return CallForm(
+        opening=opening,
+        begin="[",
+        parts=('{"name": "', Slot.NAME, '", "arguments": ', Slot.ARGUMENTS, "}"),
+        between=", ",
+        closing=closing,
+        arguments=_JSON,
+    )
+
+
 _HERMES = CallForm(
     opening="<tool_call>",
     parts=('\n{"name": "', Slot.NAME, '", "arguments": ', Slot.ARGUMENTS, "}\n</tool_call>"),
@@ -56,8 +76,42 @@ _QWEN_CODER = CallForm(
     opening="<tool_call>",
     parts=("\n<function=", Slot.NAME, ">\n", Slot.ARGUMENTS, "</function>\n</tool_call>"),
     between="\n<tool_call>",
-    arguments=XmlArguments(),
+    arguments=XmlArguments("<parameter=", ">\n", "\n</parameter>\n"),
 )
+_GLM = CallForm(
+    opening="<tool_call>",
+    parts=(Slot.NAME, "\n", Slot.ARGUMENTS, "</tool_call>"),
+    between="\n<tool_call>",
+    arguments=XmlArguments("<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n"),
+)
+_GLM_UNBROKEN = CallForm(
+    opening="<tool_call>",
+    parts=(Slot.NAME, Slot.ARGUMENTS, "</tool_call>"),
+    between="<tool_call>",
+    arguments=XmlArguments("<arg_key>", "</arg_key><arg_value>", "</arg_value>"),
+)
+_KIMI = CallForm(
+    opening="<|tool_calls_section_begin|>",
+    parts=(
+        "<|tool_call_begin|>",
+        Slot.NUMBERED,
+        "<|tool_call_argument_begin|>",
+        Slot.ARGUMENTS,
+        "<|tool_call_end|>",
+    ),
+    closing="<|tool_calls_section_end|>",
+    arguments=_JSON,
+)
+_LFM = CallForm(
+    opening="<|tool_call_start|>",
+    begin="[",
+    parts=(Slot.NAME, Slot.ARGUMENTS),
+    between=", ",
+    closing="]<|tool_call_end|>",
+    arguments=PythonArguments(),
+)
+_NEMOTRON = _json_list("<TOOLCALL>", "]</TOOLCALL>")
+_GRANITE = _json_list("<|tool_call|>", "]")
 _LLAMA = CallForm(
     opening='{"name": "',
     parts=(Slot.NAME, '", "parameters": ', Slot.ARGUMENTS, "}"),
@@ -103,7 +157,7 @@ _DEEPSEEK = CallForm(
     arguments=_JSON,
 )
 
-_NOT_HERMES = ("<arg_key>", "<tool_calls>", "<|tool_calls_section_begin|>")
+_NOT_HERMES = ("<tool_calls>", "<|tool_calls_section_begin|>")
 """Of templates that mean something else by <tool_call>."""
 
 
@@ -119,10 +173,21 @@ def find_form(template: str) -> CallForm | None:
         return _gemma("<|tool_call>", "<tool_call|>", '<|"|>')
     if "<start_function_call>call:" in template:
         return _gemma("<start_function_call>", "<end_function_call>", "<escape>")
+    if _KIMI.opening in template and "<|tool_call_argument_begin|>" in template:
+        return _KIMI
+    if "<arg_key>" in template:
+        known = {"</arg_key>\n<arg_value>": _GLM, "</arg_key><arg_value>": _GLM_UNBROKEN}
+        return next((form for mark, form in known.items() if mark in template), None)
     if "<tool_call>" in template and not any(mark in template for mark in _NOT_HERMES):
         if "<function=" in template:
             return _QWEN_CODER if "<parameter=" in template else None
         return _HERMES if '"name"' in template else None
+    if any(mark in template for mark in (_LFM.opening, "<|tool_list_start|>", "List of tools: [")):
+        return _LFM
+    if "<TOOLCALL>[" in template:
+        return _NEMOTRON
+    if "<|tool_call|> followed by a JSON list" in template:
+        return _GRANITE
     if "[TOOL_CALLS]" in template:
         if "[ARGS]" in template:
             return _MISTRAL_IDS if "[CALL_ID]" in template else _MISTRAL_NAMED

@@ -1,6 +1,8 @@
 """Arguments written as JSON."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from motet.chat_formats.feed import Event, Feed, Parser
 from motet.chat_formats.lark import Spelling, json_value
@@ -9,6 +11,8 @@ from motet.chat_formats.tools import Tool
 
 class JsonArguments:
     """A JSON object: passed on as it is written."""
+
+    opening = "{"
 
     def read(
         self, feed: Feed, spelling: Spelling, tool: Tool | None, say: Callable[[str], Event]
@@ -27,6 +31,10 @@ class JsonArguments:
     def rules(self, name: str, tool: Tool, spelling: Spelling) -> str:
         """See ``Arguments``."""
         return f"{name}: {json_value(tool.schema)}"
+
+    def written(self, arguments: Mapping[str, Any]) -> str:
+        """See ``Arguments``."""
+        return json.dumps(arguments, ensure_ascii=False)
 
 
 class _Scan:

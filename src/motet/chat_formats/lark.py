@@ -30,10 +30,10 @@ class Spelling:
             for part in self._tokenizer.split_special(text)
         )
 
-    def lark(self, text: str) -> str:
-        """What matches exactly ``text`` in a rule."""
+    def lark(self, text: str, behind: str = "") -> str:
+        """What matches exactly ``text`` in a rule. ``behind``: text before it, without tokens."""
         parts: list[str] = []
-        plain = ""
+        plain = behind
         for part in self._tokenizer.split_special(text):
             if isinstance(part, int) and part in self._tokenizer.special:
                 parts += [literal(plain)] * bool(plain) + [f"<[{part}]>"]

@@ -55,6 +55,11 @@ class Reader:
         """Whether a thought is begun, and not at its end."""
         self._parser = self._parse()
 
+    @property
+    def thinks(self) -> bool:
+        """Whether there may be thoughts."""
+        return self._thinking is not None
+
     def push(self, text: str) -> list[Event]:
         """What ``text`` adds."""
         self._feed.push(text)
@@ -90,10 +95,10 @@ class Reader:
         yield from self._content(thought)
 
     def _thought(self) -> Parser[bool]:
-        """Read what is thought. Returns whether anything was."""
+        """Read what is thought. Returns whether anything was, now or in the prompt's last words."""
         feed, marks = self._feed, self._thinking
         if marks is None:
-            return False
+            return self._thought_before is Thought.OVER
         if not self._thought_before.opened:
             opening = self._spelling.seen(marks.opening)
             while not (begun := feed.text.lstrip()).startswith(opening):

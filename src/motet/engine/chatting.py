@@ -103,6 +103,7 @@ class ChatWriter:
             add_generation_prompt,
             tools=offered,
             options=self._setting.template_options,
+            spelt=self._format.form and self._format.form.written,
         )
 
     def ids(self, messages: Sequence[Message]) -> list[int]:

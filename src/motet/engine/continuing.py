@@ -99,7 +99,7 @@ def _turn_begun(before: Sequence[Message], write: Write, form: ChatFormat, turn:
     text, marks = write(before, True), form.thinking
     if marks is None or not turn.lstrip().startswith(marks.opening.strip()):
         return text
-    if form.thought(text) is Thought.NONE:  # it has an empty one, or the end of one
+    if form.thought(text).closed:  # it has an empty one, or the end of one
         text = text.rstrip().removesuffix(marks.closing)
     end, opening = text.rstrip(), marks.opening.strip()
     return end.removesuffix(opening) if end.endswith(opening) else text

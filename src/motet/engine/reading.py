@@ -73,9 +73,9 @@ class AnswerReading:
         return "".join(self._reasoning[thoughts:]), tuple(self._deltas[deltas:])
 
     @property
-    def reasoning(self) -> str:
-        """All that was thought."""
-        return "".join(self._reasoning)
+    def reasoning(self) -> str | None:
+        """All that was thought; None where nothing was to be thought."""
+        return "".join(self._reasoning) if self._reader.thinks else None
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:

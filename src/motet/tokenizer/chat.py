@@ -6,7 +6,7 @@ from typing import Any
 
 from motet import checks
 from motet.errors import OptionError, TokenizerError
-from motet.tokenizer.chat_messages import adapted, checked
+from motet.tokenizer.chat_messages import Spelt, adapted, checked
 from motet.tokenizer.template_traits import TemplateTraits, named_functions
 from motet.tokenizer.tokenizer import Tokenizer
 
@@ -41,6 +41,7 @@ def render(
     add_generation_prompt: bool = True,
     tools: Sequence[Mapping[str, Any]] | None = None,
     options: Mapping[str, Any] | None = None,
+    spelt: Spelt | None = None,
 ) -> str:
     """``messages`` in the form of ``template``, a Jinja source.
 
@@ -49,7 +50,7 @@ def render(
     adapted to what the template takes; the content of a message that calls may be None.
     ``add_generation_prompt``: end where the assistant's answer begins. ``tools``: offered to the
     model, in the OpenAI API's form too. ``options``: further names for the template, such as
-    enable_thinking; one that it does not read changes nothing.
+    enable_thinking; one that it does not read changes nothing. ``spelt``: see ``adapted``.
 
     Templates see what transformers shows them: messages, add_generation_prompt, tools and
     documents (None unless given), bos_token and the like, raise_exception, strftime_now; those of
@@ -74,7 +75,7 @@ def render(
                 "tools are given, and this model's chat template has no place for tools",
                 hint="use a model that was trained to call them",
             )
-        given = adapted(given, traits)
+        given = adapted(given, traits, spelt)
     return tokenizer.sandbox.render(
         template,
         given,

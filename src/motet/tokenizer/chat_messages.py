@@ -1,7 +1,8 @@
 """Messages as callers give them, made into what a chat template reads."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -9,6 +10,9 @@ from motet.errors import TokenizerError, shown
 from motet.tokenizer.template_traits import TemplateTraits
 
 Message = dict[str, Any]
+
+Spelt = Callable[[Sequence[tuple[str, Mapping[str, Any]]]], str]
+"""Calls, by name and arguments, as their model writes them."""
 
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names under which a message may say what the model thought; templates read the first two."""
@@ -32,23 +36,26 @@ def checked(message: Mapping[str, Any], index: int) -> Message:
     return {"thinking": reasoning, **said, "reasoning_content": reasoning}
 
 
-def adapted(messages: Sequence[Message], traits: TemplateTraits) -> list[Message]:
+def adapted(
+    messages: Sequence[Message], traits: TemplateTraits, spelt: Spelt | None = None
+) -> list[Message]:
     """Messages with what OpenAI's clients write in the form that the template takes.
 
     Arguments of calls become a dictionary or JSON text, ids what the template allows, a message
     that says and calls (and thinks) two where one would lose either; results get their tool's name,
-    and the role "developer" is "system" where the template does not know it.
+    and the role "developer" is "system" where the template does not know it. ``spelt``: how calls
+    are part of what is said, where the template has no place for them.
 
     Raises TokenizerError for calls that are malformed, and where the template has no place for
     calls, for several at once or for results.
     """
     made: list[Message] = []
-    names: dict[str, str] = {}
+    ids = _Ids(traits)
     for index, message in enumerate(messages):
         if message.get("tool_calls"):
-            made += _calling(message, index, traits, names)
+            made += _calling(message, index, traits, ids, spelt)
         elif message["role"] == "tool":
-            made.append(_result(message, index, traits, names))
+            made.append(_result(message, index, traits, ids))
         elif message["role"] == "developer" and not traits.knows_developer:
             made.append({**message, "role": "system"})
         else:
@@ -57,17 +64,22 @@ def adapted(messages: Sequence[Message], traits: TemplateTraits) -> list[Message
 
 
 def _calling(
-    message: Message, index: int, traits: TemplateTraits, names: dict[str, str]
+    message: Message, index: int, traits: TemplateTraits, ids: "_Ids", spelt: Spelt | None
 ) -> list[Message]:
-    """A message with calls, whose tools' ``names`` by id are noted."""
+    """A message with calls, which are noted in ``ids``."""
     given = message["tool_calls"]
     if not isinstance(given, list | tuple):
         raise TokenizerError(f"message {index} has {shown(given)} for its 'tool_calls'")
-    if traits.arguments_are_text is None:
+    if traits.arguments_are_text is None and spelt is None:
         raise TokenizerError(
             f"message {index} calls a tool, and this model's chat template has no place for calls"
         )
-    calls = [_call(call, index, traits, names) for call in given]
+    calls = [_call(call, index, traits, ids) for call in given]
+    if traits.arguments_are_text is None and spelt is not None:
+        functions = [call["function"] for call in calls]
+        text = spelt([(each["name"], each["arguments"]) for each in functions])
+        said = {key: value for key, value in message.items() if key != "tool_calls"}
+        return [{**said, "content": f"{message.get('content') or ''}{text}"}]
     if len(calls) > 1 and traits.loses_calls:
         raise TokenizerError(
             f"message {index} has {len(calls)} calls, and this model's chat template shows one of a"
@@ -90,7 +102,7 @@ def _without_thought(message: Message) -> Message:
     return {key: value for key, value in message.items() if key not in _REASONING}
 
 
-def _call(call: Any, index: int, traits: TemplateTraits, names: dict[str, str]) -> Message:
+def _call(call: Any, index: int, traits: TemplateTraits, ids: "_Ids") -> Message:
     function = call.get("function") if isinstance(call, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(call, Mapping) or not isinstance(function, Mapping):
@@ -102,10 +114,8 @@ def _call(call: Any, index: int, traits: TemplateTraits, names: dict[str, str]) 
         raise TokenizerError(f"message {index} calls a tool named {shown(name)}, must be text")
     arguments = _arguments(function.get("arguments"), index, name, bool(traits.arguments_are_text))
     made = {**call, "type": "function", "function": {**function, "arguments": arguments}}
-    if isinstance(call.get("id"), str):
-        names[call["id"]] = name
-        made["id"] = _id(call["id"], traits)
-    return made
+    written = ids.of_call(call.get("id"), name)
+    return made if written is None else {**made, "id": written}
 
 
 def _arguments(given: Any, index: int, name: str, as_text: bool) -> str | dict[str, Any]:
@@ -135,7 +145,7 @@ def _arguments(given: Any, index: int, name: str, as_text: bool) -> str | dict[s
         ) from error
 
 
-def _result(message: Message, index: int, traits: TemplateTraits, names: dict[str, str]) -> Message:
+def _result(message: Message, index: int, traits: TemplateTraits, ids: "_Ids") -> Message:
     if not traits.shows_results:
         raise TokenizerError(
             f"message {index} is a tool's result, and this model's chat template has no place for"
@@ -144,13 +154,40 @@ def _result(message: Message, index: int, traits: TemplateTraits, names: dict[st
     called = message.get("tool_call_id")
     if not isinstance(called, str):
         return message
-    named = {"name": names[called]} if called in names and "name" not in message else {}
-    return {**message, **named, "tool_call_id": _id(called, traits)}
+    name = ids.names.get(called)
+    named = {"name": name} if name is not None and "name" not in message else {}
+    return {**message, **named, "tool_call_id": ids.of_result(called)}
 
 
-def _id(given: str, traits: TemplateTraits) -> str:
-    """An id that the template allows, the same for the same one."""
-    short = len(given) == 9 and given.isascii() and given.isalnum()
-    if short or not traits.short_ids:
-        return given
-    return sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:9]
+class _Ids:
+    """Ids of a conversation's calls, as its template takes them."""
+
+    def __init__(self, traits: TemplateTraits) -> None:
+        self._traits = traits
+        self._calls = 0
+        self._written: dict[str, str] = {}
+        """By the ids that callers give, and so are the tools' ``names``."""
+        self.names: dict[str, str] = {}
+
+    def of_call(self, given: object, name: str) -> str | None:
+        """Of the next call; None where it is given none, and the template needs none."""
+        number = self._calls
+        self._calls += 1
+        if not isinstance(given, str):
+            return f"functions.{name}:{number}" if self._traits.numbered_ids else None
+        written = self._shortened(given)
+        if self._traits.numbered_ids:
+            own = re.fullmatch(rf"functions\.{re.escape(name)}:[0-9]+", given)
+            written = given if own else f"functions.{name}:{number}"
+        self.names[given], self._written[given] = name, written
+        return written
+
+    def of_result(self, given: str) -> str:
+        """Of the call that was given this one."""
+        return self._written.get(given) or self._shortened(given)
+
+    def _shortened(self, given: str) -> str:
+        short = len(given) == 9 and given.isascii() and given.isalnum()
+        if short or not self._traits.short_ids:
+            return given
+        return sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:9]

@@ -15,6 +15,8 @@ Message = Mapping[str, Any]
 _NAME, _SAID, _RESULT = "motet_tool", "motet_said", "motet_result"
 _OTHER = "motet_other"
 """A second tool's name."""
+_IDS = {_NAME: "call_motet", _OTHER: "call_motet_other"}
+"""Of calls; the second one's has its tool's name, for templates that write nothing else."""
 _ARGUMENTS = {"motet_key": "motet_value", "motet_more": [1, 2.5, True, {"é": '<"'}]}
 _TOOL = {
     "type": "function",
@@ -33,18 +35,22 @@ _MOST = 8
 """Templates that are remembered; a file has one or two."""
 _FUNCTIONS = re.compile(r"\+ functions\b")
 _TOOLS = re.compile(r"\btools\b")
+_XML_TOOLS = re.compile(r"\bxml_tools\b")
 _SHORT_IDS = re.compile(r"length\s*[!=]=\s*9\b")
 
 
-def named_functions(template: str, tools: Sequence[Any] | None) -> dict[str, str]:
-    """What templates are given that know no tools but text with functions: FireFunction's.
+def named_functions(template: str, tools: Sequence[Any] | None) -> dict[str, Any]:
+    """What templates are given that know no ``tools`` but functions by another name.
 
-    Its model card shows both names, ``functions`` being JSON, and ``datetime`` when it is now: here
-    the day, so that what follows is the same text all day.
+    SmolLM3's: ``xml_tools``, a list. FireFunction's, whose model card shows both names:
+    ``functions``, text, and ``datetime`` when it is now: here the day, so that what follows is the
+    same text all day.
     """
+    functions = [tool.get("function", tool) for tool in tools or ()]
+    if _XML_TOOLS.search(template):
+        return {"xml_tools": functions}
     if not _FUNCTIONS.search(template) or _TOOLS.search(template):
         return {}
-    functions = [tool.get("function", tool) for tool in tools or ()]
     return {
         "functions": json.dumps(functions, indent=4, ensure_ascii=False) if functions else "",
         "datetime": datetime.now().strftime("%b %d %Y"),
@@ -109,7 +115,13 @@ class TemplateTraits:
     @cached_property
     def shows_results(self) -> bool:
         """Whether messages of role "tool" are written into the prompt."""
-        return _RESULT in (self._calling(self.silence) or "")
+        return _RESULT in (self._tried(self._conversation(self.silence), [_TOOL]) or "")
+
+    @cached_property
+    def numbered_ids(self) -> bool:
+        """Whether ids of calls are to be "functions.NAME:NUMBER": Kimi's."""
+        shown = self._tried(self._conversation(self.silence)[:2]) or ""
+        return f"functions.{_NAME}:0" in shown or (_IDS[_NAME] in shown and _NAME not in shown)
 
     @cached_property
     def knows_developer(self) -> bool:
@@ -124,7 +136,20 @@ class TemplateTraits:
         thought: str | None = None,
         names: Sequence[str] = (_NAME,),
     ) -> str | None:
-        """A conversation in which calls are made; None where it fails, or shows none.
+        """A conversation in which calls are made; None where it fails, or shows none."""
+        messages = self._conversation(content, arguments, thought=thought, names=names)
+        shown = self._tried(messages, [_TOOL])
+        return shown if shown and _NAME in shown and "motet_value" in shown else None
+
+    def _conversation(
+        self,
+        content: str | None,
+        arguments: Any = None,
+        *,
+        thought: str | None = None,
+        names: Sequence[str] = (_NAME,),
+    ) -> list[Message]:
+        """A question, calls and a result.
 
         ``arguments``: None for those that the template wants. ``thought``: what was thought before.
         ``names``: of the tools that are called.
@@ -132,21 +157,16 @@ class TemplateTraits:
         if arguments is None:
             text = json.dumps(_ARGUMENTS, ensure_ascii=False)
             arguments = text if self.arguments_are_text else _ARGUMENTS
-        call_id = "abcdefghi" if self.short_ids else "call_motet"
+        ids = ["abcdefghi"] * len(names) if self.short_ids else [_IDS[name] for name in names]
         calls = [
-            {
-                "id": call_id,
-                "type": "function",
-                "function": {"name": name, "arguments": arguments},
-            }
-            for name in names
+            {"id": each, "type": "function", "function": {"name": name, "arguments": arguments}}
+            for each, name in zip(ids, names, strict=True)
         ]
-        result = {"role": "tool", "name": _NAME, "tool_call_id": call_id, "content": _RESULT}
+        result = {"role": "tool", "name": _NAME, "tool_call_id": ids[0], "content": _RESULT}
         message = {"role": "assistant", "content": content, "tool_calls": calls}
         if thought is not None:
             message |= {"thinking": thought, "reasoning_content": thought}
-        shown = self._tried([_ASKED, message, result], [_TOOL])
-        return shown if shown and _NAME in shown and "motet_value" in shown else None
+        return [_ASKED, message, result]
 
     def _tried(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> str | None:
         try:
