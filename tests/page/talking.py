@@ -55,7 +55,7 @@ def say(page: Any, text: str) -> None:
     """Write a message, send it, and wait for the whole answer."""
     answers = page.locator(".assistant").count()
     page.get_by_label("Message", exact=True).fill(text)
-    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Send").click()
     until(page, lambda: page.locator(".assistant").count() > answers)
     ended(page)
 

@@ -14,8 +14,8 @@ from tests.server.models import tiny
 from tests.server.running import serving
 
 FILES = Path(motet.__file__).parent / "server" / "page" / "files"
-MOST_BYTES = 125_000
-MOST_PACKED = 50_000
+MOST_BYTES = 155_000
+MOST_PACKED = 60_000
 
 
 @pytest.fixture(scope="module")

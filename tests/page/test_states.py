@@ -1,13 +1,14 @@
-"""What the page does when the server is locked, busy, loading or gone, and in two tabs at once."""
+"""What the page does when the server is locked, busy, loading or gone."""
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from motet.server.settings import ServerSettings
 from tests.page.conftest import ELSEWHERE
-from tests.page.talking import Held, echoing, last, parrot, say, shows, texts, until
-from tests.server.models import embedding
+from tests.page.talking import Held, echoing, last, parrot, say, shows, until
+from tests.server.models import embedding, tiny
 from tests.server.running import serving
 
 Visit = Callable[..., Any]
@@ -33,6 +34,39 @@ def test_a_key_is_asked_for(browser: Any, visit: Visit) -> None:
         say(page, "Again")
         shows(page, "Hello", "Answer 1 to: Hello", "Again", "Answer 2 to: Again")
         assert "schl" not in str(page.evaluate("JSON.stringify(localStorage)"))
+
+
+def test_a_key_that_is_kept(browser: Any, visit: Visit) -> None:
+    settings = ServerSettings(port=0, api_keys=("key",), shutdown_seconds=2)
+    with serving(echoing, settings=settings) as client:
+        page = visit(client.base_url, expected="401")
+        page.get_by_role("dialog", name="API key").get_by_label("API key").fill("key")
+        page.get_by_label("Keep it in this browser").check()
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#model:not(:empty)")
+        other = page.context.new_page()
+        other.goto(str(client.base_url))
+        other.wait_for_selector("#model:not(:empty)")
+        say(other, "Hello")
+        shows(other, "Hello", "Answer 1 to: Hello")
+
+
+def test_another_model_after_a_restart(browser: Any, visit: Visit) -> None:
+    """The page learns of it when it is looked at again, or from the first answer."""
+    named = [ServerSettings(port=0, aliases=(name,), shutdown_seconds=2) for name in ("one", "two")]
+    with serving(echoing, settings=named[0]) as client:
+        page = visit(client.base_url)
+        say(page, "Hello")
+        port = client.base_url.port or 0
+    with serving(echoing, settings=replace(named[1], port=port)):
+        say(page, "Still there?")
+        page.wait_for_selector("#model >> text=two")
+        assert page.locator(".facts").nth(1).inner_text().startswith("one · ")
+    with serving(tiny, settings=replace(named[0], port=port)):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait_for_selector("#model >> text=one")
+        page.keyboard.press("Alt+n")
+        page.wait_for_selector("text=no chat template")
 
 
 def test_it_asks_again_when_the_server_was_busy(browser: Any, visit: Visit) -> None:
@@ -71,27 +105,6 @@ def test_a_server_that_stops_in_the_middle_of_an_answer(browser: Any, visit: Vis
             until(page, lambda: not page.locator(".banner:visible").count())
             page.get_by_role("button", name="Continue").click()
         shows(page, "Hello", "Answer 1 to: Hello")
-
-
-def test_what_one_tab_does_the_other_shows(browser: Any, visit: Visit) -> None:
-    held = Held(parrot, at=8)
-    with serving(held) as client:
-        one = visit(client.base_url)
-        other = one.context.new_page()
-        other.goto(str(client.base_url))
-        one.get_by_label("Message", exact=True).fill("Hello")
-        one.keyboard.press("Enter")
-        shows(one, "Hello", "Answer 1")
-        other.locator(".talk a").click()
-        shows(other, "Hello", "Answer 1")
-        held.free.set()
-        shows(other, "Hello", "Answer 1 to: Hello")
-        last(other, "Show probabilities").click()
-        other.wait_for_selector(".tokens .token")
-        assert other.locator(".tokens .token").count() == len("Answer 1 to: Hello")
-        one.locator(".talk").hover()
-        one.get_by_role("button", name="Delete Hello").click()
-        until(other, lambda: texts(other) == [] and not other.locator(".talk").count())
 
 
 def test_a_server_that_writes_nothing(browser: Any, visit: Visit) -> None:
@@ -137,26 +150,6 @@ def test_a_browser_that_keeps_nothing(browser: Any) -> None:
         last(page, "Show probabilities").click()
         page.wait_for_selector(".tokens .token")
         page.close()
-
-
-def test_another_tab_that_is_closed_while_it_writes(browser: Any, visit: Visit) -> None:
-    held = Held(parrot, at=8)
-    with serving(held) as client:
-        one = visit(client.base_url)
-        other = one.context.new_page()
-        other.goto(str(client.base_url))
-        one.get_by_label("Message", exact=True).fill("Hello")
-        one.keyboard.press("Enter")
-        shows(one, "Hello", "Answer 1")
-        other.locator(".talk a").click()
-        shows(other, "Hello", "Answer 1")
-        other.get_by_label("Message", exact=True).fill("And now?")
-        other.keyboard.press("Enter")
-        other.wait_for_selector("text=Another tab is writing")
-        one.close()
-        held.free.set()
-        other.get_by_role("button", name="Continue").click(timeout=20_000)
-        shows(other, "Hello", "Answer 1 to: Hello")
 
 
 def test_an_address_that_browsers_do_not_trust(browser: Any, visit: Visit) -> None:

@@ -41,17 +41,18 @@ export function answerTo(node) {
   if (!isBusy(state.current)) answer(state.current, node);
 }
 
-/** Say a message in another way: the user's is answered, the assistant's stands. */
+/** Say a message in another way: the user's is answered, the assistant's stands. Whether that could be done. */
 export function edit(node, text) {
   const talk = state.current;
-  if (isBusy(talk)) return;
   const parent = talk.nodes[node.parent] ?? null;
   if (node.role === "user") return say(text, parent);
+  if (isBusy(talk)) return false;
   tree.add(talk, parent, "assistant", { text, thought: node.thought, state: "edited", base: text.length });
   changed(talk);
+  return true;
 }
 
-/** Go on with an answer that ended early. */
+/** Go on with an answer, where it ended. */
 export function goOn(node) {
   const talk = state.current;
   if (!isBusy(talk)) begun(talk, node);
@@ -80,6 +81,7 @@ export function turn(node, step) {
   const next = all[all.indexOf(node) + step];
   if (!next) return;
   tree.choose(state.current, next);
+  emit("turning");
   changed(state.current);
   emit("turned", next);
 }
@@ -87,15 +89,15 @@ export function turn(node, step) {
 /** Forget a message, and what follows it in its branch. */
 export function removeNode(node) {
   const talk = state.current;
-  const copy = structuredClone(talk);
   if (isBusy(talk)) return;
   const gone = tree.remove(talk, node);
+  const count = gone.nodes.length;
   changed(talk);
   emit("focus");
-  const timer = setTimeout(() => store.removeTokens(gone), UNDO);
-  notice(gone.length > 1 ? `${gone.length} messages were deleted.` : "The message was deleted.", "Undo", () => {
+  const timer = setTimeout(() => store.removeTokens(gone.nodes.map(({ id }) => id)), UNDO);
+  notice(count > 1 ? `${count} messages were deleted.` : "The message was deleted.", "Undo", () => {
     clearTimeout(timer);
-    Object.assign(talk, { nodes: copy.nodes, chosen: copy.chosen });
+    if (!tree.restore(talk, gone)) return notice("What it followed was deleted, too.");
     changed(talk);
   });
 }
@@ -112,13 +114,10 @@ export function rename(talk, title) {
 
 /** Forget a conversation; for a while it can be had back. */
 export async function removeTalk(talk) {
-  stop(talk);
   const nodes = Object.values(talk.nodes);
-  const tokens = await Promise.all(nodes.map(tokensOf));
-  state.talks.delete(talk.id);
   const wasShown = state.current === talk;
-  if (wasShown) open(tree.newTalk(state.preferences.settings));
-  emit("talks");
+  forget(talk);
+  const tokens = await Promise.all(nodes.map(tokensOf));
   await store.removeTalk(talk.id);
   notice(`“${tree.titleOf(talk)}” was deleted.`, "Undo", () => {
     state.talks.set(talk.id, talk);
@@ -154,15 +153,21 @@ export async function load() {
   open(shown ?? tree.newTalk(state.preferences.settings));
 }
 
-/** Another tab has changed a conversation. */
-async function reload(id) {
+function forget(talk) {
+  stop(talk);
+  state.talks.delete(talk.id);
+  if (state.current === talk) open(tree.newTalk(state.preferences.settings));
+  emit("talks");
+}
+
+/** Another tab has changed a conversation, or deleted it. */
+async function reload({ id, gone }) {
+  if (gone) return lose(state.talks.get(id));
   if (state.writing.has(id)) return;
   const saved = await store.oneTalk(id);
+  if (!saved) return;
   const talk = state.talks.get(id);
-  if (!saved) {
-    state.talks.delete(id);
-    if (talk && talk === state.current) open(tree.newTalk(state.preferences.settings));
-  } else if (talk) {
+  if (talk) {
     forgetTokens(Object.values(talk.nodes).filter((node) => node.state === "writing"));
     tree.update(talk, mended(saved));
     if (talk === state.current) emit("talk");
@@ -170,6 +175,15 @@ async function reload(id) {
     state.talks.set(id, mended(saved));
   }
   emit("talks");
+}
+
+/** What another tab deleted is gone here, too, even if it was being written. */
+async function lose(talk) {
+  if (!talk) return;
+  const wrote = state.writing.has(talk.id);
+  if (talk === state.current) notice(`“${tree.titleOf(talk)}” was deleted in another tab.`);
+  forget(talk);
+  if (wrote) await store.removeTalk(talk.id); // it may have been saved since
 }
 
 /** What another tab wrote when it was closed is cut off by then. */
@@ -214,6 +228,7 @@ function answer(talk, parent) {
 /** The button that began it may be gone: the focus goes to where one writes next. */
 function begun(talk, node) {
   write(talk, node);
+  emit("begun");
   emit("focus");
 }
 
@@ -228,6 +243,7 @@ function isBusy(talk) {
     emit("lost", state.server);
     return true;
   }
-  if (isWritten(talk) && !state.writing.has(talk.id)) notice("Another tab is writing in this conversation.");
-  return isWritten(talk);
+  if (!isWritten(talk)) return false;
+  notice(state.writing.has(talk.id) ? "An answer is being written: wait for it, or stop it." : "Another tab is writing in this conversation.");
+  return true;
 }

@@ -1,7 +1,7 @@
 // Where the user writes: sends, stops, keeps drafts.
 
 import * as actions from "./actions.js";
-import { h, icon } from "./dom.js";
+import { TOUCH, h, icon } from "./dom.js";
 import { on, state } from "./state.js";
 import { session } from "./storage.js";
 import { path } from "./tree.js";
@@ -50,7 +50,8 @@ function send() {
 
 function key(event) {
   if (event.isComposing) return;
-  if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
+  const sends = event.ctrlKey || event.metaKey || !TOUCH.matches;
+  if (event.key === "Enter" && sends && !event.shiftKey && !event.altKey) {
     event.preventDefault();
     if (!state.writing.has(state.current.id)) send();
   } else if (event.key === "ArrowUp" && !text.value && path(state.current).length) {

@@ -1,5 +1,8 @@
 // Elements from data. Text only ever becomes text nodes: nothing here reads markup.
 
+/** Fingers, whose keyboards have no Shift Enter: there Enter is a new line. */
+export const TOUCH = matchMedia("(pointer: coarse)");
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** An element with attributes, listeners (`onclick: f`) and children; null children are left out. */
@@ -21,6 +24,7 @@ const ICONS = {
   send: "M12 19V5M6 11l6-6 6 6",
   stop: "M6.5 6.5h11v11h-11zM9 9h6v6H9z",
   down: "M12 5v14M6 13l6 6 6-6",
+  on: "M5 6l6 6-6 6M13 6l6 6-6 6",
   left: "M14 6l-6 6 6 6",
   right: "M10 6l6 6-6 6",
   close: "M6 6l12 12M18 6L6 18",
@@ -53,9 +57,16 @@ export function iconButton(name, label, onclick, attributes = {}) {
   return h("button", { type: "button", class: "icon-button", title: label, "aria-label": label, onclick, ...attributes }, icon(name));
 }
 
-/** Put text on the clipboard, also where the page isn't of a secure origin. */
+/** Put text on the clipboard, also where the page isn't of a secure origin, or may not use the clipboard by itself. */
 export async function copy(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  try {
+    return await navigator.clipboard.writeText(text);
+  } catch {
+    copyBySelecting(text);
+  }
+}
+
+function copyBySelecting(text) {
   const area = h("textarea", { class: "hidden", "aria-hidden": "true" });
   const focused = document.activeElement;
   area.value = text;

@@ -2,12 +2,13 @@
 
 const COUNT = new Intl.NumberFormat("en");
 
-/** A line below an answer. `job`: the one that is written in its conversation, if any. */
-export function facts(node, job) {
+/** A line below an answer. `job`: the one that is written in its conversation, if any; `model`: the one that is served. */
+export function facts(node, job, model) {
   if (node.role === "user") return "";
   if (job?.node === node) return progress(job);
   const { usage, timings } = node;
   const said = [];
+  if (node.model && model && node.model !== model) said.push(node.model);
   if (usage) said.push(tokens(usage.written));
   if (timings?.answer > 0) said.push(`${rate(timings.answer)} a second`);
   if (usage) said.push(`prompt ${count(usage.prompt)}, ${count(usage.cached)} cached`);
@@ -41,9 +42,16 @@ export function troubleOf(node, state) {
       return { text: node.error, act: "continue", bad: true };
     case "failed":
       return { text: node.error, act: "again", bad: true };
+    case "done":
+      return node.text ? null : { text: node.thought ? "It thought, and said nothing." : "The answer is empty.", act: "again", bad: false };
     default:
       return null;
   }
+}
+
+/** When a message was said, for those who point at it. */
+export function when(node) {
+  return new Date(node.created).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
 export function count(number) {

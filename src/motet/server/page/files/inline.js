@@ -1,10 +1,13 @@
-// Markdown inside of a line as DOM nodes: code, emphasis, links. What is not closed stays text.
+// Markdown inside of a line as DOM nodes: code, emphasis, links, formulas. What is not closed stays text.
 
 import { h } from "./dom.js";
+import { math } from "./math.js";
 
 const DEPTH = 6; // of emphasis in emphasis in links
 const LABEL = 600; // characters of a link's text, and of its address
 const ADDRESS = 2000;
+const FORMULA = 1000; // characters between single dollars
+const LONGEST = 4000; // and in an environment
 
 /** The nodes of some text. */
 export function inline(text, depth = 0) {
@@ -34,6 +37,7 @@ export function inline(text, depth = 0) {
 
 const RULES = {
   "\\": escaped,
+  $: dollars,
   "`": code,
   "*": emphasis,
   _: emphasis,
@@ -59,9 +63,43 @@ function anchor(address, children) {
   return h("a", { href: address, title: address, target: "_blank", rel: "noopener noreferrer" }, children);
 }
 
-function escaped(text, at) {
+function escaped(text, at, _depth, missing) {
   const next = text[at + 1];
+  if (next === "(") return formula(text, at, "\\(", "\\)", false, missing);
+  if (next === "[") return formula(text, at, "\\[", "\\]", true, missing);
+  const named = next === "b" && /^\\begin\{([a-zA-Z]+\*?)\}/.exec(text.slice(at, at + 40));
+  if (named) return environment(text, at, named[1]);
   return next && /[!-/:-@[-`{-~]/.test(next) ? { plain: next, end: at + 2 } : null;
+}
+
+/** Between dollars, unless these are sums of money. */
+function dollars(text, at, _depth, missing) {
+  if (text[at + 1] === "$") return formula(text, at, "$$", "$$", true, missing);
+  if (isWord(text[at - 1])) return null;
+  const found = /^\$(?![\s\d][^$\\^_=]*\$)(?!\s)((?:[^$\\\n]|\\.)+)\$(?!\w)/.exec(text.slice(at, at + FORMULA));
+  return found && !isSpace(found[1].at(-1)) ? asFormula(found[0], found[1], false, at) : null;
+}
+
+function formula(text, at, open, close, block, missing) {
+  if (missing.has(close)) return { plain: open, end: at + open.length };
+  const end = text.indexOf(close, at + open.length);
+  if (end < 0) missing.add(close);
+  if (end < 0) return { plain: open, end: at + open.length };
+  return asFormula(text.slice(at, end + close.length), text.slice(at + open.length, end), block, at);
+}
+
+/** Lines that are aligned, and what else stands without marks around it. */
+function environment(text, at, name) {
+  const close = `\\end{${name}}`;
+  const end = text.indexOf(close, at);
+  if (end < 0 || end - at > LONGEST) return null;
+  const whole = text.slice(at, end + close.length);
+  return asFormula(whole, whole, true, at);
+}
+
+/** What can't be set stands as it was written, and nothing in it is emphasis. */
+function asFormula(whole, inside, block, at) {
+  return { nodes: [math(inside, block) ?? h("code", {}, whole)], end: at + whole.length };
 }
 
 function code(text, at, _depth, missing) {
@@ -150,7 +188,10 @@ function linkParts(text, at) {
   return found && { label: text.slice(at + 1, close), address: found[1], end: close + 2 + found[0].length };
 }
 
+/** An address in pointed brackets, or the one tag that is not just text: models break lines in tables' cells with it. */
 function pointed(text, at) {
+  const broken = /^<br ?\/?>/i.exec(text.slice(at, at + 6));
+  if (broken) return { nodes: [h("br")], end: at + broken[0].length };
   const found = /^<(https?:\/\/[^\s<>]{1,2000})>/.exec(text.slice(at, at + ADDRESS + 2));
   const address = found && safeAddress(found[1]);
   return address ? { nodes: [anchor(address, found[1])], end: at + found[0].length } : null;

@@ -8,7 +8,8 @@ import { focused, lastOf } from "./thread.js";
 
 const APPLE = /Mac|iPhone|iPad/.test(navigator.platform);
 const CONTROL = APPLE ? "⌘" : "Ctrl";
-const ALT = APPLE ? "⌥" : "Alt";
+const ALT = APPLE ? "⌃ ⇧" : "Alt";
+const TURN = APPLE ? "⌥" : "Alt";
 
 const LIST = [
   ["Enter", "Send"],
@@ -16,7 +17,7 @@ const LIST = [
   ["Esc", "Stop the answer; close what is open"],
   ["↑", "In an empty field: edit your last message"],
   [`${ALT} R`, "Answer again"],
-  [`${ALT} ←  ${ALT} →`, "The version before, the next one"],
+  [`${TURN} ←  ${TURN} →`, "The version before, the next one"],
   [`${ALT} P`, "Show probabilities of the last answer"],
   [`${ALT} N`, "New conversation"],
   [`${CONTROL} K`, "Search conversations"],
@@ -26,12 +27,12 @@ const LIST = [
   ["?", "This list"],
 ];
 
-const BY_CODE = {
-  KeyN: actions.begin,
-  KeyR: () => lastOf("assistant") && actions.regenerate(lastOf("assistant").node),
-  KeyP: () => lastOf("assistant")?.toggleChances(),
-  KeyL: toggleSidebar,
-  KeyS: toggleSettings,
+const BY_NAME = {
+  N: actions.begin,
+  R: () => lastOf("assistant") && actions.regenerate(lastOf("assistant").node),
+  P: () => lastOf("assistant")?.toggleChances(),
+  L: toggleSidebar,
+  S: toggleSettings,
   ArrowLeft: () => turn(-1),
   ArrowRight: () => turn(1),
 };
@@ -51,10 +52,23 @@ function key(event) {
   if (event.key === "Escape") escape(event);
   else if (document.querySelector("dialog[open]")) return;
   else if (control && event.key.toLowerCase() === "k") act(event, search);
-  else if (event.altKey && !event.ctrlKey && !event.metaKey && BY_CODE[event.code]) act(event, BY_CODE[event.code]);
-  else if (typing || control || event.altKey) return;
+  else if (isOurs(event) && BY_NAME[nameOf(event)]) act(event, BY_NAME[nameOf(event)]);
+  else if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   else if (event.key === "/") act(event, () => document.getElementById("text").focus());
   else if (event.key === "?") act(event, () => document.getElementById("help").showModal());
+}
+
+/** Whether it is pressed with those that the page's shortcuts begin with. Apple's ⌥ writes signs, as @, and goes from word to word. */
+function isOurs(event) {
+  if (event.metaKey) return false;
+  if (!APPLE) return event.altKey && !event.ctrlKey;
+  if (event.key.startsWith("Arrow")) return event.altKey && !event.ctrlKey && !event.target.value;
+  return event.ctrlKey && event.shiftKey && !event.altKey;
+}
+
+/** The key by its letter, or where that is none of these, by its place. */
+function nameOf(event) {
+  return /^[a-z]$/i.test(event.key) ? event.key.toUpperCase() : event.code.replace(/^Key/, "");
 }
 
 function act(event, doing) {

@@ -7,6 +7,8 @@ import { inline } from "./inline.js";
 
 const DEPTH = 8; // of lists and quotes in each other
 const FENCE = /^( {0,3})(`{3,}|~{3,})\s*([^`]*)$/;
+const FORMULA = /^ *(\\\[|\$\$|\\begin\{([a-zA-Z]+\*?)\})/;
+const FORMULA_LINES = 100;
 const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
 const RULE = /^ {0,3}([-*_])\s*(?:\1\s*){2,}$/;
 const QUOTE = /^ {0,3}> ?/;
@@ -49,6 +51,7 @@ function blocks(lines) {
 function kindOf(lines, at) {
   const line = lines[at];
   if (FENCE.test(line)) return "code";
+  if (FORMULA.test(line) && formulaEnd(lines, at) > at) return "formula";
   if (HEADING.test(line)) return "heading";
   if (RULE.test(line)) return "rule";
   if (QUOTE.test(line)) return "quote";
@@ -63,6 +66,7 @@ function kindOf(lines, at) {
 const ENDS = {
   heading: (_lines, at) => at + 1,
   rule: (_lines, at) => at + 1,
+  formula: (lines, at) => formulaEnd(lines, at),
   code(lines, at) {
     const mark = FENCE.exec(lines[at])[2];
     const closing = new RegExp(`^ {0,3}\\${mark[0]}{${mark.length},}\\s*$`);
@@ -102,19 +106,29 @@ const ENDS = {
   },
 };
 
+/** After the line where the formula that begins at a line is closed; `at` where it isn't. */
+function formulaEnd(lines, at) {
+  const [, mark, name] = FORMULA.exec(lines[at]);
+  const close = name ? `\\end{${name}}` : mark === "$$" ? "$$" : "\\]";
+  const rest = lines.slice(at, at + FORMULA_LINES);
+  rest[0] = rest[0].replace(mark, "");
+  return at + 1 + rest.findIndex((line) => line.includes(close));
+}
+
 function build(block, depth) {
   return BUILDERS[depth < DEPTH ? block.kind : "paragraph"](block.lines, depth);
 }
 
 const BUILDERS = {
   paragraph: (lines) => h("p", {}, inline(lines.map((line) => line.trim()).join("\n"))),
+  formula: (lines) => h("p", {}, inline(lines.join("\n"))),
   rule: () => h("hr"),
   heading(lines) {
     const [, marks, text] = HEADING.exec(lines[0]);
     return h(`h${Math.min(6, marks.length + 3)}`, { class: `size-${marks.length}` }, inline(text)); // below the page’s own
   },
   quote(lines, depth) {
-    return h("blockquote", {}, inside(lines.map((line) => line.replace(QUOTE, "")), depth));
+    return h("blockquote", { dir: "auto" }, inside(lines.map((line) => line.replace(QUOTE, "")), depth));
   },
   code(lines) {
     const [, indent, mark, said] = FENCE.exec(lines[0]);
@@ -133,7 +147,7 @@ const BUILDERS = {
     };
     const head = h("thead", {}, row(lines[0], "th"));
     const body = h("tbody", {}, lines.slice(2).map((line) => row(line, "td")));
-    return h("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" }, h("table", {}, head, body));
+    return h("div", { class: "table", dir: "auto", tabindex: "0", role: "group", "aria-label": "Table" }, h("table", {}, head, body));
   },
   list(lines, depth) {
     const items = [];
@@ -150,7 +164,7 @@ const BUILDERS = {
     }
     const ordered = isOrdered(lines[0]);
     const start = ordered && items[0].number !== 1 ? items[0].number : null;
-    return h(ordered ? "ol" : "ul", { start }, items.map((item) => itemOf(item.lines, depth)));
+    return h(ordered ? "ol" : "ul", { start, dir: "auto" }, items.map((item) => itemOf(item.lines, depth)));
   },
 };
 

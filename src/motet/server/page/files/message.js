@@ -2,8 +2,8 @@
 
 import * as actions from "./actions.js";
 import { Chances } from "./chances.js";
-import { copyButton, h, iconButton } from "./dom.js";
-import { facts, troubleOf } from "./facts.js";
+import { TOUCH, copyButton, h, iconButton } from "./dom.js";
+import { facts, troubleOf, when } from "./facts.js";
 import { show } from "./markdown.js";
 import { state } from "./state.js";
 import { siblings } from "./tree.js";
@@ -20,7 +20,7 @@ export class Message {
     this.turns = h("span", { class: "turns" });
     this.tools = h("span", { class: "tools", role: "group", "aria-label": mine ? "Your message" : "This answer" });
     this.facts = h("span", { class: "facts" });
-    const foot = h("div", { class: "foot" }, this.turns, this.tools, this.facts);
+    const foot = h("div", { class: "foot", title: when(node) }, this.turns, this.tools, this.facts);
     const who = h("h3", { class: "hidden" }, mine ? "You" : "Answer");
     this.element = h("article", { id: `m-${node.id}`, class: `message ${node.role}` }, who, this.thought, this.text, this.trouble, foot);
     this.makeTools();
@@ -38,7 +38,8 @@ export class Message {
     else if (!this.editing) this.showText();
     this.showTurns();
     this.showTrouble(last);
-    this.facts.textContent = facts(node, state.writing.get(state.current.id));
+    this.facts.textContent = facts(node, state.writing.get(state.current.id), state.about?.model);
+    if (this.onTool) this.onTool.hidden = !last || !["done", "edited"].includes(node.state) || !node.text;
     for (const tool of this.tools.children) tool.disabled = writing;
     if (this.chancesTool) this.chancesTool.hidden = !state.preferences.chances && !this.chances;
   }
@@ -98,12 +99,14 @@ export class Message {
   makeTools() {
     const mine = this.node.role === "user";
     if (!mine) {
+      this.onTool = iconButton("on", "Continue", () => actions.goOn(this.node));
       this.chancesTool = iconButton("chances", "Show probabilities", () => this.toggleChances(), { "aria-pressed": "false" });
     }
     this.tools.append(
       ...[
         copyButton("Copy", () => this.node.text),
         mine ? null : iconButton("again", "Answer again", () => actions.regenerate(this.node)),
+        this.onTool,
         iconButton("edit", "Edit", () => this.edit()),
         this.chancesTool,
         iconButton("bin", "Delete", () => actions.removeNode(this.node)),
@@ -129,19 +132,19 @@ export class Message {
     if (this.chances) this.toggleChances();
     this.editing = true;
     const mine = this.node.role === "user";
-    const area = h("textarea", { class: "field", "aria-label": "Message", rows: "3" });
+    const area = h("textarea", { class: "field", "aria-label": "Message", rows: "3", dir: "auto" });
     area.value = this.node.text;
     const done = (event) => {
       event?.preventDefault();
-      this.endEdit();
-      if (area.value.trim() && area.value !== this.node.text) actions.edit(this.node, area.value);
+      const changed = area.value.trim() && area.value !== this.node.text;
+      if (!changed || actions.edit(this.node, area.value)) this.endEdit(); // or what was written stays
     };
     const keys = (event) => {
       if (event.isComposing) return;
       if (event.key === "Escape") {
         event.stopPropagation();
         this.endEdit();
-      } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey || (mine && !event.shiftKey))) done(event);
+      } else if (event.key === "Enter" && (event.ctrlKey || event.metaKey || (mine && !event.shiftKey && !TOUCH.matches))) done(event);
     };
     area.addEventListener("keydown", keys);
     this.text.replaceChildren(

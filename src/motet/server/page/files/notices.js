@@ -1,8 +1,8 @@
 // What is said beside the conversation: short notices, the server's state, and answers to those who listen.
 
 import { h, iconButton } from "./dom.js";
+import { hasKey } from "./server.js";
 import { emit, on, state } from "./state.js";
-import { session } from "./storage.js";
 
 const STAYS = 8000; // milliseconds
 const LISTEN_EVERY = 4000;
@@ -47,20 +47,22 @@ function askForKey() {
   const dialog = document.getElementById("key");
   if (dialog.open) return;
   const field = h("input", { class: "field", type: "password", autocomplete: "off", id: "key-field", required: true });
+  const stays = h("input", { type: "checkbox" });
   const done = (event) => {
     event.preventDefault();
     dialog.close();
-    emit("key", field.value);
+    emit("key", { key: field.value, stays: stays.checked });
   };
-  const wrong = session.getItem("motet-key") ? "The server didn’t take that key." : "";
+  const wrong = hasKey() ? "The server didn’t take that key." : "The server wants to know who asks.";
   dialog.replaceChildren(
     h(
       "form",
       { method: "dialog", onsubmit: done },
       h("h2", { id: "key-title" }, "API key"),
-      h("p", {}, wrong, " It is kept until this tab is closed."),
+      h("p", {}, wrong),
       h("label", { class: "hidden", for: "key-field" }, "API key"),
       field,
+      h("label", {}, stays, " Keep it in this browser; otherwise until this tab is closed"),
       h("div", { class: "row" }, h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Not now"), h("button", { class: "button strong" }, "Use it")),
     ),
   );

@@ -59,6 +59,7 @@ export function nextTheme() {
 }
 
 function show(panel, open) {
+  if (!open && panel.contains(document.activeElement)) document.activeElement.blur(); // what was typed there counts
   panel.hidden = !open;
   document.getElementById(panel === sidebar ? "menu" : "sliders").setAttribute("aria-expanded", open);
   shade.hidden = !NARROW.matches || (sidebar.hidden && settings.hidden);
@@ -70,6 +71,7 @@ export function paintTheme() {
   const { theme } = state.preferences;
   const dark = theme === "dark" || (theme === "auto" && DARK.matches);
   document.documentElement.classList.toggle("dark", dark);
+  document.documentElement.classList.toggle("light", !dark);
   const button = document.getElementById("theme");
   button.title = `Theme: ${THEMES[theme]}`;
   button.setAttribute("aria-label", button.title);

@@ -1,7 +1,7 @@
 // The server that the page came from: its key, what it says of itself, requests, and what goes wrong.
 
 import { events } from "./sse.js";
-import { session } from "./storage.js";
+import { local, session } from "./storage.js";
 
 const KEY = "motet-key";
 
@@ -17,13 +17,18 @@ export class Failure extends Error {
   }
 }
 
-export function setKey(key) {
-  if (key) session.setItem(KEY, key);
-  else session.removeItem(KEY);
+/** Use a key until the tab is closed, or from now on, in all tabs. */
+export function setKey(key, stays) {
+  for (const storage of [local, session]) storage.removeItem(KEY);
+  (stays ? local : session).setItem(KEY, key);
 }
 
 export function hasKey() {
-  return session.getItem(KEY) !== null;
+  return key() !== null;
+}
+
+function key() {
+  return session.getItem(KEY) ?? local.getItem(KEY);
 }
 
 /** What the server says of its model, or a Failure. */
@@ -49,9 +54,10 @@ export async function isReady() {
   }
 }
 
-/** The events of a stream, each as an object. Raises Failure; AbortError when `signal` says so. */
-export async function* stream(path, body, signal) {
-  const response = await send(path, body, signal);
+/** The events of a stream, each as an object. `talk`: its conversation's id, by which replicas of a server are chosen.
+ * Raises Failure; AbortError when `signal` says so. */
+export async function* stream(path, body, talk, signal) {
+  const response = await send(path, body, { "Content-Type": "application/json", "X-Session-Id": talk }, signal);
   try {
     for await (const data of events(response.body)) {
       if (data === "[DONE]") return;
@@ -65,11 +71,8 @@ export async function* stream(path, body, signal) {
   }
 }
 
-async function send(path, body, signal) {
-  const headers = {};
-  const key = session.getItem(KEY);
-  if (key) headers.Authorization = `Bearer ${String.fromCharCode(...new TextEncoder().encode(key))}`;
-  if (body) headers["Content-Type"] = "application/json";
+async function send(path, body = null, headers = {}, signal = null) {
+  if (hasKey()) headers.Authorization = `Bearer ${String.fromCharCode(...new TextEncoder().encode(key()))}`;
   let response;
   try {
     response = await fetch(address(path), {

@@ -36,8 +36,8 @@ function draw() {
     h(
       "div",
       { class: "row" },
-      h("button", { type: "button", class: "button", onclick: reset }, "As the server has it"),
-      h("button", { type: "button", class: "button", onclick: makeDefault }, "For new conversations"),
+      h("button", { type: "button", class: "button", onclick: reset }, "Reset"),
+      h("button", { type: "button", class: "button", onclick: makeDefault }, "Use for new conversations"),
     ),
     chances(),
   );
@@ -46,7 +46,7 @@ function draw() {
 let drawn = null; // the conversation whose settings are there
 
 function system(talk) {
-  const field = h("textarea", { class: "field", rows: "5", id: "system", placeholder: "None" });
+  const field = h("textarea", { class: "field", rows: "5", id: "system", placeholder: "None", dir: "auto" });
   field.value = talk.settings.system ?? "";
   field.addEventListener("change", () => actions.set({ system: field.value.trim() ? field.value : undefined }));
   return h("div", { class: "setting" }, h("label", { for: "system" }, "System prompt"), field);

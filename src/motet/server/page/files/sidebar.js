@@ -52,8 +52,11 @@ function draw() {
   const sections = [...parts].map(([name, talks]) => [h("h3", {}, name), h("ul", {}, talks.map(entry))]);
   const none = h("p", { class: "none" }, words.length ? "Nothing found." : "Conversations appear here. They are kept in this browser.");
   const focusedTalk = document.activeElement?.closest?.(".talk")?.dataset.id;
+  const place = [...list.querySelectorAll(".talk")].findIndex((each) => each.dataset.id === focusedTalk);
   list.replaceChildren(...(found.length ? sections.flat() : [none]));
-  if (focusedTalk) list.querySelector(`[data-id="${focusedTalk}"] a`)?.focus();
+  if (place < 0) return;
+  const links = [...list.querySelectorAll(".talk a")]; // the same one, or where it was deleted the one in its place
+  (list.querySelector(`[data-id="${focusedTalk}"] a`) ?? links[place] ?? links.at(-1) ?? search).focus();
 }
 
 function entry(talk) {
@@ -77,7 +80,7 @@ function entry(talk) {
 
 function rename(talk, item) {
   renaming = talk;
-  const field = h("input", { class: "field", "aria-label": "Title", maxlength: "200" });
+  const field = h("input", { class: "field", "aria-label": "Title", maxlength: "200", dir: "auto" });
   field.value = titleOf(talk);
   const end = (keep) => {
     if (renaming !== talk) return;

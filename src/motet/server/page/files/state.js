@@ -19,7 +19,9 @@ const listeners = new Map();
 
 /** Call `react(detail)` on every event of that name:
  * "server", "talks" (their list), "talk" (which one is shown, or which messages of it), "node" (one message grew or
- * ended), "settings", "notice" ({text, action, act}).
+ * ended), "begun" (an answer), "turning" and "turned" (to another version of a message), "settings", "focus" (goes to
+ * where one writes), "lost" (something went wrong with the server, of that kind), "key" (to be used),
+ * "notice" ({text, action, act}).
  */
 export function on(name, react) {
   if (!listeners.has(name)) listeners.set(name, []);

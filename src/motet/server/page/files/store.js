@@ -19,7 +19,7 @@ export async function open() {
   return database !== null;
 }
 
-/** Call `changed(id)` when another tab has saved or removed a conversation. */
+/** Call `changed({id, gone})` when another tab has saved a conversation, or removed it. */
 export function onChange(changed) {
   if (!database) return;
   channel = new BroadcastChannel("motet");
@@ -37,7 +37,7 @@ export async function oneTalk(id) {
 export async function saveTalk(talk) {
   if (!database) return;
   await done(at("talks", "readwrite").put(talk));
-  channel?.postMessage(talk.id);
+  channel?.postMessage({ id: talk.id, gone: false });
 }
 
 export async function removeTalk(id) {
@@ -45,7 +45,7 @@ export async function removeTalk(id) {
   await done(at("talks", "readwrite").delete(id));
   const tokens = at("tokens", "readwrite");
   for (const key of await done(tokens.index("talk").getAllKeys(id))) tokens.delete(key);
-  channel?.postMessage(id);
+  channel?.postMessage({ id, gone: true });
 }
 
 /** The tokens of a message; undefined where none were kept. */

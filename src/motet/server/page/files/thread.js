@@ -21,11 +21,15 @@ export function startThread() {
   new ResizeObserver(() => follows && end()).observe(thread);
   let talk = null;
   on("talk", () => {
-    follows = true;
-    if (state.current !== talk) shown = new Map();
+    if (state.current !== talk) [shown, follows] = [new Map(), true];
     talk = state.current;
     draw();
   });
+  on("begun", () => {
+    follows = true;
+    end();
+  });
+  on("turning", () => (follows = false)); // what was looked at stays where it is
   on("node", later);
   on("server", draw);
   on("turned", (node) => shown.get(node.id)?.focusTurns());
@@ -55,6 +59,7 @@ function draw() {
   while (thread.children.length > wanted.length) thread.lastElementChild.remove();
   for (const [id, view] of views) view.update(id === nodes.at(-1).id);
   if (follows) end();
+  else look();
 }
 
 /** Answers grow often: at most once for each picture on the screen. */

@@ -60,20 +60,33 @@ export function choose(talk, node) {
   talk.chosen[node.parent] = node.id;
 }
 
-/** Forget a message and all that follows it; the ids of what is gone. */
+/** Forget a message and all that follows it; what is gone, for `restore`. */
 export function remove(talk, node) {
   const others = siblings(talk, node);
   const place = others.indexOf(node);
   const next = others[place + 1] ?? others[place - 1];
-  const gone = new Set([node.id]);
-  for (const each of Object.values(talk.nodes)) if (gone.has(each.parent)) gone.add(each.id); // children come later
-  for (const id of gone) {
+  const ids = new Set([node.id]);
+  for (const each of Object.values(talk.nodes)) if (ids.has(each.parent)) ids.add(each.id); // children come later
+  const gone = { nodes: [...ids].map((id) => talk.nodes[id]), chosen: { [node.parent]: node.id }, order: Object.keys(talk.nodes) };
+  for (const id of ids) {
+    if (talk.chosen[id]) gone.chosen[id] = talk.chosen[id];
     delete talk.nodes[id];
     delete talk.chosen[id];
   }
   if (next) talk.chosen[node.parent] = next.id;
   else delete talk.chosen[node.parent];
-  return [...gone];
+  return gone;
+}
+
+/** Have back what `remove` took, beside what was said since; whether what it followed is still there. */
+export function restore(talk, gone) {
+  const { parent } = gone.nodes[0];
+  if (parent && !talk.nodes[parent]) return false;
+  const all = { ...talk.nodes, ...Object.fromEntries(gone.nodes.map((node) => [node.id, node])) };
+  const order = new Set([...gone.order.filter((id) => all[id]), ...Object.keys(all)]);
+  talk.nodes = Object.fromEntries([...order].map((id) => [id, all[id]]));
+  Object.assign(talk.chosen, gone.chosen);
+  return true;
 }
 
 /** Let a conversation be as it was saved elsewhere; messages that it has keep their identity. */

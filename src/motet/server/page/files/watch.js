@@ -1,4 +1,5 @@
-// Is the server there? Asked at the start, and after it was lost until it is back.
+// Is the server there, and what does it serve? Asked at the start, when one comes back to the page, and after it was
+// lost until it is back.
 
 import { about, isReady, setKey } from "./server.js";
 import { emit, on, state } from "./state.js";
@@ -9,11 +10,12 @@ let asking = false;
 /** Find out what is served; ask again for as long as nobody answers. */
 export async function watch() {
   on("lost", (kind) => (kind === "key" ? say("key") : look()));
-  on("key", (key) => {
-    setKey(key);
+  on("key", ({ key, stays }) => {
+    setKey(key, stays);
     look();
   });
   window.addEventListener("online", look);
+  document.addEventListener("visibilitychange", () => document.hidden || look());
   await look();
 }
 

@@ -30,8 +30,9 @@ export function forgetTokens(nodes) {
   for (const node of nodes) known.delete(node.id);
 }
 
-/** Save a conversation; says so where that fails, once until it goes well again. */
+/** Save a conversation, unless it was deleted; says so where that fails, once until it goes well again. */
 export async function save(talk) {
+  if (!state.talks.has(talk.id)) return;
   try {
     await store.saveTalk(talk);
     failing = false;
@@ -57,6 +58,7 @@ export async function write(talk, node) {
   await save(talk);
   let saved = 0;
   const saving = setInterval(() => {
+    if (!state.talks.has(talk.id)) return;
     node.beat = Date.now();
     save(talk);
     if (saved === tokens.length || (tokens.length > MANY && tokens.length - saved < MANY / 4)) return;
@@ -67,6 +69,7 @@ export async function write(talk, node) {
     await untilNotBusy(job, () => receive(talk, job, tokens));
   } catch (error) {
     fail(node, error, job.stop.signal.aborted);
+    if (job.rate) node.timings = { answer: job.rate };
   }
   clearInterval(saving);
   delete node.tab;
@@ -76,7 +79,7 @@ export async function write(talk, node) {
   emit("node", node);
   emit("talks");
   await save(talk);
-  if (tokens.length) await keepTokens(talk, node, tokens).catch(() => {});
+  if (tokens.length && state.talks.has(talk.id)) await keepTokens(talk, node, tokens).catch(() => {});
 }
 
 /** Whether what was being written when this was saved is not written by anybody any more. */
@@ -108,11 +111,11 @@ async function receive(talk, job, tokens) {
   let first = 0;
   let count = 0;
   let telling = 0; // a timer: tokens may come faster than they can be looked at
-  for await (const event of stream(path, body, stop.signal)) {
+  for await (const event of stream(path, body, talk.id, stop.signal)) {
     const said = readEvent(event);
     job.progress = said.progress ?? (said.text || said.thought ? null : job.progress);
     if (said.progress) node.usage = { prompt: said.progress.total, cached: said.progress.cached, written: 0 };
-    if (said.model) node.model = said.model;
+    if (said.model) meet(node, said.model);
     if (said.thought) node.thought = (node.thought ?? "") + said.thought;
     if (said.text) node.text += said.text;
     if (said.text || said.thought || said.tokens?.length) {
@@ -131,6 +134,7 @@ async function receive(talk, job, tokens) {
     }, TELL_EVERY);
   }
   if (!ended) throw new Failure("cut", "The answer was cut off.");
+  if (!count && (node.text || node.thought)) notice("The model has nothing to add.");
   node.state = ended === "length" ? "length" : "done";
   if (ended === "length" && node.usage.prompt + node.usage.written >= state.about.context) node.state = "full";
 }
@@ -144,7 +148,13 @@ function fail(node, error, stopped) {
   node.state = node.text || node.thought ? "cut" : "failed";
   if (error.kind === "full") node.state = "full";
   node.error = error.message;
-  if (error.kind === "gone" || error.kind === "cut" || error.kind === "key") emit("lost", error.kind);
+  if (["gone", "cut", "key", "refused"].includes(error.kind)) emit("lost", error.kind);
+}
+
+/** Who answers may be another model than the page knows of, since a restart of the server. */
+function meet(node, model) {
+  if (model !== state.about.model && model !== node.model) emit("lost", "model");
+  node.model = model;
 }
 
 function sleep(milliseconds, signal) {
@@ -157,9 +167,12 @@ function sleep(milliseconds, signal) {
   });
 }
 
-/** This tab's, also after a reload. */
+/** This tab's, also after a reload. It is put down only meanwhile: a tab that is duplicated has the other's storage. */
 function tabId() {
   const id = session.getItem("motet-tab") ?? Math.random().toString(36).slice(2);
-  session.setItem("motet-tab", id);
+  const take = () => session.removeItem("motet-tab");
+  take();
+  window.addEventListener("pagehide", () => session.setItem("motet-tab", id));
+  window.addEventListener("pageshow", take);
   return id;
 }
