@@ -84,6 +84,9 @@ def test_values_by_their_schema(template: str) -> None:
     near = '[{"name": "a</arg_key>"}]'
     text = tagged(template, "weather", city="3", days="3", at="soon", unit="C", near=near, x="7")
     ((_, arguments),) = called(cut_anywhere(template, text)[2])
+    for word in ("NaN", "-Infinity", "[1, NaN]"):
+        ((_, said),) = called(cut_anywhere(template, tagged(template, "weather", days=word))[2])
+        assert said == json.dumps({"days": word})
     expected = {"city": "3", "days": 3, "at": "soon", "unit": "C", "near": json.loads(near), "x": 7}
     assert json.loads(arguments) == expected
 

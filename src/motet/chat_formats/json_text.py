@@ -11,7 +11,12 @@ def escaped(text: str) -> str:
 def as_json(text: str) -> str:
     """A value as JSON: as it is written, if it is JSON, else the text."""
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return json.dumps(text, ensure_ascii=False)
     return text
+
+
+def _refuse(name: str) -> None:
+    """Python reads NaN and Infinity, which are no JSON."""
+    raise ValueError(name)
