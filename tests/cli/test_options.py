@@ -109,6 +109,7 @@ def test_the_text_of_tokenize_after_the_option():
         (["serve", "m", "--reasoning-format", "auto"], "leave out --reasoning-format"),
         (["serve", "m", "--no-mmap", "--mlock"], "leave out --"),
         (["serve", "m", "-ngl", "99"], "leave out -ngl"),
+        (["serve", "m", "--state-dir", "/proc/none"], "--state-dir: /proc/none can't be made: "),
         (["run", "m", "--jinja"], "no option --jinja"),
         (["--colour"], "motet has no option --colour"),
     ],

@@ -152,8 +152,9 @@ def _without_llama_servers(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--state-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, writable=True, path_type=Path),
     metavar="DIR",
+    callback=lambda _context, _option, path: _made(path),
     help="Where conversations and slots are saved (default: they can't be).",
 )
 @click.option(
@@ -405,6 +406,18 @@ def _keys_in(file: Path | None) -> list[str]:
     if not keys:
         raise click.UsageError(f"--api-key-file: there is no key in {file}")
     return keys
+
+
+def _made(directory: Path | None) -> Path | None:
+    """A directory that is there from now on; raises UsageError, before anything is said in vain."""
+    if directory is not None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.UsageError(
+                f"--state-dir: {directory} can't be made: {error.strerror}"
+            ) from error
+    return directory
 
 
 def _text_in(file: Path) -> str:
