@@ -12,8 +12,8 @@ namespace {
 constexpr int KERNEL_ROWS = 8;   // rows that share a number once it is loaded
 constexpr int KERNEL_SUMS = 16;  // vectors of sums in registers
 #elif MOTET_AVX2
-constexpr int KERNEL_ROWS = 4;
-constexpr int KERNEL_SUMS = 4;
+constexpr int KERNEL_ROWS = 6;
+constexpr int KERNEL_SUMS = 6;
 #else
 constexpr int KERNEL_ROWS = 2;
 constexpr int KERNEL_SUMS = 2;
@@ -142,11 +142,13 @@ NOINLINE void score_parts(const Keys keys, const Queries q, int head_dim, int ha
     for (int p = 0; p < P; p++) {
       f32x16 x, y;
       keys.pair(i, part + p, x, y);
+      // One after the other: there may not be room for both.
 #pragma GCC unroll 8
-      for (int r = 0; r < R; r++) {
+      for (int r = 0; r < R; r++)
         acc[r][p] = fma(x, f32x16::set(q.first[r * q.stride + i]), acc[r][p]);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++)
         acc[r][p] = fma(y, f32x16::set(q.second[r * q.stride + i]), acc[r][p]);
-      }
     }
   }
   for (int c = 2 * half; c < head_dim; c++) {
