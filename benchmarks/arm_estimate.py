@@ -209,7 +209,7 @@ def measured(program: Path, kernels: list[Kernel], target: Target, folder: Path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("llama", type=Path, help="llama.cpp's sources")
     arguments = parser.parse_args()
     for target in TARGETS:

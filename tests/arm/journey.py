@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.digests import digest
 from motet import Batch, Context, Model
 from motet.runnable import Encodes
+from tests.shared import SHARED
 
 ROOT = Path(__file__).parents[2]
 TRAVELLERS = ("motet-tiny", "motet-tiny-mamba", "motet-tiny-jamba")
@@ -25,7 +26,7 @@ _STEPS = 8
 
 def models() -> list[Path]:
     found = [*ROOT.glob("tests/parity/goldens/*.gguf"), *ROOT.glob("src/motet/data/*.gguf")]
-    return sorted([*found, *ROOT.glob("../shared/stories260K/*.gguf")])
+    return sorted([*found, *SHARED.glob("stories260K/*.gguf")])
 
 
 def write_digests(out: Path, every: int) -> None:
@@ -77,7 +78,7 @@ def _write(folder: Path, name: str, context: Context, logits: "np.ndarray") -> N
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["digests", "begin", "go-on"])
     parser.add_argument("where", type=Path)
     parser.add_argument("--every", type=int, default=1, help="digests of one in so many models")

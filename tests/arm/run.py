@@ -82,7 +82,7 @@ def compare(variant: str, folder: Path, every: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variants", nargs="*", help=f"of {', '.join(PROCESSORS)}; all by default")
     parser.add_argument("--share", action="store_true", help="what takes a few minutes")
     arguments = parser.parse_args()
