@@ -1,5 +1,5 @@
 // The product with quantised weights on NEON, where a strip's sixteen lanes take four of the 32
-// registers. One or two rows of x: vectors of weights are opened in registers and meet them there.
+// registers. Few rows of x: vectors of weights are opened in registers and meet them there.
 // More: see multiply_neon_many.hpp.
 #pragma once
 #include "multiply_neon_many.hpp"

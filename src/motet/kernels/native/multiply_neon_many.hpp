@@ -1,7 +1,7 @@
-// The product of many rows of x with quantised weights on NEON: a unit is opened into memory for
-// all rows of a tile, then four of them at a time meet half a strip, so that the sums and what they
-// consist of have room in the registers. With I8MM one instruction multiplies eight columns of two
-// rows of weights by those of two rows of x.
+// The product of many rows of x with quantised weights on NEON: eight blocks are opened into memory
+// for all rows of a tile, then four of them at a time meet half a strip, so that the sums and what
+// they consist of have room in the registers. With I8MM one instruction multiplies eight columns of
+// two rows of weights by those of two rows of x.
 #pragma once
 #include "multiply.hpp"
 
