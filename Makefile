@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard src/motet/kernels/native/*)
 
-.PHONY: demo test test-page test-arm sanitize lint format wheel wheels clean
+.PHONY: demo test test-page test-arm test-arm-share sanitize lint format wheel wheels clean
 demo: $(VENV)/installed
 	@$(BIN)/motet demo
 
@@ -33,6 +33,10 @@ sanitize: $(CHECKED)/installed
 VARIANTS := neon dotprod i8mm
 test-arm: $(VENV)/installed $(VENV)/tools
 	$(BIN)/python -m tests.arm.run $(VARIANTS)
+
+# A share of it that takes some minutes: the variant of the newest processors, its matrices, some models, the conversations.
+test-arm-share: $(VENV)/installed $(VENV)/tools
+	$(BIN)/python -m tests.arm.run --share i8mm
 
 lint: $(VENV)/installed $(VENV)/tools
 	$(BIN)/ruff check

@@ -15,12 +15,20 @@ from tests.wheel import KERNELS, NEEDED, problems
 
 ABI3 = "motet-0.1.0-cp312-abi3-manylinux_2_34_x86_64.whl"
 OLD = "motet-0.1.0-cp311-cp311-linux_x86_64.whl"
-SUFFIX = {ABI3: ".abi3.so", OLD: ".cpython-311-x86_64-linux-gnu.so"}
+ARM = "motet-0.1.0-cp310-cp310-manylinux_2_28_aarch64.whl"
+MAC = "motet-0.1.0-cp312-abi3-macosx_11_0_arm64.whl"
+SUFFIX = {
+    ABI3: ".abi3.so",
+    OLD: ".cpython-311-x86_64-linux-gnu.so",
+    ARM: ".cpython-310-aarch64-linux-gnu.so",
+    MAC: ".abi3.so",
+}
 
 
 def build(folder: Path, name: str, *more: str, without: str = "") -> Path:
     """A wheel of empty files."""
-    files = NEEDED | {f"motet/kernels/{kernel}{SUFFIX[name]}" for kernel in KERNELS} | {*more}
+    kernels = next(KERNELS[end] for end in KERNELS if name.endswith(f"{end}.whl"))
+    files = NEEDED | {f"motet/kernels/{kernel}{SUFFIX[name]}" for kernel in kernels} | {*more}
     with zipfile.ZipFile(folder / name, "w") as archive:
         for file in sorted(files):
             if not without or without not in file:
@@ -28,7 +36,7 @@ def build(folder: Path, name: str, *more: str, without: str = "") -> Path:
     return folder / name
 
 
-@pytest.mark.parametrize("name", [ABI3, OLD])
+@pytest.mark.parametrize("name", [ABI3, OLD, ARM, MAC])
 def test_a_sound_wheel(tmp_path: Path, name: str) -> None:
     assert problems(build(tmp_path, name)) == []
 
@@ -49,6 +57,18 @@ def test_what_is_too_much(tmp_path: Path, more: str, problem: str) -> None:
 @pytest.mark.parametrize("without", ["_amx", "py.typed", ".gguf"])
 def test_what_is_missing(tmp_path: Path, without: str) -> None:
     assert "is missing" in " ".join(problems(build(tmp_path, ABI3, without=without)))
+
+
+def test_kernels_of_another_processor(tmp_path: Path) -> None:
+    wheel = build(tmp_path, ABI3).rename(tmp_path / MAC)
+    found = " ".join(problems(wheel))
+    assert "_amx is not for users" in found
+    assert "_i8mm is missing" in found
+
+
+def test_a_platform_without_kernels(tmp_path: Path) -> None:
+    wheel = build(tmp_path, ABI3).rename(tmp_path / ABI3.replace("x86_64", "riscv64"))
+    assert "no kernels for manylinux_2_34_riscv64" in " ".join(problems(wheel))
 
 
 def test_modules_of_another_python(tmp_path: Path) -> None:

@@ -4,8 +4,13 @@ import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
-KERNELS = {"_cpu", "_baseline", "_avx2", "_avx512", "_amx"}
-"""The native modules of a wheel; the emulated one is for tests alone."""
+KERNELS = {
+    "x86_64": {"_cpu", "_baseline", "_avx2", "_avx512", "_amx"},
+    "aarch64": {"_cpu", "_neon", "_dotprod", "_i8mm"},
+    "arm64": {"_cpu", "_neon", "_dotprod", "_i8mm"},
+}
+"""The native modules of a wheel, by what its platform ends with; the emulated one is for tests
+alone."""
 NEEDED = {
     "motet/__init__.py",
     "motet/py.typed",
@@ -25,9 +30,12 @@ def problems(wheel: Path) -> list[str]:
     found: list[str] = []
     modules = [PurePosixPath(name) for name in names if name.endswith(".so")]
     stems = [path.name.split(".")[0] for path in modules]
-    found += [f"{stem} is not for users" for stem in sorted({*stems} - KERNELS)]
-    found += [f"{stem} is missing" for stem in sorted(KERNELS - {*stems})]
-    found += [f"{stem} comes more than once" for stem in KERNELS if stems.count(stem) > 1]
+    kernels = next((KERNELS[end] for end in KERNELS if platform.endswith(end)), None)
+    if kernels is None:
+        return [f"there are no kernels for {platform}"]
+    found += [f"{stem} is not for users" for stem in sorted({*stems} - kernels)]
+    found += [f"{stem} is missing" for stem in sorted(kernels - {*stems})]
+    found += [f"{stem} comes more than once" for stem in kernels if stems.count(stem) > 1]
     built_for = "abi3" if abi == "abi3" else f"cpython-{python.removeprefix('cp')}"
     for path in modules:
         suffix = path.name.split(".")[1]
@@ -37,8 +45,6 @@ def problems(wheel: Path) -> list[str]:
             found.append(f"{path} is where nothing looks for it")
     found += [f"{name} is missing" for name in sorted(NEEDED - {*names})]
     found += [f"{name} is source code of the kernels" for name in names if name.endswith("pp")]
-    if not platform.endswith("x86_64"):
-        found.append(f"the kernels are for x86-64, not {platform}")
     return found
 
 

@@ -1,14 +1,15 @@
 """What is compared between processors: digests of logits, and conversations that travel.
 
     python -m tests.arm.journey digests OUT            # of every golden and shipped model
+    python -m tests.arm.journey digests --every 12 OUT # of one in so many
     python -m tests.arm.journey begin FOLDER           # conversations that are saved
     python -m tests.arm.journey go-on FOLDER           # each goes on, and is saved again
 
 Run it on both kinds of processor: the files that it writes are to be the same, byte for byte.
 """
 
+import argparse
 import hashlib
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from benchmarks.digests import digest
 from motet import Batch, Context, Model
 from motet.runnable import Encodes
+from tests.shared import SHARED
 
 ROOT = Path(__file__).parents[2]
 TRAVELLERS = ("motet-tiny", "motet-tiny-mamba", "motet-tiny-jamba")
@@ -24,13 +26,13 @@ _STEPS = 8
 
 def models() -> list[Path]:
     found = [*ROOT.glob("tests/parity/goldens/*.gguf"), *ROOT.glob("src/motet/data/*.gguf")]
-    return sorted([*found, *ROOT.glob("../shared/stories260K/*.gguf")])
+    return sorted([*found, *SHARED.glob("stories260K/*.gguf")])
 
 
-def write_digests(out: Path) -> None:
-    """A line for each model and kind of cache."""
+def write_digests(out: Path, every: int) -> None:
+    """A line for each model, or one in ``every``, and kind of cache."""
     with out.open("w") as file:
-        for path in models():
+        for path in models()[::every]:
             model = Model.load(path, threads=1)
             if isinstance(model.family, Encodes):
                 continue
@@ -76,8 +78,17 @@ def _write(folder: Path, name: str, context: Context, logits: "np.ndarray") -> N
 
 
 def main() -> None:
-    what, where = sys.argv[1:]
-    {"digests": write_digests, "begin": begin, "go-on": go_on}[what](Path(where))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["digests", "begin", "go-on"])
+    parser.add_argument("where", type=Path)
+    parser.add_argument("--every", type=int, default=1, help="digests of one in so many models")
+    arguments = parser.parse_args()
+    if arguments.what == "digests":
+        write_digests(arguments.where, arguments.every)
+    elif arguments.what == "begin":
+        begin(arguments.where)
+    else:
+        go_on(arguments.where)
 
 
 if __name__ == "__main__":

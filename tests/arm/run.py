@@ -1,14 +1,15 @@
 """The kernels on 64-bit ARM, by qemu, beside those of this machine.
 
     python -m tests.arm.run [neon dotprod i8mm]
+    python -m tests.arm.run --share i8mm    # some minutes' worth of it
 
 For each variant: the tests of kernels, of golden logits and of the solo law on an ARM processor
 that has it; digests of logits equal to this machine's; conversations that are saved here, go on
 there and come back, to the bit as if they had never left. `make test-arm` calls it.
 """
 
+import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,9 @@ TESTS = (
 )
 QUICK = ("tests/kernels/test_linear.py", "tests/kernels/test_elementwise.py")
 """Of variants after the first, which differ in the products of bytes alone."""
+SHARE = ("tests/kernels/test_linear.py",)
+SHARE_EVERY = 12
+"""Of so many models one has its digests compared in a share."""
 
 
 def here(*arguments: str) -> None:
@@ -59,12 +63,13 @@ def same(one: Path, other: Path) -> None:
     print(f"{len(names)} files are the same")
 
 
-def compare(variant: str, folder: Path) -> None:
-    """Digests, and conversations that travel there and back."""
+def compare(variant: str, folder: Path, every: int) -> None:
+    """Digests of one of ``every`` models, and conversations that travel there and back."""
     for name in ("digests-here", "digests-there", "staying", "travelling"):
         (folder / name).mkdir()
-    here("-m", "tests.arm.journey", "digests", str(folder / "digests-here/digests"))
-    there(variant, "-m", "tests.arm.journey", "digests", str(folder / "digests-there/digests"))
+    digests = ("-m", "tests.arm.journey", "digests", "--every", str(every))
+    here(*digests, str(folder / "digests-here/digests"))
+    there(variant, *digests, str(folder / "digests-there/digests"))
     same(folder / "digests-here", folder / "digests-there")
     for where in ("staying", "travelling"):
         here("-m", "tests.arm.journey", "begin", str(folder / where))
@@ -77,17 +82,20 @@ def compare(variant: str, folder: Path) -> None:
 
 
 def main() -> None:
-    variants = sys.argv[1:] or list(PROCESSORS)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("variants", nargs="*", help=f"of {', '.join(PROCESSORS)}; all by default")
+    parser.add_argument("--share", action="store_true", help="what takes a few minutes")
+    arguments = parser.parse_args()
+    variants: list[str] = arguments.variants or [*PROCESSORS]
     prepared = subprocess.run([ROOT / "tests/arm/prepare.sh", *variants], check=False)
     if prepared.returncode:
         sys.exit(prepared.returncode)
     for variant in variants:
         print(f"{variant}, on {PROCESSORS[variant]}", flush=True)
-        tests = TESTS if variant == variants[0] else QUICK
+        tests = SHARE if arguments.share else TESTS if variant == variants[0] else QUICK
         there(variant, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
-        folder = Path(tempfile.mkdtemp())
-        compare(variant, folder)
-        shutil.rmtree(folder)
+        with tempfile.TemporaryDirectory() as folder:
+            compare(variant, Path(folder), SHARE_EVERY if arguments.share else 1)
 
 
 if __name__ == "__main__":

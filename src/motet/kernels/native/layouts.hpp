@@ -22,43 +22,75 @@ constexpr int STRIP = 16;   // rows
 constexpr int BLOCK = 32;   // columns that share an activation scale
 constexpr int SUPER = 256;  // columns of a K-quant super-block
 
+// What is added to signed bytes, so that they are quants: x86 multiplies unsigned ones, ARM signed.
+#if MOTET_NEON
+constexpr int OF_BYTES = 0;
+#else
+constexpr int OF_BYTES = 128;
+#endif
+
 // A compiler may not move a load across this. Zen 4's prefetchers follow a stream whose lines are
 // touched in ascending order, and lose a fifth where each block begins with its last line.
 inline void touch_in_order() { asm volatile("" ::: "memory"); }
 
-// What 5 and 6 bits have above the lowest four, of vector j of a block.
+// The higher four bits of each byte.
+INLINE i32x16 high_nibbles(i32x16 a) {
+#if MOTET_NEON
+  EACH
+  a.v[r] = i_high_nibbles(a.v[r]);
+  return a;
+#else
+  return right<4>(a) & set_int(0x0f0f0f0f);
+#endif
+}
+// a with the bits of a mask, which it does not have, from b.
+INLINE i32x16 with_bits(i32x16 a, i32x16 b, i32x16 mask) {
+#if MOTET_NEON
+  EACH
+  a.v[r] = i_choose_bits(mask.v[r], b.v[r], a.v[r]);
+  return a;
+#else
+  return a | (b & mask);
+#endif
+}
+
+// w, the lowest four bits of vector j of a block, with what 5 and 6 bits have above them.
 template <int bits>
-INLINE i32x16 high_bits(const uint8_t* p, int j) {
+INLINE i32x16 with_high_bits(i32x16 w, const uint8_t* p, int j) {
   if constexpr (bits == 5) {
     const i32x16 h = load_int(p + 256), bit = set_int(0x10101010);
     switch (j) {
-      case 0: return left<4>(h) & bit;
-      case 1: return left<3>(h) & bit;
-      case 2: return left<2>(h) & bit;
-      case 3: return left<1>(h) & bit;
-      case 4: return h & bit;
-      case 5: return right<1>(h) & bit;
-      case 6: return right<2>(h) & bit;
-      default: return right<3>(h) & bit;
+      case 0: return with_bits(w, left<4>(h), bit);
+      case 1: return with_bits(w, left<3>(h), bit);
+      case 2: return with_bits(w, left<2>(h), bit);
+      case 3: return with_bits(w, left<1>(h), bit);
+      case 4: return with_bits(w, h, bit);
+      case 5: return with_bits(w, right<1>(h), bit);
+      case 6: return with_bits(w, right<2>(h), bit);
+      default: return with_bits(w, right<3>(h), bit);
     }
   } else {
     const i32x16 h = load_int(p + 256 + 64 * (j / 4)), pair = set_int(0x30303030);
     switch (j % 4) {
-      case 0: return left<4>(h) & pair;
-      case 1: return left<2>(h) & pair;
-      case 2: return h & pair;
-      default: return right<2>(h) & pair;
+      case 0: return with_bits(w, left<4>(h), pair);
+      case 1: return with_bits(w, left<2>(h), pair);
+      case 2: return with_bits(w, h, pair);
+      default: return with_bits(w, right<2>(h), pair);
     }
   }
+}
+
+// Of the 64 bytes that hold vectors j % 4 and j % 4 + 4, the nibbles of vector j.
+INLINE i32x16 nibbles_of(i32x16 both, int j) {
+  return j < 4 ? both & set_int(0x0f0f0f0f) : high_nibbles(both);
 }
 
 // Vector j of the 8 of a block: unsigned bytes, columns 4j…4j+3 of 16 rows.
 template <int bits>
 INLINE i32x16 open_vector(const uint8_t* p, int j) {
   if constexpr (bits == 8) return load_int(p + 64 * j);
-  const i32x16 v = load_int(p + 64 * (j % 4));
-  const i32x16 w = (j < 4 ? v : right<4>(v)) & set_int(0x0f0f0f0f);
-  if constexpr (bits > 4 && bits < 8) return w | high_bits<bits>(p, j);
+  const i32x16 w = nibbles_of(load_int(p + 64 * (j % 4)), j);
+  if constexpr (bits > 4 && bits < 8) return with_high_bits<bits>(w, p, j);
   return w;
 }
 
@@ -70,6 +102,8 @@ template <int bits>
 struct Bits {
   static constexpr int STORED = bits > 6 ? 8 : bits, DOT = bits, BYTES = STORED * STRIP * BLOCK / 8;
   static INLINE i32x16 vector(const uint8_t* p, int j) { return open_vector<STORED>(p, j); }
+  // Vector j, out of the bytes of two.
+  static INLINE i32x16 of_two(i32x16 both, int j) { return nibbles_of(both, j); }
   // All of them.
   static INLINE void open(const uint8_t* p, i32x16 (&w)[8]) {
     constexpr int low = STORED == 8 ? 8 : 4;
@@ -78,7 +112,7 @@ struct Bits {
     if constexpr (bits == 5 || bits == 6) {
       touch_in_order();
 #pragma GCC unroll 8
-      for (int j = 0; j < 8; j++) w[j] = w[j] | high_bits<bits>(p, j);
+      for (int j = 0; j < 8; j++) w[j] = with_high_bits<bits>(w[j], p, j);
     }
   }
 };
@@ -93,7 +127,10 @@ struct Listed {
     return out;
   }();
   static INLINE i32x16 vector(const uint8_t* p, int j) {
-    return look_up(TABLE.data(), open_vector<4>(p, j));
+    return of_two(load_int(p + 64 * (j % 4)), j);
+  }
+  static INLINE i32x16 of_two(i32x16 both, int j) {
+    return look_up(TABLE.data(), nibbles_of(both, j));
   }
   static INLINE void open(const uint8_t* p, i32x16 (&w)[8]) {
 #pragma GCC unroll 8
@@ -217,14 +254,14 @@ LAYOUT(Q4_0, Bits<4>, Plain, 8)
 LAYOUT(Q4_1, Bits<4>, WithMinimum, 0)
 LAYOUT(Q5_0, Bits<5>, Plain, 16)
 LAYOUT(Q5_1, Bits<5>, WithMinimum, 0)
-LAYOUT(Q8_0, Bits<8>, Plain, 128)
+LAYOUT(Q8_0, Bits<8>, Plain, OF_BYTES)
 LAYOUT(Q2_K, Bits<4>, Super<2, true>, 0)
 LAYOUT(Q3_K, Bits<4>, Super<2, false>, 4)
 LAYOUT(Q4_K, Bits<4>, Super<1, true>, 0)
 LAYOUT(Q5_K, Bits<5>, Super<1, true>, 0)
 LAYOUT(Q6_K, Bits<6>, Super<2, false>, 32)
-LAYOUT(IQ4_NL, Listed<IQ4_VALUES, 128, 8>, Plain, 128)
-LAYOUT(IQ4_XS, Listed<IQ4_VALUES, 128, 8>, Super<1, false>, 128)
+LAYOUT(IQ4_NL, Listed<IQ4_VALUES, OF_BYTES, 8>, Plain, OF_BYTES)
+LAYOUT(IQ4_XS, Listed<IQ4_VALUES, OF_BYTES, 8>, Super<1, false>, OF_BYTES)
 LAYOUT(MXFP4, Listed<FP4_VALUES, 12, 5>, Power, 12)
 #undef LAYOUT
 

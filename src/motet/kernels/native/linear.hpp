@@ -230,6 +230,9 @@ struct Product {
         if (from_codes())
           return multiply_codes<L, R>(open, strips.at(s), unit_bytes, x->groups, a, scale, more,
                                       fetch, out[0]);
+#if MOTET_NEON
+      call(multiply_neon<L, R, S>);
+#else
       if constexpr (R < PAIRED) {
         if (R <= 2 && S == 1 && !fetch.bytes)
           call(multiply<L, R, S, 1, !(R <= 2 && S == 1)>);
@@ -245,6 +248,7 @@ struct Product {
       } else {
         call(multiply<L, R, S, 1>);
       }
+#endif
     });
     put<R, S>(s, tile, out);
   }
@@ -351,7 +355,7 @@ void unpack_quants(const uint8_t* strip, int lane, int64_t blocks, float* out) {
       }
       const int size = BLOCK / S::GROUPS;
       for (int c = g * size; c < (g + 1) * size; c++)
-        out[b * BLOCK + c] = step * (float)(q[c / 4][lane * 4 + c % 4] - L::ZERO) - least;
+        out[b * BLOCK + c] = step * (float)(int8_t)(q[c / 4][lane * 4 + c % 4] - L::ZERO) - least;
     }
   }
 }

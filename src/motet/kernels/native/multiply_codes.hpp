@@ -3,6 +3,9 @@
 #pragma once
 #include "codes.hpp"
 #include "multiply.hpp"
+#if MOTET_NEON
+#include "multiply_neon.hpp"
+#endif
 
 namespace {
 
@@ -16,10 +19,14 @@ NOINLINE void multiply_codes(Opener open, const uint8_t* strip, int64_t unit_byt
   for (int64_t u = 0; u < units; u++, a += R * SUPER, scale += R, side += R * Side::items<L>()) {
     prefetch(strip + u * unit_bytes, unit_bytes, ahead);
     open(strip + u * unit_bytes, opened);
+#if MOTET_NEON
+    add_super_few<L, R>(opened, 0, a, scale, side, acc);
+#else
     if constexpr (REGISTERS > 1)
       add_by_vector<L, R>(opened, 0, a, scale, side, {0, 1}, acc);
     else
       add_super<L, R>(opened, 0, a, scale, side, {0, 1}, acc);
+#endif
   }
   for (int r = 0; r < R; r++) out[r] = acc[r];
 }

@@ -61,7 +61,7 @@ SOURCE(Q5_1, 24, 1, 0, 2) {
   for (int i = 0; i < 32; i++) e.q[i] |= (high >> i & 1) << 4;
 }
 SOURCE(Q8_0, 34, 1, 0, 0) {
-  for (int i = 0; i < 32; i++) e.q[i] = p[2 + i] ^ 0x80;
+  for (int i = 0; i < 32; i++) e.q[i] = (uint8_t)(p[2 + i] + OF_BYTES);
 }
 SOURCE(IQ4_NL, 18, 1, 0, 0){NIBBLES(2)} SOURCE(MXFP4, 17, 1, 0, 0){NIBBLES(1)} SOURCE(IQ4_XS, 136,
                                                                                       8, 0, 0) {

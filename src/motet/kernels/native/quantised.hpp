@@ -12,7 +12,7 @@
 
 namespace {
 
-#if MOTET_AVX512
+#if MOTET_AVX512 || MOTET_NEON
 constexpr int TILE = 16;  // rows of x that a kernel works on together
 #else
 constexpr int TILE = 4;
@@ -47,6 +47,19 @@ struct Buffer {  // 64-byte aligned, not initialised
   Buffer& operator=(const Buffer&) = delete;
   T* p;
 };
+
+#if MOTET_PAIRS
+// So many rows of a block each, two by two: eight columns of both side by side, as an instruction
+// multiplies them.
+inline void pair_rows(int8_t* x, int64_t rows) {
+  for (int64_t r = 0; r < rows; r += 2, x += 2 * BLOCK) {
+    int64_t columns[8];
+    memcpy(columns, x, sizeof columns);
+    for (int k = 0; k < 4; k++)
+      for (int i = 0; i < 2; i++) memcpy(x + 16 * k + 8 * i, columns + 4 * i + k, 8);
+  }
+}
+#endif
 
 // Call f(tile) for each, on all threads if there are many rows.
 template <class Function>
@@ -135,6 +148,9 @@ struct Quantised {
         else
           quantise<SUPER / BLOCK>(row, tile, r);
       }
+#if MOTET_PAIRS
+      if (tile.height >= 4) pair_rows(q.p + tile.row * columns, tile.height * blocks);
+#endif
     });
   }
 

@@ -16,6 +16,11 @@
 #include "simd_avx2.hpp"
 #elif defined(__aarch64__)
 #define MOTET_NEON 1
+#ifdef __ARM_FEATURE_MATMUL_INT8
+#define MOTET_PAIRS 1  // products of two rows with two
+#else
+#define MOTET_PAIRS 0
+#endif
 #include "simd_neon.hpp"
 #else
 #include "simd_sse2.hpp"

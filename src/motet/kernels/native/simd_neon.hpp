@@ -65,6 +65,11 @@ template <int n>
 inline I i_right_signed(I a) {
   return vshrq_n_s32(a, n);
 }
+// a where a bit of the mask is set, else b.
+inline I i_choose_bits(I mask, I a, I b) { return vbslq_s32(vreinterpretq_u32_s32(mask), a, b); }
+inline I i_high_nibbles(I a) {
+  return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(a), 4));
+}
 // a · 2^n, n a whole number in [-126, 128]: in two factors, since 2^128 is not a float.
 inline F f_scale(F a, F n) {
   const I half = i_round(f_mul(n, f_set(0.5f))), rest = i_round(f_sub(n, f_from(half)));
@@ -107,30 +112,16 @@ inline I i_dot_words(I acc, I w, I a) {
   const int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y));
   return i_add(acc, vpaddq_s32(low, vmull_high_s16(x, y)));
 }
-// acc + the four products of signed bytes in each lane.
-inline I i_dot_signed(I acc, I w, I a) {
+// acc + the four products of signed bytes in each lane: quants of eight bits have signs here, see
+// OF_BYTES.
+template <int bits>
+inline I i_dot(I acc, I w, I a) {
   const int8x16_t x = vreinterpretq_s8_s32(w), y = vreinterpretq_s8_s32(a);
 #ifdef __ARM_FEATURE_DOTPROD
   return vdotq_s32(acc, x, y);
 #else
   const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(x), vget_low_s8(y)));
   return i_add(acc, vpaddq_s32(low, vpaddlq_s16(vmull_high_s8(x, y))));
-#endif
-}
-// acc + the four products of unsigned bytes w and signed bytes a in each lane.
-template <int bits>
-inline I i_dot(I acc, I w, I a) {
-#ifdef __ARM_FEATURE_MATMUL_INT8
-  return vusdotq_s32(acc, vreinterpretq_u8_s32(w), vreinterpretq_s8_s32(a));
-#else
-  if constexpr (bits < 8) {
-    return i_dot_signed(acc, w, a);
-  } else {  // the lower seven bits, and the highest
-    const uint8x16_t bytes = vreinterpretq_u8_s32(w);
-    const I low = vreinterpretq_s32_u8(vandq_u8(bytes, vdupq_n_u8(127)));
-    const I high = vreinterpretq_s32_u8(vshrq_n_u8(bytes, 7));
-    return i_dot_signed(i_add(acc, i_left<7>(i_dot_signed(i_set(0), high, a))), low, a);
-  }
 #endif
 }
 

@@ -18,6 +18,10 @@ constexpr int MOST_SUMS = 16;    // strips × rows whose sums are in registers
 constexpr int PAIRED = 5;  // tiles are of 4 rows at most
 constexpr int MOST_STREAMS = 4;
 constexpr int MOST_SUMS = 4;
+#elif MOTET_NEON
+constexpr int PAIRED = 4;  // rows for which super-blocks are opened into memory
+constexpr int MOST_STREAMS = 1;
+constexpr int MOST_SUMS = 1;
 #else
 constexpr int PAIRED = 5;
 constexpr int MOST_STREAMS = 1;  // computes for far longer than it waits
@@ -91,7 +95,7 @@ inline Tuning& tuning() {
 // Strips whose sums have room in the registers; float weights have two sums for each, of the even
 // and of the odd columns.
 constexpr int most_streams(int rows) {
-  return rows >= PAIRED ? 2 : std::clamp(MOST_SUMS / rows, 1, MOST_STREAMS);
+  return rows >= PAIRED ? std::min(2, MOST_STREAMS) : std::clamp(MOST_SUMS / rows, 1, MOST_STREAMS);
 }
 constexpr int most_float_streams(int rows) {
   return std::clamp(MOST_SUMS / 2 / rows, 1, MOST_STREAMS);
