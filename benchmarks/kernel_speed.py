@@ -35,12 +35,13 @@ MATRICES = {"up": (9216, 2304), "down": (2304, 9216), "head": (65536, 2304)}
 SCALING = {
     "Q4_0": 16, "Q5_0": 16, "Q8_0": 16, "IQ4_NL": 16, "Q4_1": 24, "Q5_1": 24,
     "Q2_K": 27, "Q3_K": 18, "Q4_K": 15, "Q5_K": 15, "Q6_K": 18, "IQ4_XS": 10,
-    "MXFP4": 16, "IQ1_S": 10, "IQ2_XXS": 10, "IQ3_XXS": 10, "IQ3_S": 10, "TQ1_0": 10, "TQ2_0": 10,
-    "IQ1_M": 18, "IQ2_XS": 18, "IQ2_S": 18,
+    "MXFP4": 16, "NVFP4": 24, "IQ1_S": 10, "IQ2_XXS": 10, "IQ3_XXS": 10, "IQ3_S": 10, "TQ1_0": 10,
+    "TQ2_0": 10, "IQ1_M": 18, "IQ2_XS": 18, "IQ2_S": 18,
 }  # fmt: skip
 """Multiplications beside the 64 VPDPBUSD that 256 columns of 16 weights and a row take: one for
-each integer scale or two for each float one, one for each float minimum or two integer ones, and
-what a super-block takes in the end. Conversions, additions and shifts have other ports."""
+each integer scale, two for each float one, three for two in a block, one for each float minimum or
+two integer ones, and what a super-block takes in the end. Conversions, additions and shifts have
+other ports."""
 BEYOND_CACHES = 192 << 20
 """Bytes of weights that a pass goes through: as in a model, each comes from memory."""
 ATTENTION = {

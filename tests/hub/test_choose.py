@@ -30,6 +30,7 @@ def chosen(names: list[str], what: str = "") -> tuple[str, ...]:
         ("model.F32.gguf", "F32"),
         ("model-BF16.gguf", "BF16"),
         ("gpt-oss-mxfp4.gguf", "MXFP4"),
+        ("model-NVFP4.gguf", "NVFP4"),
         ("model-TQ1_0.gguf", "TQ1_0"),
         ("faq4_k_m.gguf", ""),
         ("model.gguf", ""),

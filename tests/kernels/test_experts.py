@@ -13,7 +13,7 @@ from tests.kernels.recurrent_cases import normal
 from tests.kernels.test_linear import random_raw
 
 REFERENCE = Reference()
-EXPERTS, D, INNER = 7, 64, 96
+EXPERTS, D, INNER = 7, 64, 128
 
 
 def matrices(kernels: CPU | Reference, type: TensorType) -> tuple[list, list, list]:
@@ -120,7 +120,9 @@ def test_route_of_equals_takes_the_lowest_id(cpu: CPU) -> None:
 
 
 @pytest.mark.parametrize(
-    "type", [TensorType.F32, TensorType.Q8_0, TensorType.MXFP4], ids=lambda t: t.name
+    "type",
+    [TensorType.F32, TensorType.Q8_0, TensorType.MXFP4, TensorType.NVFP4],
+    ids=lambda t: t.name,
 )
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("activation", ["silu", "relu2"])
@@ -166,7 +168,9 @@ def test_experts_with_biases(cpu: CPU, type: TensorType) -> None:
 
 
 @pytest.mark.parametrize(
-    "type", [TensorType.F32, TensorType.Q4_0, TensorType.MXFP4], ids=lambda t: t.name
+    "type",
+    [TensorType.F32, TensorType.Q4_0, TensorType.MXFP4, TensorType.NVFP4],
+    ids=lambda t: t.name,
 )
 def test_a_token_is_the_same_alone_and_among_others(cpu: CPU, type: TensorType) -> None:
     x, ids, weights = routed(60)

@@ -27,6 +27,9 @@ def random_raw(type: TensorType, rows: int, columns: int, seed: int = 0) -> np.n
     if type == TensorType.MXFP4:  # powers of two
         blocks[:, :, 0] = rng.integers(114, 124, blocks.shape[:2])
         return raw
+    if type == TensorType.NVFP4:  # floats of eight bits, of a number below 1
+        blocks[:, :, :4] = rng.integers(0, 56, (*blocks.shape[:2], 4))
+        return raw
     half = rng.uniform(-0.01, 0.01, blocks.shape[:2]).astype(np.float16)
     if type == TensorType.IQ1_M:  # four bits of the scale in each of the last words
         for i in range(4):

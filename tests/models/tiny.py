@@ -13,6 +13,7 @@ from motet.model import Model
 from motet.models.keys import Keys
 from motet.models.registry import family_of
 from motet.models.tensors import TensorChecker, TensorReader
+from tests.weights.nvfp4 import nvfp4_blocks
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -349,7 +350,9 @@ def write(
             values = 1 + np.abs(values)
         kind = types.get(name, np.float32)
         if isinstance(kind, gguf.GGMLQuantizationType):
-            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+            is_nvfp4 = kind is gguf.GGMLQuantizationType.NVFP4  # which gguf does not make
+            blocks = nvfp4_blocks(values) if is_nvfp4 else gguf.quants.quantize(values, kind)
+            writer.add_tensor(name, blocks, raw_dtype=kind)
         else:
             writer.add_tensor(name, values.astype(kind))
     writer.write_header_to_file()

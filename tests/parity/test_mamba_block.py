@@ -48,8 +48,15 @@ class Arrays(TensorReader):
         array = self._arrays[name].reshape(shape)
         return np.ascontiguousarray(array.T) if transposed else array
 
-    def _matrices(self, name: str, shape: tuple[int, ...], parts: Sequence[int]) -> tuple[Any, ...]:
-        assert parts == (shape[0],)
+    def _matrices(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        parts: Sequence[int],
+        scales: Sequence[float],
+        order: Sequence[int] | None = None,
+    ) -> tuple[Any, ...]:
+        assert (parts, scales, order) == ((shape[0],), (1.0,), None)
         values = np.ascontiguousarray(self._arrays[name].reshape(shape))
         return (self._kernels.pack(values.view(np.uint8), TensorType.F32, *shape),)
 

@@ -172,13 +172,15 @@ class _Observer(CPU):
                 entries[name] = Entry(squares.reshape(1, -1), sums.counts[:1])
         return entries
 
-    def pack(self, raw: Rows, type: TensorType, rows: int, columns: int) -> Any:
-        matrix = super().pack(raw, type, rows, columns)
+    def pack(self, raw: Rows, type: TensorType, rows: int, columns: int, scale: float = 1.0) -> Any:
+        matrix = super().pack(raw, type, rows, columns, scale)
         name, last = self._source.last
         info = self._source.tensors[name]
-        place = (last + 1) // rows - 1 if len(info.shape) > 2 else 0 if last + 1 == rows else -1
-        if place == 0:
-            count = info.rows // info.shape[-2] if len(info.shape) > 2 else 1
+        count, place = 1, -1 if name in self._sums else 0
+        if len(info.shape) > 2:
+            each, first = info.shape[-2], last + 1 - rows
+            count, place = info.rows // each, -1 if first % each else first // each
+        if name not in self._sums:
             self._sums[name] = _Sums(np.zeros((count, columns)), np.zeros(count, np.int64))
         self._places[id(matrix)] = matrix, name, place
         return matrix

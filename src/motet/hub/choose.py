@@ -12,7 +12,7 @@ INDEX = "model.safetensors.index.json"
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _LABEL = re.compile(
     r"(?<![A-Z0-9])((?:UD-)?(?:IQ|TQ|Q)\d(?:_(?:K|0|1|4|8|NL|XXS|XS|S|M|L|XL))*"
-    r"|BF16|FP?(?:16|32)|MXFP4(?:_MOE)?)(?![A-Z0-9])"
+    r"|BF16|FP?(?:16|32)|(?:MX|NV)FP4(?:_MOE)?)(?![A-Z0-9])"
 )
 """In a name in capitals; nothing of a longer word, as Q4 of IQ4."""
 _NO_MODELS = ("mmproj", "imatrix")

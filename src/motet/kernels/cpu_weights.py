@@ -36,6 +36,7 @@ PACKED_BITS = {
     TensorType.TQ1_0: 2.0625,
     TensorType.TQ2_0: 2.0625,
     TensorType.MXFP4: 4.25,
+    TensorType.NVFP4: 4.5,
 }
 """Types that have a packed layout of their own (``native/layouts.hpp``, ``native/codes.hpp``), and
 what a weight takes in it, scales included; the others are widened to F32 at load."""
@@ -55,9 +56,9 @@ class CPUWeights:
     _pool: Any
     _arena: Any
 
-    def pack(self, raw: Rows, type: TensorType, rows: int, columns: int) -> Any:
+    def pack(self, raw: Rows, type: TensorType, rows: int, columns: int, scale: float = 1.0) -> Any:
         packed = packed_type(type)
-        matrix = self._native.Matrix(self._arena, int(packed), rows, columns)
+        matrix = self._native.Matrix(self._arena, int(packed), rows, columns, scale)
         step = max(1, _PACK_BYTES // row_bytes(type, columns) // _STRIP) * _STRIP
         for first in range(0, rows, step):
             chunk = raw[first : min(rows, first + step)]
@@ -75,8 +76,10 @@ class CPUWeights:
     def packed_data(self, matrix: Any) -> UInt8:
         return matrix.packed
 
-    def packed_matrix(self, data: UInt8, type: TensorType, rows: int, columns: int) -> Any:
-        return self._native.Matrix(data, int(packed_type(type)), rows, columns)
+    def packed_matrix(
+        self, data: UInt8, type: TensorType, rows: int, columns: int, scale: float = 1.0
+    ) -> Any:
+        return self._native.Matrix(data, int(packed_type(type)), rows, columns, scale)
 
     @cached_property
     def packs_as(self) -> str:

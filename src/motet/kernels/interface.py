@@ -130,11 +130,14 @@ class Kernels(RecurrentKernels, Protocol):
 
     # Weights and dense layers.
 
-    def pack(self, raw: Rows, type: TensorType, rows: int, columns: int) -> Matrix:
+    def pack(
+        self, raw: Rows, type: TensorType, rows: int, columns: int, scale: float = 1.0
+    ) -> Matrix:
         """Weights from a file's block bytes.
 
         ``raw`` is sliced from the first to the last of its ``rows``, each once, a few megabytes at
-        a time. Raises UnsupportedError for a type that cannot be read.
+        a time. ``scale``: what they are multiplied by; products are, before a bias is added.
+        Raises UnsupportedError for a type that cannot be read.
         """
         ...
 
@@ -151,11 +154,13 @@ class Kernels(RecurrentKernels, Protocol):
         """The bytes of a packed Matrix, ``[nbytes]``, to be read."""
         ...
 
-    def packed_matrix(self, data: UInt8, type: TensorType, rows: int, columns: int) -> Matrix:
+    def packed_matrix(
+        self, data: UInt8, type: TensorType, rows: int, columns: int, scale: float = 1.0
+    ) -> Matrix:
         """The Matrix, packed from weights of this type, whose bytes ``data`` are; not copied.
 
-        ``data`` begins at a multiple of 64 bytes and may be read-only. Raises ValueError for
-        another size than ``packed_bytes``.
+        ``scale``: as for ``pack``; the bytes are the same for any. ``data`` begins at a multiple of
+        64 bytes and may be read-only. Raises ValueError for another size than ``packed_bytes``.
         """
         ...
 

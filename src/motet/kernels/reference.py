@@ -30,10 +30,11 @@ FLOAT_TYPES = frozenset({TensorType.F32, TensorType.F16, TensorType.BF16})
 
 @dataclass(frozen=True)
 class ReferenceMatrix:
-    """Weights as float32 ``[rows, columns]``, and the type they came from."""
+    """Weights as float32 ``[rows, columns]``, the type they came from, and their scale."""
 
     weights: Float32
     type: TensorType
+    scale: float = 1.0
 
     @property
     def rows(self) -> int:
@@ -54,8 +55,10 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
     threads = 1
     arithmetic = "reference"
 
-    def pack(self, raw: Rows, type: TensorType, rows: int, columns: int) -> ReferenceMatrix:
-        return ReferenceMatrix(dequantize(raw[0:rows], type).reshape(rows, columns), type)
+    def pack(
+        self, raw: Rows, type: TensorType, rows: int, columns: int, scale: float = 1.0
+    ) -> ReferenceMatrix:
+        return ReferenceMatrix(dequantize(raw[0:rows], type).reshape(rows, columns), type, scale)
 
     def packed_bytes(self, type: TensorType, rows: int, columns: int) -> int:
         del type
@@ -69,9 +72,9 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
         return matrix.weights.reshape(-1).view(np.uint8)
 
     def packed_matrix(
-        self, data: UInt8, type: TensorType, rows: int, columns: int
+        self, data: UInt8, type: TensorType, rows: int, columns: int, scale: float = 1.0
     ) -> ReferenceMatrix:
-        return ReferenceMatrix(data.view(np.float32).reshape(rows, columns), type)
+        return ReferenceMatrix(data.view(np.float32).reshape(rows, columns), type, scale)
 
     def linear(
         self, x: Float32, *weights: ReferenceMatrix, biases: Sequence[Float32 | None] = ()
@@ -87,12 +90,12 @@ class Reference(QuantizeReference, RecurrentReference, HostMemory):
                 if group not in rounded:
                     rounded[group] = round_activations(x, group)
                 source = rounded[group]
-            y = source @ np.transpose(w.weights)
+            y = source @ np.transpose(w.weights) * np.float32(w.scale)
             out.append(y if bias is None else y + bias)
         return tuple(out)
 
     def embedding(self, weight: ReferenceMatrix, ids: Int32) -> Float32:
-        return weight.weights[ids]
+        return weight.weights[ids] * np.float32(weight.scale)
 
     def rms_norm(self, x: Float32, weight: Float32, eps: float) -> Float32:
         mean = np.mean(np.square(x, dtype=np.float64), axis=-1, keepdims=True)

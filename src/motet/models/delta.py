@@ -1,6 +1,7 @@
 """Mixers by the gated delta rule: Gated DeltaNet, and Kimi Delta Attention."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 from motet.arrays import Float32, Int64
@@ -55,8 +56,12 @@ class GatedDeltaNet:
         self._keys, self._tiled = keys, tiled
         self._of_groups = -1, groups, 2, heads // groups
         self._of_heads = -1, sizes.value_dim
-        self.qkv = t.matrix("attn_qkv.weight", convolved, d)
-        self.z = t.matrix("attn_gate.weight", values, d)
+        if not tiled and t.has("ssm_in.weight"):
+            order = _rows_by_part(groups, n, values // groups)
+            self.qkv, self.z = t.stacked("ssm_in.weight", (convolved, values), d, order)
+        else:
+            self.qkv = t.matrix("attn_qkv.weight", convolved, d)
+            self.z = t.matrix("attn_gate.weight", values, d)
         names = ("ssm_beta", "ssm_alpha") if tiled else ("ssm_ba",)
         self.rates = [t.matrix(f"{n}.weight", 2 * heads // len(names), d) for n in names]
         self.conv = t.array("ssm_conv1d.weight", convolved, sizes.taps)
@@ -98,6 +103,13 @@ class GatedDeltaNet:
             cast(Float32, grouped[:, :, 0].copy()).reshape(heads),
             cast(Float32, grouped[:, :, 1].copy()).reshape(heads),
         )
+
+
+def _rows_by_part(groups: int, keys: int, values: int) -> list[int]:
+    """The rows of q, then of k, of v and of z, in files that have those of a key head together."""
+    ends = 0, keys, 2 * keys, 2 * keys + values, 2 * (keys + values)
+    heads = range(0, groups * ends[-1], ends[-1])
+    return [head + row for a, b in pairwise(ends) for head in heads for row in range(a, b)]
 
 
 class KimiDeltaAttention:

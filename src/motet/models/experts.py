@@ -1,10 +1,11 @@
 """Mixtures of experts (Shazeer et al. 2017, arXiv 1701.06538)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from motet.arrays import Float32
 from motet.errors import UnsupportedError
-from motet.kernels.interface import Kernels
+from motet.kernels.interface import Kernels, Matrix
 from motet.kernels.routing import Routing
 from motet.models.config import Config, HeadsConfig
 from motet.models.keys import MAX_WIDTH, Keys
@@ -69,8 +70,10 @@ class MixtureOfExperts:
         self.router_biases = (t.array("ffn_gate_inp.bias", count),) if biases else ()
         self.latent_down = t.matrix("ffn_latent_down.weight", latent, d) if latent else None
         self.latent_up = t.matrix("ffn_latent_up.weight", d, latent) if latent else None
-        self.gate = t.experts("ffn_gate_exps.weight", count, ff, width) if gated else None
-        self.up = t.experts("ffn_up_exps.weight", count, ff, width)
+        if gated:
+            self.gate, self.up = gates_and_ups(t, count, ff, width)
+        else:
+            self.gate, self.up = None, t.experts("ffn_up_exps.weight", count, ff, width)
         self.down = t.experts("ffn_down_exps.weight", count, width, ff)
         sizes = {"gate": ff, "up": ff, "down": width} if biases else {}
         self.biases = [t.array(f"ffn_{name}_exps.bias", count, n) for name, n in sizes.items()]
@@ -87,6 +90,20 @@ class MixtureOfExperts:
         if self._shared is not None:
             out += self._shared.forward(h)
         return out
+
+
+def gates_and_ups(
+    t: TensorReader, count: int, rows: int, columns: int, *, together: bool = False
+) -> tuple[Sequence[Matrix], Sequence[Matrix]]:
+    """Gates and what they are multiplied by, which files have in one tensor or in two.
+
+    ``together``: which of them a file with neither lacks.
+    """
+    one, two = "ffn_gate_up_exps.weight", "ffn_gate_exps.weight"
+    if t.has(one) or (together and not t.has(two)):
+        return t.expert_pairs(one, count, rows, columns)
+    gates = t.experts(two, count, rows, columns)
+    return gates, t.experts("ffn_up_exps.weight", count, rows, columns)
 
 
 class Gated:

@@ -8,6 +8,7 @@ from motet.kernels.interface import Kernels
 from motet.kernels.rope import Rope
 from motet.kernels.routing import Routing
 from motet.models.config import Config, HeadsConfig
+from motet.models.experts import gates_and_ups
 from motet.models.family import View
 from motet.models.layers import Block, FeedForward, Mixer
 from motet.models.norms import Norm, rms_norm
@@ -99,10 +100,10 @@ class MLPBesideExperts:
         self.mlp = mlp
         self.before_mlp, self.after_mlp = named("ffn_norm"), named("post_ffw_norm_1")
         self.before_experts, self.after_experts = named("pre_ffw_norm_2"), named("post_ffw_norm_2")
-        self.router = t.matrix("ffn_gate_inp.weight", count, d)
+        self.router = t.matrix("ffn_gate_inp.weight", count, d, scaled=False)
         self.router_norm = t.array("ffn_gate_inp.scale", d)
-        self.gate, self.up = t.expert_pairs("ffn_gate_up_exps.weight", count, width, d)
-        self.down = t.experts("ffn_down_exps.weight", count, d, width)
+        self.gate, self.up = gates_and_ups(t, count, width, d, together=True)
+        self.down = t.experts("ffn_down_exps.weight", count, d, width, scaled=False)
         self.shares = t.array("ffn_down_exps.scale", count)
 
     def forward(self, h: Float32) -> Float32:

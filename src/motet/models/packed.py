@@ -45,9 +45,14 @@ class TensorPacker(TensorLoader):
         return values
 
     def _matrices(
-        self, name: str, shape: tuple[int, ...], parts: Sequence[int]
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        parts: Sequence[int],
+        scales: Sequence[float],
+        order: Sequence[int] | None = None,
     ) -> tuple[Matrix, ...]:
-        matrices = super()._matrices(name, shape, parts)
+        matrices = super()._matrices(name, shape, parts, scales, order)
         piece = self._writer.weights(*map(self._kernels.packed_data, matrices))
         self._forms[name] = PackedMatrices(tuple(parts), shape[-1], piece)
         return tuple(DeclaredMatrix(m.rows, m.columns, m.nbytes) for m in matrices)
@@ -83,7 +88,12 @@ class TensorMapper(TensorReader):
         return values
 
     def _matrices(
-        self, name: str, shape: tuple[int, ...], parts: Sequence[int]
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        parts: Sequence[int],
+        scales: Sequence[float],
+        order: Sequence[int] | None = None,
     ) -> tuple[Matrix, ...]:
         tensor = self._file.table.tensors[name]
         form, type = tensor.form, tensor.info.type
@@ -96,8 +106,8 @@ class TensorMapper(TensorReader):
         data = self._file.weights(form.piece)
         self.nbytes[name] = sum(sizes)
         return tuple(
-            self._kernels.packed_matrix(data[start : start + size], type, rows, form.columns)
-            for start, size, rows in zip(starts, sizes, parts, strict=False)
+            self._kernels.packed_matrix(data[start : start + size], type, rows, form.columns, scale)
+            for start, size, rows, scale in zip(starts, sizes, parts, scales, strict=False)
         )
 
     def _otherwise(self, name: str) -> UnsupportedError:

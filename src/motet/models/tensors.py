@@ -71,32 +71,57 @@ class TensorReader(ABC):
         """``array``, or None if the file does not have it."""
         return self.array(name, *shape) if self.has(name) else None
 
-    def matrix(self, name: str, rows: int, columns: int) -> Matrix:
-        """Weights that the kernels pack in a layout of their own."""
-        return self._matrices(self._prefix + name, (rows, columns), (rows,))[0]
+    def matrix(self, name: str, rows: int, columns: int, *, scaled: bool = True) -> Matrix:
+        """Weights that the kernels pack in a layout of their own.
+
+        ``scaled``: whether a tensor "X.scale" beside "X.weight" is what they are multiplied by;
+        not where a family has another use for it.
+        """
+        scales = self._scales(name, 1) if scaled else (1.0,)
+        return self._matrices(self._prefix + name, (rows, columns), (rows,), scales)[0]
 
     def optional_matrix(self, name: str, rows: int, columns: int) -> Matrix | None:
         """``matrix``, or None if the file does not have it."""
         return self.matrix(name, rows, columns) if self.has(name) else None
 
-    def stacked(self, name: str, rows: Sequence[int], columns: int) -> tuple[Matrix, ...]:
+    def stacked(
+        self, name: str, rows: Sequence[int], columns: int, order: Sequence[int] | None = None
+    ) -> tuple[Matrix, ...]:
         """Matrices of so many ``rows`` that stand one above the other in the tensor.
 
-        They are packed apart, so that each product is an array of its own.
+        They are packed apart, so that each product is an array of its own. ``order``: the tensor's
+        rows, one after the other as the matrices have them.
         """
-        return self._matrices(self._prefix + name, (sum(rows), columns), rows)
+        scales = self._scales(name, 1) * len(rows)
+        return self._matrices(self._prefix + name, (sum(rows), columns), rows, scales, order)
 
-    def experts(self, name: str, count: int, rows: int, columns: int) -> tuple[Matrix, ...]:
-        """The matrices of a tensor ``[count, rows, columns]``."""
-        return self._matrices(self._prefix + name, (count, rows, columns), (rows,) * count)
+    def experts(
+        self, name: str, count: int, rows: int, columns: int, *, scaled: bool = True
+    ) -> tuple[Matrix, ...]:
+        """The matrices of a tensor ``[count, rows, columns]``. ``scaled``: as for ``matrix``."""
+        scales = self._scales(name, count) if scaled else (1.0,) * count
+        return self._matrices(self._prefix + name, (count, rows, columns), (rows,) * count, scales)
 
     def expert_pairs(
         self, name: str, count: int, rows: int, columns: int
     ) -> tuple[tuple[Matrix, ...], tuple[Matrix, ...]]:
         """The first and the second ``rows`` of each matrix of ``[count, 2 · rows, columns]``."""
         shape = count, 2 * rows, columns
-        matrices = self._matrices(self._prefix + name, shape, (rows,) * (2 * count))
+        parts, scales = (rows,) * (2 * count), (1.0,) * (2 * count)
+        matrices = self._matrices(self._prefix + name, shape, parts, scales)
         return matrices[::2], matrices[1::2]
+
+    def _scales(self, name: str, count: int) -> tuple[float, ...]:
+        """What each of a tensor's matrices is multiplied by: 1 where the file does not say.
+
+        As llama.cpp reads them (``load_tensors`` in src/llama-model.cpp). It has scales of inputs
+        too, for those that are rounded to four bits; here inputs have scales of their own.
+        """
+        stem = name.removesuffix("weight")
+        if self.has(stem + "input_scale"):
+            self.skip(stem + "input_scale")
+        scales = self.optional_array(stem + "scale", count)
+        return (1.0,) * count if scales is None else tuple(map(float, scales))
 
     def skip_blocks(self, first: int, count: int) -> None:
         """The file may have the tensors of blocks that are not run."""
@@ -119,7 +144,12 @@ class TensorReader(ABC):
 
     @abstractmethod
     def _matrices(
-        self, name: str, shape: tuple[int, ...], parts: Sequence[int]
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        parts: Sequence[int],
+        scales: Sequence[float],
+        order: Sequence[int] | None = None,
     ) -> tuple[Matrix, ...]: ...
 
 
@@ -183,7 +213,12 @@ class TensorChecker(TensorReader):
         return _stand_in(shape[::-1] if transposed else shape)
 
     def _matrices(
-        self, name: str, shape: tuple[int, ...], parts: Sequence[int]
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        parts: Sequence[int],
+        scales: Sequence[float],
+        order: Sequence[int] | None = None,
     ) -> tuple[Matrix, ...]:
         self.declared[name] = shape
         matrices = {rows: DeclaredMatrix(rows, shape[-1]) for rows in set(parts)}
@@ -230,12 +265,22 @@ class TensorLoader(TensorReader):
         return np.ascontiguousarray(np.transpose(values)) if transposed else values
 
     def _matrices(
-        self, name: str, shape: tuple[int, ...], parts: Sequence[int]
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        parts: Sequence[int],
+        scales: Sequence[float],
+        order: Sequence[int] | None = None,
     ) -> tuple[Matrix, ...]:
         with self._reading(name) as (info, rows):
+            if order is not None:
+                taken = rows[0 : info.rows][list(order)]
+                rows = _FileRows(lambda first, last: taken[first:last])
             matrices = tuple(
-                self._kernels.pack(rows.after(start), info.type, part, info.columns)
-                for start, part in zip(accumulate(parts, initial=0), parts, strict=False)
+                self._kernels.pack(rows.after(start), info.type, part, info.columns, scale)
+                for start, part, scale in zip(
+                    accumulate(parts, initial=0), parts, scales, strict=False
+                )
             )
         self.nbytes[name] = sum(matrix.nbytes for matrix in matrices)
         return matrices

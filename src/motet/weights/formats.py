@@ -62,6 +62,7 @@ class TensorType(IntEnum):
     TQ1_0 = 34, 256, 54
     TQ2_0 = 35, 256, 66
     MXFP4 = 39, 32, 17
+    NVFP4 = 40, 64, 36
 
 
 REFUSED_TYPES = {
@@ -75,7 +76,6 @@ REFUSED_TYPES = {
     36: "IQ4_NL_4_4, removed from GGML",
     37: "IQ4_NL_4_8, removed from GGML",
     38: "IQ4_NL_8_8, removed from GGML",
-    40: "NVFP4",
     41: "Q1_0",
 }
 """Type numbers that GGML gives or gave a meaning to and that Motet does not read."""

@@ -76,7 +76,11 @@ void embedding(ThreadPool& pool, const Matrix& w, Array<const int32_t, 1> ids,
     need(ids.data()[i] >= 0 && ids.data()[i] < w.rows, "an id beyond the matrix");
   nb::gil_scoped_release free_python;
   in_parts(pool, ids.shape(0), 16, [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; i++) unpack_row(w, ids.data()[i], out.data() + i * w.columns);
+    for (int64_t i = first; i < last; i++) {
+      float* row = out.data() + i * w.columns;
+      unpack_row(w, ids.data()[i], row);
+      for (int64_t k = 0; k < w.columns; k++) row[k] *= w.scale;
+    }
   });
 }
 
@@ -172,13 +176,15 @@ Walks walks_of(const Tuning& t) {
 void bind_matrices(nb::module_& m) {
   nb::class_<Arena>(m, "Arena").def(nb::init<>());
   nb::class_<Matrix>(m, "Matrix")
-      .def(nb::init<Arena&, int, int64_t, int64_t>())
+      .def(nb::init<Arena&, int, int64_t, int64_t, float>(), "arena"_a, "type"_a, "rows"_a,
+           "columns"_a, "scale"_a = 1.0f)
       .def(
           "__init__",
-          [](Matrix* w, Array<const uint8_t, 1> packed, int type, int64_t rows, int64_t columns) {
-            new (w) Matrix(packed.data(), packed.size(), type, rows, columns);
+          [](Matrix* w, Array<const uint8_t, 1> packed, int type, int64_t rows, int64_t columns,
+             float scale) {
+            new (w) Matrix(packed.data(), packed.size(), type, rows, columns, scale);
           },
-          nb::keep_alive<1, 2>())
+          "packed"_a, "type"_a, "rows"_a, "columns"_a, "scale"_a = 1.0f, nb::keep_alive<1, 2>())
       .def_ro("type", &Matrix::type)
       .def_ro("rows", &Matrix::rows)
       .def_ro("columns", &Matrix::columns)

@@ -45,19 +45,31 @@ template <class L, int H, int ROWS>
 INLINE void add_block_rows(const uint8_t* strip, int64_t b, const int8_t* a, const float* scale,
                            const Side::Value* side, int first, f32x16* acc) {
   using Scales = typename L::Scales;
+  constexpr int G = Scales::GROUPS, vectors = 8 / G;
   const uint8_t* unit = strip + L::unit(b);
   const int64_t at = b * H + first;
-  Products<L::Quants::DOT, 8> sums[ROWS];
+  const auto* four = (const int32_t*)(a + at * BLOCK);
+  f32x16 half[ROWS];  // of two groups what the first one gives, but for the scale of x
+#pragma GCC unroll 2
+  for (int g = 0; g < G; g++) {
+    const Side::Value* extra = side + (b * G + g) * H + first;
+    Products<L::Quants::DOT, vectors> sums[ROWS];
 #pragma GCC unroll 16
-  for (int r = 0; r < ROWS; r++) sums[r].start(Scales::MINIMUM ? 0 : side[at + r].init);
-  add_vectors<L, 8, ROWS>(strip + L::quants(b), 0, (const int32_t*)(a + at * BLOCK), sums);
-  const f32x16 d = Scales::d(unit);
+    for (int r = 0; r < ROWS; r++) sums[r].start(Scales::MINIMUM ? 0 : extra[r].init);
+    add_vectors<L, vectors, ROWS>(strip + L::quants(b), g * vectors, four, sums);
+    const f32x16 d = Scales::d(unit + g * STRIP);
 #pragma GCC unroll 16
-  for (int r = 0; r < ROWS; r++) {
-    f32x16& out = acc[first + r];
-    out = fma(d * f32x16::set(scale[at + r]), to_float(sums[r].sum()), out);
-    if constexpr (Scales::MINIMUM)
-      out = fma(Scales::m(unit), f32x16::set(side[at + r].scaled), out);
+    for (int r = 0; r < ROWS; r++) {
+      const f32x16 one = f32x16::set(scale[at + r]), sum = to_float(sums[r].sum());
+      f32x16& out = acc[first + r];
+      if constexpr (G == 1)
+        out = fma(d * one, sum, out);
+      else if (g == 0)
+        half[r] = d * sum;
+      else
+        out = fma(fma(d, sum, half[r]), one, out);
+      if constexpr (Scales::MINIMUM) out = fma(Scales::m(unit), f32x16::set(extra[r].scaled), out);
+    }
   }
 }
 

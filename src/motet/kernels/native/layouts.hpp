@@ -163,6 +163,22 @@ struct Power {
   }
 };
 
+// Two groups of 16 columns, each with an eight-bit float (E4M3 without a sign): half of what the
+// file says, whose quants are doubled. NVFP4.
+struct Fp8 {
+  static constexpr int BLOCKS = 1, GROUPS = 2, D_BYTES = 0, S = 0, SIZE = 32;
+  static constexpr bool MINIMUM = false;
+  static constexpr int place(int group, int row) { return group * STRIP + row; }
+  // Of the group whose bytes are at p: their fields where a float32 has them. A field 0 of the
+  // exponent is one without a leading 1, so there what it stands for is a field 1 less that 1,
+  // everywhere else the greater of both.
+  static f32x16 d(const uint8_t* p) {
+    const i32x16 bits = left<20>(bytes(p));
+    const f32x16 twice = as_float(bits + set_int(120 << 23));
+    return minimum(as_float(bits + set_int(119 << 23)), twice - f32x16::set(0x1p-7f));
+  }
+};
+
 // float16 d and m. Q4_1, Q5_1. The file's m is added, so it is stored negated.
 struct WithMinimum {
   static constexpr int BLOCKS = 1, GROUPS = 1, D_BYTES = 2, SIZE = 64;
@@ -243,6 +259,7 @@ enum Type : int {
   TQ1_0 = 34,
   TQ2_0 = 35,
   MXFP4 = 39,
+  NVFP4 = 40,
 };
 
 template <int type>
@@ -263,6 +280,7 @@ LAYOUT(Q6_K, Bits<6>, Super<2, false>, 32)
 LAYOUT(IQ4_NL, Listed<IQ4_VALUES, OF_BYTES, 8>, Plain, OF_BYTES)
 LAYOUT(IQ4_XS, Listed<IQ4_VALUES, OF_BYTES, 8>, Super<1, false>, OF_BYTES)
 LAYOUT(MXFP4, Listed<FP4_VALUES, 12, 5>, Power, 12)
+LAYOUT(NVFP4, Listed<FP4_VALUES, 12, 5>, Fp8, 12)
 #undef LAYOUT
 
 // Call f with a quantised type as a constant; false if it has no layout.
@@ -272,7 +290,7 @@ inline bool with_type(int type, Function&& f) {
 #define CASE(t) case t: f(std::integral_constant<int, t>{}); return true;
   switch (type) {
     CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q2_K) CASE(Q3_K)
-    CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) CASE(IQ4_NL) CASE(IQ4_XS) CASE(MXFP4)
+    CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) CASE(IQ4_NL) CASE(IQ4_XS) CASE(MXFP4) CASE(NVFP4)
     CASE(IQ2_XXS) CASE(IQ2_XS) CASE(IQ2_S) CASE(IQ3_XXS) CASE(IQ3_S) CASE(IQ1_S) CASE(IQ1_M)
     CASE(TQ1_0) CASE(TQ2_0)
     default: return false;

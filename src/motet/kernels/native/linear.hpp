@@ -270,6 +270,7 @@ struct Product {
 
   template <int R, int S>
   void put(int64_t s, Tile tile, const f32x16 (&out)[S][R]) const {
+    const f32x16 scale = f32x16::set(w.scale);
     for (int i = 0; i < S; i++) {
       const int64_t column = (s + i) * STRIP, rows = std::min<int64_t>(STRIP, w.rows - column);
       f32x16 more = f32x16::set(0);
@@ -277,7 +278,7 @@ struct Product {
         more = rows == STRIP ? f32x16::load(bias + column) : load_part(bias + column, (int)rows);
       for (int r = 0; r < R; r++) {
         float* at = y + (tile.row + r) * w.rows + column;
-        const f32x16 v = bias ? out[i][r] + more : out[i][r];
+        const f32x16 scaled = out[i][r] * scale, v = bias ? scaled + more : scaled;
         if (rows == STRIP)
           v.store(at);
         else
@@ -339,7 +340,7 @@ void unpack_quants(const uint8_t* strip, int lane, int64_t blocks, float* out) {
     const uint8_t* scales = strip + L::unit(b);
     const int i = (int)(b % S::BLOCKS);
     if (i == 0) {
-      d = lane_of(S::d(scales));
+      if constexpr (S::BLOCKS > 1) d = lane_of(S::d(scales));
       if constexpr (S::MINIMUM) m = lane_of(S::m(scales));
     }
     i32x16 open[8];
@@ -348,7 +349,9 @@ void unpack_quants(const uint8_t* strip, int lane, int64_t blocks, float* out) {
     for (int j = 0; j < 8; j++) store_int(q[j], open[j]);
     for (int g = 0; g < S::GROUPS; g++) {
       float step = d, least = m;
-      if constexpr (S::BLOCKS > 1) {
+      if constexpr (S::BLOCKS == 1) {
+        step = lane_of(S::d(scales + g * STRIP));
+      } else {
         const int at = S::place(i * S::GROUPS + g, lane);
         step *= (float)(int8_t)scales[S::S + at];
         if constexpr (S::MINIMUM) least *= (float)(int8_t)scales[S::T + at];
@@ -360,7 +363,7 @@ void unpack_quants(const uint8_t* strip, int lane, int64_t blocks, float* out) {
   }
 }
 
-// Row `row` of a matrix, as floats.
+// Row `row` of a matrix, as floats, but for the matrix's scale.
 inline void unpack_row(const Matrix& w, int64_t row, float* out) {
   const uint8_t* strip = w.data + row / STRIP * w.strip_bytes;
   const int lane = (int)(row % STRIP);

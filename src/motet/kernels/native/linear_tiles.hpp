@@ -100,24 +100,32 @@ void multiply_tiles(Tiles& tiles, const uint8_t* panel, const uint8_t* strips, i
     }
     return;
   }
-  for (int64_t start = 0; start < blocks; start += FLIGHT) {
-    const int count = (int)(blocks - start < FLIGHT ? blocks - start : FLIGHT);
+  constexpr int G = Scales::GROUPS;
+  const int64_t groups = blocks * G;
+  for (int64_t start = 0; start < groups; start += FLIGHT) {
+    const int count = (int)(groups - start < FLIGHT ? groups - start : FLIGHT);
     tall_sums<L, S>(tiles, panel, blocks, a, start, count, sums);
     for (int s = 0; s < S; s++) {
       const uint8_t* strip = strips + s * strip_bytes;
       f32x16 d[FLIGHT], m[FLIGHT];
       for (int i = 0; i < count; i++) {
-        d[i] = Scales::d(strip + L::unit(start + i));
+        d[i] = Scales::d(strip + L::unit((start + i) / G) + (start + i) % G * STRIP);
         if constexpr (Scales::MINIMUM) m[i] = Scales::m(strip + L::unit(start + i));
       }
       for (int r = 0; r < TALL; r++) {
         f32x16 total = acc[s][r];
-        for (int i = 0; i < count; i++) {
-          const Extra extra = side[(start + i) * TALL + r];
-          const f32x16 one = f32x16::set(scale[(start + i) * TALL + r]);
-          const i32x16 sum = load_int(sums[i][s][r]) + set_int(Scales::MINIMUM ? 0 : extra.init);
-          total = fma(d[i] * one, to_float(sum), total);
-          if constexpr (Scales::MINIMUM) total = fma(m[i], f32x16::set(extra.scaled), total);
+        for (int i = 0; i < count; i += G) {
+          const Extra* extra = side + (start + i) * TALL + r;
+          const f32x16 one = f32x16::set(scale[(start + i) / G * TALL + r]);
+          i32x16 sum[G];
+          for (int g = 0; g < G; g++)
+            sum[g] =
+                load_int(sums[i + g][s][r]) + set_int(Scales::MINIMUM ? 0 : extra[g * TALL].init);
+          if constexpr (G == 2)
+            total = fma(pair_value(d[i], sum[0], d[i + 1], sum[1]), one, total);
+          else
+            total = fma(d[i] * one, to_float(sum[0]), total);
+          if constexpr (Scales::MINIMUM) total = fma(m[i], f32x16::set(extra->scaled), total);
         }
         acc[s][r] = total;
       }

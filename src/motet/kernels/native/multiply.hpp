@@ -42,26 +42,33 @@ template <class L, int R, int S, int CHAINS>
 INLINE void add_block(const uint8_t* strips, int64_t strip_bytes, int64_t b, const int8_t* a,
                       const float* scale, const Side::Value* side, f32x16 (*acc)[R]) {
   using Scales = typename L::Scales;
+  constexpr int G = Scales::GROUPS;
   i32x16 w[S][8];
-  f32x16 d[S], m[S];
+  f32x16 d[S][G], m[S];
 #pragma GCC unroll 2
   for (int s = 0; s < S; s++) {
     const uint8_t* strip = strips + s * strip_bytes;
     L::Quants::open(strip + L::quants(b), w[s]);
-    d[s] = Scales::d(strip + L::unit(b));
+    for (int g = 0; g < G; g++) d[s][g] = Scales::d(strip + L::unit(b) + g * STRIP);
     if constexpr (Scales::MINIMUM) m[s] = Scales::m(strip + L::unit(b));
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++) {
     const int32_t* four = (const int32_t*)(a + (b * R + r) * BLOCK);
     const f32x16 one = f32x16::set(scale[b * R + r]);
-    const Side::Value extra = side[b * R + r];
-    i32x16 sums[S];
-    add_products<L, S, CHAINS>(w, four, 0, Scales::MINIMUM ? 0 : extra.init, sums);
+    i32x16 sums[G][S];
+#pragma GCC unroll 2
+    for (int g = 0; g < G; g++)
+      add_products<L, S, CHAINS>(w, four, g, Scales::MINIMUM ? 0 : side[(b * G + g) * R + r].init,
+                                 sums[g]);
 #pragma GCC unroll 2
     for (int s = 0; s < S; s++) {
-      acc[s][r] = fma(d[s] * one, to_float(sums[s]), acc[s][r]);
-      if constexpr (Scales::MINIMUM) acc[s][r] = fma(m[s], f32x16::set(extra.scaled), acc[s][r]);
+      f32x16& sum = acc[s][r];
+      if constexpr (G == 2)
+        sum = fma(pair_value(d[s][0], sums[0][s], d[s][1], sums[1][s]), one, sum);
+      else
+        sum = fma(d[s][0] * one, to_float(sums[0][s]), sum);
+      if constexpr (Scales::MINIMUM) sum = fma(m[s], f32x16::set(side[b * R + r].scaled), sum);
     }
   }
 }

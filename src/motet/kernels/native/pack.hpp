@@ -31,6 +31,10 @@ inline int q3_scale(const uint8_t* s, int g) {
   return low | (s[8 + g % 4] >> (2 * (g / 4)) & 3) << 4;
 }
 
+// The scale of 16 columns of NVFP4 as it is packed: seven bits, of which the greatest number stands
+// for 480. In a file it is no number, which counts as 0; but with the eighth bit 480 it is.
+inline int8_t fp8_scale(uint8_t byte) { return (int8_t)(byte == 0x7f ? 0 : byte & 0x7f); }
+
 template <int type>
 struct Source;  // BYTES of a block, SUB blocks of 32 in it, HEAD of d and m
 #define SOURCE(type, bytes, sub, d_at, m_at)                           \
@@ -71,6 +75,16 @@ SOURCE(IQ4_NL, 18, 1, 0, 0){NIBBLES(2)} SOURCE(MXFP4, 17, 1, 0, 0){NIBBLES(1)} S
   e.scale[0] = (int8_t)((low | (high >> (2 * b) & 3) << 4) - 32);
   NIBBLES(8 + 16 * b)
 }
+SOURCE(NVFP4, 36, 2, 0, 0) {
+  for (int g = 0; g < 2; g++) {
+    e.scale[g] = fp8_scale(p[2 * b + g]);
+    const uint8_t* q = p + 4 + 8 * (2 * b + g);
+    for (int i = 0; i < 8; i++) {
+      e.q[16 * g + i] = q[i] & 15;
+      e.q[16 * g + 8 + i] = q[i] >> 4;
+    }
+  }
+}
 SOURCE(Q2_K, 84, 8, 80, 82) {
   for (int g = 0; g < 2; g++) {
     e.scale[g] = p[2 * b + g] & 15;
@@ -102,6 +116,22 @@ SOURCE(Q6_K, 210, 8, 208, 0) {
 #undef NIBBLES
 #undef SOURCE
 
+// Values and bytes of a block in the file.
+template <int type>
+constexpr int file_values() {
+  if constexpr (IN_CODES<LayoutOf<type>>)
+    return SUPER;
+  else
+    return Source<type>::SUB * BLOCK;
+}
+template <int type>
+constexpr int file_bytes() {
+  if constexpr (IN_CODES<LayoutOf<type>>)
+    return LayoutOf<type>::FILE_BYTES;
+  else
+    return Source<type>::BYTES;
+}
+
 // Put the quants of row r of a block into its strip.
 template <int bits>
 inline void close_quants(const uint8_t* q, uint8_t* block, int r) {
@@ -130,19 +160,19 @@ template <class L, int type>
 void pack_row(const uint8_t* raw, int64_t blocks, uint8_t* strip, int r) {
   using S = typename L::Scales;
   using From = Source<type>;
-  static_assert(S::BLOCKS == From::SUB);
+  static_assert(From::SUB % S::BLOCKS == 0);
   for (int64_t b = 0; b < blocks; b++) {
     const int i = (int)(b % S::BLOCKS);
-    const uint8_t* p = raw + b / S::BLOCKS * From::BYTES;
+    const uint8_t* p = raw + b / From::SUB * From::BYTES;
     Expanded e;
-    From::expand(p, i, e);
+    From::expand(p, (int)(b % From::SUB), e);
     close_quants<L::Quants::STORED>(e.q, strip + L::quants(b), r);
     uint8_t* scales = strip + L::unit(b);
     if (i == 0) {
       memcpy(scales + S::D_BYTES * r, p + From::D, S::D_BYTES);
       if constexpr (S::MINIMUM) memcpy(scales + 32 + 2 * r, p + From::M, 2);
     }
-    if constexpr (S::BLOCKS == 1) {
+    if constexpr (S::BLOCKS * S::GROUPS == 1) {
       if constexpr (S::MINIMUM) scales[32 + 2 * r + 1] ^= 0x80;
     } else {
       for (int g = 0; g < S::GROUPS; g++) {
@@ -175,15 +205,16 @@ inline void pack_pairs_row(const uint8_t* raw, int64_t columns, uint8_t* strip, 
 class Matrix {
  public:
   // Of weights that are to be packed.
-  Matrix(Arena& arena, int type, int64_t rows, int64_t columns) : Matrix(type, rows, columns) {
+  Matrix(Arena& arena, int type, int64_t rows, int64_t columns, float scale)
+      : Matrix(type, rows, columns, scale) {
     owner_ = arena.allocate(bytes);
     data = owner_.get();
     // Rows beyond the last: zero weights, whatever their scales.
     if (rows % STRIP) memset(data + (strips - 1) * strip_bytes, 0, strip_bytes);
   }
   // Of packed weights that lie elsewhere, and are only read.
-  Matrix(const uint8_t* packed, int64_t size, int type, int64_t rows, int64_t columns)
-      : Matrix(type, rows, columns) {
+  Matrix(const uint8_t* packed, int64_t size, int type, int64_t rows, int64_t columns, float scale)
+      : Matrix(type, rows, columns, scale) {
     if (size != bytes) throw std::invalid_argument("packed weights of another size");
     if ((uintptr_t)packed % 64) throw std::invalid_argument("packed weights off their place");
     data = const_cast<uint8_t*>(packed);
@@ -198,12 +229,14 @@ class Matrix {
 
   const int type;
   const int64_t rows, columns;
+  const float scale;  // what all weights are multiplied by: their products are
   int64_t strips = 0, strip_bytes = 0, bytes = 0;
   int item_bytes = 0;
   uint8_t* data = nullptr;
 
  private:
-  Matrix(int type, int64_t rows, int64_t columns) : type(type), rows(rows), columns(columns) {
+  Matrix(int type, int64_t rows, int64_t columns, float scale)
+      : type(type), rows(rows), columns(columns), scale(scale) {
     if (rows <= 0 || columns <= 0) throw std::invalid_argument("a matrix without weights");
     if (type == F32 || type == F16 || type == BF16) {
       item_bytes = type == F32 ? 4 : 2;
@@ -223,12 +256,7 @@ class Matrix {
 inline int64_t Matrix::row_bytes() const {
   if (is_float()) return columns * item_bytes;
   int64_t size = 0;
-  with_type(type, [&](auto t) {
-    if constexpr (IN_CODES<LayoutOf<t()>>)
-      size = columns / SUPER * LayoutOf<t()>::FILE_BYTES;
-    else
-      size = columns / (Source<t()>::SUB * BLOCK) * Source<t()>::BYTES;
-  });
+  with_type(type, [&](auto t) { size = columns / file_values<t()>() * file_bytes<t()>(); });
   return size;
 }
 
