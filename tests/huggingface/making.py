@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 _NAMES = {"f4": "F32", "f2": "F16", "f8": "F64", "u1": "F8_E4M3", "u2": "BF16", "i8": "I64"}
+_NAMES["i1"] = "U8"
 
 
 def header(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What stands before the tensors' bytes. uint16 is BF16, uint8 is FP8."""
+    """What stands before the tensors' bytes. uint16 is BF16, uint8 is FP8, int8 is bytes."""
     entries, at = {}, 0
     for name, tensor in tensors.items():
         dtype = _NAMES[tensor.dtype.str[1:]]

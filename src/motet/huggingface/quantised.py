@@ -7,10 +7,17 @@ from motet.errors import UnsupportedError, shown
 from motet.huggingface.config import ConfigReader
 from motet.huggingface.fp8 import read_fp8
 from motet.huggingface.mxfp4 import read_mxfp4
+from motet.huggingface.nvfp4 import read_compressed, read_modelopt
 from motet.huggingface.safetensors import Stored
 from motet.huggingface.tensors import Weights
 
 _NAME = "quantization_config"
+_WAYS = {
+    "fp8": read_fp8,
+    "mxfp4": read_mxfp4,
+    "modelopt": read_modelopt,
+    "compressed-tensors": read_compressed,
+}
 
 
 class Quantised(Protocol):
@@ -32,7 +39,7 @@ def read_quantised(config: ConfigReader) -> Quantised | None:
             continue
         part = config.part(name)
         method = part.value("quant_method", default=None)
-        read = {"fp8": read_fp8, "mxfp4": read_mxfp4}.get(str(method))
+        read = _WAYS.get(str(method))
         if read is None or name != _NAME:
             raise UnsupportedError(
                 f"{part.where}: quant_method is {shown(method)}; Motet does not read its weights",

@@ -69,7 +69,7 @@ class Plain(Weights):
             raise UnsupportedError(
                 f"tensor {shown(stored.name)} is of type {stored.dtype}, which holds no weights"
                 " alone",
-                hint="Motet reads F32, F16, BF16 and, with its scales, FP8",
+                hint="Motet reads F32, F16, BF16 and, with their scales, FP8, MXFP4 and NVFP4",
             )
         super().__init__(stored.shape, _TYPES[stored.dtype])
         self._stored = stored
@@ -109,7 +109,7 @@ class Scaled(Weights):
         self._block = block
 
     def read(self, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
-        values = _e4m3()[self._stored.read(first, last)]
+        values = e4m3()[self._stored.read(first, last)]
         matrix, row = np.divmod(np.arange(first, last), self.shape[-2])
         scales = self._scales[matrix, row // self._block[0]].repeat(self._block[1], axis=1)
         return (values * scales[:, : values.shape[1]]).view(np.uint8)
@@ -388,7 +388,7 @@ def _numbers(count: int) -> Int64:
     return np.arange(count)
 
 
-def _e4m3() -> Float32:
+def e4m3() -> Float32:
     """What the 256 bytes of FP8's E4M3 stand for: no infinities, and S.1111.111 is no number."""
     byte = np.arange(256)
     sign = np.where(byte & 128, -1.0, 1.0)
