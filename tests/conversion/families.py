@@ -120,7 +120,7 @@ OPTIONS: dict[str, tuple[list[str], Wishes]] = {
 """What llama-quantize calls a wish."""
 IMPORTANT = "importance matrix"
 WISHING = ("llama, grouped", "llama, odd rows", "gemma2")
-MIXES_WISHED = ("Q8_0", "Q5_0", "Q4_K_M", "Q4_0", "IQ4_NL", "Q2_K")
+MIXES_WISHED = ("Q8_0", "Q5_0", "Q4_K_M", "Q4_0", "IQ4_NL", "Q2_K", "MXFP4_MOE", "TQ1_0")
 """Models and mixtures that are asked for with each of these. (Of F32, F16 and BF16 llama-quantize
 passes over --tensor-type.)"""
 
@@ -154,6 +154,7 @@ def spelled(types: Mapping[str, str]) -> str:
 _SMALL = {"embedding_length": 64, "feed_forward_length": 96, "block_count": 2}
 _RANDOM = {
     "llama": ("llama", {}),
+    "llama, wide": ("llama", {"embedding_length": 256, "block_count": 1}),
     "mixtral": ("llama", {"expert_count": 8, "expert_used_count": 2}),
     "gemma2": ("gemma2", {}),
     "mamba": ("mamba", {"ssm__inner_size": 128, "feed_forward_length": 0}),

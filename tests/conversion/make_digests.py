@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from tests.conversion.families import digest, random_models
 
 FILE = Path(__file__).with_name("digests.json")
-TYPES = ("F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
+TYPES = ("F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "MXFP4_MOE", "TQ1_0", "TQ2_0")
 
 
 def main(program: str) -> None:

@@ -10,12 +10,13 @@ from safetensors.numpy import save_file
 
 import motet
 from motet import Batch, Model
-from motet.conversion.lora import Merged, read_adapter
+from motet.conversion.lora import Adapter, Merged, read_adapter
 from motet.errors import ModelFileError, MotetError, OptionError, UnsupportedError
 from motet.kernels import CPU
 from motet.opening import open_adapter, open_model
 from motet.weights.formats import TensorType, dequantize
 from tests.models.tiny import metadata, shapes, write
+from tests.weights.sources import ArraySource
 
 RANK, ALPHA = 4, 8.0
 CONFIG = {
@@ -242,3 +243,20 @@ def test_a_strange_name_of_the_model_is_shown_safely(tmp_path):
     with pytest.raises(ModelFileError, match=r"whose config\.json is needed") as error:
         open_adapter(lora)
     assert str(error.value).isprintable()
+
+
+def test_what_is_added_to_a_matrix_with_a_scale_is_not_scaled():
+    name, rng = "blk.0.ffn_up.weight", np.random.default_rng(3)
+    w, a, b = (rng.standard_normal(size, np.float32) for size in ((24, 16), (16, 2), (24, 2)))
+    adapter = Adapter("lora.gguf", "llama", {name: (b, a)}, {name: 2.0})
+
+    def merged(scale: float) -> np.ndarray:
+        arrays = {name: w, "blk.0.ffn_up.scale": np.array([scale], np.float32)}
+        source = ArraySource({"general.architecture": "llama"}, arrays)
+        raw = Merged(source, [adapter], CPU(1)).read_rows(name, 0, 24)
+        return raw.view(np.float32) * scale
+
+    np.testing.assert_allclose(merged(0.25), w * 0.25 + 2 * b @ a.T, rtol=1e-5, atol=1e-6)
+    for scale in (0.0, np.inf):
+        with pytest.raises(ModelFileError, match=r"ffn_up\.scale is (0|inf)"):
+            merged(scale)

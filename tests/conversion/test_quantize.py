@@ -17,7 +17,20 @@ from tests.models import tiny
 from tests.weights.sources import ArraySource
 
 DIGESTS = json.loads(Path(__file__).with_name("digests.json").read_text())
-ALL_TYPES = ("Q4_0", "Q4_K_M", "Q6_K", "Q2_K", "Q3_K_S", "Q5_K_M", "IQ4_NL", "IQ4_XS", "Q8_0")
+ALL_TYPES = (
+    "MXFP4_MOE",
+    "TQ1_0",
+    "TQ2_0",
+    "Q4_0",
+    "Q4_K_M",
+    "Q6_K",
+    "Q2_K",
+    "Q3_K_S",
+    "Q5_K_M",
+    "IQ4_NL",
+    "IQ4_XS",
+    "Q8_0",
+)
 
 
 @pytest.fixture(scope="module")

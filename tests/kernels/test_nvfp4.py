@@ -90,22 +90,23 @@ def test_experts_have_scales_of_their_own(cpu: CPU) -> None:
     ids, weights = np.array([[0, 2], [1, 0]], np.int32), np.array([[0.75, 0.25]] * 2, np.float32)
     x = normal(2, 64)
 
-    def packed(kernels: CPU | Reference) -> list[list]:
-        sizes = (64, 64), (64, 64), (64, 64)
-        return [
-            [kernels.pack(random_raw(NVFP4, *size, 3 * i + e), NVFP4, *size, scale)
-             for e, scale in enumerate(scales)]
-            for i, size in enumerate(sizes)
-        ]  # fmt: skip
+    def packed(kernels: CPU | Reference) -> tuple[list, list, list]:
+        def each(seed: int) -> list:
+            raws = [random_raw(NVFP4, 64, 64, seed + e) for e in range(len(scales))]
+            pairs = zip(raws, scales, strict=True)
+            return [kernels.pack(raw, NVFP4, 64, 64, scale) for raw, scale in pairs]
 
-    got = cpu.experts(x, ids, weights, *packed(cpu), "silu")
+        return each(0), each(3), each(6)
+
+    gate, up, down = packed(cpu)
+    got = cpu.experts(x, ids, weights, gate, up, down, "silu")
     expected = REFERENCE.experts(x, ids, weights, *packed(REFERENCE), "silu")
     np.testing.assert_allclose(got, expected, atol=2e-3 * np.abs(expected).max())
-    gate, up, down = packed(cpu)
     total = np.zeros((2, 64), np.float32)
     for token in range(2):
         row = x[token : token + 1]
         for e, weight in zip(ids[token], weights[token], strict=True):
-            inner = cpu.gated(*cpu.linear(row, gate[e], up[e]), "silu")
+            gates, ups = cpu.linear(row, gate[e], up[e])
+            inner = cpu.gated(gates, ups, "silu")
             total[token] += weight * cpu.linear(inner, down[e])[0][0]
     np.testing.assert_allclose(total, got, rtol=1e-6, atol=1e-6 * np.abs(got).max())

@@ -15,6 +15,7 @@ from motet.weights.formats import TensorType, dequantize, row_bytes
 REFERENCE = Reference()
 TYPES = sorted(QUANTIZED_TYPES)
 ROUNDED = [t for t in TYPES if t.name in ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")]
+ROUNDED += [TensorType.TQ1_0, TensorType.TQ2_0, TensorType.MXFP4]
 """Types whose bytes are GGML's, where there is no importance."""
 SEARCHED = sorted(QUANTIZED_TYPES - UNSEARCHED)
 """Types that are searched for, some of them only by an importance."""
@@ -45,6 +46,7 @@ def awkward(columns: int) -> np.ndarray:
         -np.zeros((1, columns)),
         np.full((2, columns), 0.37),
         np.full((2, columns), -0.37),
+        *(np.full((1, columns), np.nextafter(np.float32(2.0**e), 0)) for e in (-7, 0, 3, 10)),
     ]
     return np.concatenate(parts).astype(np.float32)
 
@@ -86,7 +88,8 @@ def test_rows_and_threads_change_nothing(cpu: CPU, type: TensorType) -> None:
 @pytest.mark.parametrize("type", ROUNDED, ids=lambda t: t.name)
 def test_rounds_as_gguf_does(type: TensorType) -> None:
     # No −0: gguf's choice among equals is another than GGML's, which is ours.
-    values = np.concatenate([normal(30, 320), awkward(320)]) + np.float32(0)
+    columns = max(320, 2 * type.block)
+    values = np.concatenate([normal(30, columns), awkward(columns)]) + np.float32(0)
     with np.errstate(all="ignore"):
         expected = gguf.quants.quantize(values, gguf.GGMLQuantizationType(type))
     assert np.array_equal(REFERENCE.quantize(values, type), expected.view(np.uint8))
@@ -119,7 +122,8 @@ def test_float_types_hold_what_is_not_finite(cpu: CPU) -> None:
 def test_what_a_type_cannot_hold_is_refused(cpu: CPU, type: TensorType, value: float) -> None:
     values = normal(70, 768)
     values[41, 700] = values[60, 3] = value
-    held = {TensorType.F32: True, TensorType.F16: not np.isfinite(value)}
+    finite = bool(np.isfinite(value))
+    held = {TensorType.F32: True, TensorType.F16: not finite, TensorType.MXFP4: finite}
     if held.get(type, type == TensorType.BF16 and value != np.float32(-3.4e38)):
         cpu.quantize(values, type)
         return
@@ -219,9 +223,30 @@ def test_an_importance_counts_by_its_ratios(cpu: CPU, type: TensorType) -> None:
 def test_types_without_a_choice_pass_an_importance_over(cpu: CPU) -> None:
     values = normal(4, 512)
     importance = np.random.default_rng(5).gamma(0.3, 2, 512).astype(np.float32)
-    for type in (TensorType.F32, TensorType.F16, TensorType.BF16, TensorType.Q8_0):
+    for type in UNSEARCHED:
         raw = cpu.quantize(values, type, importance)
         assert np.array_equal(raw, cpu.quantize(values, type))
+
+
+@pytest.mark.parametrize("value", [3e38, 1.0, 1e-36, 1e-40])
+def test_mxfp4_of_any_size(cpu: CPU, value: float) -> None:
+    """Within half of the largest step, which is from 4 to 6 of what the largest value is 4 to 8 of;
+    subnormal ones within the steps that the least scale has."""
+    values = (np.random.default_rng(6).uniform(-1, 1, (4, 256)) * value).astype(np.float32)
+    values[:, 0] = value
+    raw = cpu.quantize(values, TensorType.MXFP4)
+    assert np.array_equal(raw, REFERENCE.quantize(values, TensorType.MXFP4))
+    got = dequantize(raw, TensorType.MXFP4)
+    assert np.abs(got - values).max() <= max(0.26 * value, 2.0**-129)
+
+
+def test_three_values_stay(cpu: CPU) -> None:
+    scale = np.array([[0.5], [0.013], [3.0]], np.float32)
+    values = np.random.default_rng(4).integers(-1, 2, (3, 512)) * scale
+    values[:, ::256] = scale
+    for type in (TensorType.TQ1_0, TensorType.TQ2_0):
+        got = dequantize(cpu.quantize(values.astype(np.float32), type), type)
+        assert np.array_equal(got, values.astype(np.float16).astype(np.float32))
 
 
 @pytest.mark.parametrize("type", SEARCHED, ids=lambda t: t.name)

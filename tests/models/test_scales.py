@@ -182,7 +182,7 @@ def test_importance_of_tensors_in_parts() -> None:
     """Of experts' halves and of rows in another order the input is seen once."""
     rng = np.random.default_rng(0)
     sizes = {"both": (3, 64, 32), "down": (3, 32, 32), "mixed": (24, 32)}
-    arrays = {f"{n}.weight": np.float32(rng.standard_normal(s)) for n, s in sizes.items()}
+    arrays = {f"{n}.weight": rng.standard_normal(s).astype(np.float32) for n, s in sizes.items()}
     source = _Watched(ArraySource({}, arrays))
     kernels = _Observer(source, 1)
     loader = TensorLoader(source, kernels)

@@ -17,7 +17,7 @@ from motet.errors import (
     shown,
 )
 from motet.kernels.interface import Kernels, Matrix
-from motet.kernels.quantizing import QUANTIZED_TYPES
+from motet.kernels.quantizing import QUANTIZED_TYPES, TERNARY
 from motet.weights.formats import TensorType, dequantize
 from motet.weights.source import ChangedSource, ModelSource, TensorInfo
 
@@ -117,7 +117,8 @@ def _matrix(source: ModelSource, name: str, end: str) -> Float32:
 class Merged(ChangedSource):
     """``source`` with adapters added to its matrices, in their own types; it closes the source.
 
-    Quantised matrices are quantised again, those of types that Motet does not write become float32.
+    Quantised matrices are quantised again; those of types that Motet does not write, or that hold
+    three values alone, become float32.
     The sum is float32, in an order that is the same on every machine.
     """
 
@@ -165,11 +166,25 @@ class Merged(ChangedSource):
                     f"{adapter.path}: is for another model: it changes {name} of the shape"
                     f" {[len(b), len(a)]}, which {found} in {self.path}"
                 )
-            if info.type not in QUANTIZED_TYPES or (self._widens and info.type.block == 1):
+            kept = info.type in QUANTIZED_TYPES - TERNARY
+            if not kept or (self._widens and info.type.block == 1):
                 infos[name] = TensorInfo(name, info.shape, TensorType.F32)
-            scaled = b * np.float32(adapter.factors[name])
+            scaled = b * np.float32(adapter.factors[name] / self._scale_of(name))
             matrix = self._kernels.pack(a.view(np.uint8), TensorType.F32, *a.shape)
             self._added.setdefault(name, []).append((scaled, matrix))
+
+    def _scale_of(self, name: str) -> float:
+        """The number by which the matrix is multiplied, and so what is added to it would be."""
+        beside = name.removesuffix("weight") + "scale"
+        info = self._source.tensors.get(beside)
+        if info is None or info.rows * info.columns > 1:
+            return 1.0
+        scale = float(dequantize(self._source.raw(beside), info.type).item())
+        if not math.isfinite(scale) or scale == 0:
+            raise ModelFileError(
+                f"{self.path}: {beside} is {scale:g}: {name} times that takes no adapter"
+            )
+        return scale
 
     def read_rows(self, name: str, first: int, last: int, buffer: UInt8 | None = None) -> UInt8:
         """As a ModelSource does; NumericalError too, for a sum that the type cannot hold."""

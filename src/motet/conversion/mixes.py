@@ -18,6 +18,7 @@ OUTPUT = "output.weight"
 EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 _F16, _Q8_0 = TensorType.F16, TensorType.Q8_0
+_FP4_EXPERTS = "MXFP4_MOE"
 _Q3_K, _Q4_K, _Q5_K, _Q6_K = TensorType.Q3_K, TensorType.Q4_K, TensorType.Q5_K, TensorType.Q6_K
 
 
@@ -47,6 +48,7 @@ MIXES = {
         Mix("Q4_K_S", 14, TensorType.Q4_K, "4.6 bits"),
         Mix("Q4_1", 3, TensorType.Q4_1, "5.0 bits; Q4_K_M is better"),
         Mix("Q4_0", 2, TensorType.Q4_0, "4.5 bits; the fastest; Q4_K_S is better"),
+        Mix(_FP4_EXPERTS, 38, TensorType.MXFP4, "4.3 bits for experts, Q8_0 for all else"),
         Mix("IQ4_NL", 25, TensorType.IQ4_NL, "4.5 bits, for rows that K-quants do not fit"),
         Mix("IQ4_XS", 30, TensorType.IQ4_XS, "4.3 bits; better than Q3_K_L"),
         Mix("Q3_K_L", 13, TensorType.Q3_K, "4.3 bits"),
@@ -54,6 +56,8 @@ MIXES = {
         Mix("Q3_K_S", 11, TensorType.Q3_K, "3.5 bits; a large loss"),
         Mix("Q2_K", 10, TensorType.Q2_K, "3.2 bits; a very large loss"),
         Mix("Q2_K_S", 21, TensorType.Q2_K, "2.9 bits; needs an importance matrix"),
+        Mix("TQ2_0", 37, TensorType.TQ2_0, "2.1 bits, for models trained with three values"),
+        Mix("TQ1_0", 36, TensorType.TQ1_0, "1.7 bits, for models trained with three values"),
     )
 }
 ALIASES = {"Q5_K": "Q5_K_M", "Q4_K": "Q4_K_M", "Q3_K": "Q3_K_M"}
@@ -151,6 +155,8 @@ _FALLBACKS = {
     TensorType.IQ4_XS: TensorType.IQ4_NL,
     TensorType.Q2_K: TensorType.Q4_0,
     TensorType.Q3_K: TensorType.Q4_0,
+    TensorType.TQ1_0: TensorType.Q4_0,
+    TensorType.TQ2_0: TensorType.Q4_0,
     TensorType.Q4_K: TensorType.Q5_0,
     TensorType.Q5_K: TensorType.Q5_1,
     TensorType.Q6_K: TensorType.Q8_0,
@@ -249,6 +255,11 @@ class _Rules:
                 return self._output(info)
             case _Kind.EMBEDDING if self._tied:
                 return self._output(info)
+            case _ if self.mix.name == _FP4_EXPERTS:
+                stacked = len(info.shape) > 2 and info.shape[-3] > 1
+                return self.mix.type if stacked else _Q8_0
+            case _Kind.EMBEDDING if self.mix.name in ("TQ1_0", "TQ2_0"):
+                return _Q4_K
             case _Kind.VALUE:
                 return self._value(count)
             case _Kind.KEY:
@@ -264,7 +275,7 @@ class _Rules:
         """Of the output head, or of the embedding that is one too."""
         if self.wishes.output is not None:
             return self.wishes.output
-        if info.columns % self.mix.type.block or self.mix.type is _Q8_0:
+        if info.columns % self.mix.type.block or self.mix.name in ("Q8_0", _FP4_EXPERTS):
             return _Q8_0
         return _Q6_K
 

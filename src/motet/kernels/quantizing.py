@@ -7,9 +7,16 @@ from motet.errors import NumericalError, OptionError, UnsupportedError
 from motet.weights.formats import TensorType, row_bytes
 
 FLOATS = frozenset({TensorType.F32, TensorType.F16, TensorType.BF16})
-ROUNDED = frozenset(
-    {TensorType.Q4_0, TensorType.Q4_1, TensorType.Q5_0, TensorType.Q5_1, TensorType.Q8_0}
-)
+TERNARY = frozenset({TensorType.TQ1_0, TensorType.TQ2_0})
+"""For weights that are −d, 0 or d, of one d in a block; of others little is left."""
+ROUNDED = TERNARY | {
+    TensorType.Q4_0,
+    TensorType.Q4_1,
+    TensorType.Q5_0,
+    TensorType.Q5_1,
+    TensorType.Q8_0,
+    TensorType.MXFP4,
+}
 """Blocks whose scale follows from the range of their values, where there is no importance."""
 SUPER_BLOCKS = frozenset(
     {
@@ -23,7 +30,7 @@ SUPER_BLOCKS = frozenset(
 )
 QUANTIZED_TYPES = FLOATS | ROUNDED | SUPER_BLOCKS | {TensorType.IQ4_NL}
 """Types that floats can be quantised to."""
-UNSEARCHED = FLOATS | {TensorType.Q8_0}
+UNSEARCHED = FLOATS | TERNARY | {TensorType.Q8_0, TensorType.MXFP4}
 """Types that leave nothing to choose, and so pass an importance over."""
 
 _LEAST_WEIGHT = np.float32(2.0**-20)
@@ -45,6 +52,8 @@ def refused_bits(type: TensorType) -> tuple[int, int] | None:
             return _OVER_HALF, _INFINITE - 1
         case TensorType.BF16:
             return _OVER_BF16, _INFINITE - 1
+        case TensorType.MXFP4:
+            return _INFINITE, _ANY
         case _:
             return _OVER_HALF, _ANY
 

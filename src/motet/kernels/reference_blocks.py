@@ -21,7 +21,7 @@ def block_bytes(type: TensorType, q: UInt8, *scales: Float32) -> UInt8:
     parts = [halves(*scales)]
     if type in (TensorType.Q5_0, TensorType.Q5_1):
         parts.append(np.packbits(q >> 4 & 1, axis=0, bitorder="little"))
-    return joined(*parts, _nibbles(q))
+    return joined(*parts, nibbles(q))
 
 
 def super_bytes(
@@ -45,25 +45,42 @@ def super_bytes(
             scales = _scales_and_minima(scale, minimum)
             return joined(heads, scales, _bits(v, 4), _nibble_rows(v))
         case TensorType.Q6_K:
-            low = np.concatenate([_nibbles(half) for half in np.split(v, 2)])
+            low = np.concatenate([nibbles(half) for half in np.split(v, 2)])
             return joined(low, _pairs(v, 4), scale & 255, heads)
         case _:
-            low = np.concatenate([_nibbles(group) for group in np.split(v, 8)])
+            low = np.concatenate([nibbles(group) for group in np.split(v, 8)])
             return joined(heads, _xs_scales(scale + 32), low)
+
+
+def ternary_bytes(type: TensorType, q: UInt8, d: Float32) -> UInt8:
+    """Super-blocks of quants ``[256, blocks]`` of 0, 1 and 2, with a scale each."""
+    if type == TensorType.TQ2_0:
+        return joined(_pairs(q, 0), halves(d))
+    parts = _fives(q[:160], 5), _fives(q[160:240], 5), _fives(q[240:], 4)
+    return joined(*parts, halves(d))
 
 
 def _of_groups(s: Float32, groups: int) -> Array:
     return np.transpose(s.astype(np.int32).reshape(-1, groups))
 
 
-def _nibbles(q: Array) -> Array:
-    """Values i and i + half in one byte."""
+def nibbles(q: Array) -> Array:
+    """Of values ``[2 · half, blocks]`` i and i + half in one byte."""
     half = len(q) // 2
     return q[:half] & 15 | (q[half:] & 15) << 4
 
 
 def _nibble_rows(v: Array) -> Array:
-    return np.concatenate([_nibbles(part) for part in np.split(v, 4)])
+    return np.concatenate([nibbles(part) for part in np.split(v, 4)])
+
+
+def _fives(q: Array, count: int) -> Array:
+    """``count`` numbers in base 3 a byte, the first one highest of five, as parts of 256."""
+    digits: Array = q.astype(np.int32).reshape(count, -1, q.shape[1])
+    number = np.zeros_like(digits[0])
+    for n, digit in enumerate(digits):
+        number += digit * 3 ** (4 - n)
+    return (number * 256 + 242) // 243
 
 
 def _bits(v: Array, shift: int) -> Array:

@@ -11,12 +11,20 @@ from motet.kernels.quantizing import (
     FLOATS,
     ROUNDED,
     SUPER_BLOCKS,
+    TERNARY,
     check_quantized,
     error_weights,
     refuse_value,
     refused_bits,
 )
-from motet.kernels.reference_blocks import block_bytes, halves, joined, super_bytes
+from motet.kernels.reference_blocks import (
+    block_bytes,
+    halves,
+    joined,
+    nibbles,
+    super_bytes,
+    ternary_bytes,
+)
 from motet.kernels.reference_search import (
     VANISHING,
     Ends,
@@ -55,7 +63,7 @@ class QuantizeReference:
             elif type in FLOATS:
                 raw = _words(values, type)
             elif weights is None and type in ROUNDED:
-                raw = _rounded(_by_value(values, 32), type)
+                raw = _rounded(_by_value(values, type.block), type)
             else:
                 raw = _searched(values, type, weights)
         return raw.reshape(len(values), width)
@@ -84,10 +92,15 @@ def _by_value(values: Float32, block: int) -> Float32:
 
 
 def _rounded(x: Float32, type: TensorType) -> UInt8:
-    """As GGML's reference rounds blocks of 32."""
+    """As GGML's reference rounds blocks whose scale follows from their range."""
     if type == TensorType.Q8_0:
         q, d = _bytes(x)
         return joined(halves(d), q)
+    if type == TensorType.MXFP4:
+        q, e = _fp4(x)
+        return joined(e[None], nibbles(q))
+    if type in TERNARY:
+        return ternary_bytes(type, *_ternary(x))
     if type in (TensorType.Q4_0, TensorType.Q5_0):
         q, d = _symmetric(x, 4 if type == TensorType.Q4_0 else 5)
         return block_bytes(type, q, d)
@@ -187,6 +200,28 @@ def _affine(x: Float32, bits: int) -> tuple[UInt8, Float32, Float32]:
     d = np.divide(high - low, most, dtype=np.float32)
     q = _truncated((x - low) * inverse_or_zero(d) + np.float32(0.5))
     return np.minimum(q, most).astype(np.uint8), d, low
+
+
+def _fp4(x: Float32) -> tuple[UInt8, UInt8]:
+    """d = 2^(e − 128), e − 127 two less than the logarithm, as a float32, of the largest magnitude.
+
+    Of two values as near the smaller one is taken.
+    """
+    most = np.abs(x).max(axis=0)
+    logarithm = np.log2(most, where=most > 0, out=np.zeros(most.shape), dtype=np.float64)
+    e = np.where(most > 0, np.floor(logarithm.astype(np.float32)) + 125, 0)
+    e = np.maximum(e, 0).astype(np.uint8)
+    d = np.ldexp(np.float32(1), e.astype(np.int32) - 128)
+    middles = np.array([0.5, 1.5, 2.5, 3.5, 5, 7, 10], np.float32)
+    code = sum((np.abs(x) > d * middle).astype(np.uint8) for middle in middles)
+    return np.where((x < 0) & (code > 0), code + 8, code).astype(np.uint8), e
+
+
+def _ternary(x: Float32) -> tuple[UInt8, Float32]:
+    """d = (largest magnitude); q = its multiple, ties rounded away from zero, + 1."""
+    d = np.abs(x).max(axis=0)
+    q = x * inverse_or_zero(d)
+    return np.where(np.abs(q) < 0.5, 1, np.where(q < 0, 0, 2)).astype(np.uint8), d
 
 
 def _bytes(x: Float32) -> tuple[UInt8, Float32]:

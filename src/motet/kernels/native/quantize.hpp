@@ -10,7 +10,9 @@
 namespace {
 
 // Whether floats are rounded to blocks of a type here.
-constexpr bool quantizes(int type) { return type <= Q6_K || type == IQ4_NL || type == IQ4_XS; }
+constexpr bool quantizes(int type) {
+  return type <= Q6_K || type == IQ4_NL || type == IQ4_XS || type == MXFP4 || ternary(type);
+}
 
 constexpr int64_t QUANTIZED_AT_ONCE = 1 << 15;  // values in a piece of work
 
@@ -143,10 +145,9 @@ inline int64_t quantized_bytes(int type, int64_t columns) {
   if (type == F16 || type == BF16) return columns * 2;
   int64_t bytes = -1;
   with_type(type, [&](auto t) {
-    if constexpr (quantizes(t())) {
-      using To = Source<t()>;
-      if (columns % (To::SUB * BLOCK) == 0) bytes = columns / (To::SUB * BLOCK) * To::BYTES;
-    }
+    constexpr int block = file_values<t()>();
+    if constexpr (quantizes(t()))
+      if (columns % block == 0) bytes = columns / block * file_bytes<t()>();
   });
   return bytes;
 }
@@ -154,11 +155,13 @@ inline int64_t quantized_bytes(int type, int64_t columns) {
 template <int type>
 void quantize_blocks(ThreadPool& pool, const float* x, int64_t n, int64_t columns,
                      const float* weights, uint8_t* out) {
-  constexpr int block = Source<type>::SUB * BLOCK, bytes = Source<type>::BYTES;
+  constexpr int block = file_values<type>(), bytes = file_bytes<type>();
   in_parts(pool, n / block, QUANTIZED_AT_ONCE / block, [&](int64_t from, int64_t to) {
     const float* own = x + from * block;
     uint8_t* p = out + from * bytes;
-    if constexpr (type == Q8_0)
+    if constexpr (ternary(type))
+      for (int64_t b = 0; b < to - from; b++) put_ternary<type>(own + b * block, p + b * bytes);
+    else if constexpr (type == Q8_0 || type == MXFP4)
       round_all<type>(own, to - from, p);
     else if (weights)
       search_all<type, true>(own, weights, from, columns / block, to - from, p);

@@ -22,8 +22,9 @@ inline void put_fifth_bits(uint8_t* p, const uint8_t* q) {
 // A block of 32 values: a scale, a minimum where the type has one, quants.
 template <int type>
 inline void put_block(uint8_t* p, uint16_t d, [[maybe_unused]] uint16_t m, const uint8_t* q) {
-  memcpy(p, &d, 2);
-  p += 2;
+  constexpr int size = type == MXFP4 ? 1 : 2;
+  memcpy(p, &d, size);
+  p += size;
   if constexpr (type == Q4_1 || type == Q5_1) {
     memcpy(p, &m, 2);
     p += 2;
@@ -58,6 +59,15 @@ inline void put_pairs(uint8_t* p, const uint8_t* q, int shift) {
       p[32 * n + i] = (uint8_t)((v[0] >> shift & 3) | (v[32] >> shift & 3) << 2 |
                                 (v[64] >> shift & 3) << 4 | (v[96] >> shift & 3) << 6);
     }
+}
+// Five quants below 3 a byte, the first one highest, as parts of 256: values i, i + size, … in byte
+// i, `count` of them.
+inline void put_fives(uint8_t* p, const uint8_t* q, int size, int count) {
+  for (int i = 0; i < size; i++) {
+    int number = 0;
+    for (int n = 0; n < 5; n++) number = 3 * number + (n < count ? q[i + n * size] : 0);
+    p[i] = (uint8_t)((number * 256 + 242) / 243);
+  }
 }
 // One bit of each quant: of values i, i + 32, … in byte i.
 inline void put_bits(uint8_t* p, const uint8_t* q, int shift) {
