@@ -23,18 +23,31 @@ template <class L, int R>
 INLINE void add_block_few(const uint8_t* strip, int64_t b, const int8_t* a, const float* scale,
                           const Side::Value* side, f32x16* acc) {
   using Scales = typename L::Scales;
-  i32x16 sums[R];
-  for (int r = 0; r < R; r++) sums[r] = set_int(AS_FLOAT + start_of<L>(side[b * R + r]));
-#pragma GCC unroll 2
-  for (int q = 0; q < 2; q++)
-    add_columns<typename L::Quants>(strip + L::quants(b), q, a + b * R * BLOCK, sums);
+  constexpr int G = Scales::GROUPS;
   const uint8_t* unit = strip + L::unit(b);
-  for (int r = 0; r < R; r++) {
-    f32x16 whole;
-    for (int v = 0; v < 4; v++) whole.v[v] = from_bits(sums[r].v[v]);
-    acc[r] = fma(Scales::d(unit) * f32x16::set(scale[b * R + r]), whole, acc[r]);
-    if constexpr (Scales::MINIMUM)
-      acc[r] = fma(Scales::m(unit), f32x16::set(side[b * R + r].scaled), acc[r]);
+  f32x16 half[R];  // of two groups what the first one gives, but for the scale of x
+#pragma GCC unroll 2
+  for (int g = 0; g < G; g++) {
+    const Side::Value* extra = side + (b * G + g) * R;
+    i32x16 sums[R];
+    for (int r = 0; r < R; r++) sums[r] = set_int(AS_FLOAT + start_of<L>(extra[r]));
+#pragma GCC unroll 2
+    for (int q = G == 2 ? g : 0; q < (G == 2 ? g + 1 : 2); q++)
+      add_columns<typename L::Quants>(strip + L::quants(b), q, a + b * R * BLOCK, sums);
+    const f32x16 d = Scales::d(unit + g * STRIP);
+    for (int r = 0; r < R; r++) {
+      f32x16 whole;
+      for (int v = 0; v < 4; v++) whole.v[v] = from_bits(sums[r].v[v]);
+      const f32x16 one = f32x16::set(scale[b * R + r]);
+      if constexpr (G == 1)
+        acc[r] = fma(d * one, whole, acc[r]);
+      else if (g == 0)
+        half[r] = d * whole;
+      else
+        acc[r] = fma(fma(d, whole, half[r]), one, acc[r]);
+      if constexpr (Scales::MINIMUM)
+        acc[r] = fma(Scales::m(unit), f32x16::set(extra[r].scaled), acc[r]);
+    }
   }
 }
 

@@ -210,13 +210,14 @@ template <class L>
 struct Opened {
   using Scales = typename L::Scales;
   static constexpr int BLOCKS = SUPER / BLOCK, UNITS = BLOCKS / Scales::BLOCKS;
+  static constexpr int STEPS = UNITS == 1 ? 1 : Scales::GROUPS;  // float scales of a unit
 
   INLINE Opened(const uint8_t* strip, int blocks) {
     for (int b = 0; b < blocks; b++)
       Part::open<typename L::Quants>(strip + L::quants(b), quants[b]);
     for (int u = 0; u < blocks / Scales::BLOCKS; u++) {
       const uint8_t* unit = strip + u * L::UNIT_BYTES;
-      spread(Scales::d(unit), d[u]);
+      for (int g = 0; g < STEPS; g++) spread(Scales::d(unit + g * STRIP), d[u * STEPS + g]);
       if constexpr (Scales::MINIMUM && UNITS == 1)
         spread(f32x16::set(0) - Scales::m(unit), m[u]);
       else if constexpr (Scales::MINIMUM)
@@ -231,7 +232,8 @@ struct Opened {
   }
 
   int32x4_t quants[BLOCKS][2][16];
-  Each d[UNITS], m[Scales::MINIMUM ? UNITS : 1], scales[UNITS == 1 ? BLOCKS * Scales::GROUPS : 1];
+  Each d[UNITS * STEPS], m[Scales::MINIMUM ? UNITS : 1],
+      scales[UNITS == 1 ? BLOCKS * Scales::GROUPS : 1];
 };
 
 // The sums of group g of a block's columns: half a strip with the four rows that x and extra point
@@ -252,14 +254,24 @@ INLINE void sum_group(const int32x4_t* half, int g, const int8_t* x, const Side:
 template <class L, int H>
 INLINE void add_blocks(const Opened<L>& opened, int blocks, int h, const int8_t* x,
                        const float* scale, const Side::Value* side, float32x4_t (&acc)[8]) {
-  for (int b = 0; b < blocks; b++, x += H * BLOCK, scale += H, side += H) {
+  constexpr int G = L::Scales::GROUPS;
+  for (int b = 0; b < blocks; b++, x += H * BLOCK, scale += H, side += G * H) {
     int32x4_t sums[8];
-    sum_group<L, H>(opened.quants[b][h], 0, x, side, AS_FLOAT, sums);
+    F first[8];  // what the first of two groups gives, but for the scale of x
+    if constexpr (G == 2) {
+      sum_group<L, H>(opened.quants[b][h], 0, x, side, AS_FLOAT, sums);
+      for (int i = 0; i < 8; i++)
+        first[i] = f_mul(f_bits(opened.d[2 * b][h][i % Part::OF_X]), from_bits(sums[i]));
+    }
+    sum_group<L, H>(opened.quants[b][h], G - 1, x, side + (G - 1) * H, AS_FLOAT, sums);
     const float32x4_t steps = vld1q_f32(scale);
     each_of_eight([&](auto i) {
       constexpr int of_weights = i() % Part::OF_X;
-      const F d = Part::mul_x<i()>(f_bits(opened.d[b][h][of_weights]), steps);
-      acc[i()] = f_fma(d, from_bits(sums[i()]), acc[i()]);
+      const F own = f_bits(opened.d[G * b + G - 1][h][of_weights]), sum = from_bits(sums[i()]);
+      if constexpr (G == 2)
+        acc[i()] = Part::fma_x<i()>(f_fma(own, sum, first[i()]), steps, acc[i()]);
+      else
+        acc[i()] = f_fma(Part::mul_x<i()>(own, steps), sum, acc[i()]);
       if constexpr (L::Scales::MINIMUM)
         acc[i()] = Part::fma_x<i()>(f_bits(opened.m[b][h][of_weights]), vld1q_f32(&side->scaled),
                                     acc[i()]);
