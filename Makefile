@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(wildcard src/motet/kernels/native/*)
 
-.PHONY: demo test test-page test-arm test-arm-share sanitize lint format wheel wheels clean
+.PHONY: demo test test-page test-integrations test-arm test-arm-share sanitize lint format wheel wheels clean
 demo: $(VENV)/installed
 	@$(BIN)/motet demo
 
@@ -17,6 +17,20 @@ test: $(VENV)/installed $(VENV)/tools
 test-page: $(VENV)/installed $(VENV)/tools
 	$(BIN)/pip install --quiet playwright
 	$(BIN)/python -m pytest tests/page
+
+# In llm, in lm-evaluation-harness and from LangChain, which `make test` passes over where they are missing: with an
+# environment of their own, which sees the packages of the first one and leaves them as they are.
+BESIDE := build/integrations
+test-integrations: $(BESIDE)/installed
+	$(BESIDE)/bin/python -m pytest tests/integrations
+
+$(BESIDE)/installed: pyproject.toml $(VENV)/installed $(VENV)/tools
+	rm -rf $(BESIDE)
+	$(PYTHON) -m venv $(BESIDE)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(BESIDE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth"
+	$(BESIDE)/bin/pip install --quiet 'llm>=0.32' 'lm_eval[api]>=0.4.12' 'rouge-score>=0.1.2' langchain-openai protobuf
+	@touch $@
 
 # The tests of kernels and of the solo law, or others (TESTS=…), with every access to memory and every
 # undefined operation of the kernels checked. SANITIZE=thread checks the threads instead. The sanitiser finds

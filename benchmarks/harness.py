@@ -1,15 +1,21 @@
 """The speed of lm-evaluation-harness by Motet and by its Hugging Face back end, on one model.
 
     python -m benchmarks.harness DIRECTORY --file hellaswag_val.txt [--tasks 400] [--turns 5]
+        [--gguf URL --gguf-process ID]
 
 DIRECTORY is a Hugging Face model that both read. Turn by turn each scores the same requests, of
 HellaSwag, on one thread; the time is that of the processor, so that other programs are in nobody's
 way. Hugging Face pads a batch to its longest text: the best of its batch sizes counts. With --gguf
-URL the harness' back end for llama.cpp's servers is measured too, once and by the clock.
+the harness' back end for llama.cpp's servers is measured too, once: by the processor's time of both
+processes where the server's is named, otherwise by the clock. That server is to have one thread and
+all logits:
+
+    python -m llama_cpp.server --model FILE --logits_all true --n_threads 1 --n_threads_batch 1
 """
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -42,6 +48,12 @@ def measured(run: Callable[[], Any], clock: Callable[[], float]) -> tuple[float,
     return clock() - begun, found
 
 
+def spent(process: int) -> float:
+    """The processor's seconds of another process."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory")
@@ -49,6 +61,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=400)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--gguf", help="a llama.cpp server of the same model")
+    parser.add_argument("--gguf-process", type=int, help="the id of its process")
     options = parser.parse_args()
     torch.set_num_threads(1)
     requests = requests_of(options.directory, options.file, options.tasks)
@@ -73,10 +86,13 @@ def main() -> None:
     print(f"{len(requests)} requests; log likelihoods differ by {away:.1e} at most")
     print(f"motet is {medians[best] / medians['motet']:.2f} times as fast as {best}")
     if options.gguf:
-        server = GGUFLM(options.gguf)
-        one, _ = measured(lambda: motet.loglikelihood(requests, True), time.perf_counter)
-        other, _ = measured(lambda: server.loglikelihood(requests, True), time.perf_counter)
-        print(f"by the clock {other / one:.2f} times as fast as gguf ({one:.2f} s, {other:.2f} s)")
+        server, process = GGUFLM(options.gguf), options.gguf_process
+        clock = time.perf_counter
+        if process is not None:
+            clock = lambda: time.process_time() + spent(process)  # noqa: E731
+        one, _ = measured(lambda: motet.loglikelihood(requests, True), clock)
+        other, _ = measured(lambda: server.loglikelihood(requests, True), clock)
+        print(f"{other / one:.2f} times as fast as gguf ({one:.2f} s, {other:.2f} s)")
     print(json.dumps(seconds))
 
 
