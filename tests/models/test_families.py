@@ -25,27 +25,33 @@ def sequence(request: pytest.FixtureRequest, tmp_path: Path) -> OneSequence:
     return OneSequence(open_family(path, Reference()), 64)
 
 
+def assert_near(actual: np.ndarray, every: np.ndarray, rows: slice | np.ndarray) -> None:
+    """By the largest logit: NumPy's products sum in another order for another number of rows, and
+    in which one differs between processors."""
+    assert np.abs(actual - every[rows]).max() <= 1e-5 * np.abs(every).max()
+
+
 def test_only_wanted_rows_come_back(sequence: OneSequence) -> None:
     every = sequence.feed(TOKENS)
     assert every.shape == (len(TOKENS), VOCAB)
     assert every.dtype == np.float32
     wanted = np.array([20, 3, 3, 0])
     sequence.length = 0
-    np.testing.assert_allclose(sequence.feed(TOKENS, wanted), every[wanted], atol=1e-5)
+    assert_near(sequence.feed(TOKENS, wanted), every, wanted)
 
 
 def test_nothing_wanted_still_remembers(sequence: OneSequence) -> None:
     every = sequence.feed(TOKENS)
     sequence.length = 0
     assert sequence.feed(TOKENS[:13], np.empty(0, np.int64)).shape == (0, VOCAB)
-    np.testing.assert_allclose(sequence.feed(TOKENS[13:]), every[13:], atol=1e-5)
+    assert_near(sequence.feed(TOKENS[13:]), every, slice(13, None))
 
 
 def test_token_by_token(sequence: OneSequence) -> None:
     every = sequence.feed(TOKENS)
     sequence.length = 0
     steps = [sequence.feed(TOKENS[i : i + 1])[0] for i in range(len(TOKENS))]
-    np.testing.assert_allclose(steps, every, atol=1e-5)
+    assert_near(np.array(steps), every, slice(None))
 
 
 LOOPS = {

@@ -208,7 +208,7 @@ def _fp4(x: Float32) -> tuple[UInt8, UInt8]:
     Of two values as near the smaller one is taken.
     """
     most = np.abs(x).max(axis=0)
-    logarithm = np.log2(most, where=most > 0, out=np.zeros(most.shape), dtype=np.float64)
+    logarithm = np.log2(np.where(most > 0, most, 1), dtype=np.float64)
     e = np.where(most > 0, np.floor(logarithm.astype(np.float32)) + 125, 0)
     e = np.maximum(e, 0).astype(np.uint8)
     d = np.ldexp(np.float32(1), e.astype(np.int32) - 128)
