@@ -2,6 +2,7 @@
 // stay in registers, so that no multiplication waits for the one before it.
 #pragma once
 #include "activations.hpp"
+#include "products.hpp"
 #include "super_block.hpp"
 #include "tuning.hpp"
 

@@ -23,6 +23,46 @@ struct Coded {
 // Opens a unit to one of the layout Opened.
 using Opener = void (*)(const uint8_t* unit, uint8_t* out);
 
+// A vector of what `of` gives for each lane: of(lane).
+template <class Of>
+INLINE i32x16 lanes(const Of& of) {
+#if MOTET_AVX2
+  i32x16 o;
+  EACH
+  {
+    // By halves: inserting one lane after another waits for a single port.
+    const auto one = [&](int i) { return _mm_cvtsi32_si128((int)of(r * WIDTH + i)); };
+    const auto two = [&](int i) { return _mm_unpacklo_epi32(one(i), one(i + 1)); };
+    const auto four = [&](int i) { return _mm_unpacklo_epi64(two(i), two(i + 2)); };
+    o.v[r] = _mm256_set_m128i(four(4), four(0));
+  }
+  return o;
+#else
+  uint32_t each[LANES];
+  for (int i = 0; i < LANES; i++) each[i] = of(i);
+  return load_int(each);
+#endif
+}
+// Of the 64 bits that `of` gives for each lane the lower and the upper half.
+template <class Of>
+INLINE void halved_lanes(const Of& of, i32x16& low, i32x16& high) {
+#if MOTET_AVX2
+  EACH
+  {
+    const auto two = [&](int a, int b, int c, int d) {
+      const int at = r * WIDTH;
+      return _mm256_castsi256_ps(_mm256_set_epi64x(of(at + d), of(at + c), of(at + b), of(at + a)));
+    };
+    const __m256 x = two(0, 1, 4, 5), y = two(2, 3, 6, 7);
+    low.v[r] = _mm256_castps_si256(_mm256_shuffle_ps(x, y, 0x88));
+    high.v[r] = _mm256_castps_si256(_mm256_shuffle_ps(x, y, 0xdd));
+  }
+#else
+  low = lanes([&](int r) { return (uint32_t)of(r); });
+  high = lanes([&](int r) { return (uint32_t)(of(r) >> 32); });
+#endif
+}
+
 inline void put_nibble(uint8_t* p, int i, uint32_t value) {
   p[i / 2] = (uint8_t)((p[i / 2] & (0xf0 >> (4 * (i % 2)))) | (value & 15) << (4 * (i % 2)));
 }

@@ -63,12 +63,12 @@ INLINE void add_block(const uint8_t* strips, int64_t strip_bytes, int64_t b, con
                                  sums[g]);
 #pragma GCC unroll 2
     for (int s = 0; s < S; s++) {
-      f32x16& sum = acc[s][r];
       if constexpr (G == 2)
-        sum = fma(pair_value(d[s][0], sums[0][s], d[s][1], sums[1][s]), one, sum);
+        acc[s][r] = fma(pair_value(d[s][0], sums[0][s], d[s][1], sums[1][s]), one, acc[s][r]);
       else
-        sum = fma(d[s][0] * one, to_float(sums[0][s]), sum);
-      if constexpr (Scales::MINIMUM) sum = fma(m[s], f32x16::set(side[b * R + r].scaled), sum);
+        acc[s][r] = fma(d[s][0] * one, to_float(sums[0][s]), acc[s][r]);
+      if constexpr (Scales::MINIMUM)
+        acc[s][r] = fma(m[s], f32x16::set(side[b * R + r].scaled), acc[s][r]);
     }
   }
 }
