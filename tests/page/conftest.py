@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.page.talking import echoing
+from tests.server.running import serving
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell"))), None)
 ELSEWHERE = "page.test"
 """A name of this machine that browsers don't trust as they do localhost."""
@@ -30,6 +33,16 @@ def browser() -> Generator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any) -> Generator[Any]:
+    """The page of a server that echoes, for what its modules do by themselves."""
+    with serving(echoing) as client:
+        page = browser.new_page()
+        page.goto(str(client.base_url))
+        yield page
+        page.close()
 
 
 @pytest.fixture

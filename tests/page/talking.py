@@ -51,6 +51,12 @@ class Held:
         return waiting
 
 
+def send(page: Any, text: str) -> None:
+    """Write a message, and send it by keyboard."""
+    page.get_by_label("Message", exact=True).fill(text)
+    page.keyboard.press("Enter")
+
+
 def say(page: Any, text: str) -> None:
     """Write a message, send it, and wait for the whole answer."""
     answers = page.locator(".assistant").count()

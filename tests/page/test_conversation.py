@@ -10,7 +10,19 @@ import pytest
 
 from motet.server.settings import ServerSettings
 from tests.page.conftest import PHONE, WIDE
-from tests.page.talking import Held, cached, echoing, ended, last, parrot, say, shows, texts, until
+from tests.page.talking import (
+    Held,
+    cached,
+    echoing,
+    ended,
+    last,
+    parrot,
+    say,
+    send,
+    shows,
+    texts,
+    until,
+)
 from tests.server.models import chatting, tiny
 from tests.server.running import serving
 
@@ -129,8 +141,7 @@ def test_a_server_that_is_started_again(browser: Any, visit: Visit) -> None:
         url = client.base_url
         page = visit(url, expected="net::ERR")
         say(page, "Hello")
-    page.get_by_label("Message", exact=True).fill("Still there?")
-    page.keyboard.press("Enter")
+    send(page, "Still there?")
     page.wait_for_selector("text=can’t be reached")
     with serving(echoing, settings=ServerSettings(port=url.port or 0, shutdown_seconds=2)):
         page.wait_for_selector(".banner", state="hidden")
@@ -252,8 +263,7 @@ def test_a_model_without_a_chat_template(browser: Any, visit: Visit) -> None:
         page.get_by_role("button", name="Settings").click()
         page.get_by_label("Tokens of an answer").fill("12")
         page.get_by_label("Temperature").fill("0")
-        page.get_by_label("Message", exact=True).fill("Once upon a time")
-        page.keyboard.press("Enter")
+        send(page, "Once upon a time")
         page.wait_for_selector("text=Cut at the limit of tokens.")
         whole = client.post(
             "/completion", json={"prompt": "Once upon a time", "n_predict": 24, "temperature": 0}

@@ -15,6 +15,7 @@ from tests.page.talking import (
     last,
     parrot,
     say,
+    send,
     shows,
     texts,
     until,
@@ -66,8 +67,7 @@ def test_what_was_written_anew_is_not_lost_while_an_answer_comes(
     held = Held(parrot, at=8)
     with serving(held) as client:
         page = visit(client.base_url)
-        page.get_by_label("Message", exact=True).fill("Hello")
-        page.keyboard.press("Enter")
+        send(page, "Hello")
         shows(page, "Hello", "Answer 1")
         page.locator(".user").get_by_role("button", name="Edit").click(force=True)
         area = page.locator(".editing textarea")

@@ -1,12 +1,8 @@
 """Formulas in LaTeX, as the browser's MathML; money and code are none."""
 
-from collections.abc import Generator
 from typing import Any
 
 import pytest
-
-from tests.page.talking import echoing
-from tests.server.running import serving
 
 SET = """async (text) => {
   const { show } = await import("/page/markdown.js");
@@ -19,15 +15,6 @@ SET = """async (text) => {
   };
   return [...box.childNodes].map(bare).join("");
 }"""
-
-
-@pytest.fixture(scope="module")
-def page(browser: Any) -> Generator[Any]:
-    with serving(echoing) as client:
-        page = browser.new_page()
-        page.goto(str(client.base_url))
-        yield page
-        page.close()
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,8 @@
 """Modules of the page by themselves: Markdown, trees, tokens."""
 
-from collections.abc import Generator
 from typing import Any
 
 import pytest
-
-from tests.page.talking import echoing
-from tests.server.running import serving
 
 SHOWN = """async (text) => {
   const { show } = await import("/page/markdown.js");
@@ -20,15 +16,6 @@ SHOWN = """async (text) => {
   }
   return box.innerHTML.replaceAll("<div>", "").replaceAll("</div>", "");
 }"""
-
-
-@pytest.fixture(scope="module")
-def page(browser: Any) -> Generator[Any]:
-    with serving(echoing) as client:
-        page = browser.new_page()
-        page.goto(str(client.base_url))
-        yield page
-        page.close()
 
 
 @pytest.mark.parametrize(

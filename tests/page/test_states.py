@@ -7,7 +7,7 @@ from typing import Any
 
 from motet.server.settings import ServerSettings
 from tests.page.conftest import ELSEWHERE
-from tests.page.talking import Held, echoing, last, parrot, say, shows, until
+from tests.page.talking import Held, echoing, last, parrot, say, send, shows, until
 from tests.server.models import embedding, tiny
 from tests.server.running import serving
 
@@ -82,8 +82,7 @@ def test_it_asks_again_when_the_server_was_busy(browser: Any, visit: Visit) -> N
             return route.fulfill(status=429, headers={"Retry-After": "1"}, json=error)
 
         page.route("**/v1/chat/completions", refuse)
-        page.get_by_label("Message", exact=True).fill("Hello")
-        page.keyboard.press("Enter")
+        send(page, "Hello")
         page.wait_for_selector("text=The server is busy")
         shows(page, "Hello", "Answer 1 to: Hello")
         assert len(asked) == 2 and asked[1] - asked[0] >= 0.9
@@ -93,8 +92,7 @@ def test_a_server_that_stops_in_the_middle_of_an_answer(browser: Any, visit: Vis
     held = Held(parrot, at=8)
     with serving(held, settings=ServerSettings(port=0, shutdown_seconds=0.1)) as client:
         page = visit(client.base_url, expected="net::ERR")
-        page.get_by_label("Message", exact=True).fill("Hello")
-        page.keyboard.press("Enter")
+        send(page, "Hello")
         shows(page, "Hello", "Answer 1")
         held.free.set()
         port = client.base_url.port
@@ -110,8 +108,7 @@ def test_a_server_that_stops_in_the_middle_of_an_answer(browser: Any, visit: Vis
 def test_a_server_that_writes_nothing(browser: Any, visit: Visit) -> None:
     with serving(embedding) as client:
         page = visit(client.base_url, expected="501")
-        page.get_by_label("Message", exact=True).fill("Hello")
-        page.keyboard.press("Enter")
+        send(page, "Hello")
         page.wait_for_selector(".trouble >> text=writes no text")
 
 

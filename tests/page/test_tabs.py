@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.page.talking import Held, echoing, last, parrot, say, shows, texts, until
+from tests.page.talking import Held, echoing, last, parrot, say, send, shows, texts, until
 from tests.server.running import serving
 
 Visit = Callable[..., Any]
@@ -27,8 +27,7 @@ def test_what_one_tab_does_the_other_shows(browser: Any, visit: Visit) -> None:
     with serving(held) as client:
         one = visit(client.base_url)
         other = beside(one)
-        one.get_by_label("Message", exact=True).fill("Hello")
-        one.keyboard.press("Enter")
+        send(one, "Hello")
         shows(one, "Hello", "Answer 1")
         other.locator(".talk a").click()
         shows(other, "Hello", "Answer 1")
@@ -48,13 +47,11 @@ def test_a_tab_that_is_closed_while_it_writes(browser: Any, visit: Visit) -> Non
     with serving(held) as client:
         one = visit(client.base_url)
         other = beside(one)
-        one.get_by_label("Message", exact=True).fill("Hello")
-        one.keyboard.press("Enter")
+        send(one, "Hello")
         shows(one, "Hello", "Answer 1")
         other.locator(".talk a").click()
         shows(other, "Hello", "Answer 1")
-        other.get_by_label("Message", exact=True).fill("And now?")
-        other.keyboard.press("Enter")
+        send(other, "And now?")
         other.wait_for_selector("text=Another tab is writing")
         one.close()
         held.free.set()
@@ -67,8 +64,7 @@ def test_a_tab_that_is_duplicated_while_it_writes(browser: Any, visit: Visit) ->
     held = Held(parrot, at=8)
     with serving(held) as client:
         one = visit(client.base_url)
-        one.get_by_label("Message", exact=True).fill("Hello")
-        one.keyboard.press("Enter")
+        send(one, "Hello")
         shows(one, "Hello", "Answer 1")
         with one.context.expect_page() as opening:
             one.evaluate("open(location.href)")  # which copies the session storage, too
@@ -84,8 +80,7 @@ def test_a_conversation_deleted_while_it_is_written(browser: Any, visit: Visit) 
     held = Held(parrot, at=8)
     with serving(held) as client:
         page = visit(client.base_url)
-        page.get_by_label("Message", exact=True).fill("Hello")
-        page.keyboard.press("Enter")
+        send(page, "Hello")
         shows(page, "Hello", "Answer 1")
         page.locator(".talk").hover()
         page.get_by_role("button", name="Delete Hello").click()
@@ -100,8 +95,7 @@ def test_a_conversation_deleted_elsewhere_while_it_is_written(browser: Any, visi
     held = Held(parrot, at=8)
     with serving(held) as client:
         one = visit(client.base_url)
-        one.get_by_label("Message", exact=True).fill("Hello")
-        one.keyboard.press("Enter")
+        send(one, "Hello")
         shows(one, "Hello", "Answer 1")
         other = beside(one)
         other.locator(".talk").hover()
