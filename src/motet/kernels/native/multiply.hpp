@@ -8,13 +8,13 @@
 namespace {
 
 // Integer sums of the products of a block's group g against row r of the tile, from where they
-// start; w holds the open quants of S strips. CHAINS: independent sums for each.
+// start; w holds the open quants of S strips. CHAINS: independent sums for each. It is for where
+// sixteen lanes are one register; by_vector.hpp is for elsewhere.
 template <class L, int S, int CHAINS>
 INLINE void add_products(const i32x16 (&w)[S][8], const int32_t* four, int g, int32_t start,
                          i32x16 (&out)[S]) {
   constexpr int vectors = 8 / L::Scales::GROUPS;
-  using Sum = Products<L::Quants::DOT, vectors>;
-  Sum sums[S][CHAINS];
+  Products<L::Quants::DOT, vectors> sums[S][CHAINS];
 #pragma GCC unroll 2
   for (int s = 0; s < S; s++) {
     sums[s][0].start(start);
@@ -23,13 +23,8 @@ INLINE void add_products(const i32x16 (&w)[S][8], const int32_t* four, int g, in
 #pragma GCC unroll 8
   for (int i = 0; i < vectors; i++)
 #pragma GCC unroll 2
-    for (int s = 0; s < S; s++) {
-      Sum& sum = sums[s][i % CHAINS];
-      if (i && i % Sum::HOLDS == 0) sum.widen();
-#pragma GCC unroll 4
-      for (int at = 0; at < REGISTERS; at += Sum::TOGETHER)
-        sum.add(w[s][g * vectors + i], at, four[g * vectors + i]);
-    }
+    for (int s = 0; s < S; s++)
+      sums[s][i % CHAINS].add(w[s][g * vectors + i], 0, four[g * vectors + i]);
 #pragma GCC unroll 2
   for (int s = 0; s < S; s++)
     out[s] = CHAINS == 2 ? sums[s][0].sum() + sums[s][CHAINS - 1].sum() : sums[s][0].sum();
