@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -163,15 +164,13 @@ def test_conversations_stay_at_a_replica_and_outlive_it(proxy, tmp_path):
                         assert response.status_code >= 500, response.text
                         time.sleep(0.1)
 
-        threads = [threading.Thread(target=talk, args=(number,)) for number in numbers]
-        for thread in threads:
-            thread.start()
-        time.sleep(1)
-        os.kill(processes()[0].pid, signal.SIGKILL)
-        killed.set()
-        for thread in threads:
-            thread.join(120)
-            assert not thread.is_alive()
+        with ThreadPoolExecutor(len(numbers)) as threads:
+            talks = [threads.submit(talk, number) for number in numbers]
+            wait_for(lambda: min(answered.values()) > 2)  # all of them are at it
+            os.kill(processes()[0].pid, signal.SIGKILL)
+            killed.set()
+            for each in talks:
+                each.result(120)
         for number in numbers:
             messages = said(client, number)
             # An answer that was given and whose reply was lost is there, and asked for again.
