@@ -43,14 +43,14 @@ def wait_for(url: str) -> None:
         time.sleep(0.1)
 
 
-def answered(url: str, client: int, answers: int, tokens: int) -> int:
-    """How many tokens the answers have."""
+def answered(url: str, turn: int, client: int, answers: int, tokens: int) -> int:
+    """How many tokens the answers have; each turn asks anew, so that nothing is remembered."""
     written = 0
     with httpx.Client(base_url=url, timeout=600) as http:
         for number in range(answers):
             body = {
                 "model": "any",
-                "prompt": f"{client} {number} Once upon a time",
+                "prompt": f"{turn} {client} {number} Once upon a time",
                 "max_tokens": tokens,
                 "temperature": 0,
                 "stream": True,
@@ -64,10 +64,12 @@ def answered(url: str, client: int, answers: int, tokens: int) -> int:
     return written
 
 
-def tokens_per_second(url: str, clients: int, answers: int, tokens: int) -> float:
+def tokens_per_second(url: str, turn: int, clients: int, answers: int, tokens: int) -> float:
     begun = time.perf_counter()
     with ThreadPoolExecutor(clients) as threads:
-        counts = threads.map(lambda client: answered(url, client, answers, tokens), range(clients))
+        counts = threads.map(
+            lambda client: answered(url, turn, client, answers, tokens), range(clients)
+        )
         return sum(counts) / (time.perf_counter() - begun)
 
 
@@ -107,7 +109,7 @@ def main() -> None:
                 for name, url in urls.items():
                     wait_for(url)
                     sizes = options.clients, options.answers, options.tokens
-                    speed = tokens_per_second(url, *sizes)
+                    speed = tokens_per_second(url, turn, *sizes)
                     if turn:  # the first one warms up
                         speeds[name].append(speed)
         for name, found in speeds.items():
