@@ -29,8 +29,14 @@ struct Flushing {
 // first. w: words of two BF16 weights (the even column's in the lower half). Every step is a fused
 // multiply-add, rounded to nearest even, inside Flushing.
 
+struct Bf16Words {
+  static constexpr int STEP = 16, BYTES = 4 * LANES;
+  using Item = uint32_t;
+  INLINE static i32x16 load(const uint8_t* p) { return load_int(p); }
+};
+
 // x: the even column's as a float, the odd one's `stride` after it.
-struct Fused {
+struct Fused : Bf16Words {
   static constexpr int ITEMS = 2;  // of x for a word of weights
   INLINE static f32x16 add(f32x16 sum, i32x16 w, const uint32_t* x, int stride) {
     float even, odd;
@@ -43,7 +49,7 @@ struct Fused {
 
 #if MOTET_AVX512
 // x: a word like those of w. AVX512_BF16's VDPBF16PS.
-struct Dots {
+struct Dots : Bf16Words {
   static constexpr int ITEMS = 1;
   INLINE static f32x16 add(f32x16 sum, i32x16 w, const uint32_t* x, int) {
     asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum.v[0]) : "v"(w.v[0]), "m"(*x));

@@ -4,9 +4,9 @@
 // the call: the products inside a block are exact in int32 (quantised weights) or in a fixed order
 // (float weights). So it does not depend on how many rows there are or which thread computes it.
 #pragma once
-#include "multiply_bf16.hpp"
 #include "multiply_codes.hpp"
 #include "multiply_many.hpp"
+#include "multiply_plain.hpp"
 #include "pack.hpp"
 
 namespace {
@@ -256,15 +256,20 @@ struct Product {
   template <int R, int S>
   void floats_of(int64_t s, Tile tile) const {
     const uint8_t* strips = w.data + s * w.strip_bytes;
-    const float* a = floats + tile.row * w.columns;
     f32x16 out[S][R];
-    if (w.type == BF16)
-      multiply_bf16<R, S>(input.dots, strips, w.strip_bytes, (w.columns + 1) / 2,
-                          rounded + tile.row * input.rounded_items(), ahead(tile), out);
-    else if (w.type == F32)
-      multiply_floats<float, R>(strips, w.strip_bytes, w.columns, a, ahead(tile), out);
-    else
-      multiply_floats<Half, R>(strips, w.strip_bytes, w.columns, a, ahead(tile), out);
+    if (w.type == BF16) {
+      const Flushing flushing;
+      with_way(input.dots, [&](auto way) {
+        multiply_rows<decltype(way), R>(strips, w.strip_bytes, (w.columns + 1) / 2,
+                                        rounded + tile.row * input.rounded_items(), ahead(tile),
+                                        out);
+      });
+    } else {
+      with_floats(w.type, [&](auto way) {
+        multiply_rows<decltype(way), R>(strips, w.strip_bytes, w.columns,
+                                        floats + tile.row * w.columns, ahead(tile), out);
+      });
+    }
     put<R, S>(s, tile, out);
   }
 
@@ -378,8 +383,7 @@ inline void unpack_row(const Matrix& w, int64_t row, float* out) {
   if (w.is_float()) {
     for (int64_t k = 0; k < w.columns; k++) {
       const uint8_t* p = strip + k * w.item_bytes * STRIP;
-      const f32x16 v = w.type == F32 ? load_weights<float>(p) : load_weights<Half>(p);
-      v.store(lanes);
+      with_floats(w.type, [&](auto way) { way.load(p).store(lanes); });
       out[k] = lanes[lane];
     }
     return;
