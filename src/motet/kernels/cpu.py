@@ -29,6 +29,7 @@ from motet.kernels.cpu_recurrent import CPURecurrent
 from motet.kernels.cpu_weights import CPUWeights
 from motet.kernels.host_memory import HostMemory, HostPages
 from motet.kernels.interface import KV_TYPES, BlockTables, Extended, PagedKV
+from motet.kernels.outputs import empty
 from motet.kernels.quantizing import check_quantized, error_weights, refuse_value, refused_bits
 from motet.kernels.rope import Rope
 from motet.kernels.routing import SCORES, WEIGHTS, Routing
@@ -113,19 +114,19 @@ class CPU(CPUWeights, CPURecurrent, HostMemory):
         self, x: Float32, *weights: Any, biases: Sequence[Float32 | None] = ()
     ) -> tuple[Float32, ...]:
         if len(weights) == 1:  # in most calls, of which a small step has hundreds
-            out = (np.empty((len(x), weights[0].rows), np.float32),)
+            out = (empty(self._native, (len(x), weights[0].rows)),)
         else:
-            out = tuple([np.empty((len(x), w.rows), np.float32) for w in weights])
+            out = tuple([empty(self._native, (len(x), w.rows)) for w in weights])
         self._native.linear(self._pool, x, weights, biases, out)
         return out
 
     def embedding(self, weight: Any, ids: Int32) -> Float32:
-        out = np.empty((len(ids), weight.columns), np.float32)
+        out = empty(self._native, (len(ids), weight.columns))
         self._native.embedding(self._pool, weight, ids, out)
         return out
 
     def rms_norm(self, x: Float32, weight: Float32, eps: float) -> Float32:
-        out = np.empty_like(x)
+        out = empty(self._native, x.shape)
         self._native.rms_norm(self._pool, x, weight, eps, out)
         return out
 
@@ -137,22 +138,22 @@ class CPU(CPUWeights, CPURecurrent, HostMemory):
         eps: float,
         plus: Float32 | None = None,
     ) -> Float32:
-        out = np.empty_like(x)
+        out = empty(self._native, x.shape)
         self._native.layer_norm(self._pool, x, weight, bias, eps, plus, out)
         return out
 
     def activate(self, x: Float32, activation: str) -> Float32:
-        out = np.empty_like(x)
+        out = empty(self._native, x.shape)
         self._native.activate(self._pool, _ACTIVATIONS[activation], x, None, out)
         return out
 
     def gated(self, gate: Float32, up: Float32, activation: str) -> Float32:
-        out = np.empty_like(gate)
+        out = empty(self._native, gate.shape)
         self._native.activate(self._pool, _ACTIVATIONS[activation], gate, up, out)
         return out
 
     def softcap(self, x: Float32, cap: float) -> Float32:
-        out = np.empty_like(x)
+        out = empty(self._native, x.shape)
         self._native.softcap(self._pool, x, cap, out)
         return out
 
@@ -190,7 +191,7 @@ class CPU(CPUWeights, CPURecurrent, HostMemory):
                 places_of = unrotated_places if rope is None else rope.grouped_places
                 far = [(group, places_of(group)) for group in groups]
                 extend = native.SelfExtend(extended.window, far, stage, extended.factors)
-        out = np.empty((len(q), q.shape[1] * (latent or pages.value_dim)), np.float32)
+        out = empty(self._native, (len(q), q.shape[1] * (latent or pages.value_dim)))
         fine = native.attention(
             self._pool,
             q,
@@ -220,7 +221,7 @@ class CPU(CPUWeights, CPURecurrent, HostMemory):
     def cross_attention(self, q: Float32, kv: PagedKV, *, scale: float) -> Float32:
         pages, tables = kv.pages, kv.tables
         assert isinstance(pages, HostPages) and isinstance(tables, NativeBlockTables)
-        out = np.empty((len(q), q.shape[1] * pages.value_dim), np.float32)
+        out = empty(self._native, (len(q), q.shape[1] * pages.value_dim))
         native = self._pages_of(pages)
         self._native.cross_attention(self._pool, q, native, tables.native, scale, out)
         return out
@@ -243,14 +244,14 @@ class CPU(CPUWeights, CPURecurrent, HostMemory):
             rope.table(longest), rope.places, rope.pairing == "normal", rope.scale
         )
         table = bias and bias.table(longest)
-        out = np.empty((len(q), q.shape[1] * v.shape[2]), np.float32)
+        out = empty(self._native, (len(q), q.shape[1] * v.shape[2]))
         self._native.encoder_attention(
             self._pool, q, k, v, starts, rotary, table, scale, window, softcap, out
         )
         return out
 
     def softmax(self, x: Float32) -> Float32:
-        out = np.empty_like(x)
+        out = empty(self._native, x.shape)
         self._native.softmax(self._pool, x, out)
         return out
 
@@ -258,7 +259,7 @@ class CPU(CPUWeights, CPURecurrent, HostMemory):
         self, x: Float32, weights: Sequence[Any], before: Float32 | None = None
     ) -> Float32:
         width = weights[0].rows + (0 if before is None else before.shape[2])
-        out = np.empty((*x.shape[:2], width), np.float32)
+        out = empty(self._native, (*x.shape[:2], width))
         self._native.head_linear(self._pool, x, weights, before, out)
         return out
 
@@ -294,7 +295,7 @@ class CPU(CPUWeights, CPURecurrent, HostMemory):
         activation: str,
         biases: Sequence[Float32] = (),
     ) -> Float32:
-        out = np.empty((len(x), down[0].rows), np.float32)
+        out = empty(self._native, (len(x), down[0].rows))
         act = _ACTIVATIONS[activation]
         self._native.experts(self._pool, x, ids, weights, gate, up, down, act, biases, out)
         return out

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import numpy as np
-
 from motet.arrays import Float32
 from motet.kernels.interface_recurrent import Runs
+from motet.kernels.outputs import empty
 from motet.kernels.rwkv7 import Wkv7Heads
 
 
@@ -16,7 +15,7 @@ class CPURecurrent:
     _pool: Any
 
     def sum_rows(self, x: Float32, states: Float32, runs: Runs) -> Float32:
-        out = np.empty((len(runs.read), x.shape[1]), np.float32)
+        out = empty(self._native, (len(runs.read), x.shape[1]))
         self._native.sum_rows(self._pool, x, states, runs, out)
         return out
 
@@ -31,7 +30,7 @@ class CPURecurrent:
     ) -> Float32:
         if activation not in (None, "silu"):
             raise ValueError(f"activation is {activation!r}, not None or silu")
-        out = np.empty(x.shape, np.float32)
+        out = empty(self._native, x.shape)
         silu = activation == "silu"
         self._native.causal_conv(self._pool, x, weight, bias, tails, runs, silu, out)
         return out
@@ -49,7 +48,7 @@ class CPURecurrent:
         runs: Runs,
         z: Float32 | None = None,
     ) -> Float32:
-        out = np.empty(x.shape, np.float32)
+        out = empty(self._native, x.shape)
         self._native.selective_scan(self._pool, x, dt, dt_bias, a, b, c, d, states, runs, z, out)
         return out
 
@@ -65,7 +64,7 @@ class CPURecurrent:
         states: Float32,
         runs: Runs,
     ) -> Float32:
-        out = np.empty(x.shape, np.float32)
+        out = empty(self._native, x.shape)
         self._native.mamba2_scan(self._pool, x, dt, dt_bias, a, b, c, d, states, runs, out)
         return out
 
@@ -84,7 +83,7 @@ class CPURecurrent:
         eps: float,
         tiled: bool = False,
     ) -> Float32:
-        out = np.empty(v.shape, np.float32)
+        out = empty(self._native, v.shape)
         self._native.delta_rule(
             self._pool, q, k, v, beta, dt, dt_bias, a, states, runs, eps, tiled, out
         )
@@ -100,7 +99,7 @@ class CPURecurrent:
         states: Float32,
         runs: Runs,
     ) -> Float32:
-        out = np.empty(r.shape, np.float32)
+        out = empty(self._native, r.shape)
         self._native.wkv6(self._pool, r, k, v, w, u, states, runs, out)
         return out
 
@@ -116,16 +115,16 @@ class CPURecurrent:
         states: Float32,
         runs: Runs,
     ) -> Float32:
-        out = np.empty(r.shape, np.float32)
+        out = empty(self._native, r.shape)
         self._native.wkv7(self._pool, r, w, k, v, a, heads, eps, states, runs, out)
         return out
 
     def token_shift(self, x: Float32, tails: Float32, runs: Runs) -> Float32:
-        out = np.empty(x.shape, np.float32)
+        out = empty(self._native, x.shape)
         self._native.token_shift(self._pool, x, tails, runs, out)
         return out
 
     def mix(self, x: Float32, shifted: Float32, t: Float32) -> Float32:
-        out = np.empty((*t.shape[:-2], *x.shape), np.float32)
+        out = empty(self._native, (*t.shape[:-2], *x.shape))
         self._native.mix(self._pool, x, shifted, t, out)
         return out

@@ -1,6 +1,7 @@
 // A module of kernels for one instruction set. Each room has a source of its own (bind_*.cpp),
 // which checks shapes once; here stand the pool and what works element by element.
 #include "binding.hpp"
+#include "buffers.hpp"
 #include "elementwise.hpp"
 
 namespace {
@@ -56,6 +57,17 @@ void softmax_of(ThreadPool& pool, Array<const float, 2> x, Array<float, 2> out) 
   softmax(pool, x.data(), x.shape(0), x.shape(1), out.data());
 }
 
+// Not initialised; the memory is kept when nobody holds the array any more.
+nb::ndarray<nb::numpy, float> floats_of(std::vector<size_t> shape) {
+  size_t count = 1;
+  for (size_t n : shape) need(!__builtin_mul_overflow(count, n, &count), "an array too large");
+  auto array = std::make_unique<Buffer<float>>(count);
+  float* data = array->p;
+  nb::capsule owner(array.get(), [](void* p) noexcept { delete (Buffer<float>*)p; });
+  array.release();
+  return {data, shape.size(), shape.data(), owner};
+}
+
 // Read an array once with every thread: what memory can deliver.
 uint64_t read_all(ThreadPool& pool, AnyArray<const uint8_t> bytes) {
   constexpr int64_t part = 1 << 20;
@@ -91,6 +103,7 @@ NB_MODULE(MOTET_MODULE, m) {
   m.def("activate", &activate_of, "pool"_a, "activation"_a, "x"_a, "up"_a.none(), "out"_a);
   m.def("softcap", &softcap_of);
   m.def("softmax", &softmax_of);
+  m.def("floats", &floats_of);
   m.def("read_all", &read_all);
   bind_matrices(m);
   bind_attention(m);

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "buffers.hpp"
 #include "layouts.hpp"
 #include "threads.hpp"
 #if MOTET_TILES
@@ -35,18 +36,6 @@ inline std::vector<Tile> tiles_of(int64_t rows) {
     for (; rows - row >= height; row += height) tiles.push_back({row, height});
   return tiles;
 }
-
-template <class T>
-struct Buffer {  // 64-byte aligned, not initialised
-  explicit Buffer(int64_t count)
-      : p((T*)aligned_alloc(64, (std::max<int64_t>(count, 1) * sizeof(T) + 63) / 64 * 64)) {
-    if (!p) throw std::bad_alloc();
-  }
-  ~Buffer() { free(p); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  T* p;
-};
 
 #if MOTET_PAIRS
 // So many rows of a block each, two by two: eight columns of both side by side, as an instruction
