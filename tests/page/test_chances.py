@@ -101,3 +101,15 @@ def test_without_them(server: httpx.Client, visit: Visit) -> None:
         say(page, "The cat")
     assert "logprobs" not in asked.value.post_data_json
     assert not page.get_by_role("button", name="Show probabilities").count()
+
+
+@pytest.mark.parametrize("key", ["Alt+p", "Alt+n"])
+def test_alternatives_go_with_their_token(server: httpx.Client, visit: Visit, key: str) -> None:
+    page = visit(server.base_url)
+    say(page, "The cat")
+    last(page, "Show probabilities").click()
+    page.locator(".last .tokens .token").nth(3).hover()
+    page.wait_for_selector(".alternatives")
+    page.keyboard.press(key)
+    until(page, lambda: not page.locator(".tokens").count())
+    until(page, lambda: not page.locator(".alternatives").count())

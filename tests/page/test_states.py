@@ -149,6 +149,19 @@ def test_a_browser_that_keeps_nothing(browser: Any) -> None:
         page.close()
 
 
+def test_a_database_that_is_closed_meanwhile(browser: Any, visit: Visit) -> None:
+    """Its data were cleared, or the system took it away: what is said from then on is kept."""
+    with serving(echoing) as client:
+        page = visit(client.base_url)
+        say(page, "Hello")
+        origin = str(client.base_url).rstrip("/")
+        cleared = {"origin": origin, "storageTypes": "indexeddb"}
+        page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", cleared)
+        say(page, "Again")
+        page.reload()
+        shows(page, "Hello", "Answer 1 to: Hello", "Again", "Answer 2 to: Again")
+
+
 def test_an_address_that_browsers_do_not_trust(browser: Any, visit: Visit) -> None:
     """As over a network without TLS: some of what browsers have is missing there."""
     settings = ServerSettings(port=0, hosts=(ELSEWHERE,), shutdown_seconds=2)
