@@ -32,6 +32,9 @@ def test_going_on_from_an_alternative(
     server: httpx.Client, visit: Visit, size: tuple[int, int]
 ) -> None:
     page = visit(server.base_url, size)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Temperature").fill("0")  # others may end early
+    page.keyboard.press("Escape")
     say(page, "Once upon a time there was a little girl")
     first = texts(page)[1]
     asked = prompt_tokens(page)
