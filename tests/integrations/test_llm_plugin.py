@@ -99,7 +99,8 @@ def test_options_are_those_of_sampling():
 
 
 def test_other_models_by_names_of_ones_own(tmp_path):
-    assert run("motet", "add", str(shipped_model()), "--name", "mine") == "llm -m motet/mine\n"
+    for name in ("motet/mine", "mine"):
+        assert run("motet", "add", str(shipped_model()), "--name", name) == "llm -m motet/mine\n"
     assert llm.get_model("motet/mine").loaded.path == str(shipped_model())
     assert "motet/mine" in run("motet", "list")
     run("motet", "remove", "motet/mine")
@@ -107,6 +108,20 @@ def test_other_models_by_names_of_ones_own(tmp_path):
         llm.get_model("motet/mine")
     for arguments in (["remove", "mine"], ["add", str(tmp_path / "none.gguf")]):
         assert CliRunner().invoke(cli, ["motet", *arguments]).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "rubbish", [b"[]", b"null", b'{"a": 5}', b"\xff", b"", b"[" * 100_000, None]
+)
+def test_a_list_of_added_models_that_is_none(tmp_path, rubbish):
+    file = tmp_path / llm_plugin.ADDED
+    if rubbish is None:
+        file.mkdir()
+    else:
+        file.write_bytes(rubbish)
+    for arguments in (["models", "list"], ["motet", "list"], ["motet", "remove", "a"]):
+        result = CliRunner().invoke(cli, arguments)
+        assert result.exit_code == 1 and str(file) in result.output
 
 
 def test_a_chat_model_gets_its_template_and_a_system_message():

@@ -182,5 +182,15 @@ def test_what_is_not_known_is_refused_by_name(tiny):
         tiny.generate_until(asked("generate_until", ("A", {})), True)
     with pytest.raises(TypeError, match="dtype"):
         MotetLM(str(shipped_model()), dtype="float32")
-    with pytest.raises(OptionError, match="batch_size is 'many'"):
-        MotetLM(str(shipped_model()), batch_size="many")
+    for name, value in (
+        ("batch_size", "many"),
+        ("batch_size", None),
+        ("max_batch_size", "many"),
+        ("max_batch_size", 0),
+        ("max_gen_toks", "x"),
+        ("max_gen_toks", 0),
+        ("seed", "x"),
+        ("seed", -1),
+    ):
+        with pytest.raises(OptionError, match=f"{name} is {value!r}"):
+            MotetLM(str(shipped_model()), **{name: value})

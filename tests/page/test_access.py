@@ -66,6 +66,7 @@ def test_names_and_contrast(
     page.get_by_role("button", name="Settings").click()
     sound(page)
     page.keyboard.press("Escape")
+    assert not page.locator("#settings").is_visible()
     last(page, "Answer again").click()
     page.wait_for_selector("text=2/2")
     last(page, "Delete").click()

@@ -32,6 +32,9 @@ def test_going_on_from_an_alternative(
     server: httpx.Client, visit: Visit, size: tuple[int, int]
 ) -> None:
     page = visit(server.base_url, size)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Temperature").fill("0")  # others may end early
+    page.keyboard.press("Escape")
     say(page, "Once upon a time there was a little girl")
     first = texts(page)[1]
     asked = prompt_tokens(page)
@@ -101,3 +104,15 @@ def test_without_them(server: httpx.Client, visit: Visit) -> None:
         say(page, "The cat")
     assert "logprobs" not in asked.value.post_data_json
     assert not page.get_by_role("button", name="Show probabilities").count()
+
+
+@pytest.mark.parametrize("key", ["Alt+p", "Alt+n"])
+def test_alternatives_go_with_their_token(server: httpx.Client, visit: Visit, key: str) -> None:
+    page = visit(server.base_url)
+    say(page, "The cat")
+    last(page, "Show probabilities").click()
+    page.locator(".last .tokens .token").nth(3).hover()
+    page.wait_for_selector(".alternatives")
+    page.keyboard.press(key)
+    until(page, lambda: not page.locator(".tokens").count())
+    until(page, lambda: not page.locator(".alternatives").count())

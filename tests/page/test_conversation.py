@@ -46,8 +46,8 @@ def test_a_conversation(server: httpx.Client, visit: Visit, size: tuple[int, int
     page.reload()
     ended(page)
     assert texts(page) == ["Hello", "Answer 1 to: Hello", "Again", "Answer 2 to: Again"]
-    overflow = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
-    assert not page.evaluate(overflow)
+    for name in ("html", "#talks", "#scroll"):
+        assert page.locator(name).evaluate("it => it.scrollWidth <= it.clientWidth"), name
 
 
 def test_an_answer_comes_in_pieces_and_is_stopped(browser: Any, visit: Visit) -> None:

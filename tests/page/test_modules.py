@@ -31,7 +31,8 @@ SHOWN = """async (text) => {
         ("`a*b*` ``c`d``", "<p><code>a*b*</code> <code>c`d</code></p>"),
         (r"\*no\* \_no\_ a\b", r"<p>*no* _no_ a\b</p>"),
         ("# One\n### Three #\ntext", "<h4>One</h4><h6>Three</h6><p>text</p>"),
-        ("---\n***", "<hr><hr>"),
+        ("# C#\n## C# ##\n# #", "<h4>C#</h4><h5>C#</h5><h4></h4>"),
+        ("---\n***\n_ _ _\n-*-\n    ---", "<hr><hr><hr><p>-*-<br>---</p>"),
         ("> a\n> > b", "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>"),
         ("- a\n- b\n  - c\n- d", "<ul><li>a</li><li>b<ul><li>c</li></ul></li><li>d</li></ul>"),
         ("3. a\n4. b", '<ol start="3"><li>a</li><li>b</li></ol>'),
@@ -49,6 +50,9 @@ SHOWN = """async (text) => {
             "<pre><code>not yet closed</code></pre>".replace("not", "<span>not</span>"),
         ),
         ("~~~\n```\n~~~", "<pre><code>```</code></pre>"),
+        ("````\n```\n`````", "<pre><code>```</code></pre>"),
+        ("``` a ` b\nc", "<p>``` a ` b<br>c</p>"),
+        ("` a ` `  `", "<p><code>a</code> <code>  </code></p>"),
         ("a | b\n--|--\n1 | `x|y`", None),
         (
             "[a](https://x.example/(b)) [c](ftp://x) [d]",
@@ -72,6 +76,8 @@ def test_markdown_of_other_shapes(page: Any) -> None:
     table = page.evaluate(SHOWN, "a | b\n--|--\n1 | `x|y`\n2 |")
     assert "<th>a</th><th>b</th>" in table and "<td>1</td><td><code>x|y</code></td>" in table
     assert "<td>2</td><td></td>" in table
+    for other in ("a | b\n---", "a | b\n-- | :", "a | b\n--  x | --", "a | b\n-- | -- | --"):
+        assert "<table>" not in page.evaluate(SHOWN, other), other
     loose = page.evaluate(SHOWN, "- a\n\n- b")
     assert loose.count("<ul>") == 1 and loose.count("<li>") == 2
     assert page.evaluate(SHOWN, "***c***") in (
@@ -107,6 +113,45 @@ def test_markdown_of_other_shapes(page: Any) -> None:
 )
 def test_hostile_markdown_ends(page: Any, part: str) -> None:
     assert page.evaluate(SHOWN, part * 20_000) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "~" * 200_000 + "`",
+        "```" + " " * 200_000 + "`",
+        "`" * 200_000 + "\nopen",
+        "# a" + " " * 200_000 + "b",
+        "# " + "#" * 200_000 + "b",
+        "-" + " " * 200_000 + "b",
+        "a|b\n-" + " " * 200_000 + "x",
+        "a|b\n" + " " * 200_000 + "-x",
+        "` " + "a" * 200_000 + "`",
+        r"x\begin{a}" * 20_000,
+        "```js\n" + '"\\' * 24_000 + "\n```",
+        "a\n" * 200_000,
+        "- a\n" + "b\n" * 200_000,
+        "$$" + r"\frac" * 780 + "x$$",
+    ],
+    ids=lambda text: ascii(text[:6]),
+)
+def test_hostile_lines_end(page: Any, text: str) -> None:
+    """What a pattern would go over again and again, and more nodes than a call has arguments."""
+    assert page.evaluate(SHOWN, text) is not None
+
+
+def test_a_table_is_no_larger_than_its_text(page: Any) -> None:
+    """Not by much: rows may leave out cells, and more columns than anybody reads are text."""
+    count = """async (text) => {
+      const { show } = await import("/page/markdown.js");
+      const box = document.createElement("div");
+      show(box, text);
+      return [box.querySelectorAll("*").length, box.querySelectorAll("table").length];
+    }"""
+    for columns, tables in ((200, 1), (2000, 0)):
+        text = "a|" * columns + "\n" + "-|" * columns + "\n" + "|\n" * 2000
+        elements, found = page.evaluate(count, text)
+        assert elements < 2 * len(text) and found == tables
 
 
 def test_what_is_shown_grows_in_place(page: Any) -> None:

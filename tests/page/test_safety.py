@@ -164,3 +164,18 @@ def test_a_file_that_tries_more(shared: Any, tmp_path: Path) -> None:
     shared.wait_for_selector("text=imported")
     assert shared.evaluate("window.harmed") is None
     assert shared.locator("#title").inner_text() == talk["title"]
+    facts = shared.locator(".facts").inner_text()
+    assert "prompt 0, 3 cached" in facts and "NaN" not in shared.locator("body").inner_text()
+
+
+def test_a_long_conversation_is_shown(shared: Any, tmp_path: Path) -> None:
+    """Messages by the thousand, each looked at beside those that could stand in its place."""
+    nodes = {
+        str(n): {"id": str(n), "parent": str(n - 1) if n else "", "role": "user", "text": f"n{n}"}
+        for n in range(3000)
+    }
+    talk = {"nodes": nodes, "chosen": {}}
+    data = {"format": "motet-conversations", "version": 1, "conversations": [talk]}
+    imported(shared, tmp_path / "file.json", data)
+    shared.wait_for_selector("text=n2999")
+    assert shared.locator(".message").count() == 3000

@@ -91,7 +91,7 @@ def test_it_asks_again_when_the_server_was_busy(browser: Any, visit: Visit) -> N
 def test_a_server_that_stops_in_the_middle_of_an_answer(browser: Any, visit: Visit) -> None:
     held = Held(parrot, at=8)
     with serving(held, settings=ServerSettings(port=0, shutdown_seconds=0.1)) as client:
-        page = visit(client.base_url, expected="net::ERR")
+        page = visit(client.base_url, expected="Failed to load resource")
         send(page, "Hello")
         shows(page, "Hello", "Answer 1")
         held.free.set()
@@ -147,6 +147,19 @@ def test_a_browser_that_keeps_nothing(browser: Any) -> None:
         last(page, "Show probabilities").click()
         page.wait_for_selector(".tokens .token")
         page.close()
+
+
+def test_a_database_that_is_closed_meanwhile(browser: Any, visit: Visit) -> None:
+    """Its data were cleared, or the system took it away: what is said from then on is kept."""
+    with serving(echoing) as client:
+        page = visit(client.base_url)
+        say(page, "Hello")
+        origin = str(client.base_url).rstrip("/")
+        cleared = {"origin": origin, "storageTypes": "indexeddb"}
+        page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", cleared)
+        say(page, "Again")
+        page.reload()
+        shows(page, "Hello", "Answer 1 to: Hello", "Again", "Answer 2 to: Again")
 
 
 def test_an_address_that_browsers_do_not_trust(browser: Any, visit: Visit) -> None:

@@ -194,7 +194,7 @@ def register_commands(cli: click.Group) -> None:
             open_model(path).close()
         except MotetError as error:
             raise click.ClickException(str(error)) from error
-        chosen = name or Path(model).stem
+        chosen = (name or Path(model).stem).removeprefix(PREFIX)
         _write({**_added(), chosen: path})
         click.echo(f"llm -m {PREFIX}{chosen}")
 
@@ -230,13 +230,18 @@ def _models(shipped: Mapping[str, Path]) -> Iterator[tuple[str, Loaded]]:
 
 
 def _added() -> dict[str, str]:
+    """Raises ClickException where the file says anything else."""
     file = llm.user_dir() / ADDED
     try:
         found = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except OSError as error:
+        raise click.ClickException(f"{file} can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise click.ClickException(f"{file} is no JSON: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(path, str) for path in found.values()):
+        raise click.ClickException(f"{file} has no paths by their names: mend it, or delete it")
     return found
 
 

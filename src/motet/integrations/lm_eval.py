@@ -87,12 +87,13 @@ class MotetLM(TemplateLM):
         """
         super().__init__()
         del device  # the harness says cuda:0 where nobody says anything
+        self.batch_size = _batch_size(batch_size, max_batch_size)
+        self.max_gen_toks = checks.whole("max_gen_toks", max_gen_toks, 1)
+        self._seed = checks.whole("seed", seed)
         self.model = Model.load(path, threads, type=type)
         if self.model.tokenizer is None:
             raise UnsupportedError(f"{path} has no vocabulary, and tasks are texts")
         self.tokenizer = self.model.tokenizer
-        self.batch_size = _batch_size(batch_size, max_batch_size)
-        self.max_gen_toks = max_gen_toks
         self._options: dict[str, Any] = {"kv_type": kv_type, "self_extend": self_extend}
         self._llm = LLM(
             self.model,
@@ -102,7 +103,6 @@ class MotetLM(TemplateLM):
             **self._options,
         )
         self.max_length = self._llm.max_tokens
-        self._seed = seed
 
     @property
     def eot_token_id(self) -> int:
@@ -254,11 +254,12 @@ class MotetLM(TemplateLM):
 
 def _batch_size(given: int | str, most: int | None) -> int:
     """Raises OptionError for what is neither a number nor "auto"."""
+    most = checks.optional_whole("max_batch_size", most, 1)
     if isinstance(given, str) and given.partition(":")[0] == "auto":
         return min(_AUTO, most or _AUTO)
     try:
         return checks.whole("batch_size", int(given), 1)
-    except ValueError:
+    except (TypeError, ValueError):
         raise OptionError(
             f"batch_size is {checks.shown(given)}", hint='use a number, or "auto"'
         ) from None

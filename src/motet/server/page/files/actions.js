@@ -4,7 +4,7 @@ import { instead } from "./pieces.js";
 import { emit, notice, state } from "./state.js";
 import * as store from "./store.js";
 import * as tree from "./tree.js";
-import { forgetTokens, isAbandoned, keepTokens, save, stop, tokensOf, write } from "./writer.js";
+import { CLOSED, forgetTokens, isAbandoned, keepTokens, save, stop, tokensOf, write } from "./writer.js";
 
 const UNDO = 8000; // milliseconds for which it is offered
 
@@ -142,7 +142,11 @@ export function set(changes) {
 /** All conversations from the browser's database. */
 export async function load() {
   state.kept = await store.open();
-  for (const talk of await store.allTalks()) state.talks.set(talk.id, mended(talk));
+  try {
+    for (const talk of await store.allTalks()) state.talks.set(talk.id, mended(talk));
+  } catch (error) {
+    notice(`The conversations that this browser keeps could not be read: ${error.message}`);
+  }
   store.onChange(reload);
   setInterval(look, 5000);
   window.addEventListener("hashchange", () => {
@@ -202,7 +206,7 @@ function mended(talk) {
   for (const node of Object.values(talk.nodes)) {
     if (!isAbandoned(node)) continue;
     node.state = node.text || node.thought ? "cut" : "failed";
-    node.error = "The page was closed while the answer was written.";
+    node.error = CLOSED;
   }
   return talk;
 }

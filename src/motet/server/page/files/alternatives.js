@@ -3,7 +3,7 @@
 import * as actions from "./actions.js";
 import { h } from "./dom.js";
 import { instead, percent, visible } from "./pieces.js";
-import { state } from "./state.js";
+import { on, state } from "./state.js";
 
 const GAP = 6; // pixels between it and its token
 
@@ -11,11 +11,12 @@ let box = null;
 let owner = null; // the token's element
 let pinned = false; // whether it stays when the pointer leaves
 let timer = 0;
+on("talk", () => hide(true)); // the token may be gone
 
 /** Show what might have been at `group`, beside `element`. `stays`: until it is closed, and it takes the focus. */
 export function offer(node, all, group, tokens, element, stays) {
   clearTimeout(timer);
-  if (pinned && !stays) return;
+  if ((pinned && !stays) || !element.isConnected) return;
   if (owner !== element || !box) {
     hide(true);
     build(node, all, group, tokens);

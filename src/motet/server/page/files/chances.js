@@ -35,12 +35,10 @@ export class Chances {
     const base = this.node.base ?? 0;
     if (base && !this.tokens.firstChild) this.tokens.append(h("span", { class: "older" }, this.node.text.slice(0, base)));
     const shown = this.tokens.querySelectorAll(".token").length;
-    for (const [place, group] of this.all.slice(Math.max(0, shown - 1)).entries()) {
-      const number = Math.max(0, shown - 1) + place;
-      const element = this.build(group, tokens[group.from], number);
-      const old = this.tokens.querySelector(`[data-place="${number}"]`);
-      if (old) old.replaceWith(element);
-      else this.tokens.append(element);
+    if (shown) this.tokens.lastElementChild.remove(); // which may have been a part of a character
+    for (let number = Math.max(0, shown - 1); number < this.all.length; number++) {
+      const group = this.all[number];
+      this.tokens.append(this.build(group, tokens[group.from], number));
     }
   }
 

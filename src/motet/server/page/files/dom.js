@@ -13,7 +13,8 @@ export function h(tag, attributes = {}, ...children) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value != null) element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter((child) => child != null && child !== false));
+  // One after the other: there may be more of them than a call takes arguments.
+  for (const child of children.flat()) if (child != null && child !== false) element.append(child);
   return element;
 }
 

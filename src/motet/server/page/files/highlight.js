@@ -11,13 +11,14 @@ const WORDS =
   "string struct super switch then this throw true try type use var void where while with yield create insert into join on order by group set table update values";
 const KEYWORDS = new Set(WORDS.split(" "));
 const MOST = 50_000; // characters that are coloured
+const LONGEST = "{0,2000}"; // string: one that nothing closes is not looked for much further, again and again
 
 const COMMENTS = new Map([
   ...HASH.split(" ").map((name) => [name, "#.*"]),
   ...SLASH.split(" ").map((name) => [name, "\\/\\/.*|\\/\\*[^]*?(?:\\*\\/|$)"]),
   ...DASH.split(" ").map((name) => [name, "--.*"]),
 ]);
-const REST = `("""[^]*?(?:"""|$)|"(?:\\\\.|[^"\\\\\\n])*"|'(?:\\\\.|[^'\\\\\\n])*'|\`(?:\\\\[^]|[^\\\\\`])*\`)|(\\b\\d[\\w.]*)|([A-Za-z_$][\\w$]*)`;
+const REST = `("""[^]*?(?:"""|$)|"(?:\\\\.|[^"\\\\\\n])${LONGEST}"|'(?:\\\\.|[^'\\\\\\n])${LONGEST}'|\`(?:\\\\[^]|[^\\\\\`])${LONGEST}\`)|(\\b\\d[\\w.]*)|([A-Za-z_$][\\w$]*)`;
 
 /** The nodes of some code; plain text where the language isn't known. */
 export function highlight(code, language) {

@@ -91,9 +91,10 @@ function formula(text, at, open, close, block, missing) {
 /** Lines that are aligned, and what else stands without marks around it. */
 function environment(text, at, name) {
   const close = `\\end{${name}}`;
-  const end = text.indexOf(close, at);
-  if (end < 0 || end - at > LONGEST) return null;
-  const whole = text.slice(at, end + close.length);
+  const near = text.slice(at, at + LONGEST);
+  const end = near.indexOf(close);
+  if (end < 0) return null;
+  const whole = near.slice(0, end + close.length);
   return asFormula(whole, whole, true, at);
 }
 
@@ -112,7 +113,7 @@ function code(text, at, _depth, missing) {
     while (text[after] === "`") after++;
     if (after - close === mark.length) {
       const inside = text.slice(end, close).replaceAll("\n", " ");
-      const padded = /^ .*[^ ].* $/.test(inside);
+      const padded = inside.startsWith(" ") && inside.endsWith(" ") && inside.trim();
       return { nodes: [h("code", {}, padded ? inside.slice(1, -1) : inside)], end: after };
     }
     close = text.indexOf(mark, after);

@@ -79,6 +79,7 @@ function act(event, doing) {
 function escape(event) {
   if (document.querySelector("dialog[open]")) return;
   if (closeDrawers()) return event.preventDefault();
+  if (document.getElementById("settings").contains(event.target)) return toggleSettings();
   if (state.writing.has(state.current.id)) actions.stopWriting();
   else document.getElementById("text").focus();
 }

@@ -1,19 +1,19 @@
 // Markdown as DOM nodes, block by block; HTML in it is text like any other. While an answer is written,
-// blocks that haven't changed keep their nodes, so that what is selected stays so.
+// blocks that haven't changed keep their nodes, so that what is selected stays so. Patterns are such that none goes
+// over a line more than once, whatever is in it.
 
 import { copyButton, h } from "./dom.js";
 import { highlight } from "./highlight.js";
 import { inline } from "./inline.js";
 
 const DEPTH = 8; // of lists and quotes in each other
-const FENCE = /^( {0,3})(`{3,}|~{3,})\s*([^`]*)$/;
+const COLUMNS = 200; // what has more is no table
+const FENCE = /^( {0,3})(`{3,}|~{3,})/;
 const FORMULA = /^ *(\\\[|\$\$|\\begin\{([a-zA-Z]+\*?)\})/;
 const FORMULA_LINES = 100;
-const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
-const RULE = /^ {0,3}([-*_])\s*(?:\1\s*){2,}$/;
+const HEADING = /^ {0,3}(#{1,6})\s/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( *)([-*+]|\d{1,9}[.)])( +|$)/;
-const SEPARATOR = /^ *\|? *:?-+:? *(\| *:?-+:? *)*\|? *$/;
 
 /** Let `container` show `text`. */
 export function show(container, text) {
@@ -50,16 +50,33 @@ function blocks(lines) {
 
 function kindOf(lines, at) {
   const line = lines[at];
-  if (FENCE.test(line)) return "code";
+  if (fenceOf(line)) return "code";
   if (FORMULA.test(line) && formulaEnd(lines, at) > at) return "formula";
   if (HEADING.test(line)) return "heading";
-  if (RULE.test(line)) return "rule";
+  if (isRule(line)) return "rule";
   if (QUOTE.test(line)) return "quote";
   if (ITEM.test(line)) return "list";
-  if (line.includes("|") && SEPARATOR.test(lines[at + 1] ?? "") && lines[at + 1].includes("-")) {
-    if (cells(line).length === cells(lines[at + 1]).length) return "table";
-  }
-  return "paragraph";
+  return line.includes("|") && isTable(line, lines[at + 1] ?? "") ? "table" : "paragraph";
+}
+
+/** The fence that a line opens: {indent, mark, said}; null: none. */
+function fenceOf(line) {
+  const found = FENCE.exec(line);
+  if (!found) return null;
+  const said = line.slice(found[0].length);
+  return said.includes("`") ? null : { indent: found[1], mark: found[2], said: said.trim() };
+}
+
+function isRule(line) {
+  const sign = line[indentOf(line)];
+  if (indentOf(line) > 3 || !"-*_".includes(sign)) return false;
+  const signs = line.replace(/\s/g, "");
+  return signs.length > 2 && signs === sign.repeat(signs.length);
+}
+
+function isTable(head, separator) {
+  const marks = cells(separator);
+  return marks.length <= COLUMNS && marks.every((mark) => /^:?-+:?$/.test(mark)) && marks.length === cells(head).length;
 }
 
 /** Where a block that begins at a line ends, by its kind. */
@@ -68,9 +85,8 @@ const ENDS = {
   rule: (_lines, at) => at + 1,
   formula: (lines, at) => formulaEnd(lines, at),
   code(lines, at) {
-    const mark = FENCE.exec(lines[at])[2];
-    const closing = new RegExp(`^ {0,3}\\${mark[0]}{${mark.length},}\\s*$`);
-    for (at++; at < lines.length && !closing.test(lines[at]); ) at++;
+    const { mark } = fenceOf(lines[at]);
+    for (at++; at < lines.length && !closes(lines[at], mark); ) at++;
     return Math.min(at + 1, lines.length);
   },
   quote(lines, at) {
@@ -106,6 +122,11 @@ const ENDS = {
   },
 };
 
+/** Whether a line ends the code that `mark` began. */
+function closes(line, mark) {
+  return line.trim().startsWith(mark) && !line.trim().replaceAll(mark[0], "") && indentOf(line) <= 3;
+}
+
 /** After the line where the formula that begins at a line is closed; `at` where it isn't. */
 function formulaEnd(lines, at) {
   const [, mark, name] = FORMULA.exec(lines[at]);
@@ -124,26 +145,29 @@ const BUILDERS = {
   formula: (lines) => h("p", {}, inline(lines.join("\n"))),
   rule: () => h("hr"),
   heading(lines) {
-    const [, marks, text] = HEADING.exec(lines[0]);
+    const [whole, marks] = HEADING.exec(lines[0]);
+    const text = withoutMarks(lines[0].slice(whole.length).trim());
     return h(`h${Math.min(6, marks.length + 3)}`, { class: `size-${marks.length}` }, inline(text)); // below the page’s own
   },
   quote(lines, depth) {
     return h("blockquote", { dir: "auto" }, inside(lines.map((line) => line.replace(QUOTE, "")), depth));
   },
   code(lines) {
-    const [, indent, mark, said] = FENCE.exec(lines[0]);
-    const closed = lines.length > 1 && lines.at(-1).trim().startsWith(mark) && !lines.at(-1).trim().replaceAll(mark[0], "");
+    const { indent, mark, said } = fenceOf(lines[0]);
+    const closed = lines.length > 1 && closes(lines.at(-1), mark);
     const body = lines.slice(1, closed ? -1 : undefined);
     const text = body.map((line) => (line.startsWith(indent) ? line.slice(indent.length) : line)).join("\n");
-    const language = said.trim().split(/\s/)[0];
+    const language = said.split(/\s/, 1)[0];
     const head = h("div", { class: "code-head" }, h("span", {}, language || "text"), copyButton("Copy the code", () => text));
     return h("div", { class: "code" }, head, h("pre", { tabindex: "0" }, h("code", {}, highlight(text, language))));
   },
   table(lines) {
     const sides = cells(lines[1]).map(side);
     const row = (line, tag) => {
-      const own = cells(line);
-      return h("tr", {}, sides.map((where, place) => h(tag, { class: where }, inline(own[place] ?? ""))));
+      const own = cells(line).slice(0, sides.length);
+      const rest = sides.length - own.length; // in one cell: a table may have no more of them than its text has bars
+      const found = own.map((cell, place) => h(tag, { class: sides[place] }, inline(cell)));
+      return h("tr", {}, found, rest > 0 && h(tag, { colspan: rest }));
     };
     const head = h("thead", {}, row(lines[0], "th"));
     const body = h("tbody", {}, lines.slice(2).map((line) => row(line, "td")));
@@ -171,15 +195,22 @@ const BUILDERS = {
 function itemOf(lines, depth) {
   const task = /^\[([ xX])\] /.exec(lines[0]);
   if (task) lines = [lines[0].slice(4), ...lines.slice(1)];
-  const children = inside(lines, depth);
+  let children = inside(lines, depth);
   const first = children[0];
-  if (first?.localName === "p" && !lines.some((line) => !line.trim())) children.splice(0, 1, ...first.childNodes);
+  if (first?.localName === "p" && !lines.some((line) => !line.trim())) children = [...first.childNodes, ...children.slice(1)];
   const box = task && h("input", { type: "checkbox", disabled: true, checked: task[1] !== " ", "aria-label": "Done" });
   return h("li", { class: task ? "task" : null }, box, children);
 }
 
 function inside(lines, depth) {
   return blocks(lines).map((block) => build(block, depth + 1));
+}
+
+/** A heading's text without the signs that close it: those of "One #", not of "C#". */
+function withoutMarks(text) {
+  let end = text.length;
+  while (text[end - 1] === "#") end--;
+  return end && text[end - 1].trim() ? text : text.slice(0, end).trimEnd();
 }
 
 /** A row's cells; a bar after a backslash, or in code, is text. */

@@ -5,7 +5,7 @@ import { ABOVE, BELOW, FUNCTIONS, INTEGRALS, LARGE, LETTERS, LIMITS, OPERATORS, 
 
 const MATHML = "http://www.w3.org/1998/Math/MathML";
 const LONGEST = 4000; // characters
-const DEPTH = 40;
+const DEPTH = 80; // of commands and brackets in each other
 const TOKEN = /\\([A-Za-z]+\*?|[^])|\d+(?:[.,]\d+)*|\s+|[^]/gu;
 const FENCES = new Map([["matrix", ""], ["smallmatrix", ""], ["pmatrix", "()"], ["bmatrix", "[]"], ["Bmatrix", "{}"], ["vmatrix", "||"], ["Vmatrix", "‖‖"], ["cases", "{"]]);
 const LINED = new Set("aligned align align* split gather gather* gathered equation equation* alignedat array".split(" "));
@@ -79,10 +79,8 @@ class Reader {
 
   /** What stands in a line, up to what ends it. */
   row() {
-    if (++this.depth > DEPTH) throw new Unreadable();
     const found = [];
     for (this.skipBlanks(); !ends(this.next); this.skipBlanks()) found.push(...this.withScripts());
-    this.depth--;
     return element("mrow", found);
   }
 
@@ -145,7 +143,13 @@ class Reader {
   }
 
   atom() {
-    const token = this.take();
+    if (++this.depth > DEPTH) throw new Unreadable();
+    const found = this.read(this.take());
+    this.depth--;
+    return found;
+  }
+
+  read(token) {
     if (token === "{") return this.group();
     if (/^\d/.test(token)) return element("mn", [token]);
     if (token[0] === "\\" && token.length > 1) return this.command(token.slice(1));

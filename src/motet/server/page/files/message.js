@@ -1,12 +1,12 @@
 // One message: its text, what can be done with it, and what is known of it.
 
 import * as actions from "./actions.js";
+import { hide } from "./alternatives.js";
 import { Chances } from "./chances.js";
 import { TOUCH, copyButton, h, iconButton } from "./dom.js";
 import { facts, troubleOf, when } from "./facts.js";
 import { show } from "./markdown.js";
 import { state } from "./state.js";
-import { siblings } from "./tree.js";
 
 export class Message {
   constructor(node) {
@@ -26,8 +26,8 @@ export class Message {
     this.makeTools();
   }
 
-  /** Show it as it is now. `last`: whether it is the last one that is shown. */
-  update(last) {
+  /** Show it as it is now. `last`: whether it is the last one that is shown; `all`: the ways in which it was said. */
+  update(last, all) {
     const { node } = this;
     const writing = node.state === "writing";
     this.element.classList.toggle("last", last);
@@ -36,7 +36,7 @@ export class Message {
     if (this.thought) this.showThought(writing);
     if (this.chances) this.chances.update();
     else if (!this.editing) this.showText();
-    this.showTurns();
+    this.showTurns(all);
     this.showTrouble(last);
     this.facts.textContent = facts(node, state.writing.get(state.current.id), state.about?.model);
     if (this.onTool) this.onTool.hidden = !last || !["done", "edited"].includes(node.state) || !node.text;
@@ -61,8 +61,7 @@ export class Message {
     show(this.thought.lastChild, thought);
   }
 
-  showTurns() {
-    const all = siblings(state.current, this.node);
+  showTurns(all) {
     const place = all.indexOf(this.node);
     const key = `${place}/${all.length}`;
     if (this.shownTurns === key) return;
@@ -115,6 +114,7 @@ export class Message {
   }
 
   async toggleChances() {
+    hide(true);
     this.chances = this.chances ? null : new Chances(this.node);
     this.chancesTool.setAttribute("aria-pressed", this.chances !== null);
     this.text.classList.toggle("markdown", !this.chances);

@@ -57,8 +57,13 @@ export function percent(logprob) {
   return "< 0.1 %";
 }
 
-/** A token's text where blanks are to be seen. */
+/** A token's text where blanks are to be seen, and signs that have no shape, which may turn the line around. */
 export function visible(piece) {
-  if (piece.b) return piece.b.map((byte) => `<${byte.toString(16).padStart(2, "0")}>`).join("");
-  return piece.t.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥") || "(nothing)";
+  if (piece.b) return piece.b.map(inHex).join("");
+  const text = piece.t.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥");
+  return text.replace(/[\p{Cc}\p{Cf}\p{Z}]/gu, (sign) => inHex(sign.codePointAt(0))) || "(nothing)";
+}
+
+function inHex(number) {
+  return `<${number.toString(16).padStart(2, "0")}>`;
 }

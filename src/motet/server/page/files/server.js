@@ -102,6 +102,6 @@ function failureOf(status, said, retryAfter) {
     return new Failure("full", message, { prompt: said.n_prompt_tokens, context: said.n_ctx });
   }
   if (status === 401 || said.code === "invalid_api_key") return new Failure("key", message);
-  if (status === 429 || status === 503) return new Failure("busy", message, { seconds: Number(retryAfter) || 5, loading: status === 503 });
+  if (status === 429 || status === 503) return new Failure("busy", message, { seconds: Math.min(Math.max(Number(retryAfter) || 5, 1), 600), loading: status === 503 });
   return new Failure(status >= 500 && status !== 501 ? "failed" : "refused", message);
 }

@@ -7,12 +7,7 @@ let database = null; // null: the browser keeps nothing, as in some private wind
 /** Open it; whether conversations will be there again. */
 export async function open() {
   try {
-    const opening = indexedDB.open("motet", 1);
-    opening.onupgradeneeded = () => {
-      opening.result.createObjectStore("talks", { keyPath: "id" });
-      opening.result.createObjectStore("tokens", { keyPath: "id" }).createIndex("talk", "talk");
-    };
-    database = await done(opening);
+    database = await connected();
   } catch {
     database = null;
   }
@@ -27,44 +22,66 @@ export function onChange(changed) {
 }
 
 export async function allTalks() {
-  return database ? done(at("talks").getAll()) : [];
+  return database ? done((await at("talks")).getAll()) : [];
 }
 
 export async function oneTalk(id) {
-  return database ? done(at("talks").get(id)) : undefined;
+  return database ? done((await at("talks")).get(id)) : undefined;
 }
 
 export async function saveTalk(talk) {
   if (!database) return;
-  await done(at("talks", "readwrite").put(talk));
+  await written((await at("talks", "readwrite")).put(talk));
   channel?.postMessage({ id: talk.id, gone: false });
 }
 
 export async function removeTalk(id) {
   if (!database) return;
-  await done(at("talks", "readwrite").delete(id));
-  const tokens = at("tokens", "readwrite");
+  await written((await at("talks", "readwrite")).delete(id));
+  const tokens = await at("tokens", "readwrite");
   for (const key of await done(tokens.index("talk").getAllKeys(id))) tokens.delete(key);
   channel?.postMessage({ id, gone: true });
 }
 
 /** The tokens of a message; undefined where none were kept. */
 export async function tokensOf(node) {
-  return database ? (await done(at("tokens").get(node.id)))?.tokens : undefined;
+  return database ? (await done((await at("tokens")).get(node.id)))?.tokens : undefined;
 }
 
 export async function saveTokens(talk, node, tokens) {
-  if (database) await done(at("tokens", "readwrite").put({ id: node.id, talk: talk.id, tokens }));
+  if (database) await written((await at("tokens", "readwrite")).put({ id: node.id, talk: talk.id, tokens }));
 }
 
 export async function removeTokens(ids) {
   if (!database) return;
-  const tokens = at("tokens", "readwrite");
+  const tokens = await at("tokens", "readwrite");
   for (const id of ids) tokens.delete(id);
 }
 
-function at(name, mode = "readonly") {
-  return database.transaction(name, mode).objectStore(name);
+function connected() {
+  const opening = indexedDB.open("motet", 1);
+  opening.onupgradeneeded = () => {
+    opening.result.createObjectStore("talks", { keyPath: "id" });
+    opening.result.createObjectStore("tokens", { keyPath: "id" }).createIndex("talk", "talk");
+  };
+  return done(opening);
+}
+
+/** A part of the database. It is opened again where the browser has closed it: its data were cleared, or a phone slept. */
+async function at(name, mode = "readonly") {
+  try {
+    return database.transaction(name, mode).objectStore(name);
+  } catch (error) {
+    if (error.name !== "InvalidStateError") throw error;
+    database = await connected();
+    return database.transaction(name, mode).objectStore(name);
+  }
+}
+
+/** The one change of a transaction: made also if the page is closed before it is heard of. */
+function written(request) {
+  request.transaction.commit();
+  return done(request);
 }
 
 function done(request) {

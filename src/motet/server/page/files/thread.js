@@ -3,7 +3,7 @@
 import { iconButton, h } from "./dom.js";
 import { Message } from "./message.js";
 import { on, state } from "./state.js";
-import { path } from "./tree.js";
+import { allSiblings, path, siblings } from "./tree.js";
 
 const NEAR = 80; // pixels from the end that count as being there
 
@@ -57,7 +57,8 @@ function draw() {
     if (thread.children[place] !== element) thread.insertBefore(element, thread.children[place] ?? null);
   }
   while (thread.children.length > wanted.length) thread.lastElementChild.remove();
-  for (const [id, view] of views) view.update(id === nodes.at(-1).id);
+  const all = allSiblings(state.current);
+  for (const [id, view] of views) view.update(id === nodes.at(-1).id, all.get(view.node.parent));
   if (follows) end();
   else look();
 }
@@ -71,8 +72,12 @@ function later(node) {
 
 function redraw() {
   const last = path(state.current).at(-1);
-  for (const id of stale) shown.get(id)?.update(id === last?.id);
+  const grown = stale;
   stale = new Set();
+  for (const id of grown) {
+    const view = shown.get(id);
+    view?.update(id === last?.id, siblings(state.current, view.node));
+  }
 }
 
 function welcome() {

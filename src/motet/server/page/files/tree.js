@@ -14,7 +14,8 @@ const SETTINGS = {
   thinking: "boolean",
 };
 const STATES = ["writing", "done", "stopped", "length", "full", "cut", "failed", "edited"];
-const MOST_NODES = 100_000;
+const NUMBERS = { usage: ["prompt", "cached", "written"], timings: ["prompt", "answer", "first"] };
+const MOST_NODES = 20_000;
 
 /** One that nobody has; crypto.randomUUID would need a secure origin. */
 export function newId() {
@@ -53,6 +54,16 @@ export function before(talk, node) {
 /** All ways in which a message was said, the oldest first. */
 export function siblings(talk, node) {
   return Object.values(talk.nodes).filter((other) => other.parent === node.parent);
+}
+
+/** The same of every message, by the id of the one that they follow. */
+export function allSiblings(talk) {
+  const found = new Map();
+  for (const node of Object.values(talk.nodes)) {
+    if (!found.has(node.parent)) found.set(node.parent, []);
+    found.get(node.parent).push(node);
+  }
+  return found;
 }
 
 /** Show a message, and what was shown after it last. */
@@ -130,7 +141,7 @@ export function readTalk(data) {
     if (typeof node.model === "string") own.model = node.model.slice(0, 200);
     if (Number.isInteger(node.base) && node.base >= 0) own.base = node.base;
     if (typeof node.error === "string") own.error = node.error.slice(0, 1000);
-    for (const name of ["usage", "timings"]) if (isObject(node[name])) own[name] = numbers(node[name]);
+    for (const [name, parts] of Object.entries(NUMBERS)) if (isObject(node[name])) own[name] = numbers(node[name], parts);
     ids.set(node.id, own.id);
     talk.nodes[own.id] = own;
     talk.chosen[own.parent] ??= own.id;
@@ -153,8 +164,8 @@ export function readSettings(data) {
   return found;
 }
 
-function numbers(object) {
-  return Object.fromEntries(Object.entries(object).filter(([, value]) => Number.isFinite(value)));
+function numbers(object, names) {
+  return Object.fromEntries(names.map((name) => [name, Number.isFinite(object[name]) ? object[name] : 0]));
 }
 
 function isObject(value) {

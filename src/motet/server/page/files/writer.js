@@ -7,16 +7,20 @@ import { session } from "./storage.js";
 import * as store from "./store.js";
 import { before } from "./tree.js";
 
+export const CLOSED = "The page was closed while the answer was written.";
+
 const SAVE_EVERY = 1000; // milliseconds
 const TELL_EVERY = 15;
 const MANY = 2000; // tokens, to save which takes a while
 const tab = tabId();
+let leaving = false; // the page is about to be closed, for which browsers cut off its answers first
+window.addEventListener("beforeunload", () => (leaving = true));
 let failing = false; // whether what was saved last could not be
 const known = new Map(); // tokens by the id of their message, of those that were looked at or written
 
 /** The tokens of a message; empty where none are known. */
 export async function tokensOf(node) {
-  if (!known.has(node.id)) known.set(node.id, (await store.tokensOf(node)) ?? []);
+  if (!known.has(node.id)) known.set(node.id, (await store.tokensOf(node).catch(() => null)) ?? []);
   return known.get(node.id);
 }
 
@@ -51,6 +55,7 @@ export function stop(talk) {
 export async function write(talk, node) {
   const job = { node, stop: new AbortController(), progress: null, waiting: null, rate: 0 };
   state.writing.set(talk.id, job);
+  leaving = false;
   const tokens = await tokensOf(node);
   if (node.text && !tokens.length) node.base = node.text.length;
   Object.assign(node, { state: "writing", error: undefined, tab });
@@ -147,7 +152,7 @@ function fail(node, error, stopped) {
   if (!(error instanceof Failure)) console.error(error);
   node.state = node.text || node.thought ? "cut" : "failed";
   if (error.kind === "full") node.state = "full";
-  node.error = error.message;
+  node.error = leaving ? CLOSED : error.message;
   if (["gone", "cut", "key", "refused"].includes(error.kind)) emit("lost", error.kind);
 }
 
