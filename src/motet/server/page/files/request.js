@@ -10,6 +10,7 @@ export function requestFor(about, settings, earlier, node, wantsTokens) {
   for (const name of SAMPLING) if (settings[name] !== undefined) body[name] = settings[name];
   if (!about.chats) {
     body.prompt = [...earlier, node].map((message) => message.text).join("");
+    body.max_tokens ??= about.defaults.max_tokens;
     if (wantsTokens) body.n_probs = ALTERNATIVES;
     return { path: "completion", body };
   }

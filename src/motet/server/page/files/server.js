@@ -1,9 +1,11 @@
 // The server that the page came from: its key, what it says of itself, requests, and what goes wrong.
 
+import { count } from "./facts.js";
 import { events } from "./sse.js";
 import { local, session } from "./storage.js";
 
 const KEY = "motet-key";
+const PART = 200; // tokens at a time of a text that goes on, which seldom ends by itself
 
 /** What went wrong, by what can be done about it.
  *
@@ -35,11 +37,13 @@ function key() {
 export async function about() {
   const found = await (await send("props")).json();
   const { params, n_ctx: context } = found.default_generation_settings;
+  const chats = found.chat_template !== "";
+  const part = chats || params.max_tokens > 0 ? params.max_tokens : Math.min(PART, Math.ceil(context / 4));
   return {
     model: found.model_alias,
     context,
-    defaults: params,
-    chats: found.chat_template !== "",
+    defaults: { ...params, max_tokens: part },
+    chats,
     thinks: /\benable_thinking\b/.test(found.chat_template),
     end: found.eos_token,
   };
@@ -99,7 +103,8 @@ function address(path) {
 function failureOf(status, said, retryAfter) {
   const message = said.message ?? `The server answered with status ${status}.`;
   if (said.code === "context_length_exceeded") {
-    return new Failure("full", message, { prompt: said.n_prompt_tokens, context: said.n_ctx });
+    const tokens = `These are ${count(said.n_prompt_tokens)} tokens, and the context holds ${count(said.n_ctx)}, the answer included.`;
+    return new Failure("full", `${tokens} Edit an earlier message, or begin anew.`);
   }
   if (status === 401 || said.code === "invalid_api_key") return new Failure("key", message);
   if (status === 429 || status === 503) return new Failure("busy", message, { seconds: Math.min(Math.max(Number(retryAfter) || 5, 1), 600), loading: status === 503 });
