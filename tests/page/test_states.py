@@ -1,9 +1,12 @@
 """What the page does when the server is locked, busy, loading or gone."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
+
+import httpx
+import pytest
 
 from motet.server.settings import ServerSettings
 from tests.page.conftest import ELSEWHERE
@@ -12,6 +15,13 @@ from tests.server.models import embedding, tiny
 from tests.server.running import serving
 
 Visit = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def server(browser: Any) -> Generator[httpx.Client]:
+    with serving(echoing) as client:
+        yield client
+
 
 NOTHING = """for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
   Object.defineProperty(window, name, { get() { throw new DOMException("no") } });
@@ -103,6 +113,37 @@ def test_a_server_that_stops_in_the_middle_of_an_answer(browser: Any, visit: Vis
             until(page, lambda: not page.locator(".banner:visible").count())
             page.get_by_role("button", name="Continue").click()
         shows(page, "Hello", "Answer 1 to: Hello")
+
+
+BEGUN = 'data: {"model": "m", "choices": [{"delta": {"content": "Answer"}, "finish_reason": null}]}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (200, f"{BEGUN}\n\n", "The answer was cut off."),
+        (200, f"{BEGUN}\n\n{BEGUN[:40]}", "The answer was cut off."),
+        (200, f"{BEGUN}\n\n{BEGUN[:40]}\n\n", "The connection to the server was lost."),
+        (200, "<html>Sign in</html>", "The answer was cut off."),
+        (200, "", "The answer was cut off."),
+        (502, "<html>Bad gateway</html>", "The server answered with status 502."),
+        (502, '{"error": "bad gateway"}', "The server answered with status 502."),
+        (502, "null", "The server answered with status 502."),
+        (502, '{"error": {"message": ["x"]}}', "The server answered with status 502."),
+    ],
+)
+def test_a_proxy_in_the_way(
+    server: httpx.Client, visit: Visit, status: int, body: str, said: str
+) -> None:
+    """It cuts answers off, or answers by itself; what there is stays, and can be gone on with."""
+    page = visit(server.base_url, expected="502")
+    path = "**/v1/chat/completions"
+    page.route(path, lambda route: route.fulfill(status=status, body=body))
+    send(page, "Hello")
+    page.wait_for_selector(f".trouble >> text={said}")
+    page.unroute(path)
+    page.locator(".trouble button").click()
+    shows(page, "Hello", "Answer 1 to: Hello")
 
 
 def test_a_server_that_writes_nothing(browser: Any, visit: Visit) -> None:

@@ -91,8 +91,8 @@ async function send(path, body = null, headers = {}, signal = null) {
     throw new Failure("gone", "The server can’t be reached.");
   }
   if (response.ok) return response;
-  const said = await response.json().catch(() => ({}));
-  throw failureOf(response.status, said.error ?? {}, response.headers.get("Retry-After"));
+  const said = await response.json().catch(() => null);
+  throw failureOf(response.status, said?.error ?? {}, response.headers.get("Retry-After"));
 }
 
 /** Behind a proxy the page may be in a folder. */
@@ -101,7 +101,8 @@ function address(path) {
 }
 
 function failureOf(status, said, retryAfter) {
-  const message = said.message ?? `The server answered with status ${status}.`;
+  // What is between may have answered, in whatever form.
+  const message = typeof said.message === "string" ? said.message : `The server answered with status ${status}.`;
   if (said.code === "context_length_exceeded") {
     const tokens = `These are ${count(said.n_prompt_tokens)} tokens, and the context holds ${count(said.n_ctx)}, the answer included.`;
     return new Failure("full", `${tokens} Edit an earlier message, or begin anew.`);
