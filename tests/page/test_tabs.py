@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.page.talking import Held, echoing, last, parrot, say, send, shows, texts, until
+from tests.page.talking import Held, echoing, ended, last, parrot, say, send, shows, texts, until
 from tests.server.running import serving
 
 Visit = Callable[..., Any]
@@ -106,6 +106,26 @@ def test_a_conversation_deleted_elsewhere_while_it_is_written(browser: Any, visi
         for page in (one, other):
             reloaded(page)
             assert not page.locator(".talk").count() and texts(page) == []
+
+
+def test_a_conversation_renamed_elsewhere_while_it_is_written(browser: Any, visit: Visit) -> None:
+    held = Held(parrot, at=8)
+    with serving(held) as client:
+        one = visit(client.base_url)
+        send(one, "Hello")
+        shows(one, "Hello", "Answer 1")
+        other = beside(one)
+        other.locator(".talk a").dblclick()
+        other.keyboard.type("Greetings")
+        other.keyboard.press("Enter")
+        one.wait_for_selector("#title >> text=Greetings")
+        held.free.set()
+        shows(one, "Hello", "Answer 1 to: Hello")
+        ended(one)
+        reloaded(one)
+        for page in (one, other):
+            shows(page, "Hello", "Answer 1 to: Hello")
+            assert page.locator("#title").inner_text() == "Greetings"
 
 
 def test_what_is_deleted_while_another_tab_looks(browser: Any, visit: Visit) -> None:

@@ -167,11 +167,14 @@ function forget(talk) {
 /** Another tab has changed a conversation, or deleted it. */
 async function reload({ id, gone }) {
   if (gone) return lose(state.talks.get(id));
-  if (state.writing.has(id)) return;
   const saved = await store.oneTalk(id);
-  if (!saved) return;
   const talk = state.talks.get(id);
-  if (talk) {
+  const writing = state.writing.has(id);
+  if (!saved || (writing && !talk)) return;
+  if (writing) {
+    Object.assign(talk, { title: saved.title, settings: saved.settings }); // the messages are this tab's
+    if (talk === state.current) emit("settings");
+  } else if (talk) {
     forgetTokens(Object.values(talk.nodes).filter((node) => node.state === "writing"));
     tree.update(talk, mended(saved));
     if (talk === state.current) emit("talk");
