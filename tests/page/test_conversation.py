@@ -288,6 +288,31 @@ def test_a_text_goes_on_a_part_at_a_time(browser: Any, visit: Visit) -> None:
             assert page.locator(".assistant .facts").inner_text().startswith(f"{part} tokens")
 
 
+DROP = """([name, bytes]) => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([new Uint8Array(bytes)], name));
+  const drop = new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true });
+  return document.body.dispatchEvent(drop);
+}"""
+
+
+def test_files_that_are_dropped(server: httpx.Client, visit: Visit) -> None:
+    """Those of text are written into the message, and none has the browser leave the page."""
+    page = visit(server.base_url)
+    message = page.get_by_label("Message", exact=True)
+    message.fill("Read this. ")
+    assert page.evaluate(DROP, ["a.md", [*"```\nä\n```\n".encode()]]) is False
+    wanted = "Read this. a.md:\n````\n```\nä\n```\n````\n"
+    until(page, lambda: message.input_value() == wanted)
+    for name, content in (("b.png", [0x89, 0x50, 0]), ("c.txt", [0xFF]), ("d", [65] * (2**20 + 1))):
+        assert page.evaluate(DROP, [name, content]) is False
+        page.wait_for_selector(f"text={name} is no text of at most a megabyte.")
+    assert message.input_value() == wanted
+    page.get_by_role("button", name="Send").click()
+    ended(page)
+    assert texts(page)[0].rstrip() == wanted.rstrip()
+
+
 def test_the_context_fills(browser: Any, visit: Visit) -> None:
     with serving(lambda: chatting(max_tokens=64)) as client:
         page = visit(client.base_url, expected="400")

@@ -1,11 +1,13 @@
-// Where the user writes: sends, stops, keeps drafts.
+// Where the user writes: sends, stops, keeps drafts, takes files of text that are dropped.
 
 import * as actions from "./actions.js";
 import { TOUCH, h, icon } from "./dom.js";
-import { on, state } from "./state.js";
+import { notice, on, state } from "./state.js";
 import { session } from "./storage.js";
 import { path } from "./tree.js";
 import { lastOf } from "./thread.js";
+
+const MOST_BYTES = 2 ** 20; // of a file
 
 let form, text, button;
 
@@ -24,6 +26,8 @@ export function startComposer() {
     fit();
     draw();
   });
+  document.addEventListener("dragover", hold);
+  document.addEventListener("drop", (event) => hold(event) && take([...event.dataTransfer.files]));
   window.addEventListener("resize", fit);
   for (const name of ["node", "server", "talks"]) on(name, draw);
   on("focus", focus);
@@ -46,6 +50,29 @@ function send() {
   session.removeItem(draft);
   fit();
   draw();
+}
+
+/** Whether files are dragged; the browser would leave the page for them. */
+function hold(event) {
+  const files = event.dataTransfer.types.includes("Files");
+  if (files) event.preventDefault();
+  return files;
+}
+
+/** Write what files say into the message, between fences that nothing in them closes. */
+async function take(files) {
+  for (const file of files) {
+    const said = file.size <= MOST_BYTES ? await file.text().catch(() => "\0") : "\0";
+    if (/[\0\ufffd]/.test(said)) {
+      notice(`${file.name} is no text of at most a megabyte.`);
+      continue;
+    }
+    let fence = "```";
+    while (said.includes(fence)) fence += "`";
+    text.setRangeText(`${file.name}:\n${fence}\n${said.trimEnd()}\n${fence}\n`, text.selectionStart, text.selectionEnd, "end");
+  }
+  text.dispatchEvent(new Event("input"));
+  focus();
 }
 
 function key(event) {
