@@ -13,8 +13,6 @@
 
 namespace {
 
-constexpr int QUERY_ROWS = 32;  // queries × heads that share the loading of a block
-
 inline std::vector<QueryTile> query_tiles(const Attention& a) {
   const size_t most = std::max(1, QUERY_ROWS / a.group());
   std::vector<QueryTile> tiles;

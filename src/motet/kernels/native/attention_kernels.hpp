@@ -11,12 +11,15 @@ namespace {
 #if MOTET_AVX512
 constexpr int KERNEL_ROWS = 8;   // rows that share a number once it is loaded
 constexpr int KERNEL_SUMS = 16;  // vectors of sums in registers
+constexpr int QUERY_ROWS = 32;   // queries × heads that share the loading of a block
 #elif MOTET_AVX2
 constexpr int KERNEL_ROWS = 6;
 constexpr int KERNEL_SUMS = 6;
+constexpr int QUERY_ROWS = 48;
 #else
 constexpr int KERNEL_ROWS = 2;
 constexpr int KERNEL_SUMS = 2;
+constexpr int QUERY_ROWS = 32;
 #endif
 
 // Vectors of keys or of channels beside R rows.
@@ -69,6 +72,11 @@ class Ahead {
 // Where a kernel gets the keys of a block from: straight from the page …
 template <int kind>
 struct PageKeys {
+  struct Pair {
+    f32x16 x, y;
+    INLINE f32x16 first() const { return x; }
+    INLINE f32x16 second(f32x16&) const { return y; }
+  };
   const Rotary& rotary;
   const float* places;
   const uint8_t* head;
@@ -82,13 +90,12 @@ struct PageKeys {
       return v * f32x16::load(scales + channel / 32 * PAGE + part * LANES);
     return v;
   }
-  INLINE void pair(int i, int part, f32x16& x, f32x16& y) const {
+  INLINE Pair pair(int i, int part) const {
     const f32x16 k0 = raw(first_channel(rotary, i), part);
     const f32x16 k1 = raw(second_channel(rotary, i), part);
     const f32x16 cos = f32x16::load(places + (i * 2) * PAGE + part * LANES);
     const f32x16 sin = f32x16::load(places + (i * 2 + 1) * PAGE + part * LANES);
-    x = k0 * cos - k1 * sin;
-    y = k0 * sin + k1 * cos;
+    return {k0 * cos - k1 * sin, k0 * sin + k1 * cos};
   }
   INLINE f32x16 single(int channel, int part) const { return raw(channel, part); }
 };
@@ -97,10 +104,19 @@ struct PageKeys {
 struct OpenKeys {
   const float* keys;  // [head_dim][PAGE], pairs side by side
   static constexpr bool WHOLE = false;
-  INLINE void pair(int i, int part, f32x16& x, f32x16& y) const {
-    x = f32x16::load(keys + (2 * i) * PAGE + part * LANES);
-    y = f32x16::load(keys + (2 * i + 1) * PAGE + part * LANES);
-  }
+  struct Pair {
+    const float* from;
+    INLINE f32x16 first() const { return f32x16::load(from); }
+    // Read once `sum` is there: with two registers to a vector there is no room before.
+    INLINE f32x16 second([[maybe_unused]] f32x16& sum) const {
+      const float* next = from + PAGE;
+#if MOTET_AVX2
+      asm("" : "+r"(next), "+x"(sum.v[0]));
+#endif
+      return f32x16::load(next);
+    }
+  };
+  INLINE Pair pair(int i, int part) const { return {keys + 2 * i * PAGE + part * LANES}; }
   INLINE f32x16 single(int channel, int part) const {
     return f32x16::load(keys + channel * PAGE + part * LANES);
   }
@@ -140,12 +156,12 @@ NOINLINE void score_parts(const Keys keys, const Queries q, int head_dim, int ha
     ahead.step();
 #pragma GCC unroll 4
     for (int p = 0; p < P; p++) {
-      f32x16 x, y;
-      keys.pair(i, part + p, x, y);
-      // One after the other: there may not be room for both.
+      const auto pair = keys.pair(i, part + p);
+      const f32x16 x = pair.first();
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++)
         acc[r][p] = fma(x, f32x16::set(q.first[r * q.stride + i]), acc[r][p]);
+      const f32x16 y = pair.second(acc[R - 1][p]);
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++)
         acc[r][p] = fma(y, f32x16::set(q.second[r * q.stride + i]), acc[r][p]);
@@ -181,45 +197,48 @@ void score(const Keys& keys, const Queries& q, int head_dim, int half, float* sc
       score_parts<R, 1>(keys, q, head_dim, half, part, scores, stride, next);
 }
 
-// out[R][padded] · fades[R] + weights[R][first…last) · values, key after key, in P vectors of
-// channels; rows of weights are `stride` apart. Without fades they are 1.
+// out[R][padded] · fades[R] + weights[R][first…last) · values, key after key, in vectors of
+// channels from `part` to `end`, P at a time; rows of weights are `stride` apart. Without fades
+// they are 1.
 template <int R, int P, class Values>
 NOINLINE void mix_parts(const Values values, const float* weights, const float* fades, int first,
-                        int last, int part, int padded, float* out, int64_t stride, Ahead& next) {
+                        int last, int part, int end, int padded, float* out, int64_t stride,
+                        Ahead& next) {
   Ahead ahead = next;  // in registers
-  f32x16 acc[R][P];
+  for (; part < end; part += P) {
+    f32x16 acc[R][P];
 #pragma GCC unroll 8
-  for (int r = 0; r < R; r++)
+    for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-    for (int p = 0; p < P; p++) {
-      acc[r][p] = f32x16::load(out + r * padded + (part + p) * LANES);
-      if (fades) acc[r][p] = acc[r][p] * f32x16::set(fades[r]);
-    }
-  for (int j = first; j < last; j++) {
-    ahead.step();
+      for (int p = 0; p < P; p++) {
+        acc[r][p] = f32x16::load(out + r * padded + (part + p) * LANES);
+        if (fades) acc[r][p] = acc[r][p] * f32x16::set(fades[r]);
+      }
+    for (int j = first; j < last; j++) {
+      ahead.step();
 #pragma GCC unroll 4
-    for (int p = 0; p < P; p++) {
-      const f32x16 v = values.load(j, part + p);
+      for (int p = 0; p < P; p++) {
+        const f32x16 v = values.load(j, part + p);
 #pragma GCC unroll 8
-      for (int r = 0; r < R; r++)
-        acc[r][p] = fma(v, f32x16::set(weights[r * stride + j]), acc[r][p]);
+        for (int r = 0; r < R; r++)
+          acc[r][p] = fma(v, f32x16::set(weights[r * stride + j]), acc[r][p]);
+      }
     }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+      for (int p = 0; p < P; p++) acc[r][p].store(out + r * padded + (part + p) * LANES);
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++) acc[r][p].store(out + r * padded + (part + p) * LANES);
   next = ahead;
 }
 template <int R, class Values>
 void mix(const Values& values, const float* weights, const float* fades, int first, int last,
          int padded, float* out, int64_t stride, Ahead& next) {
   constexpr int P = vectors_beside(R);
-  int part = 0;
-  for (; part + P <= padded / LANES; part += P)
-    mix_parts<R, P>(values, weights, fades, first, last, part, padded, out, stride, next);
-  for (; part < padded / LANES; part++)
-    mix_parts<R, 1>(values, weights, fades, first, last, part, padded, out, stride, next);
+  const int end = padded / LANES, whole = end / P * P;
+  mix_parts<R, P>(values, weights, fades, first, last, 0, whole, padded, out, stride, next);
+  if constexpr (P > 1)
+    mix_parts<R, 1>(values, weights, fades, first, last, whole, end, padded, out, stride, next);
 }
 
 // How many times the numbers are gone through: of `vectors` of keys or of channels, beside R rows.

@@ -208,10 +208,9 @@ class Worker {
     if (rows <= KERNEL_ROWS && !a.latent()) return score_all(page_keys);
     for (int i = 0; i < half; i++)
       for (int p = 0; p < PARTS; p++) {
-        f32x16 x, y;
-        page_keys.pair(i, p, x, y);
-        x.store(keys.p + (2 * i) * PAGE + p * LANES);
-        y.store(keys.p + (2 * i + 1) * PAGE + p * LANES);
+        const auto pair = page_keys.pair(i, p);
+        pair.x.store(keys.p + (2 * i) * PAGE + p * LANES);
+        pair.y.store(keys.p + (2 * i + 1) * PAGE + p * LANES);
       }
     for (int c = 2 * half; c < dim; c++)
       for (int p = 0; p < PARTS; p++) page_keys.single(c, p).store(keys.p + c * PAGE + p * LANES);
