@@ -20,7 +20,7 @@ import numpy as np
 
 import motet
 from motet.kernels import _cpu
-from motet.runnable import Encodes
+from motet.runnable import Encodes, EncodesForDecoding
 
 ROOT = Path(__file__).parents[1]
 KV_TYPES = ("f32", "f16", "bf16", "q8_0")
@@ -48,9 +48,12 @@ def models(shared: Path | None) -> list[Path]:
 
 
 def digests(path: Path) -> Iterator[str]:
-    """Of one model, on the instruction set that the environment chooses; none of an encoder."""
+    """Of one model, on the instruction set that the environment chooses."""
     model = motet.Model.load(path, threads=2)
     if isinstance(model.family, Encodes):
+        for ubatch in (_UBATCH, 512):
+            context = model.context(max_sequences=2, ubatch=ubatch, pooling="none")
+            yield f"encoded by {ubatch}: {encoders_digest(model, context)}"
         return
     for kv_type in KV_TYPES:
         for split in SPLITS:
@@ -103,6 +106,24 @@ def digest(model: motet.Model, context: motet.Context) -> str:
     batch.extend(tokens(3), back, seqs=0, logits="all")
     batch.extend(tokens(2), ends[3], seqs=3, logits="all")
     decode(batch)
+    return seen.hexdigest()[:24]
+
+
+def encoders_digest(model: motet.Model, context: motet.Context) -> str:
+    """Of the states that two texts are encoded to, and of what a decoder then gives for each."""
+    rng = np.random.default_rng(7)
+    seen = hashlib.sha256()
+    batch = motet.Batch()
+    for seq, length in enumerate((min(100, model.config.context_length), 7)):
+        batch.extend(rng.integers(0, model.n_vocab, length).tolist(), 0, seqs=seq, logits="all")
+    states = context.encode(batch).hidden
+    assert states is not None
+    seen.update(states.tobytes())
+    if isinstance(model.family, EncodesForDecoding):
+        batch = motet.Batch()
+        for seq in (0, 1):
+            batch.extend(rng.integers(0, model.n_vocab, 20).tolist(), 0, seqs=seq, logits="all")
+        seen.update(context.decode(batch).logits.tobytes())
     return seen.hexdigest()[:24]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.digests import digest
+from benchmarks.digests import digest, encoders_digest
 from motet import Batch, Context, Model
 from motet.runnable import Encodes
 from tests.shared import SHARED
@@ -35,6 +35,8 @@ def write_digests(out: Path, every: int) -> None:
         for path in models()[::every]:
             model = Model.load(path, threads=1)
             if isinstance(model.family, Encodes):
+                context = model.context(max_sequences=2, ubatch=24, pooling="none")
+                print(path.stem, encoders_digest(model, context), file=file, flush=True)
                 continue
             for kv_type in ("f16", "q8_0"):
                 context = model.context(
