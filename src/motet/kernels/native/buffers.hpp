@@ -5,29 +5,24 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <deque>
 #include <mutex>
 #include <new>
+#include <vector>
 
 // With external linkage: all sources of a module share one.
 class Reserve {
  public:
+  Reserve() { kept_.reserve(MOST_PIECES); }  // so that giving back never fails
+
   // 64-byte aligned, not initialised. Throws std::bad_alloc.
   __attribute__((noinline)) void* take(size_t bytes) {
     const size_t size = size_for(bytes);
-    if (size >= LEAST) {
-      const std::unique_lock<std::mutex> one(busy_, std::try_to_lock);
-      auto found = kept_.end();
-      if (one)
-        found = std::find_if(kept_.begin(), kept_.end(), [&](auto& k) { return k.size == size; });
-      if (found != kept_.end()) {
-        void* data = found->data;
-        bytes_ -= size;
-        kept_.erase(found);
-        return data;
-      }
-    }
+    if (void* data = size >= LEAST ? find(size) : nullptr) return data;
     void* data = aligned_alloc(64, size);
+    if (!data) {
+      drop_all();
+      data = aligned_alloc(64, size);
+    }
     if (!data) throw std::bad_alloc();
     return data;
   }
@@ -35,19 +30,12 @@ class Reserve {
   // What was taken as so many bytes.
   __attribute__((noinline)) void give(void* data, size_t bytes) {
     const size_t size = size_for(bytes);
-    if (size >= LEAST) {
-      // Where a process was forked while another thread had the lock, the child goes without.
-      const std::unique_lock<std::mutex> one(busy_, std::try_to_lock);
-      if (one) {
-        kept_.push_front({data, size});
-        for (bytes_ += size; bytes_ > MOST_KEPT; kept_.pop_back()) {
-          free(kept_.back().data);
-          bytes_ -= kept_.back().size;
-        }
-        return;
-      }
-    }
-    free(data);
+    if (size < LEAST) return free(data);
+    const std::unique_lock<std::mutex> one(busy_, std::try_to_lock);
+    if (!one) return free(data);
+    if (kept_.size() == MOST_PIECES) drop_oldest();
+    kept_.push_back({data, size});
+    for (bytes_ += size; bytes_ > MOST_BYTES;) drop_oldest();
   }
 
  private:
@@ -56,7 +44,32 @@ class Reserve {
 #else
   static constexpr size_t LEAST = 64 << 10;
 #endif
-  static constexpr size_t MOST_KEPT = 128 << 20;
+  static constexpr size_t MOST_BYTES = 128 << 20, MOST_PIECES = 64;
+
+  // Kept memory of this size; null: there is none. Nobody waits for the lock: where a process was
+  // forked while another thread had it, the child goes without.
+  void* find(size_t size) {
+    const std::unique_lock<std::mutex> one(busy_, std::try_to_lock);
+    if (!one) return nullptr;
+    for (size_t i = kept_.size(); i-- > 0;)
+      if (kept_[i].size == size) {
+        void* data = kept_[i].data;
+        bytes_ -= size;
+        kept_.erase(kept_.begin() + i);
+        return data;
+      }
+    return nullptr;
+  }
+
+  void drop_all() {
+    const std::unique_lock<std::mutex> one(busy_, std::try_to_lock);
+    while (one && !kept_.empty()) drop_oldest();
+  }
+  void drop_oldest() {
+    free(kept_.front().data);
+    bytes_ -= kept_.front().size;
+    kept_.erase(kept_.begin());
+  }
 
   // Rounded up by an eighth at most, so that arrays of nearly the same size have each other's
   // memory.
@@ -73,7 +86,7 @@ class Reserve {
   };
 
   std::mutex busy_;
-  std::deque<Kept> kept_;  // the last one first
+  std::vector<Kept> kept_;  // the last one last
   size_t bytes_ = 0;
 };
 
