@@ -236,34 +236,61 @@ struct Opened {
       scales[UNITS == 1 ? BLOCKS * Scales::GROUPS : 1];
 };
 
-// The sums of group g of a block's columns: half a strip with the four rows that x and extra point
-// at of a tile's H; `more` is added to each.
+// Where the sums of groups of columns start, for four of a tile's H rows, as a part has them. Both
+// halves of a strip load them, each register for itself: to copy one takes a vector unit.
 template <class L, int H>
-INLINE void sum_group(const int32x4_t* half, int g, const int8_t* x, const Side::Value* extra,
-                      int32_t more, int32x4_t (&sums)[8]) {
-  constexpr bool whole = L::Scales::GROUPS == 1;
-  int32x4_t start = vdupq_n_s32(more);
-  if constexpr (!L::Scales::MINIMUM && L::ZERO != 0)
-    start = vaddq_s32(start, vld1q_s32(&extra->init));
-  each_of_eight([&](auto i) { sums[i()] = Part::of_x<i()>(start); });
+struct Starts {
+  static constexpr bool SAME = L::Scales::MINIMUM || L::ZERO == 0;
+  static constexpr int MOST = SAME ? 1 : SUPER / BLOCK * L::Scales::GROUPS, X = 8 / Part::OF_X;
+
+  // `more` is added to each.
+  INLINE Starts(const Side::Value* side, int groups, int32_t more) {
+    for (int g = 0; g < (SAME ? 1 : groups); g++) {
+      int32x4_t start = vdupq_n_s32(more);
+      if constexpr (!SAME) start = vaddq_s32(start, vld1q_s32(&side[g * H].init));
+      each_of_four([&](auto x) {
+        if constexpr (x() < X) of_x[g][x()] = Part::of_x<x() * Part::OF_X>(start);
+      });
+    }
+  }
+  INLINE void load(int g, int32x4_t (&sums)[8]) const {
+    const int32x4_t* from = of_x[SAME ? 0 : g];
+#pragma GCC unroll 4
+    for (int i = 0; i < Part::OF_X; i++) {
+      asm("" : "+r"(from));  // else it is loaded once and copied
+#pragma GCC unroll 4
+      for (int x = 0; x < X; x++) sums[x * Part::OF_X + i] = from[x];
+    }
+  }
+
+  int32x4_t of_x[MOST][X];
+};
+
+// The sums of group g of block b's columns: half a strip with the four rows that x points at.
+template <class L, int H>
+INLINE void sum_group(const int32x4_t* half, int b, int g, const int8_t* x,
+                      const Starts<L, H>& starts, int32x4_t (&sums)[8]) {
+  constexpr int G = L::Scales::GROUPS;
+  starts.load(b * G + g, sums);
 #pragma GCC unroll 2
-  for (int q = whole ? 0 : g; q < (whole ? 2 : g + 1); q++) Part::add(sums, half, q, x);
+  for (int q = G == 1 ? 0 : g; q < (G == 1 ? 2 : g + 1); q++) Part::add(sums, half, q, x);
 }
 
 // Half h of some blocks, against the four rows that x, scale and side point at of a tile's H.
 template <class L, int H>
 INLINE void add_blocks(const Opened<L>& opened, int blocks, int h, const int8_t* x,
-                       const float* scale, const Side::Value* side, float32x4_t (&acc)[8]) {
+                       const float* scale, const Side::Value* side, const Starts<L, H>& starts,
+                       float32x4_t (&acc)[8]) {
   constexpr int G = L::Scales::GROUPS;
   for (int b = 0; b < blocks; b++, x += H * BLOCK, scale += H, side += G * H) {
     int32x4_t sums[8];
     F first[8];  // what the first of two groups gives, but for the scale of x
     if constexpr (G == 2) {
-      sum_group<L, H>(opened.quants[b][h], 0, x, side, AS_FLOAT, sums);
+      sum_group<L, H>(opened.quants[b][h], b, 0, x, starts, sums);
       for (int i = 0; i < 8; i++)
         first[i] = f_mul(f_bits(opened.d[2 * b][h][i % Part::OF_X]), from_bits(sums[i]));
     }
-    sum_group<L, H>(opened.quants[b][h], G - 1, x, side + (G - 1) * H, AS_FLOAT, sums);
+    sum_group<L, H>(opened.quants[b][h], b, G - 1, x, starts, sums);
     const float32x4_t steps = vld1q_f32(scale);
     each_of_eight([&](auto i) {
       constexpr int of_weights = i() % Part::OF_X;
@@ -282,7 +309,7 @@ INLINE void add_blocks(const Opened<L>& opened, int blocks, int h, const int8_t*
 // Half h of a super-block, likewise; least: see minima.
 template <class L, int H>
 INLINE void add_super_part(const Opened<L>& opened, int h, const int8_t* x, const float* scale,
-                           const Side::Value* side, const i32x16* least, float32x4_t (&acc)[8]) {
+                           const Starts<L, H>& starts, const i32x16* least, float32x4_t (&acc)[8]) {
   constexpr int G = L::Scales::GROUPS;
   int32x4_t total[8];
   for (int i = 0; i < 8; i++) total[i] = vdupq_n_s32(0);
@@ -290,7 +317,7 @@ INLINE void add_super_part(const Opened<L>& opened, int h, const int8_t* x, cons
 #pragma GCC unroll 2
     for (int g = 0; g < G; g++) {
       int32x4_t sums[8];
-      sum_group<L, H>(opened.quants[b][h], g, x + b * H * BLOCK, side + (b * G + g) * H, 0, sums);
+      sum_group<L, H>(opened.quants[b][h], b, g, x + b * H * BLOCK, starts, sums);
       for (int i = 0; i < 8; i++)
         total[i] = vmlaq_s32(total[i], sums[i], opened.scales[b * G + g][h][i % Part::OF_X]);
     }
@@ -324,14 +351,15 @@ INLINE void multiply_parts(const uint8_t* strip, int64_t blocks, const int8_t* a
     for (int r = 0; r < H; r += 4) {
       [[maybe_unused]] i32x16 least[4];
       if constexpr (UNITS == 1 && L::Scales::MINIMUM) minima<L, H, 4>(strip, side + r, least);
+      const Starts<L, H> starts(side + r, some * L::Scales::GROUPS, UNITS == 1 ? 0 : AS_FLOAT);
 #pragma GCC unroll 1
       for (int h = 0; h < 2; h++) {
         float32x4_t now[8];
         for (int i = 0; i < 8; i++) now[i] = acc[r / 4][h][i];
         if constexpr (UNITS == 1)
-          add_super_part<L, H>(opened, h, a + r * BLOCK, scale + r, side + r, least, now);
+          add_super_part<L, H>(opened, h, a + r * BLOCK, scale + r, starts, least, now);
         else
-          add_blocks<L, H>(opened, some, h, a + r * BLOCK, scale + r, side + r, now);
+          add_blocks<L, H>(opened, some, h, a + r * BLOCK, scale + r, side + r, starts, now);
         for (int i = 0; i < 8; i++) acc[r / 4][h][i] = now[i];
       }
     }
