@@ -146,21 +146,20 @@ def test_memory_that_threads_do_not_get_is_an_error_and_not_the_end() -> None:
             np.zeros(tokens, np.int32), at.astype(np.int32), at,
         )
         kv = PagedKV(pages, tables)
-        expected = kernels.attention(q, q, q, kv, scale=1.0)
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        more = expected.nbytes + (12 << 20)
+        more = q.nbytes + (12 << 20)
         resource.setrlimit(resource.RLIMIT_AS, (held + more, resource.RLIM_INFINITY))
-        refused, right = 0, True  # memory that was given back may do for a thread that goes alone
+        refused = 0
         for _ in range(25):
             try:
-                right &= np.array_equal(kernels.attention(q, q, q, kv, scale=1.0), expected)
+                kernels.attention(q, q, q, kv, scale=1.0)
             except MemoryError:
                 refused += 1
-        print(refused > 12, right)
+        print(refused == 25)
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        print(np.array_equal(kernels.attention(q, q, q, kv, scale=1.0), expected))
+        print((np.abs(kernels.attention(q, q, q, kv, scale=1.0) - 1) < 1e-6).all())  # of ones
     """)
-    assert (done.returncode, done.stdout) == (0, "True True\nTrue\n"), done
+    assert (done.returncode, done.stdout) == (0, "True\nTrue\n"), done
 
 
 def test_many_threads_compute_what_one_does() -> None:

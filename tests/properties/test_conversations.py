@@ -74,8 +74,12 @@ class Talks(RuleBasedStateMachine):
         with stream:
             for _ in range(chunks):
                 next(stream)
-            with pytest.raises(ConversationBusy):
+            try:
                 conversation.rewind(0)
+            except ConversationBusy:
+                pass
+            else:  # the test was put aside meanwhile, and the answer is there
+                assert [*stream][-1].finish_reason is not None
         held = conversation.tokens()
         assert held[: len(prompt)] == prompt[: len(held)]
         self.held[conversation] = held
