@@ -1,7 +1,6 @@
 """Large arrays that kernels write to: whose memory is kept, and never another's."""
 
 import os
-import subprocess
 import sys
 import threading
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from motet.kernels import CPU
+from tests.kernels.running import run_python
 
 SHAPE = (64, 1024)
 
@@ -74,25 +74,20 @@ def test_what_memory_cannot_hold(native):
         native.floats((1 << 40, 1 << 40))
 
 
-_LIMITED = """
-import resource
-from motet.kernels import CPU
-
-native = CPU(1)._native
-for _ in range(3):
-    arrays = [native.floats((64, 65536)) for _ in range(6)]  # 96 MiB, which are kept
-    del arrays
-with open("/proc/self/statm") as file:
-    used = int(file.read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (16 << 20), used + (16 << 20)))
-print(native.floats((64, 16 * 20000)).shape)  # 78 MiB
-"""
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="address spaces are limited on Linux")
 @pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="nothing is kept there")
 def test_what_is_kept_makes_room_where_there_is_no_other():
-    done = subprocess.run(
-        [sys.executable, "-c", _LIMITED], capture_output=True, text=True, check=False
-    )
+    done = run_python("""
+        import resource
+        from motet.kernels import CPU
+
+        native = CPU(1)._native
+        for _ in range(3):
+            arrays = [native.floats((64, 65536)) for _ in range(6)]  # 96 MiB, which are kept
+            del arrays
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (16 << 20), used + (16 << 20)))
+        print(native.floats((64, 16 * 20000)).shape)  # 78 MiB
+    """)
     assert done.stdout == "(64, 320000)\n", done.stderr

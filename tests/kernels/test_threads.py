@@ -1,9 +1,6 @@
 """Threads: how many, by default and at most, and what is done where the system starts fewer."""
 
 import os
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -12,12 +9,7 @@ from motet.errors import OptionError
 from motet.kernels import CPU, choosing
 from motet.machine import usable_cores
 from motet.weights.formats import TensorType
-
-
-def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter that runs ``code``."""
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+from tests.kernels.running import run_python
 
 
 def test_by_default_as_many_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,27 +129,30 @@ def test_memory_that_threads_do_not_get_is_an_error_and_not_the_end() -> None:
         from motet.kernels.interface import PagedKV
 
         dim, tokens = 1 << 16, 40
-        kernels = CPU(4)
-        pages = kernels.allocate_pages(1, 1, dim, dim, "f32")
         q = np.ones((tokens, 1, dim), np.float32)
         at = np.arange(tokens)
-        tables = kernels.block_tables(
-            np.zeros((1, 1), np.int32), np.full((1, 1), 2**64 - 1, np.uint64),
-            np.zeros(tokens, np.int32), at.astype(np.int32), at,
-        )
-        kv = PagedKV(pages, tables)
+
+        def attention_by(kernels):
+            pages = kernels.allocate_pages(1, 1, dim, dim, "f32")
+            tables = kernels.block_tables(
+                np.zeros((1, 1), np.int32), np.full((1, 1), 2**64 - 1, np.uint64),
+                np.zeros(tokens, np.int32), at.astype(np.int32), at,
+            )
+            return lambda: kernels.attention(q, q, q, PagedKV(pages, tables), scale=1.0)
+
+        attention, by_one = attention_by(CPU(4)), attention_by(CPU(1))
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         more = q.nbytes + (12 << 20)
         resource.setrlimit(resource.RLIMIT_AS, (held + more, resource.RLIM_INFINITY))
         refused = 0
         for _ in range(25):
             try:
-                kernels.attention(q, q, q, kv, scale=1.0)
+                attention()
             except MemoryError:
                 refused += 1
         print(refused == 25)
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        print((np.abs(kernels.attention(q, q, q, kv, scale=1.0) - 1) < 1e-6).all())  # of ones
+        print(np.array_equal(attention(), by_one()))
     """)
     assert (done.returncode, done.stdout) == (0, "True\nTrue\n"), done
 

@@ -69,17 +69,13 @@ class Talks(RuleBasedStateMachine):
         conversation = self.picked(pick)
         prompt = [*self.held[conversation], *more][:150]
         stream: Stream = self.llm.generate(
-            prompt, conversation=conversation, stream=True, max_tokens=40, seed=1
+            prompt, conversation=conversation, stream=True, max_tokens=150, seed=1
         )
         with stream:
             for _ in range(chunks):
                 next(stream)
-            try:
+            with pytest.raises(ConversationBusy):
                 conversation.rewind(0)
-            except ConversationBusy:
-                pass
-            else:  # the test was put aside meanwhile, and the answer is there
-                assert [*stream][-1].finish_reason is not None
         held = conversation.tokens()
         assert held[: len(prompt)] == prompt[: len(held)]
         self.held[conversation] = held
