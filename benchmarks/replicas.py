@@ -9,7 +9,6 @@ the one that is not measured idle. Needs ray[serve]; give Ray's proxy a core bes
 
 import argparse
 import json
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,15 +21,10 @@ import httpx
 import ray
 from ray import serve
 
+from benchmarks.serving import free_port
 from deploy.ray_serve import Settings, application
 
 ROOT = Path(__file__).parents[1]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def wait_for(url: str) -> None:

@@ -2,13 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.page.talking import echoing
+from tests.page.talking import Held, Visit, echoing, parrot, send, shows
 from tests.server.running import serving
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-shell"))), None)
@@ -36,17 +37,23 @@ def browser() -> Generator[Any]:
 
 
 @pytest.fixture(scope="module")
-def page(browser: Any) -> Generator[Any]:
-    """The page of a server that echoes, for what its modules do by themselves."""
+def server(browser: Any) -> Generator[httpx.Client]:
+    """One that echoes, where a module has no other."""
     with serving(echoing) as client:
-        page = browser.new_page()
-        page.goto(str(client.base_url))
-        yield page
-        page.close()
+        yield client
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, server: httpx.Client) -> Generator[Any]:
+    """The server's page, for what its modules do by themselves."""
+    page = browser.new_page()
+    page.goto(str(server.base_url))
+    yield page
+    page.close()
 
 
 @pytest.fixture
-def visit(browser: Any) -> Generator[Callable[..., Any]]:
+def visit(browser: Any) -> Generator[Visit]:
     """Opens the page of a server, ``visit(url)``; fails at the end if anything complained there."""
     contexts: list[Any] = []
     complaints: list[str] = []
@@ -85,3 +92,14 @@ def visit(browser: Any) -> Generator[Callable[..., Any]]:
         with suppress(Exception):
             context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def halfway(visit: Visit) -> Generator[tuple[Any, Held]]:
+    """A page on which an answer to "Hello" has begun, and what lets it go on."""
+    held = Held(parrot, at=8)
+    with serving(held) as client:
+        page = visit(client.base_url)
+        send(page, "Hello")
+        shows(page, "Hello", "Answer 1")
+        yield page, held

@@ -11,6 +11,8 @@ from motet import LLM
 from tests.scripted import Rule
 from tests.server.replying import Replying, replies
 
+Visit = Callable[..., Any]
+"""The fixture ``visit``: opens the page of a server."""
 TEMPLATE = (
     "{% for m in messages %}{{ '\\x01' if m.role == 'assistant' else '[' + m.role + ']' }}"
     "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"

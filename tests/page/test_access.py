@@ -1,6 +1,6 @@
 """For everybody: names, contrast, focus, and what is said to those who listen."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,9 @@ import httpx
 import pytest
 
 from tests.page.conftest import PHONE, WIDE
-from tests.page.talking import TEMPLATE, last, say, until
+from tests.page.talking import TEMPLATE, Visit, last, say, until
 from tests.server.replying import replies
 from tests.server.running import serving
-
-Visit = Callable[..., Any]
 
 ANSWER = """<think>First I think of *rivers*.</think># Rivers
 

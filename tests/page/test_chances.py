@@ -1,7 +1,7 @@
 """Tokens by probability, their alternatives, and branches from these."""
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 import httpx
@@ -9,11 +9,9 @@ import pytest
 
 from motet.server.settings import ServerSettings
 from tests.page.conftest import PHONE, WIDE
-from tests.page.talking import cached, ended, last, say, texts, until
+from tests.page.talking import Visit, cached, ended, last, say, texts, until
 from tests.server.models import chatting
 from tests.server.running import serving
-
-Visit = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")

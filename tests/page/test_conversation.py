@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable, Generator
 from typing import Any
 
 import httpx
@@ -12,6 +11,7 @@ from motet.server.settings import ServerSettings
 from tests.page.conftest import PHONE, WIDE
 from tests.page.talking import (
     Held,
+    Visit,
     cached,
     echoing,
     ended,
@@ -25,14 +25,6 @@ from tests.page.talking import (
 )
 from tests.server.models import chatting, tiny
 from tests.server.running import serving
-
-Visit = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def server(browser: Any) -> Generator[httpx.Client]:
-    with serving(echoing) as client:
-        yield client
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE])

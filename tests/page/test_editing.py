@@ -1,15 +1,14 @@
 """Messages changed, deleted, had back and gone on with; and where the page stands meanwhile."""
 
-from collections.abc import Callable, Generator
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.page.conftest import PHONE
 from tests.page.talking import (
     TEMPLATE,
     Held,
+    Visit,
     echoing,
     ended,
     last,
@@ -22,14 +21,6 @@ from tests.page.talking import (
 )
 from tests.server.replying import replies
 from tests.server.running import serving
-
-Visit = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def server(browser: Any) -> Generator[httpx.Client]:
-    with serving(echoing) as client:
-        yield client
 
 
 def test_a_deletion_taken_back_leaves_what_was_said_since(

@@ -1,17 +1,14 @@
 """A model's text, and files that are imported, are text and nothing else."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.page.talking import TEMPLATE, echoing, say, texts, until
+from tests.page.talking import TEMPLATE, Visit, echoing, say, texts, until
 from tests.server.replying import replies
 from tests.server.running import serving
-
-Visit = Callable[..., Any]
 
 HOSTILE = """<script>window.harmed = 1</script>
 <img src=x onerror="window.harmed = 2">

@@ -1,7 +1,6 @@
 """What the page does when the server is locked, busy, loading or gone."""
 
 import time
-from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
@@ -10,18 +9,9 @@ import pytest
 
 from motet.server.settings import ServerSettings
 from tests.page.conftest import ELSEWHERE
-from tests.page.talking import Held, echoing, last, parrot, say, send, shows, until
+from tests.page.talking import Held, Visit, echoing, last, parrot, say, send, shows, until
 from tests.server.models import embedding, tiny
 from tests.server.running import serving
-
-Visit = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def server(browser: Any) -> Generator[httpx.Client]:
-    with serving(echoing) as client:
-        yield client
-
 
 NOTHING = """for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
   Object.defineProperty(window, name, { get() { throw new DOMException("no") } });
