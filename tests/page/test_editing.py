@@ -12,9 +12,7 @@ from tests.page.talking import (
     echoing,
     ended,
     last,
-    parrot,
     say,
-    send,
     shows,
     texts,
     until,
@@ -52,24 +50,18 @@ def test_a_deletion_taken_back_leaves_what_was_said_since(
     )
 
 
-def test_what_was_written_anew_is_not_lost_while_an_answer_comes(
-    browser: Any, visit: Visit
-) -> None:
-    held = Held(parrot, at=8)
-    with serving(held) as client:
-        page = visit(client.base_url)
-        send(page, "Hello")
-        shows(page, "Hello", "Answer 1")
-        page.locator(".user").get_by_role("button", name="Edit").click(force=True)
-        area = page.locator(".editing textarea")
-        area.fill("Good day")
-        area.press("Enter")
-        page.wait_for_selector("text=An answer is being written")
-        assert area.input_value() == "Good day"
-        held.free.set()
-        page.wait_for_selector(".last:not(.writing)")
-        area.press("Enter")
-        shows(page, "Good day", "Answer 1 to: Good day")
+def test_what_was_written_anew_is_not_lost_while_an_answer_comes(halfway: tuple[Any, Held]) -> None:
+    page, held = halfway
+    page.locator(".user").get_by_role("button", name="Edit").click(force=True)
+    area = page.locator(".editing textarea")
+    area.fill("Good day")
+    area.press("Enter")
+    page.wait_for_selector("text=An answer is being written")
+    assert area.input_value() == "Good day"
+    held.free.set()
+    page.wait_for_selector(".last:not(.writing)")
+    area.press("Enter")
+    shows(page, "Good day", "Answer 1 to: Good day")
 
 
 def test_an_answer_that_was_edited_is_gone_on_with(browser: Any, visit: Visit) -> None:
